@@ -1,0 +1,209 @@
+//! Calls in flight: what a thread's entry probe remembers for its return probe.
+//!
+//! A thread has one [`InFlight`] in a map keyed by thread, never per-CPU scratch: uprobe programs
+//! are preemptible. It has one slot for heap functions and one for mapping functions, because
+//! `malloc` calls `mmap` and both must be seen; within a family only the outermost call counts
+//! (`reallocarray` → `realloc`, `realloc(NULL)` → `malloc`, `sbrk` → `brk`).
+//!
+//! Calls are told apart by the stack pointer at entry. A pending outer call's return address has
+//! been replaced by the kernel's return-probe trampoline, so a slot whose stack word is *not*
+//! hijacked belongs to a call that will never return (longjmp, a return probe that the kernel
+//! could not place) and must not swallow later calls.
+
+use crate::function::AllocFn;
+
+/// What a uprobe's attach cookie says: the function, and which armed site it is (several
+/// allocators may be in one process).
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SiteCookie(pub u64);
+
+impl SiteCookie {
+    /// Packs a function and a site number.
+    pub fn new(function: AllocFn, site: u32) -> Self {
+        Self(u64::from(site) << 8 | function as u64)
+    }
+
+    /// The function's discriminant, below [`AllocFn::COUNT`] for cookies made by [`Self::new`].
+    pub fn function(self) -> u8 {
+        self.0 as u8
+    }
+}
+
+/// One call that was entered and has not returned.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Call {
+    /// Stack pointer at entry (the return address is there); 0 = no call.
+    pub sp: u64,
+    /// The return address as it was before the kernel replaced it.
+    pub return_address: u64,
+    /// A [`SiteCookie`].
+    pub cookie: u64,
+    /// Old block, out pointer or start of the range, by shape.
+    pub address: u64,
+    /// Requested bytes, or the new length.
+    pub size_bytes: u64,
+    /// `mremap`: the old length. `mmap`: prot in the low, flags in the high half. `sbrk`: unused.
+    pub extra: u64,
+    /// Hash of the stack at entry, 0 when there is none.
+    pub stack: u64,
+    /// Wire flags for the record ([`crate::wire::FLAG_INTERNAL`]).
+    pub flags: u64,
+}
+
+/// A thread's calls in flight.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InFlight {
+    /// malloc and kin.
+    pub heap: Call,
+    /// mmap and kin.
+    pub mapping: Call,
+}
+
+/// What an entry is with regard to the slot of its family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// No call is in flight: record this one.
+    Outermost,
+    /// The call in the slot will never return: record this one, count that one as abandoned.
+    AfterAbandoned,
+    /// Inside the call in the slot: do not record.
+    Nested,
+}
+
+/// Bytes that `ret` (and nothing else) pops: a return probe sees `sp` at entry plus this.
+const RETURN_POPS_BYTES: u64 = 8;
+
+impl Call {
+    /// Whether the slot is in use.
+    pub fn is_active(&self) -> bool {
+        self.sp != 0
+    }
+
+    /// Classifies an entry at stack pointer `sp`.
+    ///
+    /// `read_word` reads the target's stack; `trampoline` is the address that the kernel puts in
+    /// place of return addresses in this process, 0 when not known yet.
+    #[inline(always)]
+    pub fn classify_entry(
+        &self,
+        sp: u64,
+        trampoline: u64,
+        read_word: impl Fn(u64) -> Option<u64>,
+    ) -> Entry {
+        if !self.is_active() {
+            return Entry::Outermost;
+        }
+        // The stack grows down: a frame above the slot's means that the slot's frame is gone. An
+        // equal one is a tail call (`reallocarray` jumps to `realloc`) or, again, a dead frame.
+        if sp > self.sp || !self.is_hijacked(trampoline, read_word) {
+            return Entry::AfterAbandoned;
+        }
+        Entry::Nested
+    }
+
+    /// Whether a heap or mapping call at `sp` is inside this one.
+    #[inline(always)]
+    pub fn contains(
+        &self,
+        sp: u64,
+        trampoline: u64,
+        read_word: impl Fn(u64) -> Option<u64>,
+    ) -> bool {
+        self.is_active() && sp <= self.sp && self.is_hijacked(trampoline, read_word)
+    }
+
+    #[inline(always)]
+    fn is_hijacked(&self, trampoline: u64, read_word: impl Fn(u64) -> Option<u64>) -> bool {
+        match read_word(self.sp) {
+            None => false,
+            Some(word) if trampoline == 0 => word != self.return_address,
+            Some(word) => word == trampoline,
+        }
+    }
+
+    /// Whether a return of `cookie`'s function with stack pointer `sp` ends this call.
+    #[inline(always)]
+    pub fn is_ended_by(&self, sp: u64, cookie: u64) -> bool {
+        self.is_active() && self.sp.wrapping_add(RETURN_POPS_BYTES) == sp && self.cookie == cookie
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRAMPOLINE: u64 = 0x7fff_ffff_e000;
+    const RETURN: u64 = 0x40_1234;
+
+    fn pending(sp: u64) -> Call {
+        Call { sp, return_address: RETURN, cookie: 2, ..Call::default() }
+    }
+
+    fn hijacked(_: u64) -> Option<u64> {
+        Some(TRAMPOLINE)
+    }
+
+    fn intact(_: u64) -> Option<u64> {
+        Some(RETURN)
+    }
+
+    #[test]
+    fn an_empty_slot_makes_the_call_outermost() {
+        assert_eq!(Call::default().classify_entry(0x100, 0, hijacked), Entry::Outermost);
+    }
+
+    #[test]
+    fn a_deeper_call_under_a_pending_one_is_nested() {
+        assert_eq!(pending(0x1000).classify_entry(0xf00, 0, hijacked), Entry::Nested);
+        assert_eq!(pending(0x1000).classify_entry(0xf00, TRAMPOLINE, hijacked), Entry::Nested);
+    }
+
+    #[test]
+    fn a_tail_call_keeps_the_stack_pointer_and_is_nested() {
+        assert_eq!(pending(0x1000).classify_entry(0x1000, 0, hijacked), Entry::Nested);
+    }
+
+    #[test]
+    fn a_call_from_a_shallower_frame_ends_an_abandoned_one() {
+        assert_eq!(pending(0x1000).classify_entry(0x1008, 0, hijacked), Entry::AfterAbandoned);
+    }
+
+    #[test]
+    fn a_call_that_was_never_hijacked_does_not_swallow_deeper_ones() {
+        assert_eq!(pending(0x1000).classify_entry(0xf00, 0, intact), Entry::AfterAbandoned);
+        assert_eq!(pending(0x1000).classify_entry(0x1000, 0, intact), Entry::AfterAbandoned);
+    }
+
+    #[test]
+    fn with_a_known_trampoline_an_overwritten_stack_word_is_abandoned() {
+        let overwritten = |_: u64| Some(0x1234);
+        assert_eq!(
+            pending(0x1000).classify_entry(0xf00, TRAMPOLINE, overwritten),
+            Entry::AfterAbandoned
+        );
+    }
+
+    #[test]
+    fn an_unreadable_stack_word_is_abandoned() {
+        assert_eq!(pending(0x1000).classify_entry(0xf00, 0, |_| None), Entry::AfterAbandoned);
+    }
+
+    #[test]
+    fn a_return_matches_by_stack_pointer_and_site() {
+        let call = pending(0x1000);
+        assert!(call.is_ended_by(0x1008, 2));
+        assert!(!call.is_ended_by(0x1008, 3));
+        assert!(!call.is_ended_by(0x1000, 2));
+        assert!(!Call::default().is_ended_by(8, 0));
+    }
+
+    #[test]
+    fn cookies_carry_the_function() {
+        for function in AllocFn::ALL {
+            assert_eq!(SiteCookie::new(function, 77).function(), function as u8);
+        }
+    }
+}

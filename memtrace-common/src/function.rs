@@ -1,0 +1,174 @@
+//! The traced functions, and the shape of their arguments.
+//!
+//! One BPF program exists per [`CallShape`]; the attach cookie carries the [`AllocFn`], so a new
+//! allocator with the same shapes needs no new BPF code.
+
+/// A traced function. The discriminant is the attach cookie and travels in every record.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AllocFn {
+    /// `void *malloc(size_t size)`
+    Malloc = 0,
+    /// `void *calloc(size_t nmemb, size_t size)`
+    Calloc = 1,
+    /// `void *realloc(void *old, size_t size)`
+    Realloc = 2,
+    /// `void *reallocarray(void *old, size_t nmemb, size_t size)`
+    Reallocarray = 3,
+    /// `void free(void *block)`
+    Free = 4,
+    /// `void *memalign(size_t alignment, size_t size)`
+    Memalign = 5,
+    /// `void *aligned_alloc(size_t alignment, size_t size)`
+    AlignedAlloc = 6,
+    /// `int posix_memalign(void **out, size_t alignment, size_t size)`
+    PosixMemalign = 7,
+    /// `void *valloc(size_t size)`
+    Valloc = 8,
+    /// `void *pvalloc(size_t size)`
+    Pvalloc = 9,
+    /// `void *mmap(void *address, size_t length, int prot, int flags, int fd, off_t offset)`
+    Mmap = 10,
+    /// `int munmap(void *address, size_t length)`
+    Munmap = 11,
+    /// `void *mremap(void *old, size_t old_length, size_t new_length, int flags, ...)`
+    Mremap = 12,
+    /// `int brk(void *address)`
+    Brk = 13,
+    /// `void *sbrk(intptr_t increment)`
+    Sbrk = 14,
+}
+
+/// The order and meaning of a function's arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CallShape {
+    /// (size) → block
+    Size,
+    /// (count, size) → block
+    CountSize,
+    /// (old, size) → block
+    OldSize,
+    /// (old, count, size) → block
+    OldCountSize,
+    /// (block)
+    Block,
+    /// (alignment, size) → block
+    AlignSize,
+    /// (out, alignment, size) → error number, block in `*out`
+    OutAlignSize,
+    /// (address, length, prot, flags, ...) → address
+    Mmap,
+    /// (address, length) → 0 or -1
+    Munmap,
+    /// (old, old length, new length, ...) → address
+    Mremap,
+    /// (new break) → 0 or -1
+    Brk,
+    /// (increment) → old break
+    Sbrk,
+}
+
+impl AllocFn {
+    /// How many functions there are; discriminants are below it.
+    pub const COUNT: usize = 15;
+
+    /// Every function, in discriminant order.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Malloc,
+        Self::Calloc,
+        Self::Realloc,
+        Self::Reallocarray,
+        Self::Free,
+        Self::Memalign,
+        Self::AlignedAlloc,
+        Self::PosixMemalign,
+        Self::Valloc,
+        Self::Pvalloc,
+        Self::Mmap,
+        Self::Munmap,
+        Self::Mremap,
+        Self::Brk,
+        Self::Sbrk,
+    ];
+
+    /// The function with this discriminant.
+    pub fn from_u8(value: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(value)).copied()
+    }
+
+    /// The name of the C function.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malloc => "malloc",
+            Self::Calloc => "calloc",
+            Self::Realloc => "realloc",
+            Self::Reallocarray => "reallocarray",
+            Self::Free => "free",
+            Self::Memalign => "memalign",
+            Self::AlignedAlloc => "aligned_alloc",
+            Self::PosixMemalign => "posix_memalign",
+            Self::Valloc => "valloc",
+            Self::Pvalloc => "pvalloc",
+            Self::Mmap => "mmap",
+            Self::Munmap => "munmap",
+            Self::Mremap => "mremap",
+            Self::Brk => "brk",
+            Self::Sbrk => "sbrk",
+        }
+    }
+
+    /// The shape of its arguments.
+    pub fn shape(self) -> CallShape {
+        match self {
+            Self::Malloc | Self::Valloc | Self::Pvalloc => CallShape::Size,
+            Self::Calloc => CallShape::CountSize,
+            Self::Realloc => CallShape::OldSize,
+            Self::Reallocarray => CallShape::OldCountSize,
+            Self::Free => CallShape::Block,
+            Self::Memalign | Self::AlignedAlloc => CallShape::AlignSize,
+            Self::PosixMemalign => CallShape::OutAlignSize,
+            Self::Mmap => CallShape::Mmap,
+            Self::Munmap => CallShape::Munmap,
+            Self::Mremap => CallShape::Mremap,
+            Self::Brk => CallShape::Brk,
+            Self::Sbrk => CallShape::Sbrk,
+        }
+    }
+}
+
+impl CallShape {
+    /// Which argument registers (0 = first) must be intact at the probe.
+    pub fn argument_count(self) -> usize {
+        match self {
+            Self::Size | Self::Block | Self::Brk | Self::Sbrk => 1,
+            Self::CountSize | Self::OldSize | Self::AlignSize | Self::Munmap => 2,
+            Self::OldCountSize | Self::OutAlignSize | Self::Mremap => 3,
+            Self::Mmap => 5,
+        }
+    }
+
+    /// Whether the result matters, so that a return probe is needed. A probe with a return half
+    /// must sit where `[rsp]` is still the return address.
+    pub fn needs_return(self) -> bool {
+        self != Self::Block
+    }
+
+    /// Whether the function manages address ranges and not heap blocks.
+    pub fn is_mapping(self) -> bool {
+        matches!(self, Self::Mmap | Self::Munmap | Self::Mremap | Self::Brk | Self::Sbrk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn discriminants_index_the_list_of_all_functions() {
+        for (index, function) in AllocFn::ALL.into_iter().enumerate() {
+            assert_eq!(function as usize, index);
+            assert_eq!(AllocFn::from_u8(index as u8), Some(function));
+        }
+        assert_eq!(AllocFn::from_u8(AllocFn::COUNT as u8), None);
+    }
+}

@@ -1,0 +1,13 @@
+//! What memtrace's BPF programs and its user side must agree on: the wire format, the traced
+//! functions, the per-thread call state machine and the stack walker.
+//!
+//! `no_std` and without allocation, so that the very code that runs in the kernel is tested on
+//! the host. Nothing here knows of BPF helpers: memory arrives through [`memory::ReadMemory`].
+#![cfg_attr(not(test), no_std)]
+
+pub mod call;
+pub mod function;
+pub mod loss;
+pub mod memory;
+pub mod unwind;
+pub mod wire;

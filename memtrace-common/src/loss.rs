@@ -1,0 +1,135 @@
+//! Every way in which the kernel side can lose data, and the counters that say how often.
+
+use crate::{function::AllocFn, wire::RecordKind};
+
+/// A way to lose data in the kernel. The discriminant indexes [`KernelCounters::losses`].
+///
+/// Records that did not fit into the ring are counted apart, by function and by kind.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KernelLoss {
+    /// The table of calls in flight was full: a call was not followed to its return.
+    InFlightFull = 0,
+    /// A call never returned through its probe (longjmp, lost return probe).
+    AbandonedCall = 1,
+    /// A return had no entry: the call began before the attach.
+    ReturnWithoutEntry = 2,
+    /// `posix_memalign`'s result could not be read.
+    UnreadableResult = 3,
+    /// All stack buffers of the CPU were busy: the call has no stack.
+    StackBufferBusy = 4,
+    /// The table of known stacks was full: the call has no stack.
+    StackTableFull = 5,
+    /// Two stacks had the same hash: the call is counted under the first.
+    StackCollision = 6,
+}
+
+impl KernelLoss {
+    /// How many there are; discriminants are below it.
+    pub const COUNT: usize = 7;
+
+    /// Every kind, in discriminant order.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::InFlightFull,
+        Self::AbandonedCall,
+        Self::ReturnWithoutEntry,
+        Self::UnreadableResult,
+        Self::StackBufferBusy,
+        Self::StackTableFull,
+        Self::StackCollision,
+    ];
+}
+
+/// Counters of one traced function.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FunctionCounters {
+    /// Outermost calls entered (free and realloc of NULL included).
+    pub entries: u64,
+    /// Calls made inside another traced call of the same family; not recorded.
+    pub nested: u64,
+    /// Outermost calls that returned.
+    pub returns: u64,
+    /// Calls that failed, or did nothing (`free(NULL)`); not recorded.
+    pub void: u64,
+    /// Finished calls whose record did not fit into the ring.
+    pub lost: u64,
+}
+
+/// All counters; one copy per CPU, summed by the user side.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelCounters {
+    /// By [`AllocFn`].
+    pub functions: [FunctionCounters; AllocFn::COUNT],
+    /// Records that did not fit into the ring, by [`RecordKind`].
+    pub ring_full: [u64; RecordKind::COUNT],
+    /// By [`KernelLoss`].
+    pub losses: [u64; KernelLoss::COUNT],
+}
+
+impl Default for KernelCounters {
+    fn default() -> Self {
+        Self {
+            functions: [FunctionCounters::default(); AllocFn::COUNT],
+            ring_full: [0; RecordKind::COUNT],
+            losses: [0; KernelLoss::COUNT],
+        }
+    }
+}
+
+impl KernelCounters {
+    /// Adds another CPU's counters.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, value) in self.functions.iter_mut().zip(&other.functions) {
+            sum.entries += value.entries;
+            sum.nested += value.nested;
+            sum.returns += value.returns;
+            sum.void += value.void;
+            sum.lost += value.lost;
+        }
+        for (sum, value) in self.ring_full.iter_mut().zip(&other.ring_full) {
+            *sum += value;
+        }
+        for (sum, value) in self.losses.iter_mut().zip(&other.losses) {
+            *sum += value;
+        }
+    }
+
+    /// How often this loss happened.
+    pub fn loss(&self, loss: KernelLoss) -> u64 {
+        self.losses[loss as usize]
+    }
+
+    /// The counters of one function.
+    pub fn function(&self, function: AllocFn) -> &FunctionCounters {
+        &self.functions[function as usize]
+    }
+}
+
+// SAFETY: `repr(C)`, only `u64`s, no padding, any bit pattern is valid.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for KernelCounters {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn discriminants_index_the_list_of_all_losses() {
+        for (index, loss) in KernelLoss::ALL.into_iter().enumerate() {
+            assert_eq!(loss as usize, index);
+        }
+    }
+
+    #[test]
+    fn adding_sums_every_counter() {
+        let mut one = KernelCounters::default();
+        one.functions[0].entries = 1;
+        one.ring_full[1] = 2;
+        one.losses[2] = 3;
+        let mut sum = one;
+        sum.add(&one);
+        assert_eq!((sum.functions[0].entries, sum.ring_full[1], sum.losses[2]), (2, 4, 6));
+    }
+}

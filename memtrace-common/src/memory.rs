@@ -1,0 +1,13 @@
+//! Memory as a parameter: the kernel reads user memory by a BPF helper, the user side by
+//! `process_vm_readv`, a test from an array.
+
+/// Reads the target's memory.
+pub trait ReadMemory {
+    /// Reads `N` little-endian words from `address`; `None` when any byte cannot be read.
+    fn read_words<const N: usize>(&self, address: u64) -> Option<[u64; N]>;
+
+    /// Reads one word from `address`; `None` when it cannot be read.
+    fn read_word(&self, address: u64) -> Option<u64> {
+        self.read_words::<1>(address).map(|[word]| word)
+    }
+}

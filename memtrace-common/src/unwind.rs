@@ -1,0 +1,40 @@
+//! Stack walking, generic over memory and over where frames go, so that one implementation runs
+//! in the kernel and in tests. Frames are leaf first.
+//!
+//! [`frame_pointer`] is the only walker so far. One that needs no frame pointers takes the same
+//! [`Registers`] and [`FrameSink`].
+
+use crate::wire::StackEnd;
+
+pub mod frame_pointer;
+
+/// The registers that a walk starts from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Registers {
+    /// Stack pointer.
+    pub sp: u64,
+    /// Frame pointer.
+    pub bp: u64,
+}
+
+/// Takes return addresses.
+pub trait FrameSink {
+    /// Takes one; `false` when there is no room, which ends the walk.
+    fn push(&mut self, return_address: u64) -> bool;
+}
+
+/// Mixes a word into a stack hash (the multiplier is FNV-1a's 64-bit prime; the rotation spreads
+/// the high bits that code addresses share).
+#[inline(always)]
+pub fn mix(hash: u64, word: u64) -> u64 {
+    (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29)
+}
+
+/// The start value of a stack hash (FNV-1a's 64-bit offset basis).
+pub const HASH_SEED: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// Makes a hash usable as an id: 0 means "no stack".
+#[inline(always)]
+pub fn finish(hash: u64, end: StackEnd) -> u64 {
+    mix(mix(hash, end as u64), HASH_SEED) | 1
+}

@@ -1,0 +1,4 @@
+//! An eBPF allocation tracer for people on call. See ARCHITECTURE.md for the map.
+
+pub mod model;
+pub mod report;

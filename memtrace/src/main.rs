@@ -1,0 +1,2 @@
+//! memtrace: where did the memory go, and which line holds it?
+fn main() {}

@@ -1,0 +1,128 @@
+//! What the target did, decoded from the ring buffer.
+
+use super::{
+    AllocFn,
+    stack::{RawStack, StackId},
+};
+
+/// One decoded record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The called function; meaningless for [`Action::Stack`] and process events.
+    pub function: AllocFn,
+    /// The calling thread, as a kernel thread id of the initial pid namespace.
+    pub tid: u32,
+    /// `CLOCK_MONOTONIC`.
+    pub time_ns: u64,
+    /// Made by the allocator itself while serving a call (an arena that grows).
+    pub internal: bool,
+    /// What happened.
+    pub action: Action,
+}
+
+/// What happened. `*Begin` is reported before memory can be released and `*End` when the outcome
+/// is known; between the two the memory is in neither state (see `memtrace_common::wire`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A block was obtained.
+    Alloc {
+        /// Never 0.
+        address: u64,
+        /// Requested, not usable, bytes.
+        size_bytes: u64,
+        /// The caller.
+        stack: StackId,
+    },
+    /// A block is being freed.
+    Free {
+        /// Never 0.
+        address: u64,
+    },
+    /// `realloc` was entered with a block.
+    ReallocBegin {
+        /// Never 0.
+        old_address: u64,
+    },
+    /// `realloc` returned.
+    ReallocEnd {
+        /// 0 when the call was an allocation.
+        old_address: u64,
+        /// 0 on failure, or when `size_bytes` is 0 and the old block was freed.
+        new_address: u64,
+        /// Requested bytes.
+        size_bytes: u64,
+        /// The caller.
+        stack: StackId,
+    },
+    /// `mmap` returned a range.
+    Map {
+        /// Page-aligned start.
+        address: u64,
+        /// As passed, not rounded to pages.
+        length_bytes: u64,
+        /// `PROT_*` bits.
+        prot: u32,
+        /// `MAP_*` bits.
+        map_flags: u32,
+        /// The caller.
+        stack: StackId,
+    },
+    /// `munmap` was entered.
+    UnmapBegin {
+        /// Start.
+        address: u64,
+        /// As passed, not rounded to pages.
+        length_bytes: u64,
+    },
+    /// `munmap` returned.
+    UnmapEnd {
+        /// Start.
+        address: u64,
+        /// As passed, not rounded to pages.
+        length_bytes: u64,
+        /// The range is still mapped.
+        failed: bool,
+    },
+    /// `mremap` was entered.
+    RemapBegin {
+        /// Start of the old range.
+        old_address: u64,
+        /// As passed.
+        old_length_bytes: u64,
+    },
+    /// `mremap` returned.
+    RemapEnd {
+        /// Start of the old range.
+        old_address: u64,
+        /// As passed.
+        old_length_bytes: u64,
+        /// 0 on failure: the old range lives on.
+        new_address: u64,
+        /// As passed.
+        new_length_bytes: u64,
+        /// The caller.
+        stack: StackId,
+    },
+    /// The program break moved.
+    Break {
+        /// 0 when the call did not tell (`brk`).
+        old_break: u64,
+        /// The break from now on.
+        new_break: u64,
+        /// The caller.
+        stack: StackId,
+    },
+    /// A stack was seen for the first time; events refer to it by id from here on.
+    Stack {
+        /// Its id.
+        id: StackId,
+        /// Its frames.
+        stack: RawStack,
+    },
+    /// The target forked a child process (which is not followed).
+    Fork,
+    /// The target executed a new program: its old memory is gone.
+    Exec,
+    /// A thread of the target ended.
+    ThreadExit,
+}

@@ -1,0 +1,10 @@
+//! The vocabulary: plain data that every other part speaks. No I/O, no logic beyond arithmetic.
+
+pub mod event;
+pub mod loss;
+pub mod mapping;
+pub mod site;
+pub mod size;
+pub mod stack;
+
+pub use memtrace_common::function::{AllocFn, CallShape};

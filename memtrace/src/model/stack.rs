@@ -1,0 +1,50 @@
+//! Call stacks. Frames are leaf first everywhere; renderers that want the root first reverse.
+
+use memtrace_common::wire::StackEnd;
+use serde::Serialize;
+
+/// Names a stack: a hash of its frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StackId(pub u64);
+
+impl StackId {
+    /// The id of calls whose stack could not be recorded.
+    pub const NONE: Self = Self(0);
+}
+
+/// A stack as addresses of the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawStack {
+    /// Return addresses, leaf first; index 0 is the direct caller of the traced function.
+    pub frames: Vec<u64>,
+    /// Why the walk ended.
+    pub end: StackEnd,
+}
+
+/// One named frame. One return address gives several where functions were inlined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Frame {
+    /// The demangled function, or `module+0xoffset` where no name can be had.
+    pub function: String,
+    /// File name (not path) of the mapped object; empty for anonymous memory.
+    pub module: String,
+    /// Source file, where debug information is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Source line, 1-based.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// The function was inlined into the next frame.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub inlined: bool,
+}
+
+/// A stack with names, leaf first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct NamedStack {
+    /// Leaf first.
+    pub frames: Vec<Frame>,
+    /// Set when the root side is missing: the label that stands for it, e.g. `[truncated]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing_root: Option<&'static str>,
+}

@@ -1,0 +1,241 @@
+//! The report: everything a person or a program is told, as data. `render` turns it into text,
+//! JSON or a picture and computes nothing.
+//!
+//! The serialized form is the JSON schema `memtrace-report/1`, documented in docs/report-json.md.
+//! Fields are added freely; a field that changes its meaning or goes away raises the version.
+
+use serde::Serialize;
+
+use crate::model::{
+    site::{Amount, SiteStats},
+    stack::NamedStack,
+};
+
+/// The value of [`Report::schema`].
+pub const SCHEMA: &str = "memtrace-report/1";
+
+/// One finished window.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: &'static str,
+    /// Who was traced.
+    pub target: Target,
+    /// When, how long, why it ended.
+    pub window: Window,
+    /// The kernel's view of the target's memory.
+    pub rss: Rss,
+    /// Sums over all sites.
+    pub totals: Totals,
+    /// Sites by surviving bytes, largest first. Sites without survivors follow, by allocated
+    /// bytes.
+    pub sites: Vec<SiteReport>,
+    /// Requested bytes per block, over all heap allocations.
+    pub sizes: Option<Distribution>,
+    /// Nanoseconds from allocation to free, over blocks that were freed in the window.
+    pub lifetimes: Option<Distribution>,
+    /// Calls by function.
+    pub functions: Vec<FunctionReport>,
+    /// What is missing.
+    pub completeness: Completeness,
+    /// Files written.
+    pub files: Vec<String>,
+}
+
+/// Who was traced.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Target {
+    /// Process id, as the caller gave it.
+    pub pid: u32,
+    /// The kernel's 15-byte name.
+    pub command: String,
+    /// Arguments, as in `/proc/PID/cmdline`.
+    pub command_line: Vec<String>,
+    /// The executable's path in the target's own mount namespace.
+    pub executable: String,
+    /// The probed objects, e.g. glibc 2.36; the first is the one that serves `malloc`.
+    pub allocators: Vec<AllocatorReport>,
+    /// Threads at the start.
+    pub threads: u64,
+}
+
+/// A probed allocator.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AllocatorReport {
+    /// `glibc`, `musl`, `jemalloc`, ...; `unknown` when only its symbols are known.
+    pub name: String,
+    /// Its version, where the object says it.
+    pub version: Option<String>,
+    /// Path in the target's mount namespace.
+    pub path: String,
+    /// Build ID in hex.
+    pub build_id: Option<String>,
+    /// Armed probe sites.
+    pub probes: Vec<ProbeReport>,
+}
+
+/// An armed probe site.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ProbeReport {
+    /// The function.
+    pub function: &'static str,
+    /// Bytes from the function's first instruction to the probe.
+    pub offset: u64,
+    /// The kernel emulates the instruction there (one trap a hit), or single-steps it (two).
+    pub emulated: bool,
+}
+
+/// The window that was traced.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Window {
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    /// From the arming of the probes to the end.
+    pub duration_ns: u64,
+    /// Why it ended.
+    pub ended_by: EndReason,
+    /// Blocks younger than this at the end are not counted as survivors.
+    pub min_age_ns: u64,
+    /// How long it took until all probes were armed, from the start of memtrace.
+    pub attach_ns: u64,
+    /// How long the removal of the probes took.
+    pub detach_ns: u64,
+}
+
+/// Why a window ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// `--duration` was over.
+    Duration,
+    /// Ctrl-C.
+    Interrupted,
+    /// SIGTERM or SIGHUP.
+    Terminated,
+    /// The target ended.
+    TargetExited,
+}
+
+/// Resident memory of the target and of memtrace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Rss {
+    /// VmRSS when the probes were armed.
+    pub start_bytes: u64,
+    /// VmRSS at the end; the last sample when the target had ended.
+    pub end_bytes: u64,
+    /// VmHWM, the kernel's exact high-water mark since the target's start.
+    pub peak_bytes: u64,
+    /// memtrace's own VmHWM.
+    pub own_peak_bytes: u64,
+}
+
+/// Sums over all sites.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// malloc and kin.
+    pub heap: SiteStats,
+    /// mmap and kin, called by the program.
+    pub mappings: SiteStats,
+    /// mmap, brk and kin, called by the allocator for its arenas: not added to the heap.
+    pub allocator_mappings: SiteStats,
+    /// Heap and mappings that survived `min_age_ns`.
+    pub survivors: Amount,
+    /// Frees of blocks that were allocated before the window.
+    pub unmatched_frees: u64,
+    /// Unmapped bytes that were mapped before the window.
+    pub unmatched_unmapped_bytes: u64,
+}
+
+/// One site.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SiteReport {
+    /// The function that the stack calls; `None` for the sum of sites beyond the table.
+    pub function: &'static str,
+    /// Leaf first.
+    pub stack: NamedStack,
+    /// Accounting over the window.
+    #[serde(flatten)]
+    pub stats: SiteStats,
+    /// Live blocks that are at least `min_age_ns` old.
+    pub survivors: Survivors,
+}
+
+/// Blocks that were never freed in the window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Survivors {
+    /// Requested bytes and blocks.
+    #[serde(flatten)]
+    pub amount: Amount,
+    /// Age of the oldest at the end.
+    pub oldest_age_ns: u64,
+    /// Median age at the end.
+    pub median_age_ns: u64,
+    /// Age of the youngest at the end.
+    pub youngest_age_ns: u64,
+}
+
+/// Percentiles of a distribution (each within 1 % of the true value, by hdrhistogram).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Distribution {
+    /// Number of values.
+    pub count: u64,
+    /// Smallest.
+    pub min: u64,
+    /// Median.
+    pub p50: u64,
+    /// 90th percentile.
+    pub p90: u64,
+    /// 99th percentile.
+    pub p99: u64,
+    /// Largest.
+    pub max: u64,
+    /// Mean.
+    pub mean: f64,
+}
+
+/// Calls of one function, as counted in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct FunctionReport {
+    /// The function.
+    pub function: &'static str,
+    /// Outermost calls.
+    pub calls: u64,
+    /// Calls inside another traced call of the same family; not counted above.
+    pub nested: u64,
+    /// Calls that failed or had nothing to do (`free(NULL)`).
+    pub void: u64,
+    /// Calls whose event was lost.
+    pub lost: u64,
+}
+
+/// What is missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Completeness {
+    /// No event was lost.
+    pub complete: bool,
+    /// Events received.
+    pub events: u64,
+    /// Calls in flight when the window opened or closed.
+    pub cut_calls: u64,
+    /// Children that the target forked; they are not followed.
+    pub forks: u64,
+    /// Programs that the target executed; memory of the ones before is gone.
+    pub execs: u64,
+    /// Bytes and blocks that were live when an exec discarded them.
+    pub discarded_by_exec: Amount,
+    /// Every loss that happened, with its count.
+    pub losses: Vec<LossReport>,
+    /// Anything else a reader must know, as sentences.
+    pub notes: Vec<String>,
+}
+
+/// One kind of loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct LossReport {
+    /// A stable name.
+    pub name: &'static str,
+    /// How often.
+    pub count: u64,
+    /// What it is and what to do; follows the count.
+    pub sentence: &'static str,
+}

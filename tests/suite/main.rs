@@ -1,0 +1,2 @@
+//! Tests that need no privileges.
+fn main_placeholder() {}

@@ -1,0 +1,1 @@
+//! What the tests share: where the built binary and the test programs are.

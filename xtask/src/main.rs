@@ -1,0 +1,2 @@
+//! memtrace's own build, test, demo and benchmark commands.
+fn main() {}
