@@ -131,9 +131,41 @@ impl Call {
     }
 }
 
+/// `count * size` as `calloc` sees it; `u64::MAX` on overflow, which makes the call fail.
+///
+/// By halves, because the compiler turns `checked_mul` into a 128-bit product, which BPF lacks.
+#[inline(always)]
+pub fn product(count: u64, size: u64) -> u64 {
+    let (count_high, size_high) = (count >> 32, size >> 32);
+    if count_high | size_high == 0 {
+        return count * size;
+    }
+    if count_high != 0 && size_high != 0 {
+        return u64::MAX;
+    }
+    let (count_low, size_low) = (count & 0xffff_ffff, size & 0xffff_ffff);
+    // One of the two terms is zero.
+    let cross = count_high * size_low + count_low * size_high;
+    let low = count_low * size_low;
+    let sum = (cross << 32).wrapping_add(low);
+    if cross >> 32 != 0 || sum < low { u64::MAX } else { sum }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn products_equal_a_checked_multiplication(
+            count in any::<u64>(), size in any::<u64>(), shift in 0u32..64, other in 0u32..64,
+        ) {
+            let (count, size) = (count >> shift, size >> other);
+            prop_assert_eq!(product(count, size), count.checked_mul(size).unwrap_or(u64::MAX));
+        }
+    }
 
     const TRAMPOLINE: u64 = 0x7fff_ffff_e000;
     const RETURN: u64 = 0x40_1234;

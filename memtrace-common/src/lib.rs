@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod call;
+pub mod config;
 pub mod function;
 pub mod loss;
 pub mod memory;

@@ -4,8 +4,6 @@
 //! [`frame_pointer`] is the only walker so far. One that needs no frame pointers takes the same
 //! [`Registers`] and [`FrameSink`].
 
-use crate::wire::StackEnd;
-
 pub mod frame_pointer;
 
 /// The registers that a walk starts from.
@@ -33,8 +31,8 @@ pub fn mix(hash: u64, word: u64) -> u64 {
 /// The start value of a stack hash (FNV-1a's 64-bit offset basis).
 pub const HASH_SEED: u64 = 0xcbf2_9ce4_8422_2325;
 
-/// Makes a hash usable as an id: 0 means "no stack".
+/// Makes a hash usable as an id (0 means "no stack"); `end` is a [`crate::wire::StackEnd`].
 #[inline(always)]
-pub fn finish(hash: u64, end: StackEnd) -> u64 {
+pub fn finish(hash: u64, end: u32) -> u64 {
     mix(mix(hash, end as u64), HASH_SEED) | 1
 }

@@ -1,4 +1,5 @@
 //! An eBPF allocation tracer for people on call. See ARCHITECTURE.md for the map.
 
 pub mod model;
+pub mod probe;
 pub mod report;

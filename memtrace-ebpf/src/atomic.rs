@@ -1,0 +1,28 @@
+//! Atomic updates of map values: programs are preempted on their CPU, so that even per-CPU values
+//! are shared.
+//!
+//! By intrinsics, because `core` hides `fetch_add` and `swap` on BPF: the target is declared
+//! without compare-and-swap. The instructions exist (`BPF_ATOMIC`, Linux 5.12).
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd, atomic_xchg};
+
+/// Adds one.
+#[inline(always)]
+pub fn increment(counter: *mut u64) {
+    // SAFETY: callers pass aligned pointers into map values, which outlive the program's run.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1) };
+}
+
+/// Takes a lock word if it is free.
+#[inline(always)]
+pub fn try_claim(lock: *mut u64) -> bool {
+    // SAFETY: as above.
+    unsafe { atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(lock, 1) == 0 }
+}
+
+/// Gives a lock word back.
+#[inline(always)]
+pub fn release(lock: *mut u64) {
+    // SAFETY: as above.
+    unsafe { atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(lock, 0) };
+}

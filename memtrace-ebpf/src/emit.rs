@@ -1,0 +1,60 @@
+//! Records into the ring buffer. A record that does not fit is counted, never waited for.
+
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+};
+use memtrace_common::{
+    config::Config,
+    function::AllocFn,
+    wire::{RecordHeader, RecordKind},
+};
+
+use crate::maps::{EVENTS, count_ring_full};
+
+/// Bytes that the ring adds to each record (`BPF_RINGBUF_HDR_SZ`).
+const RING_HEADER_BYTES: u64 = 8;
+
+/// The head of a record of the current thread, now.
+#[inline(always)]
+pub fn header(kind: RecordKind, function: u8, flags: u64) -> RecordHeader {
+    RecordHeader {
+        kind: kind as u8,
+        function,
+        flags: flags as u16,
+        tid: bpf_get_current_pid_tgid() as u32,
+        // SAFETY: the helper has no preconditions.
+        time_ns: unsafe { bpf_ktime_get_ns() },
+    }
+}
+
+/// The head of a record in which no function is involved.
+#[inline(always)]
+pub fn plain_header(kind: RecordKind) -> RecordHeader {
+    header(kind, AllocFn::Malloc as u8, 0)
+}
+
+/// Puts a record into the ring; `false`, and counted, when it does not fit.
+#[inline(always)]
+pub fn record<T: 'static>(config: &Config, kind: RecordKind, record: T) -> bool {
+    let Some(mut entry) = EVENTS.reserve::<T>(0) else {
+        count_ring_full(kind);
+        return false;
+    };
+    entry.write(record);
+    entry.submit(wakeup_flags(config, size_of::<T>() as u64));
+    true
+}
+
+/// Wakes the reader once when the fill level passes the mark, and not for every record: a wakeup
+/// costs more than all else here. The reader also looks by itself every few milliseconds.
+#[inline(always)]
+pub fn wakeup_flags(config: &Config, record_bytes: u64) -> u64 {
+    let waiting = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
+    let before = waiting.saturating_sub(record_bytes + RING_HEADER_BYTES);
+    if waiting >= config.wake_bytes && before < config.wake_bytes {
+        u64::from(BPF_RB_FORCE_WAKEUP)
+    } else {
+        u64::from(BPF_RB_NO_WAKEUP)
+    }
+}

@@ -1,0 +1,222 @@
+//! What every return probe does: find the call that it ends, and tell the outcome.
+
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::RetProbeContext};
+use memtrace_common::{
+    call::Call,
+    function::AllocFn,
+    loss::KernelLoss,
+    memory::ReadMemory as _,
+    wire::{
+        AllocRecord, BreakRecord, MapRecord, ReallocRecord, RecordKind, RemapRecord, UnmapRecord,
+    },
+};
+
+use crate::{
+    atomic, emit,
+    entry::{Family, Hit, hit},
+    maps::{IN_FLIGHT, count_loss},
+    memory::UserMemory,
+};
+
+/// `mmap` and kin return error numbers as the last page of the address space, libc's wrappers -1.
+const FIRST_ERROR: u64 = -4095i64 as u64;
+
+/// A call that ended.
+pub struct Outcome {
+    hit: Hit,
+    call: Call,
+    result: u64,
+}
+
+/// Takes the ended call out of its slot.
+#[inline(always)]
+pub fn leave(ctx: &RetProbeContext, family: Family) -> Option<Outcome> {
+    let hit = hit(ctx)?;
+    // SAFETY: the kernel passes valid registers.
+    let (sp, result) = unsafe { ((*ctx.regs).rsp, (*ctx.regs).rax) };
+    let Some(calls) = IN_FLIGHT.get_ptr_mut(bpf_get_current_pid_tgid()) else {
+        count_loss(KernelLoss::ReturnWithoutEntry);
+        return None;
+    };
+    // SAFETY: `calls` is a live map value that only this thread uses.
+    let slot = unsafe { &mut *family.slot(calls) };
+    if !slot.is_active() {
+        count_loss(KernelLoss::ReturnWithoutEntry);
+        return None;
+    }
+    if !slot.is_ended_by(sp, hit.cookie.0) {
+        // A nested call's return.
+        return None;
+    }
+    let call = *slot;
+    slot.sp = 0;
+    // SAFETY: a counter of this CPU's map value.
+    atomic::increment(unsafe { &raw mut (*hit.counters).returns });
+    Some(Outcome { hit, call, result })
+}
+
+impl Outcome {
+    #[inline(always)]
+    fn emit<T: 'static>(&self, kind: RecordKind, record: T) {
+        if !emit::record(self.hit.config, kind, record) {
+            // SAFETY: a counter of this CPU's map value.
+            atomic::increment(unsafe { &raw mut (*self.hit.counters).lost });
+        }
+    }
+
+    #[inline(always)]
+    fn header(&self, kind: RecordKind) -> memtrace_common::wire::RecordHeader {
+        emit::header(kind, self.hit.cookie.function(), self.call.flags)
+    }
+
+    #[inline(always)]
+    fn count_void(&self) {
+        // SAFETY: a counter of this CPU's map value.
+        atomic::increment(unsafe { &raw mut (*self.hit.counters).void });
+    }
+
+    #[inline(always)]
+    fn alloc(&self, address: u64) {
+        if address == 0 {
+            return self.count_void();
+        }
+        let record = AllocRecord {
+            header: self.header(RecordKind::Alloc),
+            address,
+            size_bytes: self.call.size_bytes,
+            stack: self.call.stack,
+        };
+        self.emit(RecordKind::Alloc, record);
+    }
+
+    /// malloc, calloc, memalign and kin: the result is the block.
+    #[inline(always)]
+    pub fn block(&self) {
+        self.alloc(self.result);
+    }
+
+    /// posix_memalign: the result is an error number, the block is in `*out`.
+    #[inline(always)]
+    pub fn out_block(&self) {
+        // An `int`: the upper half of the register is undefined.
+        if self.result as u32 != 0 {
+            return self.count_void();
+        }
+        match UserMemory.read_word(self.call.address) {
+            Some(address) => self.alloc(address),
+            None => count_loss(KernelLoss::UnreadableResult),
+        }
+    }
+
+    /// realloc and reallocarray.
+    #[inline(always)]
+    pub fn realloc(&self) {
+        if self.call.address == 0 {
+            return self.alloc(self.result);
+        }
+        if self.result == 0 && self.call.size_bytes != 0 {
+            self.count_void();
+        }
+        let record = ReallocRecord {
+            header: self.header(RecordKind::ReallocEnd),
+            old_address: self.call.address,
+            new_address: self.result,
+            size_bytes: self.call.size_bytes,
+            stack: self.call.stack,
+        };
+        self.emit(RecordKind::ReallocEnd, record);
+    }
+
+    /// mmap, munmap, mremap, brk and sbrk.
+    #[inline(always)]
+    pub fn mapping(&self) {
+        let function = self.hit.cookie.function();
+        if function == AllocFn::Mmap as u8 {
+            self.map();
+        } else if function == AllocFn::Munmap as u8 {
+            self.unmap();
+        } else if function == AllocFn::Mremap as u8 {
+            self.remap();
+        } else if function == AllocFn::Brk as u8 {
+            self.set_break();
+        } else if function == AllocFn::Sbrk as u8 {
+            self.move_break();
+        }
+    }
+
+    #[inline(always)]
+    fn map(&self) {
+        if self.result >= FIRST_ERROR {
+            return self.count_void();
+        }
+        let record = MapRecord {
+            header: self.header(RecordKind::Map),
+            address: self.result,
+            length_bytes: self.call.size_bytes,
+            prot: self.call.extra as u32,
+            map_flags: (self.call.extra >> 32) as u32,
+            stack: self.call.stack,
+        };
+        self.emit(RecordKind::Map, record);
+    }
+
+    #[inline(always)]
+    fn unmap(&self) {
+        let failed = self.result as u32 != 0;
+        if failed {
+            self.count_void();
+        }
+        let record = UnmapRecord {
+            header: self.header(RecordKind::UnmapEnd),
+            address: self.call.address,
+            length_bytes: self.call.size_bytes,
+            failed: u64::from(failed),
+        };
+        self.emit(RecordKind::UnmapEnd, record);
+    }
+
+    #[inline(always)]
+    fn remap(&self) {
+        let failed = self.result >= FIRST_ERROR;
+        if failed {
+            self.count_void();
+        }
+        let record = RemapRecord {
+            header: self.header(RecordKind::RemapEnd),
+            old_address: self.call.address,
+            old_length_bytes: self.call.extra,
+            new_address: if failed { 0 } else { self.result },
+            new_length_bytes: self.call.size_bytes,
+            stack: self.call.stack,
+        };
+        self.emit(RecordKind::RemapEnd, record);
+    }
+
+    #[inline(always)]
+    fn set_break(&self) {
+        if self.result as u32 != 0 {
+            return self.count_void();
+        }
+        self.emit_break(0, self.call.address);
+    }
+
+    #[inline(always)]
+    fn move_break(&self) {
+        // `sbrk(0)` only asks.
+        if self.result >= FIRST_ERROR || self.call.size_bytes == 0 {
+            return self.count_void();
+        }
+        self.emit_break(self.result, self.result.wrapping_add(self.call.size_bytes));
+    }
+
+    #[inline(always)]
+    fn emit_break(&self, old_break: u64, new_break: u64) {
+        let record = BreakRecord {
+            header: self.header(RecordKind::Break),
+            old_break,
+            new_break,
+            stack: self.call.stack,
+        };
+        self.emit(RecordKind::Break, record);
+    }
+}

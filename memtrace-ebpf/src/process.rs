@@ -1,0 +1,63 @@
+//! The life of the target: forks, execs and the ends of threads. Raw tracepoints, because they
+//! need no tracefs.
+
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
+};
+use memtrace_common::{
+    config::Config,
+    wire::{ProcessRecord, RecordKind},
+};
+
+use crate::{
+    emit,
+    maps::{IN_FLIGHT, active_config, next_image},
+};
+
+/// `CLONE_THREAD` of include/uapi/linux/sched.h.
+const CLONE_THREAD: u64 = 0x0001_0000;
+
+/// `task_newtask(struct task_struct *task, u64 clone_flags)`: runs in the parent.
+#[raw_tracepoint(tracepoint = "task_newtask")]
+pub fn task_newtask(ctx: RawTracePointContext) -> u32 {
+    let clone_flags: u64 = ctx.arg(1);
+    if clone_flags & CLONE_THREAD == 0 {
+        tell(RecordKind::Fork);
+    }
+    0
+}
+
+/// `sched_process_exec(struct task_struct *task, pid_t old_pid, struct linux_binprm *binary)`
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn sched_process_exec(_ctx: RawTracePointContext) -> u32 {
+    if target_config().is_some() {
+        next_image();
+        let _ = IN_FLIGHT.remove(bpf_get_current_pid_tgid());
+        tell(RecordKind::Exec);
+    }
+    0
+}
+
+/// `sched_process_exit(struct task_struct *task, ...)`: runs in each thread that ends.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn sched_process_exit(_ctx: RawTracePointContext) -> u32 {
+    if target_config().is_some() {
+        let _ = IN_FLIGHT.remove(bpf_get_current_pid_tgid());
+        tell(RecordKind::ThreadExit);
+    }
+    0
+}
+
+/// The configuration, if the current thread is the target's and the window is open.
+#[inline(always)]
+fn target_config() -> Option<&'static Config> {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    active_config().filter(|config| config.tgid == tgid)
+}
+
+#[inline(always)]
+fn tell(kind: RecordKind) {
+    if let Some(config) = target_config() {
+        emit::record(config, kind, ProcessRecord { header: emit::plain_header(kind) });
+    }
+}

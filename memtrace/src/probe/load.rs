@@ -1,0 +1,426 @@
+//! The BPF object in the kernel: load, arm, open the window, count, detach.
+
+use std::{
+    num::NonZeroU32,
+    os::fd::{AsRawFd as _, BorrowedFd},
+    path::PathBuf,
+};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    maps::{Array, MapError, PerCpuArray},
+    programs::{
+        Program, ProgramError, RawTracePoint, UProbe,
+        raw_trace_point::RawTracePointLink,
+        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
+    },
+};
+use memtrace_common::{call::SiteCookie, config::Config, loss::KernelCounters};
+use thiserror::Error;
+
+use super::ring::Ring;
+use crate::model::{AllocFn, CallShape};
+
+/// The object that `cargo xtask build-ebpf` made from memtrace-ebpf.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace.bpf.o"));
+
+/// Smallest and largest ring that makes sense; the kernel wants a power of two of pages.
+pub const RING_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
+
+/// Load-time options.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// The target's thread group id.
+    pub pid: NonZeroU32,
+    /// Size of the ring buffer; see [`RING_BYTES`].
+    pub ring_bytes: u32,
+    /// Walk stacks.
+    pub stacks: bool,
+    /// Forward the BPF side's debug messages to the `log` crate.
+    pub debug_log: bool,
+}
+
+/// What went wrong with the kernel, and what to do.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The caller lacks rights.
+    #[error(
+        "the kernel refused {what}: permission denied\n  run memtrace as root (sudo), or with \
+         CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN; in a container it also needs --pid=host and a \
+         kernel that is not in lockdown"
+    )]
+    Permission {
+        /// The operation.
+        what: String,
+    },
+    /// The kernel was built without uprobes, or hides them.
+    #[error(
+        "this kernel has no uprobes (no {path}): memtrace needs CONFIG_UPROBES and \
+         CONFIG_UPROBE_EVENTS; `zgrep UPROBE /proc/config.gz` shows what it was built with"
+    )]
+    NoUprobes {
+        /// The missing file.
+        path: String,
+    },
+    /// A map type, helper or attach cookie is missing.
+    #[error(
+        "this kernel is too old for memtrace: {what}; Linux 5.15 or newer is needed (ring \
+         buffer, attach cookies)"
+    )]
+    TooOld {
+        /// What is missing.
+        what: String,
+    },
+    /// Locked or kernel memory ran out.
+    #[error(
+        "the kernel has no memory for memtrace's tables ({what}): use a smaller --ring-size, or \
+         raise the memory limit of memtrace's own cgroup"
+    )]
+    Memory {
+        /// The operation.
+        what: String,
+    },
+    /// The object could not be parsed, or a map could not be created.
+    #[error("cannot load the BPF object: {0}")]
+    Object(#[from] EbpfError),
+    /// A map of the object cannot be used.
+    #[error("cannot use the BPF map {name}: {source}")]
+    Map {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        source: MapError,
+    },
+    /// A program was refused.
+    #[error("the kernel refused the BPF program {name}: {source}")]
+    Program {
+        /// Its name.
+        name: String,
+        /// Why, with the verifier's log.
+        source: ProgramError,
+    },
+    /// The object lacks a program: it does not belong to this build.
+    #[error("the BPF object has no program {name}: it is not of this build of memtrace")]
+    MissingProgram {
+        /// Its name.
+        name: String,
+    },
+    /// A probe could not be armed.
+    #[error("cannot put a probe on {function} (file offset {offset:#x}): {source}")]
+    Arm {
+        /// The function.
+        function: &'static str,
+        /// Where.
+        offset: u64,
+        /// Why.
+        source: ProgramError,
+    },
+}
+
+/// The loaded object and its armed probes. Dropping it removes everything; so does the kernel when
+/// memtrace dies, because nothing is pinned.
+pub struct Kernel {
+    ebpf: Ebpf,
+    config: Config,
+    probes: Vec<UProbeLink>,
+    tracepoints: Vec<RawTracePointLink>,
+}
+
+/// Where `debug_log` output of the BPF side is read from.
+pub type KernelLog = aya_log::EbpfLogger<&'static dyn log::Log>;
+
+impl Kernel {
+    /// Creates the maps. No program is loaded and nothing is armed yet.
+    pub fn load(options: LoadOptions) -> Result<Self, LoadError> {
+        const UPROBE_PMU: &str = "/sys/bus/event_source/devices/uprobe/type";
+        if !std::path::Path::new(UPROBE_PMU).exists() {
+            return Err(LoadError::NoUprobes { path: UPROBE_PMU.to_owned() });
+        }
+        raise_memlock_limit();
+        let log_level: u8 = if options.debug_log { aya_log_level_debug() } else { 0 };
+        let ebpf = EbpfLoader::new()
+            // Nothing is relocated against the kernel's types, and parsing them takes a while.
+            .btf(None)
+            .map_max_entries("EVENTS", options.ring_bytes)
+            .override_global("AYA_LOG_LEVEL", &log_level, true)
+            .load(OBJECT)
+            .map_err(classify_object_error)?;
+        let config = Config {
+            active: 0,
+            stacks: u32::from(options.stacks),
+            tgid: options.pid.get(),
+            reserved: 0,
+            trampoline: 0,
+            wake_bytes: u64::from(options.ring_bytes / 8).min(256 << 10),
+        };
+        let mut kernel = Self { ebpf, config, probes: Vec::new(), tracepoints: Vec::new() };
+        kernel.write_config()?;
+        Ok(kernel)
+    }
+
+    /// The ring buffer's user side. Can be taken once.
+    pub fn take_ring(&mut self) -> Result<Ring, LoadError> {
+        let map = self.ebpf.take_map("EVENTS").ok_or_else(missing_map)?;
+        Ring::new(map).map_err(|source| LoadError::Map { name: "EVENTS", source })
+    }
+
+    /// Starts forwarding debug messages; call once, with `debug_log` set.
+    pub fn take_log(&mut self) -> Option<KernelLog> {
+        match aya_log::EbpfLogger::init(&mut self.ebpf) {
+            Ok(log) => Some(log),
+            Err(error) => {
+                log::warn!("no debug messages from the BPF side: {error}");
+                None
+            }
+        }
+    }
+
+    /// Arms the probe of one function at a file offset, and its return probe if the function has
+    /// one. `file` is the very file that the target maps: the kernel gets it by descriptor, so that
+    /// no path is resolved a second time.
+    pub fn arm(
+        &mut self,
+        function: AllocFn,
+        site: u32,
+        file: BorrowedFd<'_>,
+        offset: u64,
+    ) -> Result<usize, LoadError> {
+        let shape = function.shape();
+        // The return half first: an entry without it would wait for a return that never comes.
+        let programs = [return_program(shape), Some(entry_program(shape))];
+        let mut armed = 0;
+        for name in programs.into_iter().flatten() {
+            self.arm_program(name, function, site, file, offset)?;
+            armed += 1;
+        }
+        Ok(armed)
+    }
+
+    /// Arms empty programs at a site, as a floor to compare with.
+    pub fn arm_empty(
+        &mut self,
+        function: AllocFn,
+        file: BorrowedFd<'_>,
+        offset: u64,
+    ) -> Result<(), LoadError> {
+        if function.shape().needs_return() {
+            self.arm_program("empty_return", function, 0, file, offset)?;
+        }
+        self.arm_program("empty", function, 0, file, offset)
+    }
+
+    fn arm_program(
+        &mut self,
+        name: &str,
+        function: AllocFn,
+        site: u32,
+        file: BorrowedFd<'_>,
+        offset: u64,
+    ) -> Result<(), LoadError> {
+        let scope = UProbeScope::OneProcess(self.pid());
+        let program: &mut UProbe = self.loaded_program(name)?;
+        let point = UProbeAttachPoint {
+            location: UProbeAttachLocation::AbsoluteOffset(offset),
+            cookie: Some(SiteCookie::new(function, site).0),
+        };
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let link = program
+            .attach(point, &path, scope)
+            .and_then(|id| program.take_link(id))
+            .map_err(|source| classify_arm_error(function, offset, source))?;
+        self.probes.push(link);
+        Ok(())
+    }
+
+    fn pid(&self) -> NonZeroU32 {
+        NonZeroU32::new(self.config.tgid).unwrap_or(NonZeroU32::MIN)
+    }
+
+    /// Starts to follow forks, execs and ends of threads.
+    pub fn follow_process(&mut self) -> Result<(), LoadError> {
+        for name in ["task_newtask", "sched_process_exec", "sched_process_exit"] {
+            let program: &mut RawTracePoint = self.loaded_program(name)?;
+            let link = program
+                .attach(name)
+                .and_then(|id| program.take_link(id))
+                .map_err(|source| LoadError::Program { name: name.to_owned(), source })?;
+            self.tracepoints.push(link);
+        }
+        Ok(())
+    }
+
+    fn loaded_program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, LoadError>
+    where
+        P: Loadable + 'a,
+        &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+    {
+        let program: &mut P = self
+            .ebpf
+            .program_mut(name)
+            .ok_or_else(|| LoadError::MissingProgram { name: name.to_owned() })?
+            .try_into()
+            .map_err(|source| LoadError::Program { name: name.to_owned(), source })?;
+        match program.load_program() {
+            Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(program),
+            Err(source) => Err(classify_program_error(name, source)),
+        }
+    }
+
+    /// Opens or closes the window: one common start and end for all functions.
+    pub fn set_active(&mut self, active: bool) -> Result<(), LoadError> {
+        self.config.active = u32::from(active);
+        self.write_config()
+    }
+
+    /// Tells where the return-probe trampoline is mapped in the target; 0 = not known.
+    pub fn set_trampoline(&mut self, address: u64) -> Result<(), LoadError> {
+        self.config.trampoline = address;
+        self.write_config()
+    }
+
+    fn write_config(&mut self) -> Result<(), LoadError> {
+        let map = self.ebpf.map_mut("CONFIG").ok_or_else(missing_map)?;
+        Array::try_from(map)
+            .and_then(|mut array| array.set(0, self.config, 0))
+            .map_err(|source| LoadError::Map { name: "CONFIG", source })
+    }
+
+    /// The kernel side's counters, summed over CPUs.
+    pub fn counters(&self) -> Result<KernelCounters, LoadError> {
+        let map = self.ebpf.map("COUNTERS").ok_or_else(missing_map)?;
+        let values = PerCpuArray::<_, KernelCounters>::try_from(map)
+            .and_then(|array| array.get(&0, 0))
+            .map_err(|source| LoadError::Map { name: "COUNTERS", source })?;
+        let mut sum = KernelCounters::default();
+        values.iter().for_each(|counters| sum.add(counters));
+        Ok(sum)
+    }
+
+    /// Removes all probes; the counters stay readable.
+    pub fn detach(&mut self) {
+        self.probes.clear();
+        self.tracepoints.clear();
+    }
+}
+
+/// aya's program types have no common trait for this.
+trait Loadable {
+    fn load_program(&mut self) -> Result<(), ProgramError>;
+}
+
+impl Loadable for UProbe {
+    fn load_program(&mut self) -> Result<(), ProgramError> {
+        self.load()
+    }
+}
+
+impl Loadable for RawTracePoint {
+    fn load_program(&mut self) -> Result<(), ProgramError> {
+        self.load()
+    }
+}
+
+fn entry_program(shape: CallShape) -> &'static str {
+    match shape {
+        CallShape::Size => "enter_size",
+        CallShape::CountSize => "enter_count_size",
+        CallShape::OldSize => "enter_old_size",
+        CallShape::OldCountSize => "enter_old_count_size",
+        CallShape::Block => "enter_block",
+        CallShape::AlignSize => "enter_align_size",
+        CallShape::OutAlignSize => "enter_out_align_size",
+        CallShape::Mmap => "enter_mmap",
+        CallShape::Munmap => "enter_munmap",
+        CallShape::Mremap => "enter_mremap",
+        CallShape::Brk => "enter_brk",
+        CallShape::Sbrk => "enter_sbrk",
+    }
+}
+
+fn return_program(shape: CallShape) -> Option<&'static str> {
+    match shape {
+        CallShape::Block => None,
+        CallShape::Size | CallShape::CountSize | CallShape::AlignSize => Some("leave_block"),
+        CallShape::OldSize | CallShape::OldCountSize => Some("leave_realloc"),
+        CallShape::OutAlignSize => Some("leave_out_block"),
+        CallShape::Mmap
+        | CallShape::Munmap
+        | CallShape::Mremap
+        | CallShape::Brk
+        | CallShape::Sbrk => Some("leave_mapping"),
+    }
+}
+
+/// `aya_log::Level::Debug`, as the BPF side compares it.
+fn aya_log_level_debug() -> u8 {
+    log::Level::Debug as u8
+}
+
+/// Kernels before 5.11 charge BPF maps to this limit; later ones ignore it.
+fn raise_memlock_limit() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let unlimited = Rlimit { current: None, maximum: None };
+    if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
+        log::debug!("RLIMIT_MEMLOCK stays as it is: {error}");
+    }
+}
+
+fn missing_map() -> LoadError {
+    LoadError::MissingProgram { name: "(map)".to_owned() }
+}
+
+fn classify_object_error(error: EbpfError) -> LoadError {
+    match errno_of(&error) {
+        Some(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => {
+            LoadError::Permission { what: "to create BPF maps".to_owned() }
+        }
+        Some(rustix::io::Errno::NOMEM) => LoadError::Memory { what: error_chain(&error) },
+        Some(rustix::io::Errno::INVAL) => LoadError::TooOld { what: error_chain(&error) },
+        _ => LoadError::Object(error),
+    }
+}
+
+fn classify_program_error(name: &str, source: ProgramError) -> LoadError {
+    match errno_of(&source) {
+        Some(rustix::io::Errno::PERM) => {
+            LoadError::Permission { what: format!("to load the BPF program {name}") }
+        }
+        Some(rustix::io::Errno::NOMEM) => LoadError::Memory { what: format!("program {name}") },
+        _ => LoadError::Program { name: name.to_owned(), source },
+    }
+}
+
+fn classify_arm_error(function: AllocFn, offset: u64, source: ProgramError) -> LoadError {
+    if matches!(source, ProgramError::AttachCookieNotSupported) {
+        return LoadError::TooOld { what: "it has no attach cookies".to_owned() };
+    }
+    match errno_of(&source) {
+        Some(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => {
+            LoadError::Permission { what: format!("a probe on {}", function.name()) }
+        }
+        _ => LoadError::Arm { function: function.name(), offset, source },
+    }
+}
+
+/// The system error at the root of an error, if there is one.
+fn errno_of(error: &(dyn std::error::Error + 'static)) -> Option<rustix::io::Errno> {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        if let Some(io_error) = error.downcast_ref::<std::io::Error>() {
+            return rustix::io::Errno::from_io_error(io_error);
+        }
+        current = error.source();
+    }
+    None
+}
+
+fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut current = error.source();
+    while let Some(error) = current {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        current = error.source();
+    }
+    text
+}

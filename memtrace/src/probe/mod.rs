@@ -1,0 +1,3 @@
+//! The only place that speaks to the kernel's BPF side.
+pub mod load;
+pub mod ring;
