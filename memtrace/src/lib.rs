@@ -1,4 +1,6 @@
 //! An eBPF allocation tracer for people on call. See ARCHITECTURE.md for the map.
 
+pub mod decode;
+pub mod encode;
 pub mod model;
 pub mod report;
