@@ -2,5 +2,6 @@
 
 pub mod decode;
 pub mod encode;
+pub mod ledger;
 pub mod model;
 pub mod report;
