@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+pub use crate::model::site::Survivors;
 use crate::model::{
     site::{Amount, SiteStats},
     stack::NamedStack,
@@ -158,20 +159,6 @@ pub struct SiteReport {
     pub stats: SiteStats,
     /// Live blocks that are at least `min_age_ns` old.
     pub survivors: Survivors,
-}
-
-/// Blocks that were never freed in the window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Survivors {
-    /// Requested bytes and blocks.
-    #[serde(flatten)]
-    pub amount: Amount,
-    /// Age of the oldest at the end.
-    pub oldest_age_ns: u64,
-    /// Median age at the end.
-    pub median_age_ns: u64,
-    /// Age of the youngest at the end.
-    pub youngest_age_ns: u64,
 }
 
 /// Percentiles of a distribution (each within 1 % of the true value, by hdrhistogram).
