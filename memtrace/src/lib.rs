@@ -6,3 +6,4 @@ pub mod ledger;
 pub mod model;
 pub mod probe;
 pub mod report;
+pub mod symbolize;

@@ -15,6 +15,9 @@ use crate::model::{
 /// The value of [`Report::schema`].
 pub const SCHEMA: &str = "memtrace-report/1";
 
+/// [`SiteReport::function`] of the allocations that found no room in the table of sites.
+pub const OTHER_SITES: &str = "[other sites]";
+
 /// One finished window.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
@@ -28,6 +31,8 @@ pub struct Report {
     pub rss: Rss,
     /// Sums over all sites.
     pub totals: Totals,
+    /// What the numbers say, as sentences; the most important first.
+    pub summary: Vec<String>,
     /// Sites by surviving bytes, largest first. Sites without survivors follow, by allocated
     /// bytes.
     pub sites: Vec<SiteReport>,
@@ -150,11 +155,15 @@ pub struct Totals {
 /// One site.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SiteReport {
-    /// The function that the stack calls; `None` for the sum of sites beyond the table.
+    /// The function that the stack calls; [`OTHER_SITES`] for the sum of those beyond the table.
     pub function: &'static str,
     /// Leaf first.
     pub stack: NamedStack,
-    /// Accounting over the window.
+    /// Index in the stack of the frame to look at first: the one nearest to the leaf that is not
+    /// part of an allocator, a language runtime or a container. `None` when there is no frame.
+    pub key_frame: Option<usize>,
+    /// Accounting over the window. Where sites of equal names were merged, `peak` is the sum of
+    /// their peaks: an upper bound.
     #[serde(flatten)]
     pub stats: SiteStats,
     /// Live blocks that are at least `min_age_ns` old.
@@ -225,4 +234,6 @@ pub struct LossReport {
     pub count: u64,
     /// What it is and what to do; follows the count.
     pub sentence: &'static str,
+    /// Such a loss can make freed memory look never freed.
+    pub can_fake_a_survivor: bool,
 }
