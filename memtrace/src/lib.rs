@@ -1,5 +1,6 @@
 //! An eBPF allocation tracer for people on call. See ARCHITECTURE.md for the map.
 
+pub mod allocator;
 pub mod decode;
 pub mod elf;
 pub mod encode;
