@@ -7,6 +7,7 @@ pub mod encode;
 pub mod ledger;
 pub mod model;
 pub mod probe;
+pub mod render;
 pub mod report;
 pub mod symbolize;
 pub mod sys;
