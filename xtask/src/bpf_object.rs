@@ -57,6 +57,20 @@ impl Sidecar {
         serde_json::from_slice(&text).with_context(|| format!("cannot parse {}", path.display()))
     }
 
+    /// Whether one of the two lies: the same sources and toolchain gave different objects.
+    pub fn contradicts(&self, other: &Self) -> bool {
+        self.comparable(other) && self.object_sha256 != other.object_sha256
+    }
+
+    /// Whether the two must be byte for byte the same: the build is reproducible.
+    pub fn comparable(&self, other: &Self) -> bool {
+        let inputs = |it: &Self| {
+            let Self { source_sha256, rustc, llvm, bpf_linker, flags, .. } = it.clone();
+            (source_sha256, rustc, llvm, bpf_linker, flags)
+        };
+        inputs(self) == inputs(other)
+    }
+
     /// Writes itself beside `object`.
     pub fn write(&self, object: &Path) -> Result<()> {
         let path = Self::path_of(object);
@@ -220,6 +234,17 @@ mod tests {
         fs::write(&object, "other").unwrap();
         let error = check(dir.path(), &object).unwrap_err().to_string();
         assert!(error.contains("is not the object"), "{error}");
+    }
+
+    #[test]
+    fn only_the_same_sources_and_toolchain_must_give_the_same_object() {
+        let (dir, _) = repository();
+        let committed = sidecar(dir.path());
+        let forged = Sidecar { object_sha256: sha256(b"forged"), ..committed.clone() };
+        assert!(committed.contradicts(&forged));
+        assert!(!committed.contradicts(&committed));
+        let newer = Sidecar { rustc: "rustc 1.97.0".into(), ..forged };
+        assert!(!committed.contradicts(&newer));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use xtask::bpf_object::{self, Sidecar, sha256, source_sha256};
 
@@ -61,7 +61,28 @@ fn build(out: &Path) -> Result<()> {
         flags: FLAGS.map(str::to_owned).to_vec(),
     };
     write(out, &object, &sidecar)?;
-    describe(out, linked.len(), &object)
+    describe(out, linked.len(), &object)?;
+    compare_with_committed(&sidecar)
+}
+
+/// Says how the object just built relates to the committed one. An error where that one cannot
+/// have come from the sources that its sidecar names.
+fn compare_with_committed(built: &Sidecar) -> Result<()> {
+    let path = root().join(bpf_object::OBJECT);
+    let committed = Sidecar::read(&path)?;
+    ensure!(
+        !built.contradicts(&committed),
+        "the same sources and toolchain give another object than {}: it was not built from them",
+        path.display()
+    );
+    if built.object_sha256 == committed.object_sha256 {
+        say("byte for byte the committed object");
+    } else if built.source_sha256 == committed.source_sha256 {
+        say(format_args!("the committed object has another toolchain: {}", committed.rustc));
+    } else {
+        say("the committed object is of other sources");
+    }
+    Ok(())
 }
 
 fn compile(rustc: &BpfRustc) -> Result<PathBuf> {

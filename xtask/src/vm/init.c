@@ -2,6 +2,7 @@
 // exit status on the console and turns the machine off. Statically linked.
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/wait.h>
@@ -34,7 +35,6 @@ int main(void) {
     mount_or_say("sysfs", "/sys");
     mount_or_say("devtmpfs", "/dev");
     mount_or_say("tmpfs", "/tmp");
-    mount_or_say("tracefs", "/sys/kernel/tracing");
 
     int console = open("/dev/console", O_RDWR);
     if (console >= 0) {
@@ -47,6 +47,10 @@ int main(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     printf("VM_BOOTED_MS: %ld\n", now.tv_sec * 1000 + now.tv_nsec / 1000000);
+
+    setenv("MEMTRACE_BIN", "/memtrace", 1);
+    setenv("MEMTRACE_TEST_PROGRAMS", "/programs", 1);
+    setenv("RUST_BACKTRACE", "1", 1);
 
     char *arguments[] = {"/live", TEST_FILTER, "--test-threads=1", NULL};
     printf("VM_RESULT: %d\n", run_tests(arguments));
