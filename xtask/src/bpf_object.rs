@@ -63,7 +63,7 @@ impl Sidecar {
     }
 
     /// Whether the two must be byte for byte the same: the build is reproducible.
-    pub fn comparable(&self, other: &Self) -> bool {
+    fn comparable(&self, other: &Self) -> bool {
         let inputs = |it: &Self| {
             let Self { source_sha256, rustc, llvm, bpf_linker, flags, .. } = it.clone();
             (source_sha256, rustc, llvm, bpf_linker, flags)
