@@ -1,6 +1,7 @@
 //! The BPF object in the kernel: load, arm, open the window, count, detach.
 
 use std::{
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     num::NonZeroU32,
     os::fd::{AsRawFd as _, BorrowedFd},
     path::PathBuf,
@@ -18,7 +19,7 @@ use aya::{
 use memtrace_common::{call::SiteCookie, config::Config, loss::KernelCounters};
 use thiserror::Error;
 
-use super::ring::Ring;
+use super::{multi, ring::Ring};
 use crate::model::{AllocFn, CallShape};
 
 /// The object that `cargo xtask build-ebpf` made from memtrace-ebpf.
@@ -38,6 +39,8 @@ pub struct LoadOptions {
     pub stacks: bool,
     /// Forward the BPF side's debug messages to the `log` crate.
     pub debug_log: bool,
+    /// Use perf-event links even where multi-uprobe links work; for tests of the former.
+    pub perf_event_links: bool,
 }
 
 /// What went wrong with the kernel, and what to do.
@@ -97,7 +100,7 @@ pub enum LoadError {
         /// Its name.
         name: String,
         /// Why, with the verifier's log.
-        source: ProgramError,
+        source: Refusal,
     },
     /// The object lacks a program: it does not belong to this build.
     #[error("the BPF object has no program {name}: it is not of this build of memtrace")]
@@ -106,15 +109,24 @@ pub enum LoadError {
         name: String,
     },
     /// A probe could not be armed.
-    #[error("cannot put a probe on {function} (file offset {offset:#x}): {source}")]
+    #[error("cannot put a probe on {functions}: {source}")]
     Arm {
-        /// The function.
-        function: &'static str,
-        /// Where.
-        offset: u64,
+        /// The functions, with file offsets.
+        functions: String,
         /// Why.
-        source: ProgramError,
+        source: Refusal,
     },
+}
+
+/// What the kernel, or aya on its behalf, said.
+#[derive(Debug, Error)]
+pub enum Refusal {
+    /// Through aya.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// By a system call of our own.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
 }
 
 /// The loaded object and its armed probes. Dropping it removes everything; so does the kernel when
@@ -122,8 +134,35 @@ pub enum LoadError {
 pub struct Kernel {
     ebpf: Ebpf,
     config: Config,
-    probes: Vec<UProbeLink>,
+    backend: Backend,
+    probes: Vec<Link>,
     tracepoints: Vec<RawTracePointLink>,
+}
+
+/// How probes are put into the target.
+enum Backend {
+    /// One link per program and file.
+    Multi { programs: Box<multi::Programs>, loaded: HashMap<&'static str, multi::LoadedProgram> },
+    /// One perf event per site, where the kernel has nothing better.
+    PerfEvent,
+}
+
+/// An armed probe, or many; dropping it removes them.
+#[expect(dead_code, reason = "held for their drop")]
+enum Link {
+    Multi(multi::MultiLink),
+    PerfEvent(UProbeLink),
+}
+
+/// A function to arm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeSite {
+    /// What is called.
+    pub function: AllocFn,
+    /// Number of the site, for the cookie.
+    pub site: u32,
+    /// Offset in the file of the instruction to put the probe on.
+    pub offset: u64,
 }
 
 /// Where `debug_log` output of the BPF side is read from.
@@ -153,7 +192,10 @@ impl Kernel {
             trampoline: 0,
             wake_bytes: u64::from(options.ring_bytes / 8).min(256 << 10),
         };
-        let mut kernel = Self { ebpf, config, probes: Vec::new(), tracepoints: Vec::new() };
+        let backend =
+            if options.perf_event_links { Backend::PerfEvent } else { choose_backend(&ebpf) };
+        let mut kernel =
+            Self { ebpf, config, backend, probes: Vec::new(), tracepoints: Vec::new() };
         kernel.write_config()?;
         Ok(kernel)
     }
@@ -175,60 +217,96 @@ impl Kernel {
         }
     }
 
-    /// Arms the probe of one function at a file offset, and its return probe if the function has
-    /// one. `file` is the very file that the target maps: the kernel gets it by descriptor, so that
-    /// no path is resolved a second time.
-    pub fn arm(
-        &mut self,
-        function: AllocFn,
-        site: u32,
-        file: BorrowedFd<'_>,
-        offset: u64,
-    ) -> Result<usize, LoadError> {
-        let shape = function.shape();
+    /// Arms the entry probes of functions in a file, and the return probes of those that have
+    /// one; returns how many probes that made. `file` is the very file that the target maps: the
+    /// kernel gets it by descriptor, so that no path is resolved a second time.
+    pub fn arm(&mut self, file: BorrowedFd<'_>, sites: &[ProbeSite]) -> Result<usize, LoadError> {
         // The return half first: an entry without it would wait for a return that never comes.
-        let programs = [return_program(shape), Some(entry_program(shape))];
-        let mut armed = 0;
-        for name in programs.into_iter().flatten() {
-            self.arm_program(name, function, site, file, offset)?;
-            armed += 1;
-        }
-        Ok(armed)
+        let returns = self.arm_half(file, sites, return_program, true)?;
+        let entries = self.arm_half(file, sites, |shape| Some(entry_program(shape)), false)?;
+        Ok(returns + entries)
     }
 
-    /// Arms empty programs at a site, as a floor to compare with.
+    /// Arms empty programs, as a floor to compare with.
     pub fn arm_empty(
         &mut self,
-        function: AllocFn,
         file: BorrowedFd<'_>,
-        offset: u64,
-    ) -> Result<(), LoadError> {
-        if function.shape().needs_return() {
-            self.arm_program("empty_return", function, 0, file, offset)?;
-        }
-        self.arm_program("empty", function, 0, file, offset)
+        sites: &[ProbeSite],
+    ) -> Result<usize, LoadError> {
+        let empty_return = |shape: CallShape| shape.needs_return().then_some("empty_return");
+        let returns = self.arm_half(file, sites, empty_return, true)?;
+        Ok(returns + self.arm_half(file, sites, |_| Some("empty"), false)?)
     }
 
-    fn arm_program(
+    fn arm_half(
         &mut self,
-        name: &str,
-        function: AllocFn,
-        site: u32,
         file: BorrowedFd<'_>,
-        offset: u64,
+        sites: &[ProbeSite],
+        program_of: impl Fn(CallShape) -> Option<&'static str>,
+        at_return: bool,
+    ) -> Result<usize, LoadError> {
+        let mut groups: BTreeMap<&'static str, Vec<ProbeSite>> = BTreeMap::new();
+        for site in sites {
+            if let Some(program) = program_of(site.function.shape()) {
+                groups.entry(program).or_default().push(*site);
+            }
+        }
+        for (program, group) in &groups {
+            if matches!(self.backend, Backend::Multi { .. }) {
+                self.arm_multi(program, file, group, at_return)?;
+            } else {
+                group.iter().try_for_each(|site| self.arm_perf_event(program, file, *site))?;
+            }
+        }
+        Ok(groups.values().map(Vec::len).sum())
+    }
+
+    fn arm_multi(
+        &mut self,
+        name: &'static str,
+        file: BorrowedFd<'_>,
+        sites: &[ProbeSite],
+        at_return: bool,
+    ) -> Result<(), LoadError> {
+        let pid = self.pid();
+        let Backend::Multi { programs, loaded } = &mut self.backend else { return Ok(()) };
+        let program = match loaded.entry(name) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(
+                programs
+                    .load(name)
+                    .map_err(|source| classify_program_error(name, source.into()))?,
+            ),
+        };
+        let points: Vec<_> = sites
+            .iter()
+            .map(|site| multi::Site { offset: site.offset, cookie: site.cookie() })
+            .collect();
+        let link = program
+            .link(file, &points, pid, at_return)
+            .map_err(|source| classify_arm_error(sites, source.into()))?;
+        self.probes.push(Link::Multi(link));
+        Ok(())
+    }
+
+    fn arm_perf_event(
+        &mut self,
+        name: &'static str,
+        file: BorrowedFd<'_>,
+        site: ProbeSite,
     ) -> Result<(), LoadError> {
         let scope = UProbeScope::OneProcess(self.pid());
         let program: &mut UProbe = self.loaded_program(name)?;
         let point = UProbeAttachPoint {
-            location: UProbeAttachLocation::AbsoluteOffset(offset),
-            cookie: Some(SiteCookie::new(function, site).0),
+            location: UProbeAttachLocation::AbsoluteOffset(site.offset),
+            cookie: Some(site.cookie()),
         };
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let link = program
             .attach(point, &path, scope)
             .and_then(|id| program.take_link(id))
-            .map_err(|source| classify_arm_error(function, offset, source))?;
-        self.probes.push(link);
+            .map_err(|source| classify_arm_error(&[site], source.into()))?;
+        self.probes.push(Link::PerfEvent(link));
         Ok(())
     }
 
@@ -240,10 +318,10 @@ impl Kernel {
     pub fn follow_process(&mut self) -> Result<(), LoadError> {
         for name in ["task_newtask", "sched_process_exec", "sched_process_exit"] {
             let program: &mut RawTracePoint = self.loaded_program(name)?;
-            let link = program
-                .attach(name)
-                .and_then(|id| program.take_link(id))
-                .map_err(|source| LoadError::Program { name: name.to_owned(), source })?;
+            let link =
+                program.attach(name).and_then(|id| program.take_link(id)).map_err(|source| {
+                    LoadError::Program { name: name.to_owned(), source: source.into() }
+                })?;
             self.tracepoints.push(link);
         }
         Ok(())
@@ -259,10 +337,13 @@ impl Kernel {
             .program_mut(name)
             .ok_or_else(|| LoadError::MissingProgram { name: name.to_owned() })?
             .try_into()
-            .map_err(|source| LoadError::Program { name: name.to_owned(), source })?;
+            .map_err(|source: ProgramError| LoadError::Program {
+                name: name.to_owned(),
+                source: source.into(),
+            })?;
         match program.load_program() {
             Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(program),
-            Err(source) => Err(classify_program_error(name, source)),
+            Err(source) => Err(classify_program_error(name, source.into())),
         }
     }
 
@@ -298,8 +379,45 @@ impl Kernel {
 
     /// Removes all probes; the counters stay readable.
     pub fn detach(&mut self) {
-        self.probes.clear();
+        let probes = std::mem::take(&mut self.probes);
+        // Each removal waits for grace periods of the kernel; waiting together takes one of them.
+        std::thread::scope(|scope| {
+            for link in probes {
+                scope.spawn(move || drop(link));
+            }
+        });
         self.tracepoints.clear();
+    }
+}
+
+impl Refusal {
+    fn errno(&self) -> Option<rustix::io::Errno> {
+        match self {
+            Self::Program(error) => errno_of(error),
+            Self::Io(error) => rustix::io::Errno::from_io_error(error),
+        }
+    }
+}
+
+impl ProbeSite {
+    fn cookie(self) -> u64 {
+        SiteCookie::new(self.function, self.site).0
+    }
+}
+
+fn choose_backend(ebpf: &Ebpf) -> Backend {
+    let multi = multi::Programs::new(OBJECT, ebpf.maps())
+        .and_then(|programs| Ok((programs.load("empty")?, programs)));
+    match multi {
+        Ok((empty, programs)) if multi::is_supported(&empty) => {
+            let loaded = HashMap::from([("empty", empty)]);
+            Backend::Multi { programs: Box::new(programs), loaded }
+        }
+        Ok(_) => Backend::PerfEvent,
+        Err(error) => {
+            log::debug!("no multi-uprobe links, using perf events: {error}");
+            Backend::PerfEvent
+        }
     }
 }
 
@@ -380,8 +498,8 @@ fn classify_object_error(error: EbpfError) -> LoadError {
     }
 }
 
-fn classify_program_error(name: &str, source: ProgramError) -> LoadError {
-    match errno_of(&source) {
+fn classify_program_error(name: &str, source: Refusal) -> LoadError {
+    match source.errno() {
         Some(rustix::io::Errno::PERM) => {
             LoadError::Permission { what: format!("to load the BPF program {name}") }
         }
@@ -390,15 +508,20 @@ fn classify_program_error(name: &str, source: ProgramError) -> LoadError {
     }
 }
 
-fn classify_arm_error(function: AllocFn, offset: u64, source: ProgramError) -> LoadError {
-    if matches!(source, ProgramError::AttachCookieNotSupported) {
+fn classify_arm_error(sites: &[ProbeSite], source: Refusal) -> LoadError {
+    if matches!(source, Refusal::Program(ProgramError::AttachCookieNotSupported)) {
         return LoadError::TooOld { what: "it has no attach cookies".to_owned() };
     }
-    match errno_of(&source) {
+    let functions: Vec<_> = sites
+        .iter()
+        .map(|site| format!("{} (file offset {:#x})", site.function.name(), site.offset))
+        .collect();
+    let functions = functions.join(", ");
+    match source.errno() {
         Some(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => {
-            LoadError::Permission { what: format!("a probe on {}", function.name()) }
+            LoadError::Permission { what: format!("probes on {functions}") }
         }
-        _ => LoadError::Arm { function: function.name(), offset, source },
+        _ => LoadError::Arm { functions, source },
     }
 }
 
