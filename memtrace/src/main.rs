@@ -1,2 +1,3 @@
 //! memtrace: where did the memory go, and which line holds it?
+
 fn main() {}

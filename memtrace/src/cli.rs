@@ -1,0 +1,162 @@
+//! What can be typed. What it does is in `cmd`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+const ABOUT: &str = "Where did the memory go, and which line of code holds it?";
+
+const LONG_ABOUT: &str = "\
+Where did the memory go, and which line of code holds it?
+
+memtrace watches the allocator of a running process from the kernel: it does not stop the process,
+inject code into it or need it to be restarted, and leaves nothing behind.";
+
+const EXAMPLES: &str = "\
+Examples:
+  sudo memtrace attach -p 4242              trace until Ctrl-C, then report what was never freed
+  sudo memtrace attach -p 4242 -d 30s       the same for 30 seconds
+  sudo memtrace attach -p 4242 -d 5m --min-age 1m --json > report.json
+
+Exit status: 0 done; 2 bad usage or it could not be done; 130 interrupted before anything was seen.";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "memtrace",
+    version,
+    about = ABOUT,
+    long_about = LONG_ABOUT,
+    after_help = EXAMPLES,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// Say more on stderr: -v what is done, -vv also debug messages from the kernel side
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    pub verbose: u8,
+
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Trace the allocations of a running process; report what is never freed
+    Attach(AttachArgs),
+    /// Print shell completions
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page of memtrace, or of one command
+    Man {
+        /// The command, e.g. `attach`
+        command: Option<String>,
+    },
+}
+
+/// `memtrace attach`.
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// The process to trace
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
+    pub pid: u32,
+
+    /// End after this time (30s, 5m, 1h 30m); without it: on Ctrl-C, SIGTERM or the process's end
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+
+    /// Write PREFIX.svg [default: memtrace-<command>-<pid>-<UTC time> in the current directory]
+    #[arg(short, long, value_name = "PREFIX")]
+    pub output: Option<PathBuf>,
+
+    /// Overwrite files that exist
+    #[arg(long)]
+    pub force: bool,
+
+    /// Do not count blocks younger than this at the end as never freed (they may just be in use)
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "0s")]
+    pub min_age: Duration,
+
+    /// Print the report as one JSON document
+    #[arg(long)]
+    pub json: bool,
+
+    /// How many sites the text report shows
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub top: usize,
+
+    /// Buffer between kernel and memtrace (64KiB to 1GiB, rounded up to a power of two)
+    #[arg(long, value_name = "SIZE", value_parser = parse_ring_size, default_value = "16MiB")]
+    pub ring_size: u32,
+
+    /// Most live blocks that are followed at once; 1 million takes about 40 MB
+    #[arg(long, value_name = "N", default_value_t = 3_500_000, value_parser = parse_max_live)]
+    pub max_live: usize,
+
+    /// Do not walk stacks: a little cheaper, but sites cannot be told apart
+    #[arg(long)]
+    pub no_stacks: bool,
+
+    /// Use one perf event per probe, as kernels before 6.10 need it: slower to attach and detach
+    #[arg(long, hide = true)]
+    pub perf_event_links: bool,
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 30s, 5m or 1h"))
+}
+
+fn parse_max_live(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(value @ 1_000..=100_000_000) => Ok(value),
+        _ => Err("a number from 1000 to 100000000 is needed".to_owned()),
+    }
+}
+
+/// A size as the kernel wants it for a ring: a power of two, and whole pages.
+fn parse_ring_size(text: &str) -> Result<u32, String> {
+    let limits = crate::probe::load::RING_BYTES;
+    let bytes = parse_size::parse_size(text)
+        .map_err(|error| format!("{error}; write it like 64KiB, 16MiB or 1GiB"))?;
+    let rounded = bytes.checked_next_power_of_two().filter(|bytes| limits.contains(bytes));
+    rounded
+        .and_then(|bytes| u32::try_from(bytes).ok())
+        .ok_or_else(|| "a size from 64KiB to 1GiB is needed".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ring_sizes_are_rounded_up_to_powers_of_two_within_limits() {
+        assert_eq!(parse_ring_size("64KiB"), Ok(64 << 10));
+        assert_eq!(parse_ring_size("5MiB"), Ok(8 << 20));
+        assert_eq!(parse_ring_size("65536"), Ok(64 << 10));
+        for wrong in ["0", "1KiB", "32GiB", "many", "18446744073709551615"] {
+            assert!(parse_ring_size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn durations_are_words_of_time() {
+        assert_eq!(parse_duration("1m 30s"), Ok(Duration::from_secs(90)));
+        assert!(parse_duration("soon").unwrap_err().contains("30s"));
+    }
+}

@@ -1,0 +1,37 @@
+//! Completions and man pages, made from the command line's own definition.
+
+use std::io::Write as _;
+
+use anyhow::{Context as _, Result, bail};
+use clap::CommandFactory as _;
+
+use super::Status;
+use crate::cli::Cli;
+
+/// Prints the completions of a shell.
+pub fn completions(shell: clap_complete::Shell) -> Result<Status> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "memtrace", &mut script);
+    print(&script)
+}
+
+/// Prints a man page in roff.
+pub fn man(name: Option<&str>) -> Result<Status> {
+    let mut root = Cli::command();
+    root.build();
+    let command = match name {
+        None => root,
+        Some(name) => match root.find_subcommand(name) {
+            Some(command) => command.clone(),
+            None => bail!("there is no command {name:?}; `memtrace --help` lists them"),
+        },
+    };
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command).render(&mut page).context("cannot render the man page")?;
+    print(&page)
+}
+
+fn print(bytes: &[u8]) -> Result<Status> {
+    std::io::stdout().lock().write_all(bytes)?;
+    Ok(Status::Done)
+}

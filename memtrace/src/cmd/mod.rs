@@ -1,0 +1,65 @@
+//! The commands: each turns what was typed into calls of the library, and its outcome into an
+//! exit status.
+
+pub mod attach;
+mod docs;
+mod output;
+
+use std::process::ExitCode;
+
+use crate::cli::{Cli, Command};
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Done.
+    Done,
+    /// Interrupted before there was anything to report.
+    Interrupted,
+    /// The result is there, but a part of it could not be delivered; said on stderr.
+    Incomplete,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Done => Self::SUCCESS,
+            Status::Incomplete => Self::from(2),
+            Status::Interrupted => Self::from(130),
+        }
+    }
+}
+
+/// Runs a command line.
+pub fn run(cli: Cli) -> ExitCode {
+    init_log(cli.verbose, cli.quiet);
+    let result = match &cli.command {
+        Command::Attach(args) => attach::run(args, cli.verbose, cli.quiet),
+        Command::Completions { shell } => docs::completions(*shell),
+        Command::Man { command } => docs::man(command.as_deref()),
+    };
+    match result {
+        Ok(status) => status.into(),
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("memtrace: error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn init_log(verbose: u8, quiet: bool) {
+    let level = match (quiet, verbose) {
+        (true, _) => log::LevelFilter::Error,
+        (_, 0) => log::LevelFilter::Warn,
+        (_, 1) => log::LevelFilter::Info,
+        _ => log::LevelFilter::Debug,
+    };
+    env_logger::Builder::new()
+        .filter_level(log::LevelFilter::Warn)
+        .filter_module("memtrace", level)
+        .filter_module("memtrace_ebpf", level)
+        .format_timestamp(None)
+        .format_target(false)
+        .init();
+}
