@@ -95,15 +95,17 @@ fn compile(rustc: &BpfRustc) -> Result<PathBuf> {
         // -Zbuild-std is a nightly flag; the compiler's own source is what it is meant for.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("LD_LIBRARY_PATH", rustc.llvm_dir()?)
+        // Not a flag: cargo hashes flags, and so local paths in them, into symbol names.
+        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", bpf_toolchain::linker())
         .env("CARGO_ENCODED_RUSTFLAGS", flags(rustc)?.join("\x1f"))
         .env_remove("RUSTFLAGS")
-        // A clippy or sccache around the host build has no business here.
-        .env_remove("RUSTC_WRAPPER")
+        .env("RUSTC_WRAPPER", root().join("xtask/src/rustc-wrapper.sh"))
+        // clippy around the host build has no business here.
         .env_remove("RUSTC_WORKSPACE_WRAPPER"))?;
     Ok(target_dir.join(TARGET).join("release/memtrace-ebpf"))
 }
 
-/// [`FLAGS`], the linker, and what keeps local paths out of the object: the same sources and
+/// [`FLAGS`] and what keeps local paths out of the object: the same sources and
 /// toolchain give the same bytes in every checkout.
 fn flags(rustc: &BpfRustc) -> Result<Vec<String>> {
     let cargo_home = std::env::var("CARGO_HOME")
@@ -111,7 +113,6 @@ fn flags(rustc: &BpfRustc) -> Result<Vec<String>> {
         .context("neither CARGO_HOME nor HOME is set")?;
     let library = rustc.sysroot.join("lib/rustlib/src/rust");
     let mut flags = FLAGS.map(str::to_owned).to_vec();
-    flags.push(format!("-Clinker={}", bpf_toolchain::linker().display()));
     // Debian's library source is a symbolic link, and rustc sees both names.
     let real_library = fs::canonicalize(&library)?;
     for (from, to) in [
