@@ -1,5 +1,11 @@
 //! An eBPF allocation tracer for people on call. See ARCHITECTURE.md for the map.
 
+pub mod decode;
+pub mod elf;
+pub mod encode;
+pub mod ledger;
 pub mod model;
 pub mod probe;
 pub mod report;
+pub mod symbolize;
+pub mod sys;

@@ -18,8 +18,12 @@ pub enum Loss {
     LiveRangesFull,
     /// The table of sites was full: the block is counted under "other sites".
     SitesFull,
+    /// The table of stacks was full: the frames of a stack were not kept.
+    StacksFull,
     /// A `*Begin` record without its `*End`, or the reverse.
     Unpaired,
+    /// Memory that was still live was handed out again: its release was not seen, but is certain.
+    ImpliedFree,
 }
 
 impl Loss {
@@ -31,7 +35,9 @@ impl Loss {
             Self::LiveBlocksFull,
             Self::LiveRangesFull,
             Self::SitesFull,
+            Self::StacksFull,
             Self::Unpaired,
+            Self::ImpliedFree,
         ]
         .into_iter()
         .chain(KernelLoss::ALL.into_iter().map(Self::Kernel))
@@ -45,7 +51,9 @@ impl Loss {
             Self::LiveBlocksFull => "live_blocks_full",
             Self::LiveRangesFull => "live_ranges_full",
             Self::SitesFull => "sites_full",
+            Self::StacksFull => "stacks_full",
             Self::Unpaired => "unpaired",
+            Self::ImpliedFree => "implied_free",
             Self::Kernel(KernelLoss::InFlightFull) => "in_flight_full",
             Self::Kernel(KernelLoss::AbandonedCall) => "abandoned_call",
             Self::Kernel(KernelLoss::ReturnWithoutEntry) => "return_without_entry",
@@ -70,7 +78,11 @@ impl Loss {
                 "mapped ranges not followed because their table was full: raise --max-live"
             }
             Self::SitesFull => "allocations counted under [other sites]: too many different stacks",
+            Self::StacksFull => "stacks without frames: too many different stacks",
             Self::Unpaired => "realloc, munmap or mremap calls of which one half is missing",
+            Self::ImpliedFree => {
+                "releases that were not seen: the memory was handed out again (counted as freed)"
+            }
             Self::Kernel(KernelLoss::InFlightFull) => {
                 "calls not followed because too many threads were inside the allocator at once"
             }
@@ -97,7 +109,7 @@ impl Loss {
 
     /// Whether a lost event of this kind can make freed memory look never freed.
     pub fn can_fake_a_survivor(self) -> bool {
-        matches!(self, Self::RingFull | Self::Undecodable | Self::Unpaired)
+        matches!(self, Self::RingFull | Self::Undecodable | Self::Unpaired | Self::ImpliedFree)
     }
 }
 

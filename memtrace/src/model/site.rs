@@ -13,7 +13,8 @@ pub struct Site {
     pub function: AllocFn,
 }
 
-/// Bytes and blocks.
+/// Bytes and blocks. Sums wrap: only sizes that no address space can hold reach 2^64, and those
+/// must not end the program that counts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Amount {
     /// Requested bytes.
@@ -31,15 +32,15 @@ impl Amount {
 
 impl std::ops::AddAssign for Amount {
     fn add_assign(&mut self, other: Self) {
-        self.bytes += other.bytes;
-        self.count += other.count;
+        self.bytes = self.bytes.wrapping_add(other.bytes);
+        self.count = self.count.wrapping_add(other.count);
     }
 }
 
 impl std::ops::SubAssign for Amount {
     fn sub_assign(&mut self, other: Self) {
-        self.bytes -= other.bytes;
-        self.count -= other.count;
+        self.bytes = self.bytes.wrapping_sub(other.bytes);
+        self.count = self.count.wrapping_sub(other.count);
     }
 }
 
@@ -54,4 +55,18 @@ pub struct SiteStats {
     pub freed: Amount,
     /// The largest `live` (bytes and count each at their own maximum).
     pub peak: Amount,
+}
+
+/// Blocks that were never freed in the window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Survivors {
+    /// Requested bytes and blocks.
+    #[serde(flatten)]
+    pub amount: Amount,
+    /// Age of the oldest at the end.
+    pub oldest_age_ns: u64,
+    /// Median age at the end.
+    pub median_age_ns: u64,
+    /// Age of the youngest at the end.
+    pub youngest_age_ns: u64,
 }

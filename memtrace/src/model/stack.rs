@@ -1,5 +1,7 @@
 //! Call stacks. Frames are leaf first everywhere; renderers that want the root first reverse.
 
+use std::sync::Arc;
+
 use memtrace_common::wire::StackEnd;
 use serde::Serialize;
 
@@ -22,7 +24,7 @@ pub struct RawStack {
 }
 
 /// One named frame. One return address gives several where functions were inlined.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Frame {
     /// The demangled function, or `module+0xoffset` where no name can be had.
     pub function: String,
@@ -40,10 +42,10 @@ pub struct Frame {
 }
 
 /// A stack with names, leaf first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct NamedStack {
-    /// Leaf first.
-    pub frames: Vec<Frame>,
+    /// Leaf first. Shared, because the frames near the root are those of most stacks.
+    pub frames: Vec<Arc<Frame>>,
     /// Set when the root side is missing: the label that stands for it, e.g. `[truncated]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing_root: Option<&'static str>,

@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+pub use crate::model::site::Survivors;
 use crate::model::{
     site::{Amount, SiteStats},
     stack::NamedStack,
@@ -13,6 +14,9 @@ use crate::model::{
 
 /// The value of [`Report::schema`].
 pub const SCHEMA: &str = "memtrace-report/1";
+
+/// [`SiteReport::function`] of the allocations that found no room in the table of sites.
+pub const OTHER_SITES: &str = "[other sites]";
 
 /// One finished window.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -27,6 +31,8 @@ pub struct Report {
     pub rss: Rss,
     /// Sums over all sites.
     pub totals: Totals,
+    /// What the numbers say, as sentences; the most important first.
+    pub summary: Vec<String>,
     /// Sites by surviving bytes, largest first. Sites without survivors follow, by allocated
     /// bytes.
     pub sites: Vec<SiteReport>,
@@ -149,29 +155,19 @@ pub struct Totals {
 /// One site.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SiteReport {
-    /// The function that the stack calls; `None` for the sum of sites beyond the table.
+    /// The function that the stack calls; [`OTHER_SITES`] for the sum of those beyond the table.
     pub function: &'static str,
     /// Leaf first.
     pub stack: NamedStack,
-    /// Accounting over the window.
+    /// Index in the stack of the frame to look at first: the one nearest to the leaf that is not
+    /// part of an allocator, a language runtime or a container. `None` when there is no frame.
+    pub key_frame: Option<usize>,
+    /// Accounting over the window. Where sites of equal names were merged, `peak` is the sum of
+    /// their peaks: an upper bound.
     #[serde(flatten)]
     pub stats: SiteStats,
     /// Live blocks that are at least `min_age_ns` old.
     pub survivors: Survivors,
-}
-
-/// Blocks that were never freed in the window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Survivors {
-    /// Requested bytes and blocks.
-    #[serde(flatten)]
-    pub amount: Amount,
-    /// Age of the oldest at the end.
-    pub oldest_age_ns: u64,
-    /// Median age at the end.
-    pub median_age_ns: u64,
-    /// Age of the youngest at the end.
-    pub youngest_age_ns: u64,
 }
 
 /// Percentiles of a distribution (each within 1 % of the true value, by hdrhistogram).
@@ -238,4 +234,6 @@ pub struct LossReport {
     pub count: u64,
     /// What it is and what to do; follows the count.
     pub sentence: &'static str,
+    /// Such a loss can make freed memory look never freed.
+    pub can_fake_a_survivor: bool,
 }

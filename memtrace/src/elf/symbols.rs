@@ -1,0 +1,134 @@
+//! Functions by name.
+//!
+//! `.dynsym` first: it is what the dynamic linker binds callers to. `.symtab` adds what a
+//! program that is statically linked, or does not export its allocator, defines.
+
+use object::{
+    LittleEndian as Le, ReadRef,
+    elf::{
+        DT_SONAME, ET_EXEC, PT_DYNAMIC, SHN_UNDEF, SHT_DYNSYM, SHT_GNU_VERSYM, SHT_SYMTAB,
+        STB_GLOBAL, STB_WEAK, STT_FUNC, STT_GNU_IFUNC, SectionHeader64, Sym64, VERSYM_HIDDEN,
+        Versym,
+    },
+    read::elf::{Dyn, ProgramHeader, SectionHeader, Sym},
+};
+
+use super::Elf;
+
+/// A function that the file defines under one of the wanted names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Symbol {
+    /// The wanted name.
+    pub name: &'static str,
+    /// Address as the file states it.
+    pub address: u64,
+    /// Length; 0 when the file does not tell.
+    pub size_bytes: u64,
+    /// What is at the address.
+    pub kind: SymbolKind,
+}
+
+/// What a symbol's address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SymbolKind {
+    /// The function's first instruction.
+    Function,
+    /// A resolver, which the dynamic linker calls once to choose among implementations: the
+    /// symbol does not lead to the code that is called.
+    Indirect,
+}
+
+impl<'d, R: ReadRef<'d>> Elf<'d, R> {
+    /// The definitions of `wanted` names, at most one for each, in no particular order.
+    ///
+    /// Undefined and local symbols do not count. Of several versions of a symbol the default one
+    /// is taken, which is what programs were linked against since.
+    pub fn functions(&self, wanted: &[&'static str]) -> Vec<Symbol> {
+        let mut found = self.functions_of(SHT_DYNSYM, wanted);
+        if self.may_hide_functions() {
+            let missing: Vec<_> = wanted
+                .iter()
+                .copied()
+                .filter(|name| found.iter().all(|symbol| symbol.name != *name))
+                .collect();
+            found.extend(self.functions_of(SHT_SYMTAB, &missing));
+        }
+        found
+    }
+
+    /// In a shared library every global function is in `.dynsym` already; reading the `.symtab`
+    /// of each would only cost time.
+    fn may_hide_functions(&self) -> bool {
+        self.header.e_type.get(Le) == ET_EXEC || self.soname().is_none()
+    }
+
+    /// `DT_SONAME`.
+    pub fn soname(&self) -> Option<&'d [u8]> {
+        let segment = self.segments.iter().find(|segment| segment.p_type(Le) == PT_DYNAMIC)?;
+        let entries = segment.dynamic(Le, self.data).ok()??;
+        let offset = entries.iter().find(|entry| entry.d_tag(Le) == DT_SONAME)?.d_val(Le);
+        name_at(self.section(".dynstr"), offset)
+    }
+
+    fn functions_of(&self, table: u32, wanted: &[&'static str]) -> Vec<Symbol> {
+        let Some((index, section)) =
+            self.sections.enumerate().find(|(_, section)| section.sh_type(Le) == table)
+        else {
+            return Vec::new();
+        };
+        let symbols = section.data_as_array::<Sym64<Le>, R>(Le, self.data).unwrap_or_default();
+        let names = self.names_of(section);
+        let hidden = self.hidden_versions(index.0);
+        let mut found: Vec<(Symbol, bool)> = Vec::new();
+        for (number, symbol) in symbols.iter().enumerate() {
+            let Some(function) = wanted_function(symbol, names, wanted) else { continue };
+            let default = !hidden(number);
+            match found.iter_mut().find(|(other, _)| other.name == function.name) {
+                Some(known) if default && !known.1 => *known = (function, default),
+                Some(_) => {}
+                None => found.push((function, default)),
+            }
+        }
+        found.into_iter().map(|(function, _)| function).collect()
+    }
+
+    /// The string table of a symbol table, read at once: a name at a time would be a read each.
+    fn names_of(&self, symbols: &SectionHeader64<Le>) -> &'d [u8] {
+        let section = self.sections.section(symbols.link(Le));
+        section.and_then(|section| section.data(Le, self.data)).unwrap_or_default()
+    }
+
+    /// Whether a symbol of the table with this section index is an old version of its name.
+    fn hidden_versions(&self, table: usize) -> impl Fn(usize) -> bool + use<'d, R> {
+        let section = self
+            .sections
+            .iter()
+            .find(|section| section.sh_type(Le) == SHT_GNU_VERSYM && section.link(Le).0 == table);
+        let versions = section
+            .and_then(|section| section.data_as_array::<Versym<Le>, R>(Le, self.data).ok())
+            .unwrap_or_default();
+        move |symbol| {
+            versions.get(symbol).is_some_and(|version| version.0.get(Le) & VERSYM_HIDDEN != 0)
+        }
+    }
+}
+
+fn wanted_function(symbol: &Sym64<Le>, names: &[u8], wanted: &[&'static str]) -> Option<Symbol> {
+    if symbol.st_shndx(Le) == SHN_UNDEF || !matches!(symbol.st_bind(), STB_GLOBAL | STB_WEAK) {
+        return None;
+    }
+    let kind = match symbol.st_type() {
+        STT_FUNC => SymbolKind::Function,
+        STT_GNU_IFUNC => SymbolKind::Indirect,
+        _ => return None,
+    };
+    let bytes = name_at(names, u64::from(symbol.st_name(Le)))?;
+    let name = wanted.iter().copied().find(|name| name.as_bytes() == bytes)?;
+    Some(Symbol { name, address: symbol.st_value(Le), size_bytes: symbol.st_size(Le), kind })
+}
+
+/// The NUL-terminated string at an offset of a string table.
+fn name_at(table: &[u8], offset: u64) -> Option<&[u8]> {
+    let start = table.get(usize::try_from(offset).ok()?..)?;
+    start.split(|byte| *byte == 0).next()
+}

@@ -1,0 +1,294 @@
+//! The accounting: what is live, who allocated it, and what was seen only in part.
+//!
+//! Events are applied in the order of the ring buffer, which is the order in which memory changed
+//! hands (see `memtrace_common::wire`). At any time, for every site and in total,
+//! allocated = live + freed + discarded by exec. The rules for heap blocks are in [`heap`], those
+//! for address ranges in [`mappings`].
+//!
+//! Memory is bounded by [`Limits`]: what does not fit is counted as a loss.
+
+pub mod account;
+pub mod distribution;
+mod heap;
+mod live;
+mod losses;
+mod mappings;
+mod pages;
+mod pending;
+mod ranges;
+mod sites;
+mod stacks;
+mod survivors;
+
+pub use self::{
+    account::Account,
+    distribution::Distribution,
+    sites::{SiteEntry, SiteId},
+};
+use self::{
+    heap::{Caller, Heap, Reallocated},
+    losses::LossCounts,
+    mappings::{Mapped, Mappings},
+    sites::SiteTable,
+    stacks::StackTable,
+    survivors::LiveItem,
+};
+use crate::model::{
+    event::{Action, Event},
+    loss::Loss,
+    site::{Amount, Site, SiteStats, Survivors},
+    stack::{RawStack, StackId},
+};
+
+/// The sizes of the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Live heap blocks: about 42 bytes each, of which 32 are touched only when used.
+    pub live_blocks: usize,
+    /// Contiguous mapped ranges: about 100 bytes each, allocated when used.
+    pub live_ranges: usize,
+    /// Sites, and stacks: about 250 bytes each, and the frames, allocated when used.
+    pub sites: usize,
+}
+
+/// What is known of the target when the window opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// `CLOCK_MONOTONIC`.
+    pub time_ns: u64,
+    /// The program break, where it is known.
+    pub initial_break: Option<u64>,
+    /// Bytes of a page, a power of two.
+    pub page_bytes: u64,
+}
+
+/// Sums over the whole window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LedgerTotals {
+    /// malloc and kin.
+    pub heap: SiteStats,
+    /// mmap and kin, called by the program.
+    pub mappings: SiteStats,
+    /// mmap and kin, called by the allocator for itself.
+    pub allocator_mappings: SiteStats,
+    /// Frees of blocks that are not known: from before the window, unless events were lost.
+    pub unmatched_frees: u64,
+    /// Unmapped bytes that are not known, in whole pages.
+    pub unmatched_unmapped_bytes: u64,
+    /// Heap and program mappings that were live when an exec discarded them.
+    pub discarded_by_exec: Amount,
+    /// Events applied.
+    pub events: u64,
+    /// Children forked.
+    pub forks: u64,
+    /// Programs executed.
+    pub execs: u64,
+    /// Threads that ended.
+    pub thread_exits: u64,
+    /// realloc, munmap and mremap calls that have been entered and have not returned.
+    pub open_calls: u64,
+}
+
+/// What heap and mappings write to alike.
+#[derive(Debug)]
+struct Books {
+    sites: SiteTable,
+    losses: LossCounts,
+}
+
+/// The accounting of one window.
+#[derive(Debug)]
+pub struct Ledger {
+    start: Start,
+    heap: Heap,
+    mappings: Mappings,
+    books: Books,
+    stacks: StackTable,
+    counts: Counts,
+}
+
+/// Events that are only counted.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    events: u64,
+    forks: u64,
+    execs: u64,
+    thread_exits: u64,
+}
+
+impl Ledger {
+    /// Opens the books and allocates the tables.
+    pub fn new(limits: Limits, start: Start) -> Self {
+        Self {
+            start,
+            heap: Heap::new(limits.live_blocks),
+            mappings: Mappings::new(limits.live_ranges, start.page_bytes, start.initial_break),
+            books: Books { sites: SiteTable::new(limits.sites), losses: LossCounts::default() },
+            stacks: StackTable::new(limits.sites),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Books an event. Any sequence of events is accepted; what does not add up is counted as a
+    /// loss.
+    pub fn apply(&mut self, event: &Event) {
+        self.counts.events += 1;
+        let caller = Caller { tid: event.tid, time_ns: event.time_ns };
+        let site = |stack| Site { stack, function: event.function };
+        let books = &mut self.books;
+        match event.action {
+            Action::Alloc { address, size_bytes, stack } => {
+                self.heap.alloc(caller, address, size_bytes, site(stack), books);
+            }
+            Action::Free { address } => self.heap.free(caller, address, books),
+            Action::ReallocBegin { old_address } => {
+                self.heap.realloc_begin(caller, old_address, books);
+            }
+            Action::ReallocEnd { old_address, new_address, size_bytes, stack } => {
+                let site = site(stack);
+                let result = Reallocated { old_address, new_address, size_bytes, site };
+                self.heap.realloc_end(caller, result, books);
+            }
+            Action::Stack { id, ref stack } => self.keep_stack(id, stack),
+            Action::Fork => self.counts.forks += 1,
+            Action::Exec => self.exec(),
+            Action::ThreadExit => self.thread_exit(event.tid),
+            _ => self.apply_mapping(caller, event),
+        }
+    }
+
+    fn apply_mapping(&mut self, caller: Caller, event: &Event) {
+        let internal = event.internal;
+        let site = |stack| Site { stack, function: event.function };
+        let Self { mappings, books, .. } = self;
+        match event.action {
+            Action::Map { address, length_bytes, map_flags, stack, .. } => {
+                let mapped = Mapped { address, length_bytes, site: site(stack), internal };
+                mappings.map(caller, mapped, map_flags, books);
+            }
+            Action::UnmapBegin { address, length_bytes }
+            | Action::RemapBegin { old_address: address, old_length_bytes: length_bytes } => {
+                mappings.release_begin(caller, address, length_bytes, books);
+            }
+            Action::UnmapEnd { address, length_bytes, failed } => {
+                mappings.unmap_end(caller, address, length_bytes, failed, books);
+            }
+            Action::RemapEnd {
+                old_address,
+                old_length_bytes,
+                new_address,
+                new_length_bytes,
+                stack,
+            } => {
+                let new = Mapped {
+                    address: new_address,
+                    length_bytes: new_length_bytes,
+                    site: site(stack),
+                    internal,
+                };
+                mappings.remap_end(caller, old_address, old_length_bytes, new, books);
+            }
+            Action::Break { old_break, new_break, stack } => {
+                mappings.move_break(caller, old_break, new_break, (site(stack), internal), books);
+            }
+            _ => {}
+        }
+    }
+
+    fn keep_stack(&mut self, id: StackId, stack: &RawStack) {
+        if !self.stacks.insert(id, stack) {
+            self.books.losses.count(Loss::StacksFull);
+        }
+    }
+
+    fn exec(&mut self) {
+        self.counts.execs += 1;
+        self.heap.discard();
+        self.mappings.discard();
+        self.books.sites.discard();
+    }
+
+    fn thread_exit(&mut self, tid: u32) {
+        self.counts.thread_exits += 1;
+        self.heap.thread_exit(tid, &mut self.books);
+        self.mappings.thread_exit(tid, &mut self.books);
+    }
+
+    /// What was known when the window opened.
+    pub fn start(&self) -> Start {
+        self.start
+    }
+
+    /// The sums.
+    pub fn totals(&self) -> LedgerTotals {
+        let (heap, program) = (self.heap.account(), self.mappings.program_account());
+        let mut discarded_by_exec = heap.discarded;
+        discarded_by_exec += program.discarded;
+        let Counts { events, forks, execs, thread_exits } = self.counts;
+        LedgerTotals {
+            heap: heap.stats,
+            mappings: program.stats,
+            allocator_mappings: self.mappings.allocator_account().stats,
+            unmatched_frees: self.heap.unmatched_frees(),
+            unmatched_unmapped_bytes: self.mappings.unmatched_unmapped_bytes(),
+            discarded_by_exec,
+            events,
+            forks,
+            execs,
+            thread_exits,
+            open_calls: (self.heap.open_calls() + self.mappings.open_calls()) as u64,
+        }
+    }
+
+    /// Every site that allocated, in the order of first appearance.
+    pub fn sites(&self) -> impl Iterator<Item = (SiteId, &SiteEntry)> {
+        self.books.sites.iter()
+    }
+
+    /// By site, the live blocks and mappings that are at least `min_age_ns` old at `now_ns`; sites
+    /// without any are left out. Blocks and ranges that an open call was given are among them.
+    pub fn survivors(&self, now_ns: u64, min_age_ns: u64) -> Vec<(SiteId, Survivors)> {
+        let site_count = self.books.sites.id_count();
+        survivors::by_site(|| self.live_items(), site_count, now_ns, min_age_ns)
+    }
+
+    fn live_items(&self) -> impl Iterator<Item = LiveItem> {
+        let blocks = self.heap.blocks().map(|block| LiveItem {
+            site: block.site,
+            bytes: block.size_bytes,
+            time_ns: block.time_ns,
+        });
+        let mappings = self.mappings.mappings().filter_map(|mapping| {
+            Some(LiveItem { site: mapping.site?, bytes: mapping.bytes, time_ns: mapping.time_ns })
+        });
+        blocks.chain(mappings)
+    }
+
+    /// The frames of a stack, if they were received.
+    pub fn stack(&self, id: StackId) -> Option<&RawStack> {
+        self.stacks.get(id)
+    }
+
+    /// Every stack that was received, in no order.
+    pub fn stacks(&self) -> impl Iterator<Item = (StackId, &RawStack)> {
+        self.stacks.iter()
+    }
+
+    /// Requested bytes of every heap block, reallocated ones anew.
+    pub fn sizes(&self) -> &Distribution {
+        self.heap.sizes()
+    }
+
+    /// Nanoseconds from allocation to free, of every heap block whose free was seen.
+    pub fn lifetimes(&self) -> &Distribution {
+        self.heap.lifetimes()
+    }
+
+    /// Every user-side loss that happened, with its count.
+    pub fn losses(&self) -> impl Iterator<Item = (Loss, u64)> {
+        self.books.losses.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests;

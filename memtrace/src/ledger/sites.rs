@@ -1,0 +1,122 @@
+//! The table of allocation sites.
+
+use hashbrown::HashMap;
+
+use super::{account::Account, losses::LossCounts};
+use crate::model::{
+    loss::Loss,
+    site::{Amount, Site},
+};
+
+/// Names a site within one ledger; the default is [`Self::OTHERS`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SiteId(u32);
+
+impl SiteId {
+    /// The sum of all sites that did not fit into the table.
+    pub const OTHERS: Self = Self(0);
+
+    /// Position in tables that are kept by site.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One site and its books.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SiteEntry {
+    /// Which; `None` for the sum of the sites that did not fit ([`SiteId::OTHERS`]).
+    pub site: Option<Site>,
+    /// What it allocated.
+    pub account: Account,
+}
+
+/// Sites and their books, at most as many as given at the start.
+#[derive(Debug)]
+pub struct SiteTable {
+    limit: usize,
+    ids: HashMap<Site, SiteId>,
+    /// By id; the first is [`SiteId::OTHERS`].
+    entries: Vec<SiteEntry>,
+}
+
+impl SiteTable {
+    /// Allocates the table for `limit` sites.
+    pub fn new(limit: usize) -> Self {
+        let mut entries = Vec::with_capacity(limit + 1);
+        entries.push(SiteEntry::default());
+        Self { limit, ids: HashMap::with_capacity(limit), entries }
+    }
+
+    /// The id of a site, new or known; [`SiteId::OTHERS`], counted, when the table is full.
+    pub fn intern(&mut self, site: Site, losses: &mut LossCounts) -> SiteId {
+        if let Some(id) = self.ids.get(&site) {
+            return *id;
+        }
+        if self.ids.len() >= self.limit {
+            losses.count(Loss::SitesFull);
+            return SiteId::OTHERS;
+        }
+        let id = SiteId(self.entries.len() as u32);
+        self.entries.push(SiteEntry { site: Some(site), account: Account::default() });
+        self.ids.insert(site, id);
+        id
+    }
+
+    /// Books a new block or range.
+    pub fn allocate(&mut self, id: SiteId, bytes: u64) {
+        self.entries[id.index()].account.allocate(bytes);
+    }
+
+    /// Books a release.
+    pub fn release(&mut self, id: SiteId, released: Amount) {
+        self.entries[id.index()].account.release(released);
+    }
+
+    /// Books the loss of everything live.
+    pub fn discard(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.account.discard());
+    }
+
+    /// Every site that has allocated, in the order of first appearance.
+    pub fn iter(&self) -> impl Iterator<Item = (SiteId, &SiteEntry)> {
+        (0_u32..)
+            .map(SiteId)
+            .zip(&self.entries)
+            .filter(|(_, entry)| entry.account.stats.allocated.count > 0)
+    }
+
+    /// Number of ids given out; every [`SiteId::index`] is below it.
+    pub fn id_count(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{AllocFn, stack::StackId};
+
+    fn site(stack: u64) -> Site {
+        Site { stack: StackId(stack), function: AllocFn::Malloc }
+    }
+
+    #[test]
+    fn a_full_table_sums_new_sites_up_and_keeps_known_ones() {
+        let mut losses = LossCounts::default();
+        let mut sites = SiteTable::new(1);
+        let known = sites.intern(site(1), &mut losses);
+        assert_eq!(sites.intern(site(2), &mut losses), SiteId::OTHERS);
+        assert_eq!(sites.intern(site(3), &mut losses), SiteId::OTHERS);
+        assert_eq!(sites.intern(site(1), &mut losses), known);
+        assert_eq!(losses.iter().collect::<Vec<_>>(), [(Loss::SitesFull, 2)]);
+    }
+
+    #[test]
+    fn one_stack_that_calls_two_functions_is_two_sites() {
+        let mut sites = SiteTable::new(8);
+        let malloc = sites.intern(site(1), &mut LossCounts::default());
+        let calloc = Site { function: AllocFn::Calloc, ..site(1) };
+        assert_ne!(sites.intern(calloc, &mut LossCounts::default()), malloc);
+    }
+}

@@ -1,0 +1,161 @@
+//! From return addresses to names.
+//!
+//! An address is resolved in two steps, because the target may be gone when its names are wanted.
+//! At first sight it becomes a place: an object that the target maps, and an offset in its file
+//! ([`Symbolizer::observe`]). The files are kept open, so that names can be read from them at the
+//! end ([`Symbolizer::name`]), also of deleted files and of those in other mount namespaces.
+//!
+//! Not `Send`: blazesym shares its parsed files without locks.
+
+mod address_space;
+mod call_site;
+mod namer;
+mod object;
+mod root;
+
+use std::collections::HashMap;
+
+use memtrace_common::wire::StackEnd;
+
+use crate::model::{
+    mapping::Mapping,
+    stack::{NamedStack, RawStack, StackId},
+};
+
+use self::{
+    address_space::{AddressSpace, Location},
+    namer::Namer,
+    object::ObjectTable,
+};
+
+pub use self::object::OpenObject;
+
+/// The most frames kept over all stacks (16 bytes each).
+const MAX_FRAMES: usize = 1 << 21;
+
+/// The most stacks kept.
+const MAX_STACKS: usize = 1 << 17;
+
+/// What became of an observed stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observed {
+    /// It is kept.
+    Kept,
+    /// It is kept up to an address outside of the known executable mappings. When the target has
+    /// mapped new code since, add its mappings and observe the stack again.
+    UnknownMapping,
+    /// The table of stacks is full: it will have no frames.
+    TableFull,
+}
+
+/// Why a kept stack ends, for the label of its root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// As the kernel side said.
+    Walk(StackEnd),
+    /// An address was in no code.
+    UnknownMapping,
+    /// An address was not the return address of a call.
+    NotACall,
+}
+
+/// A stack that no longer depends on the target.
+#[derive(Debug)]
+struct Stack {
+    frames: Box<[Location]>,
+    end: End,
+}
+
+/// Resolves the stacks of one target.
+#[derive(Debug, Default)]
+pub struct Symbolizer {
+    objects: ObjectTable,
+    space: AddressSpace,
+    stacks: HashMap<StackId, Stack>,
+    kept_frames: usize,
+    namer: Namer,
+}
+
+impl Symbolizer {
+    /// Knows no mapping and no stack.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the executable ones of these mappings, and opens their files. Call it with all
+    /// mappings at the attach and whenever the target may have mapped new code; mappings that are
+    /// gone stay known until others take their addresses.
+    pub fn add_mappings(&mut self, mappings: &[Mapping], opener: &impl OpenObject) {
+        for mapping in mappings.iter().filter(|mapping| mapping.permissions.execute) {
+            let object = self.objects.intern(mapping, opener);
+            self.space.add(mapping, object);
+        }
+    }
+
+    /// Forgets the mappings, for a target that executed another program. Stacks observed so far
+    /// keep their places.
+    pub fn forget_mappings(&mut self) {
+        self.space.clear();
+    }
+
+    /// Keeps a stack under its id, resolved against the mappings of this moment. A stack that is
+    /// observed again replaces the former.
+    pub fn observe(&mut self, id: StackId, raw: &RawStack) -> Observed {
+        self.forget(id);
+        if self.stacks.len() >= MAX_STACKS || self.kept_frames + raw.frames.len() > MAX_FRAMES {
+            return Observed::TableFull;
+        }
+        let stack = self.locate(raw);
+        let unknown = stack.end == End::UnknownMapping;
+        self.kept_frames += stack.frames.len();
+        self.stacks.insert(id, stack);
+        if unknown { Observed::UnknownMapping } else { Observed::Kept }
+    }
+
+    /// The names of a stack. One that was never observed, or not kept, has no frames and says so.
+    pub fn name(&mut self, id: StackId) -> NamedStack {
+        let Some(stack) = self.stacks.get(&id) else {
+            return NamedStack { frames: Vec::new(), missing_root: Some(root::NO_STACK) };
+        };
+        let mut frames = Vec::with_capacity(stack.frames.len());
+        for place in &stack.frames {
+            frames.extend_from_slice(&self.namer.name(*place, &self.objects));
+        }
+        let missing_root = match stack.end {
+            End::Walk(end) => root::missing(&frames, end),
+            End::NotACall => root::missing(&frames, StackEnd::NoFramePointer),
+            End::UnknownMapping => {
+                root::missing(&frames, StackEnd::NoFramePointer).map(|_| root::UNKNOWN_MAPPING)
+            }
+        };
+        NamedStack { frames, missing_root }
+    }
+
+    fn forget(&mut self, id: StackId) {
+        if let Some(old) = self.stacks.remove(&id) {
+            self.kept_frames -= old.frames.len();
+        }
+    }
+
+    /// Resolves as many frames as can be trusted. The first was read at the probe itself; those
+    /// above it come from a walk that may have followed garbage.
+    fn locate(&self, raw: &RawStack) -> Stack {
+        let mut frames = Vec::with_capacity(raw.frames.len());
+        let mut end = End::Walk(raw.end);
+        for (index, address) in raw.frames.iter().enumerate() {
+            let Some(place) = self.space.locate(*address) else {
+                end = End::UnknownMapping;
+                break;
+            };
+            if index > 0 && !self.objects.get(place.object).may_return_to(place.offset) {
+                end = End::NotACall;
+                break;
+            }
+            frames.push(place);
+        }
+        Stack { frames: frames.into(), end }
+    }
+}
+
+#[cfg(test)]
+mod tests;
