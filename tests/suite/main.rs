@@ -1,2 +1,3 @@
 //! Tests that need no privileges.
-fn main_placeholder() {}
+
+mod bpf_object;

@@ -1,2 +1,51 @@
-//! memtrace's own build, test, demo and benchmark commands.
-fn main() {}
+//! memtrace's own build, test, demo and benchmark commands: `cargo xtask help`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod apt;
+mod artifacts;
+mod bpf_toolchain;
+mod build_ebpf;
+mod needs;
+mod privilege;
+mod programs;
+mod setup;
+mod shell;
+mod strip;
+mod test;
+mod vm;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about, disable_help_subcommand = false)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what the other tasks need, after saying what
+    Setup(setup::Options),
+    /// Build the BPF object from source, or check that it is up to date
+    BuildEbpf(build_ebpf::Options),
+    /// Run the tests
+    Test(test::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Setup(options) => setup::main(&options),
+        Task::BuildEbpf(options) => build_ebpf::main(&options),
+        Task::Test(options) => test::main(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            // 2: something must be provided first. 1: it was tried and failed.
+            ExitCode::from(if error.is::<privilege::Unmet>() { 2 } else { 1 })
+        }
+    }
+}

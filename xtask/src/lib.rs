@@ -1,0 +1,3 @@
+//! The part of xtask that tests use too.
+
+pub mod bpf_object;

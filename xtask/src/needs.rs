@@ -1,0 +1,119 @@
+//! What each task needs from the system: how to see that it is there, and which Debian packages
+//! bring it.
+
+use std::process::Command;
+
+use clap::ValueEnum;
+
+use crate::{
+    bpf_toolchain::BpfRustc,
+    shell::{succeeds, which},
+};
+
+/// What a setup is for.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum Purpose {
+    /// Building the BPF object from source.
+    Build,
+    /// Unit tests, suite and live tests on the running kernel.
+    Test,
+    /// Live tests on other kernels, in a virtual machine.
+    Vm,
+}
+
+/// One thing that a task cannot do without.
+pub struct Need {
+    /// What it is.
+    pub what: &'static str,
+    /// What it is for.
+    pub why: &'static str,
+    /// The Debian packages that bring it.
+    pub packages: &'static [&'static str],
+    present: fn() -> bool,
+    purposes: &'static [Purpose],
+}
+
+use Purpose::{Build, Test, Vm};
+
+const NEEDS: &[Need] = &[
+    Need {
+        what: "a C compiler with libc's headers and static library",
+        why: "compiles the test programs and links Rust programs",
+        packages: &["gcc", "libc6-dev"],
+        present: || compiles("cc", "c", &["-static"]),
+        purposes: &[Build, Test, Vm],
+    },
+    Need {
+        what: "a C++ compiler",
+        why: "compiles the C++ test program",
+        packages: &["g++"],
+        present: || compiles("c++", "c++", &[]),
+        purposes: &[Test, Vm],
+    },
+    Need {
+        what: "Python 3",
+        why: "runs the Python test program",
+        packages: &["python3"],
+        present: || succeeds(Command::new("python3").arg("--version")),
+        purposes: &[Test],
+    },
+    Need {
+        what: "a rustc that has its standard library's source",
+        why: "`core` is compiled for the BPF target",
+        packages: &["rustc-web", "rust-web-src"],
+        present: || BpfRustc::find().is_ok(),
+        purposes: &[Build],
+    },
+    Need {
+        what: "qemu for x86-64",
+        why: "boots the other kernels",
+        packages: &["qemu-system-x86"],
+        present: || which("qemu-system-x86_64").is_some(),
+        purposes: &[Vm],
+    },
+    Need {
+        what: "strip",
+        why: "takes debug information out of what goes into a virtual machine",
+        packages: &["binutils"],
+        present: || which("strip").is_some(),
+        purposes: &[Vm],
+    },
+];
+
+/// What `purposes` need and this system lacks.
+pub fn missing(purposes: &[Purpose]) -> Vec<&'static Need> {
+    let wanted = |need: &&Need| need.purposes.iter().any(|it| purposes.contains(it));
+    NEEDS.iter().filter(wanted).filter(|need| !(need.present)()).collect()
+}
+
+/// Whether `compiler` makes a program out of the standard headers.
+fn compiles(compiler: &str, language: &str, flags: &[&str]) -> bool {
+    // A shell feeds the source: a compiler without headers or crt1.o is as good as none.
+    let script = "printf '#include <stdlib.h>\\nint main(void) { return 0; }\\n' | \
+                  \"$@\" -o /dev/null -";
+    let compile = [&["-c", script, "sh", compiler, "-x", language], flags].concat();
+    which(compiler).is_some() && succeeds(Command::new("sh").args(compile))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compiler_that_does_not_exist_does_not_compile() {
+        assert!(!compiles("no-such-compiler", "c", &[]));
+    }
+
+    #[test]
+    fn a_compiler_that_rejects_its_flags_does_not_compile() {
+        assert!(compiles("cc", "c", &[]));
+        assert!(!compiles("cc", "c", &["-no-such-flag"]));
+    }
+
+    #[test]
+    fn building_never_asks_for_qemu() {
+        let of_build = NEEDS.iter().filter(|need| need.purposes.contains(&Build));
+        assert!(of_build.clone().count() > 0);
+        assert!(of_build.flat_map(|need| need.packages).all(|it| *it != "qemu-system-x86"));
+    }
+}

@@ -1,0 +1,50 @@
+//! `cargo xtask setup`: installs what is missing, after saying what and why.
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use crate::{
+    apt, bpf_toolchain,
+    needs::{self, Purpose},
+    shell::say,
+};
+
+/// Options of `cargo xtask setup`.
+#[derive(Args)]
+pub struct Options {
+    /// Only what this needs; can be given more than once [default: everything]
+    #[arg(long = "for", value_name = "PURPOSE")]
+    purposes: Vec<Purpose>,
+}
+
+/// Runs the task.
+pub fn main(options: &Options) -> Result<()> {
+    let all = Purpose::value_variants();
+    let purposes = if options.purposes.is_empty() { all } else { &options.purposes };
+    install(purposes)?;
+    say("everything needed is here");
+    Ok(())
+}
+
+/// Makes sure that `purposes` can be served. Says nothing when nothing is missing.
+pub fn install(purposes: &[Purpose]) -> Result<()> {
+    install_packages(purposes)?;
+    if purposes.contains(&Purpose::Build) {
+        bpf_toolchain::install_linker()?;
+    }
+    Ok(())
+}
+
+fn install_packages(purposes: &[Purpose]) -> Result<()> {
+    let missing = needs::missing(purposes);
+    for need in &missing {
+        say(format_args!(
+            "missing: {} ({}): installing {}",
+            need.what,
+            need.why,
+            need.packages.join(", ")
+        ));
+    }
+    let packages: Vec<_> = missing.iter().flat_map(|need| need.packages).copied().collect();
+    if packages.is_empty() { Ok(()) } else { apt::install(&packages) }
+}

@@ -1,0 +1,53 @@
+//! The live smoke tests on another kernel: Debian's, under qemu, with everything in an initramfs.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    artifacts::Built,
+    shell::{say, work_dir},
+};
+
+mod console;
+mod cpio;
+mod initramfs;
+mod kernel;
+mod machine;
+
+/// The subset of the live tests that needs neither compiler nor Python.
+const SMOKE: &str = "smoke";
+
+/// How long a machine may run. Software emulation is 10 to 30 times slower than the processor.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// Boots the newest Debian kernel of `series`, such as `6.1`, and runs the smoke tests there. An
+/// error, after showing the console, if a test fails, none ran, or the kernel complained.
+pub fn test(series: &str, built: &Built, programs: &Path, filter: Option<&str>) -> Result<()> {
+    let kernel = kernel::get(series)?;
+    let dir = work_dir("vm").join(series);
+    let initrd = dir.join("initramfs.cpio");
+    initramfs::write(&initrd, built, programs, filter.unwrap_or(SMOKE))?;
+    say(format_args!("kernel {}: booting", kernel.release));
+    let start = Instant::now();
+    let log = machine::run(&kernel.image, &initrd, &dir.join("console.log"), LIMIT)?;
+    match console::verdict(&log) {
+        Ok(outcome) => {
+            let seconds = start.elapsed().as_secs_f64();
+            say(format_args!("kernel {}: {outcome}, {seconds:.1} s in all", kernel.release));
+            Ok(())
+        }
+        Err(error) => {
+            eprintln!("{log}");
+            bail!(error.context(format!("kernel {} (its console is above)", kernel.release)))
+        }
+    }
+}
+
+/// A file's content, with its name where it cannot be read.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
