@@ -106,6 +106,10 @@ pub struct AttachArgs {
     #[arg(long)]
     pub no_stacks: bool,
 
+    /// Attach even on a kernel where tracing is known to hurt this process
+    #[arg(long)]
+    pub ignore_hazards: bool,
+
     /// Use one perf event per probe, as kernels before 6.10 need it: slower to attach and detach
     #[arg(long, hide = true)]
     pub perf_event_links: bool,

@@ -1,6 +1,8 @@
 //! An eBPF allocation tracer for people on call. See ARCHITECTURE.md for the map.
 
 pub mod allocator;
+pub mod cli;
+pub mod cmd;
 pub mod decode;
 pub mod elf;
 pub mod encode;
@@ -9,5 +11,6 @@ pub mod model;
 pub mod probe;
 pub mod render;
 pub mod report;
+pub mod session;
 pub mod symbolize;
 pub mod sys;

@@ -4,6 +4,7 @@
 pub mod attach;
 mod docs;
 mod output;
+mod progress;
 
 use std::process::ExitCode;
 

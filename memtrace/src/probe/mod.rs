@@ -1,8 +1,8 @@
 //! Probes: where they go (`plan` and what it needs, pure), that the place is still right
 //! (`verify`), and the kernel that holds them (`load`, `multi`, `ring`: the only aya).
 
-mod load_order;
 pub mod load;
+mod load_order;
 pub mod multi;
 pub mod plan;
 pub mod ring;

@@ -1,4 +1,7 @@
 //! The only readers of the operating system. Roots are parameters, so tests bring their own trees.
 
+pub mod clock;
 pub mod kernel;
+pub mod pidfd;
+pub mod preflight;
 pub mod procfs;

@@ -1,0 +1,110 @@
+//! `memtrace attach`: from arguments to files and a report on stdout.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+
+use super::{Status, output::OutputFile, progress::Progress};
+use crate::{
+    cli::AttachArgs,
+    render,
+    report::Report,
+    session::{self, Observer as _, Options},
+    sys::procfs::ProcFs,
+};
+
+/// Runs the command.
+pub fn run(args: &AttachArgs, verbose: u8, quiet: bool) -> Result<Status> {
+    let svg = OutputFile::create(with_suffix(&prefix(args)?, ".svg"), args.force)?;
+    let mut progress = Progress::new(quiet);
+    let ending = session::trace(&options(args, verbose), &mut progress)?;
+    progress.naming(ending.site_count());
+    let mut report = ending.into_report_input(args.min_age.as_nanos() as u64).build();
+    progress.clear();
+    let status = write_flamegraph(&mut report, svg);
+    print(&report, args)?;
+    Ok(status)
+}
+
+fn options(args: &AttachArgs, verbose: u8) -> Options {
+    Options {
+        // The parser has refused 0.
+        pid: NonZeroU32::new(args.pid).unwrap_or(NonZeroU32::MIN),
+        duration: args.duration,
+        ring_bytes: args.ring_size,
+        max_live: args.max_live,
+        stacks: !args.no_stacks,
+        debug_log: verbose >= 2,
+        ignore_hazards: args.ignore_hazards,
+        perf_event_links: args.perf_event_links,
+    }
+}
+
+/// The prefix of all files, by default `memtrace-<command>-<pid>-<UTC time>`. A target that cannot
+/// be named is an error here already, so that no file is left behind for it.
+fn prefix(args: &AttachArgs) -> Result<PathBuf> {
+    if let Some(prefix) = &args.output {
+        return Ok(prefix.clone());
+    }
+    let process = ProcFs::new("/proc").process(args.pid)?;
+    process.check_traceable()?;
+    let command: String = process
+        .command
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' })
+        .collect();
+    let time = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+    Ok(PathBuf::from(format!("memtrace-{command}-{}-{time}", args.pid)))
+}
+
+fn with_suffix(prefix: &Path, suffix: &str) -> PathBuf {
+    let mut path = prefix.as_os_str().to_owned();
+    path.push(suffix);
+    PathBuf::from(path)
+}
+
+/// A picture that cannot be written must not cost the report: that is said, and all else goes on.
+fn write_flamegraph(report: &mut Report, file: OutputFile) -> Status {
+    let path = file.path().display().to_string();
+    let mut svg = Vec::new();
+    let written = render::flamegraph::write(report, &mut svg)
+        .context("cannot draw the flamegraph")
+        .and_then(|()| file.write(&svg));
+    match written {
+        Ok(()) => {
+            report.files.push(path);
+            Status::Done
+        }
+        Err(error) => {
+            eprintln!("memtrace: error: {error:#}; the report follows without it");
+            Status::Incomplete
+        }
+    }
+}
+
+fn print(report: &Report, args: &AttachArgs) -> Result<()> {
+    let stdout = io::stdout();
+    let options = render::text::TextOptions {
+        colour: stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+        width: terminal_width(&stdout),
+        top: args.top,
+    };
+    let mut out = io::BufWriter::new(stdout.lock());
+    if args.json {
+        render::json::write(report, &mut out)
+    } else {
+        render::text::write(report, options, &mut out)
+    }
+    .and_then(|()| out.flush())
+    .context("cannot write the report to stdout")
+}
+
+/// Columns of the terminal; `None` when stdout is none, where lines are not cut.
+fn terminal_width(stdout: &io::Stdout) -> Option<usize> {
+    rustix::termios::tcgetwinsize(stdout).ok().map(|size| usize::from(size.ws_col))
+}

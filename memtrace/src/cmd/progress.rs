@@ -1,0 +1,83 @@
+//! How a trace goes, on stderr: a line that renews itself on a terminal, the beginning and the
+//! end elsewhere.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use crate::{
+    model::size,
+    report::EndReason,
+    session::{Observer, Sample},
+};
+
+/// Tells progress on stderr.
+pub struct Progress {
+    quiet: bool,
+    live: bool,
+    line_is_open: bool,
+}
+
+impl Progress {
+    /// Progress for a terminal or a log, or none at all.
+    pub fn new(quiet: bool) -> Self {
+        Self { quiet, live: !quiet && io::stderr().is_terminal(), line_is_open: false }
+    }
+
+    fn say(&mut self, text: &str) {
+        self.clear();
+        if !self.quiet {
+            eprintln!("memtrace: {text}");
+        }
+    }
+
+    /// Shows a line that the next one replaces. A terminal that went away is no reason to stop.
+    fn show(&mut self, text: &str) {
+        if self.live {
+            let _ = write!(io::stderr(), "\r\x1b[2K{text}");
+            let _ = io::stderr().flush();
+            self.line_is_open = true;
+        }
+    }
+
+    /// Removes the line that is shown.
+    pub fn clear(&mut self) {
+        if std::mem::take(&mut self.line_is_open) {
+            let _ = write!(io::stderr(), "\r\x1b[2K");
+            let _ = io::stderr().flush();
+        }
+    }
+}
+
+impl Observer for Progress {
+    fn tracing(&mut self, target: &str, probes: usize, attach_ns: u64) {
+        let took = size::duration_ns(attach_ns);
+        self.say(&format!(
+            "tracing {target}: {probes} probes armed in {took}; Ctrl-C ends and reports"
+        ));
+    }
+
+    fn sample(&mut self, sample: &Sample) {
+        let lost = match sample.lost {
+            0 => "none lost".to_owned(),
+            lost => format!("{} LOST", size::count(lost)),
+        };
+        self.show(&format!(
+            "{}   {} events, {lost}   never freed so far {}   RSS {}",
+            size::duration_ns(sample.elapsed_ns),
+            size::count(sample.events),
+            size::bytes(sample.live_bytes),
+            size::bytes(sample.rss_bytes),
+        ));
+    }
+
+    fn ended(&mut self, reason: EndReason) {
+        self.say(match reason {
+            EndReason::Duration => "the time is over; detaching",
+            EndReason::Interrupted | EndReason::Terminated => "interrupted; detaching",
+            EndReason::TargetExited => "the process ended",
+        });
+    }
+
+    fn naming(&mut self, stacks: usize) {
+        self.show(&format!("naming {} stacks ...", size::count(stacks as u64)));
+    }
+}

@@ -1,0 +1,195 @@
+//! From a pid to armed probes: look, plan, verify, arm, open the window.
+
+use std::{io, os::fd::AsFd as _, time::Instant};
+
+use jiff::Timestamp;
+use thiserror::Error;
+
+use super::Options;
+use crate::{
+    model::mapping::Mapping,
+    probe::{
+        load::{Kernel, KernelLog, LoadError, LoadOptions, ProbeSite},
+        ring::Ring,
+        target::{LeftOut, PlanError, PlannedObject, TargetPlan, plan_target},
+        verify::{VerifyError, verify},
+    },
+    sys::{
+        clock,
+        pidfd::PidFd,
+        preflight::{Hazard, preflight},
+        procfs::{ProcError, ProcFs, Process},
+    },
+};
+
+/// Why there is no trace.
+#[derive(Debug, Error)]
+pub enum AttachError {
+    /// The target cannot be looked at.
+    #[error(transparent)]
+    Proc(#[from] ProcError),
+    /// The target is no process that memtrace can have a handle on.
+    #[error("cannot get hold of process {pid}: {source}")]
+    Handle {
+        /// As given.
+        pid: u32,
+        /// Why.
+        source: io::Error,
+    },
+    /// The pid is memtrace's own.
+    #[error("{pid} is memtrace itself: it would trace its own tracing; give another process")]
+    Own {
+        /// As given.
+        pid: u32,
+    },
+    /// The kernel's version is not known.
+    #[error("cannot read the kernel's version: {0}")]
+    KernelVersion(io::Error),
+    /// Tracing is known to hurt the target on this kernel.
+    #[error(transparent)]
+    Hazard(#[from] Hazard),
+    /// There is nothing to put probes on.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The mapped file is not the one that was planned for.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// The kernel refused.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// memtrace itself cannot run.
+    #[error("cannot set up memtrace's event loop: {0}")]
+    Runtime(io::Error),
+    /// The pid came to mean another process while memtrace was attaching.
+    #[error(
+        "process {pid} ended while memtrace was attaching, and its pid is another process's now; \
+         nothing was traced"
+    )]
+    PidReused {
+        /// As given.
+        pid: u32,
+    },
+}
+
+/// A target with all probes armed and the window open.
+pub struct Attached {
+    pub(super) kernel: Kernel,
+    pub(super) ring: Ring,
+    pub(super) kernel_log: Option<KernelLog>,
+    pub(super) pidfd: PidFd,
+    pub(super) proc: ProcFs,
+    pub(super) process: Process,
+    pub(super) objects: Vec<PlannedObject>,
+    pub(super) left_out: Vec<LeftOut>,
+    pub(super) maps: Vec<Mapping>,
+    /// `CLOCK_MONOTONIC` when the window was opened.
+    pub(super) opened_ns: u64,
+    pub(super) started_at: Timestamp,
+    pub(super) attach_ns: u64,
+    pub(super) probes: usize,
+}
+
+/// Attaches to a process.
+///
+/// # Errors
+/// Whatever stands in the way, in words for the person who typed the pid. Nothing is left in the
+/// target.
+pub fn attach(options: &Options) -> Result<Attached, AttachError> {
+    let begun = Instant::now();
+    let pid = options.pid.get();
+    let proc = ProcFs::new("/proc");
+    let process = identify(&proc, pid)?;
+    let pidfd = PidFd::open(pid).map_err(|source| AttachError::Handle { pid, source })?;
+    let version = proc.kernel_version().map_err(AttachError::KernelVersion)?;
+    if !options.ignore_hazards {
+        preflight(&process, version)?;
+    }
+    let maps = proc.maps(pid)?;
+    let TargetPlan { objects, left_out } = plan_target(&proc, pid, &maps, version)?;
+    let mut kernel = Kernel::load(LoadOptions {
+        pid: options.pid,
+        ring_bytes: options.ring_bytes,
+        stacks: options.stacks,
+        debug_log: options.debug_log,
+        perf_event_links: options.perf_event_links,
+    })?;
+    let ring = kernel.take_ring()?;
+    let kernel_log = if options.debug_log { kernel.take_log() } else { None };
+    kernel.follow_process()?;
+    let probes = arm(&mut kernel, &objects, &proc, pid, 0)?;
+    check_identity(&proc, &process, &pidfd)?;
+    kernel.set_active(true)?;
+    Ok(Attached {
+        kernel,
+        ring,
+        kernel_log,
+        pidfd,
+        proc,
+        process,
+        objects,
+        left_out,
+        maps,
+        opened_ns: clock::monotonic_ns(),
+        started_at: Timestamp::now(),
+        attach_ns: begun.elapsed().as_nanos() as u64,
+        probes,
+    })
+}
+
+fn identify(proc: &ProcFs, pid: u32) -> Result<Process, AttachError> {
+    if pid == std::process::id() {
+        return Err(AttachError::Own { pid });
+    }
+    let process = proc.process(pid)?;
+    process.check_traceable()?;
+    Ok(process)
+}
+
+/// Verifies and arms every planned object. The verification comes right before the arming, which
+/// goes by descriptor, so that no other file can slip in between.
+pub(super) fn arm(
+    kernel: &mut Kernel,
+    objects: &[PlannedObject],
+    proc: &ProcFs,
+    pid: u32,
+    first_site: u32,
+) -> Result<usize, AttachError> {
+    let mut armed = 0;
+    let mut next_site = first_site;
+    for object in objects {
+        verify(&object.plan, &object.file, pid, proc)?;
+        let sites: Vec<_> = object
+            .plan
+            .probes
+            .iter()
+            .zip(next_site..)
+            .map(|(probe, site)| ProbeSite {
+                function: probe.function,
+                site,
+                offset: probe.file_offset,
+            })
+            .collect();
+        next_site += sites.len() as u32;
+        armed += kernel.arm(object.file.as_fd(), &sites)?;
+    }
+    Ok(armed)
+}
+
+/// The pidfd was opened after the pid was looked at, and probes are filtered by what the pid meant
+/// when they were armed: both must still be the process of the beginning.
+fn check_identity(proc: &ProcFs, process: &Process, pidfd: &PidFd) -> Result<(), AttachError> {
+    let pid = process.pid;
+    let now = proc.process(pid);
+    if pidfd.has_ended() {
+        return match now {
+            Ok(now) if now.start_time_ticks != process.start_time_ticks => {
+                Err(AttachError::PidReused { pid })
+            }
+            _ => Err(ProcError::Ended { pid }.into()),
+        };
+    }
+    if now?.start_time_ticks != process.start_time_ticks {
+        return Err(AttachError::PidReused { pid });
+    }
+    Ok(())
+}

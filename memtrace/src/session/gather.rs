@@ -1,0 +1,193 @@
+//! From a finished trace to the input of the report: names, sums, losses, notes.
+
+use std::collections::HashMap;
+
+use memtrace_common::loss::{KernelCounters, KernelLoss};
+
+use super::window::Ending;
+use crate::{
+    ledger::{self, Ledger, SiteId},
+    model::{AllocFn, loss::Loss, mapping::Mapping, site::Survivors, stack::NamedStack},
+    probe::{plan::PlannedProbe, site::SiteCost, target::PlannedObject},
+    report::{
+        AllocatorReport, Completeness, Distribution, FunctionReport, ProbeReport, ReportInput,
+        SiteInput, Target, Totals, Window,
+    },
+    symbolize::Symbolizer,
+};
+
+impl Ending {
+    /// How many stacks have to be named, which can take a while.
+    pub fn site_count(&self) -> usize {
+        self.ledger.sites().count()
+    }
+
+    /// Names every stack and hands over all that the report is made of.
+    pub fn into_report_input(mut self, min_age_ns: u64) -> ReportInput {
+        let sites = sites(&self.ledger, &mut self.symbolizer, self.closed_ns, min_age_ns);
+        ReportInput {
+            window: Window {
+                started_at: self.started_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                duration_ns: self.duration_ns,
+                ended_by: self.reason,
+                min_age_ns,
+                attach_ns: self.attach_ns,
+                detach_ns: self.detach_ns,
+            },
+            rss: self.rss,
+            totals: totals(&self.ledger),
+            sites,
+            sizes: distribution(self.ledger.sizes()),
+            lifetimes: distribution(self.ledger.lifetimes()),
+            functions: functions(&self.counters),
+            losses: losses(&self),
+            completeness: completeness(&mut self),
+            target: target(self),
+            files: Vec::new(),
+        }
+    }
+}
+
+fn sites(
+    ledger: &Ledger,
+    symbolizer: &mut Symbolizer,
+    now_ns: u64,
+    min_age_ns: u64,
+) -> Vec<SiteInput> {
+    let survivors: HashMap<SiteId, Survivors> =
+        ledger.survivors(now_ns, min_age_ns).into_iter().collect();
+    ledger
+        .sites()
+        .map(|(id, entry)| SiteInput {
+            function: entry.site.map(|site| site.function),
+            stack: match entry.site {
+                Some(site) => symbolizer.name(site.stack),
+                None => NamedStack::default(),
+            },
+            stats: entry.account.stats,
+            survivors: survivors.get(&id).copied().unwrap_or_default(),
+        })
+        .collect()
+}
+
+fn totals(ledger: &Ledger) -> Totals {
+    let totals = ledger.totals();
+    Totals {
+        heap: totals.heap,
+        mappings: totals.mappings,
+        allocator_mappings: totals.allocator_mappings,
+        unmatched_frees: totals.unmatched_frees,
+        unmatched_unmapped_bytes: totals.unmatched_unmapped_bytes,
+        ..Totals::default()
+    }
+}
+
+fn distribution(values: &ledger::Distribution) -> Option<Distribution> {
+    Some(Distribution {
+        count: values.count(),
+        min: values.min()?,
+        p50: values.quantile(0.5)?,
+        p90: values.quantile(0.9)?,
+        p99: values.quantile(0.99)?,
+        max: values.max()?,
+        mean: values.mean()?,
+    })
+}
+
+/// Functions that were called at all, in the order of [`AllocFn::ALL`].
+fn functions(counters: &KernelCounters) -> Vec<FunctionReport> {
+    AllocFn::ALL
+        .into_iter()
+        .map(|function| (function, counters.function(function)))
+        .filter(|(_, counters)| counters.entries > 0 || counters.nested > 0)
+        .map(|(function, counters)| FunctionReport {
+            function: function.name(),
+            calls: counters.entries,
+            nested: counters.nested,
+            void: counters.void,
+            lost: counters.lost,
+        })
+        .collect()
+}
+
+/// Calls of which the window saw only one end. Not lost: their memory changed hands outside of it.
+fn cut_calls(counters: &KernelCounters) -> u64 {
+    let unfinished: u64 = AllocFn::ALL
+        .into_iter()
+        .filter(|function| function.shape().needs_return())
+        .map(|function| counters.function(function))
+        .map(|counters| counters.entries.saturating_sub(counters.returns))
+        .sum();
+    let still_inside = unfinished.saturating_sub(counters.loss(KernelLoss::AbandonedCall));
+    still_inside + counters.loss(KernelLoss::ReturnWithoutEntry)
+}
+
+fn losses(ending: &Ending) -> Vec<(Loss, u64)> {
+    let counters = &ending.counters;
+    let kernel = KernelLoss::ALL
+        .into_iter()
+        // A return without an entry is a cut call.
+        .filter(|loss| *loss != KernelLoss::ReturnWithoutEntry)
+        .map(|loss| (Loss::Kernel(loss), counters.loss(loss)));
+    let user = [
+        (Loss::RingFull, counters.ring_full.iter().sum()),
+        (Loss::Undecodable, ending.undecodable),
+        (Loss::StacksFull, ending.unkept_stacks),
+    ];
+    user.into_iter().chain(ending.ledger.losses()).chain(kernel).collect()
+}
+
+fn completeness(ending: &mut Ending) -> Completeness {
+    let totals = ending.ledger.totals();
+    let mut notes = std::mem::take(&mut ending.notes);
+    for object in &ending.objects {
+        for (function, reason) in &object.plan.skipped {
+            notes.push(format!("{} is not probed: {reason}", function.name()));
+        }
+    }
+    Completeness {
+        events: totals.events,
+        cut_calls: cut_calls(&ending.counters),
+        forks: totals.forks,
+        execs: totals.execs,
+        discarded_by_exec: totals.discarded_by_exec,
+        notes,
+        ..Completeness::default()
+    }
+}
+
+fn target(ending: Ending) -> Target {
+    let process = ending.process;
+    Target {
+        pid: process.pid,
+        command: process.command,
+        command_line: process.command_line,
+        executable: process.executable,
+        allocators: ending.objects.iter().map(allocator).collect(),
+        threads: process.threads,
+    }
+}
+
+fn allocator(object: &PlannedObject) -> AllocatorReport {
+    let plan = &object.plan;
+    let Mapping { name, .. } = &plan.mapping;
+    AllocatorReport {
+        name: plan.allocator.name().to_owned(),
+        version: plan.version.clone(),
+        path: name.clone(),
+        build_id: plan.build_id.as_ref().map(|bytes| hex(bytes)),
+        probes: plan.probes.iter().map(probe).collect(),
+    }
+}
+
+fn probe(probe: &PlannedProbe) -> ProbeReport {
+    ProbeReport {
+        function: probe.function.name(),
+        offset: probe.site_offset,
+        emulated: probe.cost == SiteCost::Emulated,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

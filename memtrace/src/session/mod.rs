@@ -1,0 +1,63 @@
+//! One trace from attach to result: arms the probes, feeds the ledger, and ends for one of the
+//! reasons in [`EndReason`]. It writes nothing; `cmd` decides what becomes of the result.
+
+mod attach;
+mod gather;
+mod run;
+mod window;
+
+use std::{num::NonZeroU32, time::Duration};
+
+pub use attach::AttachError;
+pub use run::trace;
+pub use window::Ending;
+
+use crate::report::EndReason;
+
+/// What to trace and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The target.
+    pub pid: NonZeroU32,
+    /// End after this time.
+    pub duration: Option<Duration>,
+    /// Size of the ring buffer, a power of two.
+    pub ring_bytes: u32,
+    /// Most live blocks to follow.
+    pub max_live: usize,
+    /// Walk stacks.
+    pub stacks: bool,
+    /// Forward the BPF side's debug messages.
+    pub debug_log: bool,
+    /// Attach even where that is known to hurt the target.
+    pub ignore_hazards: bool,
+    /// Do without multi-uprobe links.
+    pub perf_event_links: bool,
+}
+
+/// Tells how the trace goes; progress on a terminal, silence elsewhere.
+pub trait Observer {
+    /// All probes are armed and the window is open.
+    fn tracing(&mut self, target: &str, probes: usize, attach_ns: u64);
+    /// About once a second.
+    fn sample(&mut self, sample: &Sample);
+    /// The window is closed; what follows may take a moment.
+    fn ended(&mut self, reason: EndReason);
+    /// Stacks are being named.
+    fn naming(&mut self, stacks: usize);
+}
+
+/// The state of a running trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// Since the window was opened.
+    pub elapsed_ns: u64,
+    /// Events received so far.
+    pub events: u64,
+    /// Events lost so far, for any reason.
+    pub lost: u64,
+    /// Live heap bytes that were allocated in the window.
+    pub live_bytes: u64,
+    /// The target's RSS.
+    pub rss_bytes: u64,
+}

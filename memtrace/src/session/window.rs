@@ -1,0 +1,344 @@
+//! The open window: what is known of the target, and how each record changes it.
+
+use std::{fs::File, io, time::Instant};
+
+use jiff::Timestamp;
+use memtrace_common::loss::KernelCounters;
+
+use super::{
+    Options, Sample,
+    attach::{Attached, arm},
+};
+use crate::{
+    decode::decode,
+    ledger::{Ledger, Limits, Start},
+    model::{
+        event::{Action, Event},
+        mapping::{FileId, Mapping},
+        stack::{RawStack, StackId},
+    },
+    probe::{
+        load::{Kernel, KernelLog},
+        ring::Ring,
+        target::{LeftOut, PlannedObject, TargetPlan, plan_target},
+    },
+    report::{EndReason, Rss},
+    symbolize::{Observed, OpenObject, Symbolizer},
+    sys::{
+        clock,
+        pidfd::PidFd,
+        procfs::{ProcFs, Process, uprobe_trampoline},
+    },
+};
+
+/// Most sites, and most stacks, that are told apart.
+const MAX_SITES: usize = 65_536;
+/// Most mapped ranges that are followed.
+const MAX_RANGES: usize = 1 << 20;
+/// New code in the target is looked for at most this often.
+const MAPS_REFRESH_NS: u64 = 50_000_000;
+
+/// A trace in progress.
+pub(super) struct Window {
+    kernel: Kernel,
+    kernel_log: Option<KernelLog>,
+    proc: ProcFs,
+    process: Process,
+    objects: Vec<PlannedObject>,
+    ledger: Ledger,
+    symbolizer: Symbolizer,
+    undecodable: u64,
+    unkept_stacks: u64,
+    trampoline_known: bool,
+    maps_read_ns: u64,
+    opened_ns: u64,
+    started_at: Timestamp,
+    attach_ns: u64,
+    probes: usize,
+    rss: Rss,
+    notes: Vec<String>,
+}
+
+/// A finished trace, for the report.
+pub struct Ending {
+    /// The target, as it was at the attach.
+    pub process: Process,
+    /// What was probed.
+    pub objects: Vec<PlannedObject>,
+    /// The accounting.
+    pub ledger: Ledger,
+    /// Names the stacks.
+    pub symbolizer: Symbolizer,
+    /// The kernel side's counters.
+    pub counters: KernelCounters,
+    /// Records that could not be decoded.
+    pub undecodable: u64,
+    /// Stacks that were sent but did not fit into the table.
+    pub unkept_stacks: u64,
+    /// RSS from start to end.
+    pub rss: Rss,
+    /// When the window was opened.
+    pub started_at: Timestamp,
+    /// `CLOCK_MONOTONIC` when the window was closed.
+    pub closed_ns: u64,
+    /// Its length.
+    pub duration_ns: u64,
+    /// Why it was closed.
+    pub reason: EndReason,
+    /// From the start of the attach to the opened window.
+    pub attach_ns: u64,
+    /// From the closed window to the last probe's removal.
+    pub detach_ns: u64,
+    /// What a reader must know besides.
+    pub notes: Vec<String>,
+}
+
+/// Opens the target's mapped files for the symbolizer.
+struct Opener<'a> {
+    proc: &'a ProcFs,
+    pid: u32,
+}
+
+impl OpenObject for Opener<'_> {
+    fn open(&self, mapping: &Mapping) -> io::Result<File> {
+        self.proc.open_mapped_file(self.pid, mapping).map_err(io::Error::other)
+    }
+}
+
+impl Window {
+    /// Takes over an attached target; hands back what the loop waits for.
+    pub(super) fn open(attached: Attached, options: &Options) -> (Self, Ring, PidFd) {
+        let Attached {
+            kernel,
+            ring,
+            kernel_log,
+            pidfd,
+            proc,
+            process,
+            objects,
+            maps,
+            left_out,
+            ..
+        } = attached;
+        let limits =
+            Limits { live_blocks: options.max_live, live_ranges: MAX_RANGES, sites: MAX_SITES };
+        let start = Start {
+            time_ns: attached.opened_ns,
+            initial_break: program_break(&maps),
+            page_bytes: rustix::param::page_size() as u64,
+        };
+        let mut window = Self {
+            kernel,
+            kernel_log,
+            ledger: Ledger::new(limits, start),
+            symbolizer: Symbolizer::new(),
+            undecodable: 0,
+            unkept_stacks: 0,
+            trampoline_known: false,
+            maps_read_ns: attached.opened_ns,
+            opened_ns: attached.opened_ns,
+            started_at: attached.started_at,
+            attach_ns: attached.attach_ns,
+            probes: attached.probes,
+            rss: Rss { start_bytes: process.resident_bytes, ..Rss::default() },
+            notes: left_out.iter().map(left_out_note).collect(),
+            proc,
+            process,
+            objects,
+        };
+        window.add_mappings(&maps);
+        window.sample_rss();
+        (window, ring, pidfd)
+    }
+
+    /// The target, for people.
+    pub(super) fn target(&self) -> String {
+        format!("{} ({})", self.process.pid, self.process.command)
+    }
+
+    /// How many probes are armed.
+    pub(super) fn probes(&self) -> usize {
+        self.probes
+    }
+
+    /// How long the attach took.
+    pub(super) fn attach_ns(&self) -> u64 {
+        self.attach_ns
+    }
+
+    /// Books up to `limit` waiting records.
+    pub(super) fn drain(&mut self, ring: &mut Ring, limit: usize) -> usize {
+        if let Some(log) = &mut self.kernel_log {
+            log.flush();
+        }
+        let drained = ring.drain(limit, |record| self.book(record));
+        if drained > 0 && !self.trampoline_known {
+            self.find_trampoline();
+        }
+        drained
+    }
+
+    fn book(&mut self, record: &[u8]) {
+        let Ok(event) = decode(record) else {
+            self.undecodable += 1;
+            return;
+        };
+        match &event.action {
+            Action::Stack { id, stack } => self.observe(*id, stack),
+            Action::Exec => {
+                self.ledger.apply(&event);
+                self.follow_exec(&event);
+            }
+            _ => self.ledger.apply(&event),
+        }
+    }
+
+    /// Resolves a new stack while the target is there to be asked where its code came from.
+    fn observe(&mut self, id: StackId, stack: &RawStack) {
+        let mut observed = self.symbolizer.observe(id, stack);
+        if observed == Observed::UnknownMapping && self.refresh_mappings() {
+            observed = self.symbolizer.observe(id, stack);
+        }
+        if observed == Observed::TableFull {
+            self.unkept_stacks += 1;
+        }
+    }
+
+    /// Reads the mappings again, unless that was just done; the target may have loaded a library.
+    fn refresh_mappings(&mut self) -> bool {
+        let now = clock::monotonic_ns();
+        if now.saturating_sub(self.maps_read_ns) < MAPS_REFRESH_NS {
+            return false;
+        }
+        self.maps_read_ns = now;
+        let Ok(maps) = self.proc.maps(self.process.pid) else { return false };
+        self.add_mappings(&maps);
+        true
+    }
+
+    fn add_mappings(&mut self, maps: &[Mapping]) {
+        let opener = Opener { proc: &self.proc, pid: self.process.pid };
+        self.symbolizer.add_mappings(maps, &opener);
+    }
+
+    /// Tells the kernel side where return addresses are redirected to, which exists from the first
+    /// return probe's hit on.
+    fn find_trampoline(&mut self) {
+        let found = self.proc.maps(self.process.pid).ok().and_then(|maps| uprobe_trampoline(&maps));
+        if let Some(address) = found {
+            self.trampoline_known = true;
+            if let Err(error) = self.kernel.set_trampoline(address) {
+                log::warn!("{error}");
+            }
+        }
+    }
+
+    /// The target runs another program now: other mappings, perhaps another allocator. Probes on
+    /// files that both programs map are there already.
+    fn follow_exec(&mut self, event: &Event) {
+        let pid = self.process.pid;
+        self.trampoline_known = false;
+        if let Err(error) = self.kernel.set_trampoline(0) {
+            log::warn!("{error}");
+        }
+        self.symbolizer.forget_mappings();
+        let after = crate::model::size::duration_ns(event.time_ns.saturating_sub(self.opened_ns));
+        let Ok(maps) = self.proc.maps(pid) else { return };
+        self.add_mappings(&maps);
+        let program = self.proc.process(pid).map(|process| process.executable).unwrap_or_default();
+        let outcome = match self.arm_new_objects(&maps) {
+            Ok(()) => "it is traced from its start".to_owned(),
+            Err(error) => format!("it is not traced: {error}"),
+        };
+        self.notes.push(format!("after {after} the target executed {program}; {outcome}"));
+    }
+
+    fn arm_new_objects(&mut self, maps: &[Mapping]) -> Result<(), super::AttachError> {
+        let pid = self.process.pid;
+        let version = self.proc.kernel_version().map_err(super::AttachError::KernelVersion)?;
+        let known: Vec<Option<FileId>> =
+            self.objects.iter().map(|object| object.plan.mapping.file).collect();
+        let TargetPlan { mut objects, left_out } = plan_target(&self.proc, pid, maps, version)?;
+        self.notes.extend(left_out.iter().map(left_out_note));
+        objects.retain(|object| !known.contains(&object.plan.mapping.file));
+        let first_site = self.objects.iter().map(|object| object.plan.probes.len()).sum::<usize>();
+        self.probes += arm(&mut self.kernel, &objects, &self.proc, pid, first_site as u32)?;
+        self.objects.append(&mut objects);
+        Ok(())
+    }
+
+    /// How the trace goes.
+    pub(super) fn sample(&mut self) -> Sample {
+        self.sample_rss();
+        let totals = self.ledger.totals();
+        let ring_full: u64 =
+            self.kernel.counters().map(|counters| counters.ring_full.iter().sum()).unwrap_or(0);
+        Sample {
+            elapsed_ns: clock::monotonic_ns().saturating_sub(self.opened_ns),
+            events: totals.events,
+            lost: ring_full + self.undecodable,
+            live_bytes: totals.heap.live.bytes,
+            rss_bytes: self.rss.end_bytes,
+        }
+    }
+
+    /// Keeps the last values of a target that is gone.
+    fn sample_rss(&mut self) {
+        if let Ok(process) = self.proc.process(self.process.pid)
+            && process.start_time_ticks == self.process.start_time_ticks
+            && !process.is_zombie
+            && process.resident_bytes > 0
+        {
+            self.rss.end_bytes = process.resident_bytes;
+            self.rss.peak_bytes = process.peak_resident_bytes;
+        }
+    }
+
+    /// Closes the window, books what is waiting, and removes all probes.
+    pub(super) fn close(mut self, mut ring: Ring, reason: EndReason) -> Ending {
+        let closed_ns = clock::monotonic_ns();
+        if let Err(error) = self.kernel.set_active(false) {
+            self.notes.push(format!("the window could not be closed at one moment: {error}"));
+        }
+        self.sample_rss();
+        self.drain(&mut ring, usize::MAX);
+        let detaching = Instant::now();
+        self.kernel.detach();
+        let detach_ns = detaching.elapsed().as_nanos() as u64;
+        // A program that ran on another CPU when the window was closed may have finished since.
+        self.drain(&mut ring, usize::MAX);
+        let counters = self.kernel.counters().unwrap_or_else(|error| {
+            self.notes.push(format!("losses in the kernel are not known: {error}"));
+            KernelCounters::default()
+        });
+        if let Ok(own) = self.proc.process(std::process::id()) {
+            self.rss.own_peak_bytes = own.peak_resident_bytes;
+        }
+        Ending {
+            process: self.process,
+            objects: self.objects,
+            ledger: self.ledger,
+            symbolizer: self.symbolizer,
+            counters,
+            undecodable: self.undecodable,
+            unkept_stacks: self.unkept_stacks,
+            rss: self.rss,
+            started_at: self.started_at,
+            closed_ns,
+            duration_ns: closed_ns.saturating_sub(self.opened_ns),
+            reason,
+            attach_ns: self.attach_ns,
+            detach_ns,
+            notes: self.notes,
+        }
+    }
+}
+
+/// Where the program break is, to the page: the end of `[heap]`.
+fn program_break(maps: &[Mapping]) -> Option<u64> {
+    maps.iter().find(|mapping| mapping.name == "[heap]").map(|mapping| mapping.end)
+}
+
+fn left_out_note(object: &LeftOut) -> String {
+    format!("{} is not traced: {}", object.path, object.reason)
+}
