@@ -1,11 +1,13 @@
 //! An eBPF allocation tracer for people on call. See ARCHITECTURE.md for the map.
 
+pub mod allocator;
 pub mod decode;
 pub mod elf;
 pub mod encode;
 pub mod ledger;
 pub mod model;
 pub mod probe;
+pub mod render;
 pub mod report;
 pub mod symbolize;
 pub mod sys;

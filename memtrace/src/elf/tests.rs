@@ -3,8 +3,8 @@
 use std::fs;
 
 use object::elf::{
-    EM_ARM, ET_DYN, SHN_UNDEF, SHT_DYNSYM, SHT_GNU_VERSYM, SHT_NULL, SHT_PROGBITS, SHT_STRTAB,
-    STB_LOCAL, STB_WEAK, STT_GNU_IFUNC, STT_OBJECT, VERSYM_HIDDEN,
+    DT_SONAME, EM_ARM, ET_DYN, PT_DYNAMIC, SHN_UNDEF, SHT_DYNSYM, SHT_GNU_VERSYM, SHT_NULL,
+    SHT_PROGBITS, SHT_STRTAB, STB_LOCAL, STB_WEAK, STT_GNU_IFUNC, STT_OBJECT, VERSYM_HIDDEN,
 };
 use proptest::prelude::*;
 
@@ -13,6 +13,8 @@ use super::*;
 /// Where [`TestElf`] puts code: file offset and address differ, as in real files.
 pub(crate) const CODE_OFFSET: u64 = 0x1000;
 pub(crate) const CODE_ADDRESS: u64 = 0x40_1000;
+pub(crate) const NOTE_OFFSET: usize = 0x200;
+const DYNAMIC_OFFSET: usize = 0x300;
 
 /// An ELF file with code, functions, a build ID and `.rodata`.
 #[derive(Clone)]
@@ -23,6 +25,8 @@ pub(crate) struct TestElf {
     pub(crate) rodata: Vec<u8>,
     pub(crate) symbols: Vec<TestSymbol>,
     pub(crate) extra_section: Option<&'static str>,
+    pub(crate) soname: Option<&'static str>,
+    pub(crate) has_interpreter: bool,
 }
 
 #[derive(Clone)]
@@ -53,6 +57,8 @@ impl Default for TestElf {
             rodata: Vec::new(),
             symbols: Vec::new(),
             extra_section: None,
+            soname: None,
+            has_interpreter: true,
         }
     }
 }
@@ -84,13 +90,33 @@ impl TestElf {
             add(&mut file, name, SHT_PROGBITS, 0, b"x");
         }
         add(&mut file, ".shstrtab", SHT_STRTAB, 0, &[0; 128]);
-        let note = self.note();
-        file[0x200..0x200 + note.len()].copy_from_slice(&note);
-        finish(file, self.machine, self.code.len() as u64, note.len() as u64, &sections)
+        put(&mut file, NOTE_OFFSET, &self.note());
+        put(&mut file, DYNAMIC_OFFSET, &DT_SONAME.to_le_bytes());
+        put(&mut file, DYNAMIC_OFFSET + 8, &1u64.to_le_bytes());
+        finish(file, self.machine, &self.segments(), &sections)
+    }
+
+    fn segments(&self) -> Vec<Vec<u8>> {
+        let size = self.code.len() as u64;
+        let note = self.note().len() as u64;
+        let mut segments = vec![
+            segment(PT_LOAD, PF_X | 4, CODE_OFFSET, CODE_ADDRESS, size),
+            segment(PT_NOTE, 4, NOTE_OFFSET as u64, NOTE_OFFSET as u64, note),
+        ];
+        if self.soname.is_some() {
+            let dynamic = DYNAMIC_OFFSET as u64;
+            segments.push(segment(PT_DYNAMIC, 4, dynamic, dynamic, 32));
+        }
+        if self.has_interpreter {
+            segments.push(segment(PT_INTERP, 4, 0, 0, 0));
+        }
+        segments
     }
 
     fn symbol_tables(&self) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
         let (mut symbols, mut names, mut versions) = (vec![0; 24], vec![0], vec![0, 0]);
+        names.extend(self.soname.unwrap_or_default().as_bytes());
+        names.push(0);
         for symbol in &self.symbols {
             symbols.extend((names.len() as u32).to_le_bytes());
             symbols.extend([symbol.info, 0]);
@@ -122,7 +148,7 @@ impl Section {
 }
 
 /// Adds section names, section headers, program headers and the file header.
-fn finish(mut file: Vec<u8>, machine: u16, code: u64, note: u64, sections: &[Section]) -> Vec<u8> {
+fn finish(mut file: Vec<u8>, machine: u16, segments: &[Vec<u8>], sections: &[Section]) -> Vec<u8> {
     let names_at = sections.last().unwrap().offset;
     let mut name_offset = 1;
     let mut headers = Vec::new();
@@ -153,13 +179,11 @@ fn finish(mut file: Vec<u8>, machine: u16, code: u64, note: u64, sections: &[Sec
     put(&mut file, 20, &1u32.to_le_bytes());
     put(&mut file, 32, &64u64.to_le_bytes());
     put(&mut file, 40, &headers_at.to_le_bytes());
-    for (index, half) in
-        [64u16, 56, 2, 64, sections.len() as u16, sections.len() as u16 - 1].into_iter().enumerate()
-    {
-        put(&mut file, 52 + 2 * index, &half.to_le_bytes());
+    let counts = [64, 56, segments.len(), 64, sections.len(), sections.len() - 1];
+    for (index, half) in counts.into_iter().enumerate() {
+        put(&mut file, 52 + 2 * index, &(half as u16).to_le_bytes());
     }
-    put(&mut file, 64, &segment(PT_LOAD, PF_X | 4, CODE_OFFSET, CODE_ADDRESS, code));
-    put(&mut file, 120, &segment(PT_NOTE, 4, 0x200, 0x200, note));
+    put(&mut file, 64, &segments.concat());
     file
 }
 
@@ -203,8 +227,8 @@ fn the_build_id_is_read_with_its_note() {
     let file = TestElf::default().build();
     let build_id = Elf::parse(file.as_slice()).unwrap().build_id().unwrap();
     assert_eq!(build_id.id, vec![0xab; 20]);
-    assert_eq!(build_id.notes_offset, 0x200);
-    assert_eq!(build_id.notes, file[0x200..0x200 + 36]);
+    assert_eq!(build_id.notes_offset, NOTE_OFFSET as u64);
+    assert_eq!(build_id.notes, file[NOTE_OFFSET..NOTE_OFFSET + 36]);
 }
 
 #[test]
@@ -236,6 +260,18 @@ fn the_default_version_of_a_symbol_wins_over_old_ones() {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].address, CODE_ADDRESS + 32);
     }
+}
+
+#[test]
+fn the_soname_and_the_interpreter_are_read() {
+    let test = TestElf { soname: Some("libx.so.1"), ..TestElf::default() };
+    let file = test.build();
+    let elf = Elf::parse(file.as_slice()).unwrap();
+    assert_eq!(elf.soname(), Some(&b"libx.so.1"[..]));
+    assert!(elf.has_interpreter());
+    let file = TestElf { has_interpreter: false, ..TestElf::default() }.build();
+    let elf = Elf::parse(file.as_slice()).unwrap();
+    assert!(elf.soname().is_none() && !elf.has_interpreter());
 }
 
 #[test]
@@ -307,7 +343,7 @@ fn read_all(bytes: &[u8]) {
 
 fn with_functions() -> Vec<u8> {
     let symbols = ["malloc", "free"].map(|name| TestSymbol::function(name, 8, 16)).to_vec();
-    TestElf { symbols, ..TestElf::default() }.build()
+    TestElf { symbols, soname: Some("libx.so"), ..TestElf::default() }.build()
 }
 
 proptest! {
@@ -320,7 +356,7 @@ proptest! {
         let mut file = with_functions();
         // The zeros between the headers and the code are not worth damaging.
         let interesting: Vec<usize> =
-            (0..0x240).chain(CODE_OFFSET as usize..file.len() - 8).collect();
+            (0..0x340).chain(CODE_OFFSET as usize..file.len() - 8).collect();
         for (index, word) in damage {
             put(&mut file, *index.get(&interesting), &word.to_le_bytes());
         }
@@ -334,7 +370,7 @@ proptest! {
     fn single_flipped_bytes_never_panic(at in any::<prop::sample::Index>(), value in any::<u8>()) {
         let mut file = with_functions();
         let headers = file.len() - 64 * 7;
-        let candidates: Vec<usize> = (0..0x240).chain(headers..file.len()).collect();
+        let candidates: Vec<usize> = (0..0x340).chain(headers..file.len()).collect();
         file[*at.get(&candidates)] = value;
         read_all(&file);
     }

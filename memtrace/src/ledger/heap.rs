@@ -173,7 +173,7 @@ impl Heap {
             return; // realloc to size 0
         };
         let site = books.sites.intern(site, &mut books.losses);
-        match self.live.insert(Block::new(address, size_bytes, time_ns, site)) {
+        match self.live.insert(Block { address, size_bytes, time_ns, site }) {
             Inserted::New => {}
             Inserted::Replaced(old) => self.book_implied_free(old, books),
             Inserted::Full => {

@@ -1,14 +1,16 @@
 //! The live heap blocks: found by address, stored densely, in memory that is allocated once.
 //!
-//! Blocks lie in a slab, so that the memory touched grows with the number of live blocks; a hash
-//! table of 4-byte slots finds them. Both get their full size at the start.
+//! Blocks lie in a slab, so that the memory touched grows with the number of live blocks; an index
+//! of 8-byte entries finds them. Both get their full size at the start.
 
-use std::{hash::BuildHasher, num::NonZeroU64};
+use std::num::NonZeroU64;
 
-use hashbrown::{DefaultHashBuilder, HashTable, hash_table::Entry};
 use slab::Slab;
 
-use super::sites::SiteId;
+use super::{
+    index::{AddressIndex, Found, MAX_SLOTS},
+    sites::SiteId,
+};
 
 /// A live block; 32 bytes, of which tables of millions are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,15 +23,6 @@ pub struct Block {
     pub time_ns: u64,
     /// Who obtained it.
     pub site: SiteId,
-    /// Not found by address, because a `realloc` that was given it has not returned.
-    detached: bool,
-}
-
-impl Block {
-    /// A block that was just obtained.
-    pub fn new(address: NonZeroU64, size_bytes: u64, time_ns: u64, site: SiteId) -> Self {
-        Self { address, size_bytes, time_ns, site, detached: false }
-    }
 }
 
 // A free slot must fit into the niche of the address.
@@ -55,39 +48,27 @@ pub enum Inserted {
 pub struct LiveSet {
     limit: usize,
     blocks: Slab<Block>,
-    by_address: HashTable<u32>,
-    hasher: DefaultHashBuilder,
+    by_address: AddressIndex,
 }
 
 impl LiveSet {
-    /// Allocates the set for at most `limit` blocks (and never more than `u32::MAX`).
+    /// Allocates the set for at most `limit` blocks (and never more than [`MAX_SLOTS`]).
     pub fn new(limit: usize) -> Self {
-        let limit = limit.min(u32::MAX as usize);
-        Self {
-            limit,
-            blocks: Slab::with_capacity(limit),
-            // The quarter makes sure that removing tombstones always frees room for many more
-            // insertions, see `make_room`.
-            by_address: HashTable::with_capacity(limit + limit / 4 + 1),
-            hasher: DefaultHashBuilder::default(),
-        }
+        let limit = limit.min(MAX_SLOTS);
+        let (blocks, by_address) = (Slab::with_capacity(limit), AddressIndex::new(limit));
+        Self { limit, blocks, by_address }
     }
 
     /// Adds a block.
     pub fn insert(&mut self, block: Block) -> Inserted {
-        self.make_room();
-        let Self { limit, blocks, by_address, hasher } = self;
-        let hash = hasher.hash_one(block.address);
-        let is_same = |slot: &u32| blocks[*slot as usize].address == block.address;
-        match by_address.entry(hash, is_same, |slot| hash_of(blocks, hasher, *slot)) {
-            Entry::Occupied(found) => {
-                let slot = *found.get() as usize;
-                Inserted::Replaced(std::mem::replace(&mut blocks[slot], block))
+        match self.find(block.address) {
+            Found::Slot(slot, _) => {
+                Inserted::Replaced(std::mem::replace(&mut self.blocks[slot as usize], block))
             }
-            Entry::Vacant(_) if blocks.len() >= *limit => Inserted::Full,
-            Entry::Vacant(free) => {
-                free.insert(blocks.vacant_key() as u32);
-                blocks.insert(block);
+            Found::Vacant(_) if self.blocks.len() >= self.limit => Inserted::Full,
+            Found::Vacant(position) => {
+                let slot = self.blocks.insert(block);
+                self.by_address.insert(position, block.address, slot as u32);
                 Inserted::New
             }
         }
@@ -95,32 +76,29 @@ impl LiveSet {
 
     /// Takes out the block at an address.
     pub fn remove(&mut self, address: u64) -> Option<Block> {
-        let slot = self.unlink(address)?;
-        self.blocks.try_remove(slot as usize)
+        let slot = self.detach(address)?;
+        self.remove_detached(slot)
     }
 
     /// Makes the block at an address unfindable, so that another one can be put there, but keeps
     /// it. It still counts against the limit.
     pub fn detach(&mut self, address: u64) -> Option<Slot> {
-        let slot = self.unlink(address)?;
-        self.blocks.get_mut(slot as usize)?.detached = true;
-        Some(Slot(slot))
+        match self.find(NonZeroU64::new(address)?) {
+            Found::Vacant(_) => None,
+            Found::Slot(slot, position) => {
+                self.by_address.remove(position);
+                Some(Slot(slot))
+            }
+        }
     }
 
     /// Puts a detached block back. `false`, and still detached, when its address is taken.
     pub fn attach(&mut self, slot: Slot) -> bool {
-        self.make_room();
-        let Self { blocks, by_address, hasher, .. } = self;
-        let Some(address) = blocks.get(slot.0 as usize).map(|block| block.address) else {
-            return false;
-        };
-        let hash = hasher.hash_one(address);
-        let is_same = |slot: &u32| blocks[*slot as usize].address == address;
-        match by_address.entry(hash, is_same, |slot| hash_of(blocks, hasher, *slot)) {
-            Entry::Occupied(_) => false,
-            Entry::Vacant(free) => {
-                free.insert(slot.0);
-                blocks[slot.0 as usize].detached = false;
+        let address = self.blocks[slot.0 as usize].address;
+        match self.find(address) {
+            Found::Slot(..) => false,
+            Found::Vacant(position) => {
+                self.by_address.insert(position, address, slot.0);
                 true
             }
         }
@@ -128,7 +106,6 @@ impl LiveSet {
 
     /// Takes out a detached block.
     pub fn remove_detached(&mut self, slot: Slot) -> Option<Block> {
-        debug_assert!(self.blocks.get(slot.0 as usize).is_none_or(|block| block.detached));
         self.blocks.try_remove(slot.0 as usize)
     }
 
@@ -143,31 +120,9 @@ impl LiveSet {
         self.by_address.clear();
     }
 
-    fn unlink(&mut self, address: u64) -> Option<u32> {
-        let address = NonZeroU64::new(address)?;
-        let Self { blocks, by_address, hasher, .. } = self;
-        let is_same = |slot: &u32| blocks[*slot as usize].address == address;
-        let found = by_address.find_entry(hasher.hash_one(address), is_same).ok()?;
-        Some(found.remove().0)
+    fn find(&self, address: NonZeroU64) -> Found {
+        self.by_address.find(address, |slot| self.blocks[slot as usize].address == address)
     }
-
-    /// Before an insertion: removals leave tombstones, and when they use up the table, it would
-    /// grow. It is filled anew instead.
-    fn make_room(&mut self) {
-        if self.by_address.len() < self.by_address.capacity() {
-            return;
-        }
-        let Self { blocks, by_address, hasher, .. } = self;
-        by_address.clear();
-        for (slot, block) in blocks.iter().filter(|(_, block)| !block.detached) {
-            let rehash = |slot: &u32| hash_of(blocks, hasher, *slot);
-            by_address.insert_unique(hasher.hash_one(block.address), slot as u32, rehash);
-        }
-    }
-}
-
-fn hash_of(blocks: &Slab<Block>, hasher: &DefaultHashBuilder, slot: u32) -> u64 {
-    hasher.hash_one(blocks[slot as usize].address)
 }
 
 #[cfg(test)]
@@ -176,7 +131,7 @@ mod tests {
 
     fn block(address: u64) -> Block {
         let address = NonZeroU64::new(address).expect("not 0");
-        Block::new(address, 1, 0, SiteId::OTHERS)
+        Block { address, size_bytes: 1, time_ns: 0, site: SiteId::OTHERS }
     }
 
     #[test]
@@ -205,23 +160,17 @@ mod tests {
     }
 
     #[test]
-    fn churn_never_makes_the_tables_grow() {
+    fn churn_at_the_limit_never_makes_the_set_grow() {
         let mut set = LiveSet::new(1000);
-        let buckets = set.by_address.num_buckets();
         let slots = set.blocks.capacity();
-        for address in 1..=1000 {
-            set.insert(block(address));
-        }
-        let mut oldest = 1;
-        for address in 1001..200_000_u64 {
-            let slot = set.detach(oldest).expect("the oldest is live");
+        (1..=1000).for_each(|address| assert_eq!(set.insert(block(address)), Inserted::New));
+        for address in 1001..50_000 {
+            let slot = set.detach(address - 1000).expect("the oldest is live");
             assert_eq!(set.insert(block(address)), Inserted::Full);
-            set.remove_detached(slot);
+            assert_eq!(set.remove_detached(slot), Some(block(address - 1000)));
             assert_eq!(set.insert(block(address)), Inserted::New);
-            oldest += 1;
         }
-        assert_eq!((set.by_address.num_buckets(), set.blocks.capacity()), (buckets, slots));
-        assert_eq!(set.iter().count(), 1000);
-        assert!((oldest..200_000).all(|address| set.remove(address).is_some()));
+        assert_eq!((set.blocks.capacity(), set.iter().count()), (slots, 1000));
+        assert!((49_000..50_000).all(|address| set.remove(address).is_some()));
     }
 }

@@ -13,36 +13,14 @@
 //! * What the allocator maps for itself has books of its own and no site. Which books a release
 //!   goes to is decided by the range, not by the call.
 
-use slab::Slab;
-
 use super::{
     Books,
-    account::Account,
     heap::Caller,
+    mapped::{MappedSet, Requester, Taken},
     pages::{MAP_FIXED, Range, rounding_bytes},
     pending::Pending,
-    ranges::{MappingId, Piece, RangeSet},
-    sites::SiteId,
 };
-use crate::model::{
-    loss::Loss,
-    site::{Amount, Site},
-};
-
-/// Something that was mapped by one call, as far as it is left.
-#[derive(Clone, Copy, Debug)]
-pub struct Mapping {
-    /// The site; `None` for the allocator's own.
-    pub site: Option<SiteId>,
-    /// When it was mapped, `CLOCK_MONOTONIC`.
-    pub time_ns: u64,
-    /// Bytes that were asked for and are left.
-    pub bytes: u64,
-    /// Addresses that are left; the mapping is gone when there are none.
-    span_bytes: u64,
-    /// Part of the program break, which grows in place.
-    is_break: bool,
-}
+use crate::model::loss::Loss;
 
 /// A new range, and who obtained it.
 #[derive(Clone, Copy, Debug)]
@@ -52,9 +30,7 @@ pub struct Mapped {
     /// As passed.
     pub length_bytes: u64,
     /// The caller.
-    pub site: Site,
-    /// Obtained by the allocator for itself.
-    pub internal: bool,
+    pub by: Requester,
 }
 
 /// Ranges taken out by a call that has not returned.
@@ -65,42 +41,20 @@ struct OpenRelease {
     taken: Taken,
 }
 
-/// What was known of a range.
-#[derive(Clone, Debug, Default)]
-struct Taken {
-    pieces: Vec<Piece>,
-    /// Bytes of the range that no piece covers.
-    unknown_bytes: u64,
-}
-
-/// Mapped ranges and their books.
+/// Mapped ranges and the calls that change them.
 #[derive(Debug)]
 pub struct Mappings {
-    limit: usize,
     page_bytes: u64,
     program_break: Option<u64>,
-    ranges: RangeSet,
-    mappings: Slab<Mapping>,
+    mapped: MappedSet,
     open: Pending<OpenRelease>,
-    program: Account,
-    allocator: Account,
-    unmatched_unmapped_bytes: u64,
 }
 
 impl Mappings {
     /// Makes the books for at most `limit` ranges of pages of this size.
     pub fn new(limit: usize, page_bytes: u64, program_break: Option<u64>) -> Self {
-        Self {
-            limit,
-            page_bytes,
-            program_break,
-            ranges: RangeSet::default(),
-            mappings: Slab::new(),
-            open: Pending::default(),
-            program: Account::default(),
-            allocator: Account::default(),
-            unmatched_unmapped_bytes: 0,
-        }
+        let (mapped, open) = (MappedSet::new(limit), Pending::default());
+        Self { page_bytes, program_break, mapped, open }
     }
 
     /// `mmap` returned a range.
@@ -137,9 +91,9 @@ impl Mappings {
     ) {
         let taken = self.close_open(caller.tid, address, length_bytes, books);
         if failed {
-            self.restore(taken, books);
+            self.mapped.restore(taken, books);
         } else {
-            self.release(taken, books);
+            self.mapped.release(taken, books);
         }
     }
 
@@ -154,13 +108,14 @@ impl Mappings {
     ) {
         let taken = self.close_open(caller.tid, old_address, old_length_bytes, books);
         if new.address == 0 {
-            self.restore(taken, books);
+            self.mapped.restore(taken, books);
             return;
         }
-        let internal = new.internal || self.is_of_allocator(&taken);
-        self.release(taken, books);
+        let internal = new.by.internal || self.mapped.is_of_allocator(&taken);
+        let by = Requester { internal, ..new.by };
+        self.mapped.release(taken, books);
         // With MREMAP_FIXED, which is not reported, it may replace others.
-        self.place(caller.time_ns, Mapped { internal, ..new }, self.page_bytes, true, books);
+        self.place(caller.time_ns, Mapped { by, ..new }, self.page_bytes, true, books);
     }
 
     /// The program break moved; `old_break` is 0 when the call did not tell.
@@ -169,7 +124,7 @@ impl Mappings {
         caller: Caller,
         old_break: u64,
         new_break: u64,
-        by: (Site, bool),
+        by: Requester,
         books: &mut Books,
     ) {
         self.abandon_open(caller.tid, books);
@@ -178,10 +133,11 @@ impl Mappings {
             return;
         };
         if let Some(grown) = Range::new(old_break, new_break) {
-            self.grow_break(caller.time_ns, grown, by, books);
+            self.mapped.replace(grown, false, books);
+            self.mapped.map_break(grown, caller.time_ns, by, books);
         } else if let Some(shrunk) = Range::new(new_break, old_break) {
-            let taken = self.take(shrunk, books);
-            self.release(taken, books);
+            let taken = self.mapped.take(shrunk, books);
+            self.mapped.release(taken, books);
         }
     }
 
@@ -192,32 +148,14 @@ impl Mappings {
 
     /// The address space is gone.
     pub fn discard(&mut self) {
-        self.ranges.clear();
-        self.mappings.clear();
+        self.mapped.discard();
         self.open.clear();
-        self.program.discard();
-        self.allocator.discard();
         self.program_break = None;
     }
 
     /// What is mapped; ranges of open calls too.
-    pub fn mappings(&self) -> impl Iterator<Item = &Mapping> {
-        self.mappings.iter().map(|(_, mapping)| mapping)
-    }
-
-    /// The books over all sites.
-    pub fn program_account(&self) -> &Account {
-        &self.program
-    }
-
-    /// The books of the allocator's own mappings.
-    pub fn allocator_account(&self) -> &Account {
-        &self.allocator
-    }
-
-    /// Unmapped bytes that are not known, in whole pages.
-    pub fn unmatched_unmapped_bytes(&self) -> u64 {
-        self.unmatched_unmapped_bytes
+    pub fn mapped(&self) -> &MappedSet {
+        &self.mapped
     }
 
     /// Calls that have not returned.
@@ -225,123 +163,27 @@ impl Mappings {
         self.open.open_calls()
     }
 
-    #[cfg(test)]
-    pub fn range_count(&self) -> usize {
-        self.ranges.piece_count()
-    }
-
     fn place(
         &mut self,
         time_ns: u64,
-        mapped: Mapped,
+        new: Mapped,
         rounding_bytes: u64,
         may_replace: bool,
         books: &mut Books,
     ) {
-        let Mapped { address, length_bytes, site, internal } = mapped;
+        let Mapped { address, length_bytes, by } = new;
         let Some(range) = Range::of_pages(address, length_bytes, rounding_bytes) else {
             books.losses.count(Loss::Undecodable); // no kernel maps this
             return;
         };
-        self.replace(range, may_replace, books);
-        let site = self.owner(site, internal, books);
-        let mapping = Mapping {
-            site,
-            time_ns,
-            bytes: length_bytes,
-            span_bytes: range.span_bytes(),
-            is_break: false,
-        };
-        self.add(range, mapping, books);
-    }
-
-    fn grow_break(&mut self, time_ns: u64, grown: Range, by: (Site, bool), books: &mut Books) {
-        self.replace(grown, false, books);
-        let (site, internal) = by;
-        let bytes = grown.span_bytes();
-        if internal && self.extend_break(grown) {
-            return;
-        }
-        let site = self.owner(site, internal, books);
-        let mapping = Mapping { site, time_ns, bytes, span_bytes: bytes, is_break: true };
-        self.add(grown, mapping, books);
-    }
-
-    /// The allocator's heap grows in many small steps, which have nothing to tell them apart: it
-    /// stays one mapping.
-    fn extend_break(&mut self, grown: Range) -> bool {
-        let Range { start, end } = grown;
-        let Some(id) = self.ranges.ending_at(start).map(|below| below.mapping) else {
-            return false;
-        };
-        match self.mappings.get_mut(id.0 as usize) {
-            Some(mapping) if mapping.is_break && mapping.site.is_none() => {
-                mapping.bytes += grown.span_bytes();
-                mapping.span_bytes += grown.span_bytes();
-            }
-            _ => return false,
-        }
-        self.ranges.insert(Piece { start, end, slack_bytes: 0, mapping: id });
-        self.allocator.extend(grown.span_bytes());
-        true
-    }
-
-    fn owner(&self, site: Site, internal: bool, books: &mut Books) -> Option<SiteId> {
-        (!internal).then(|| books.sites.intern(site, &mut books.losses))
-    }
-
-    fn add(&mut self, range: Range, mapping: Mapping, books: &mut Books) {
-        if self.ranges.piece_count() >= self.limit {
-            books.losses.count(Loss::LiveRangesFull);
-            return;
-        }
-        let Mapping { site, bytes, .. } = mapping;
-        let slack_bytes = range.span_bytes() - bytes;
-        let id = MappingId(self.mappings.insert(mapping) as u32);
-        let Range { start, end } = range;
-        self.ranges.insert(Piece { start, end, slack_bytes, mapping: id });
-        match site {
-            None => self.allocator.allocate(bytes),
-            Some(site) => {
-                self.program.allocate(bytes);
-                books.sites.allocate(site, bytes);
-            }
-        }
-    }
-
-    /// Releases what a new range covers.
-    fn replace(&mut self, range: Range, may_replace: bool, books: &mut Books) {
-        let covered = self.take(range, books).pieces;
-        if !covered.is_empty() && !may_replace {
-            books.losses.count(Loss::ImpliedFree);
-        }
-        self.release(Taken { pieces: covered, unknown_bytes: 0 }, books);
+        self.mapped.replace(range, may_replace, books);
+        self.mapped.map(range, length_bytes, time_ns, by, books);
     }
 
     fn take_pages(&mut self, address: u64, length_bytes: u64, books: &mut Books) -> Taken {
         match Range::of_pages(address, length_bytes, self.page_bytes) {
-            Some(range) => self.take(range, books),
+            Some(range) => self.mapped.take(range, books),
             None => Taken::default(),
-        }
-    }
-
-    fn take(&mut self, range: Range, books: &mut Books) -> Taken {
-        let count_before = self.ranges.piece_count();
-        let pieces = self.ranges.remove(range.start, range.end);
-        if self.ranges.piece_count() > count_before.max(self.limit) {
-            self.drop_upper_rest(range.end, books);
-        }
-        let known_bytes: u64 = pieces.iter().map(Piece::span_bytes).sum();
-        Taken { pieces, unknown_bytes: range.span_bytes() - known_bytes }
-    }
-
-    /// A hole in the middle of a range makes two of it. Without room for both, the upper one is
-    /// not followed any further, and booked as released rather than accused for ever.
-    fn drop_upper_rest(&mut self, start: u64, books: &mut Books) {
-        books.losses.count(Loss::LiveRangesFull);
-        if let Some(rest) = self.ranges.starting_at(start) {
-            let pieces = self.ranges.remove(rest.start, rest.end);
-            self.release(Taken { pieces, unknown_bytes: 0 }, books);
         }
     }
 
@@ -373,56 +215,6 @@ impl Mappings {
 
     fn abandon(&mut self, open: OpenRelease, books: &mut Books) {
         books.losses.count(Loss::Unpaired);
-        self.release(open.taken, books);
-    }
-
-    fn restore(&mut self, taken: Taken, books: &mut Books) {
-        for piece in taken.pieces {
-            // Whatever was mapped there in the meantime (MAP_FIXED) is the newer truth.
-            let newer = self.ranges.remove(piece.start, piece.end);
-            self.ranges.insert(piece);
-            for piece in newer {
-                let covered = self.ranges.remove(piece.start, piece.end);
-                self.ranges.insert(piece);
-                covered.into_iter().for_each(|piece| self.release_piece(piece, books));
-            }
-        }
-    }
-
-    fn release(&mut self, taken: Taken, books: &mut Books) {
-        self.unmatched_unmapped_bytes =
-            self.unmatched_unmapped_bytes.saturating_add(taken.unknown_bytes);
-        taken.pieces.into_iter().for_each(|piece| self.release_piece(piece, books));
-    }
-
-    fn release_piece(&mut self, piece: Piece, books: &mut Books) {
-        let key = piece.mapping.0 as usize;
-        let Some(mapping) = self.mappings.get_mut(key) else {
-            debug_assert!(false, "a piece of a mapping that is gone");
-            return;
-        };
-        mapping.bytes -= piece.asked_bytes();
-        mapping.span_bytes -= piece.span_bytes();
-        let is_last = mapping.span_bytes == 0;
-        let released = Amount { bytes: piece.asked_bytes(), count: u64::from(is_last) };
-        match mapping.site {
-            None => self.allocator.release(released),
-            Some(site) => {
-                self.program.release(released);
-                books.sites.release(site, released);
-            }
-        }
-        if is_last {
-            self.mappings.remove(key);
-        }
-    }
-
-    fn is_of_allocator(&self, taken: &Taken) -> bool {
-        !taken.pieces.is_empty()
-            && taken.pieces.iter().all(|piece| {
-                self.mappings
-                    .get(piece.mapping.0 as usize)
-                    .is_some_and(|mapping| mapping.site.is_none())
-            })
+        self.mapped.release(open.taken, books);
     }
 }

@@ -96,8 +96,8 @@ fn assert_balanced(ledger: &Ledger) {
     let accounts: Vec<_> = ledger.sites().map(|(_, entry)| entry.account).collect();
     let families = [
         *ledger.heap.account(),
-        *ledger.mappings.program_account(),
-        *ledger.mappings.allocator_account(),
+        *ledger.mappings.mapped().program_account(),
+        *ledger.mappings.mapped().allocator_account(),
     ];
     for Account { stats, discarded } in accounts.iter().chain(&families) {
         assert_eq!(stats.allocated, sum([stats.live, stats.freed, *discarded]));

@@ -1,4 +1,11 @@
-//! The only place that speaks to the kernel's BPF side.
+//! Probes: where they go (`plan` and what it needs, pure), that the place is still right
+//! (`verify`), and the kernel that holds them (`load`, `multi`, `ring`: the only aya).
+
+mod load_order;
 pub mod load;
 pub mod multi;
+pub mod plan;
 pub mod ring;
+pub mod site;
+pub mod target;
+pub mod verify;

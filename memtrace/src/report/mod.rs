@@ -4,8 +4,15 @@
 //! The serialized form is the JSON schema `memtrace-report/1`, documented in docs/report-json.md.
 //! Fields are added freely; a field that changes its meaning or goes away raises the version.
 
+mod build;
+mod key_frame;
+#[cfg(test)]
+pub(crate) mod sample;
+mod summary;
+
 use serde::Serialize;
 
+pub use self::build::{ReportInput, SiteInput};
 pub use crate::model::site::Survivors;
 use crate::model::{
     site::{Amount, SiteStats},

@@ -268,7 +268,7 @@ fn assert_agree(ledger: &Ledger, oracle: &Oracle) {
         assert_eq!(entry.account.discarded, of(&oracle.discarded, entry.site));
     }
     assert_eq!(sites_seen, oracle.allocated.keys().flatten().count());
-    let allocator = ledger.mappings.allocator_account();
+    let allocator = ledger.mappings.mapped().allocator_account();
     assert_eq!(allocator.stats.allocated, of(&oracle.allocated, None));
     assert_eq!(allocator.stats.live, of(&live, None));
     assert_eq!(allocator.discarded, of(&oracle.discarded, None));

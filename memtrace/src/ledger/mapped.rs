@@ -1,0 +1,257 @@
+//! What is mapped, and its books: puts ranges in, takes them out, and books both.
+//!
+//! A range that is taken out still counts as live until it is released, or put back.
+
+use slab::Slab;
+
+use super::{
+    Books,
+    account::Account,
+    pages::Range,
+    ranges::{MappingId, Piece, RangeSet},
+    sites::SiteId,
+};
+use crate::model::{
+    loss::Loss,
+    site::{Amount, Site},
+};
+
+/// Something that was mapped by one call, as far as it is left.
+#[derive(Clone, Copy, Debug)]
+pub struct Mapping {
+    /// The site; `None` for the allocator's own.
+    pub site: Option<SiteId>,
+    /// When it was mapped, `CLOCK_MONOTONIC`.
+    pub time_ns: u64,
+    /// Bytes that were asked for and are left.
+    pub bytes: u64,
+    /// Addresses that are left; the mapping is gone when there are none.
+    span_bytes: u64,
+    /// Part of the program break, which grows in place.
+    is_break: bool,
+}
+
+/// Who asked for memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Requester {
+    /// The caller.
+    pub site: Site,
+    /// The allocator, for itself.
+    pub internal: bool,
+}
+
+/// What was known of a range.
+#[derive(Clone, Debug, Default)]
+pub struct Taken {
+    /// The parts of mappings in it.
+    pub pieces: Vec<Piece>,
+    /// Bytes of the range that no piece covers.
+    pub unknown_bytes: u64,
+}
+
+/// Mapped ranges and their books.
+#[derive(Debug)]
+pub struct MappedSet {
+    limit: usize,
+    ranges: RangeSet,
+    mappings: Slab<Mapping>,
+    program: Account,
+    allocator: Account,
+    unmatched_unmapped_bytes: u64,
+}
+
+impl MappedSet {
+    /// An empty set of at most `limit` ranges.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            ranges: RangeSet::default(),
+            mappings: Slab::new(),
+            program: Account::default(),
+            allocator: Account::default(),
+            unmatched_unmapped_bytes: 0,
+        }
+    }
+
+    /// Maps a range where nothing is; `bytes` of it were asked for.
+    pub fn map(
+        &mut self,
+        range: Range,
+        bytes: u64,
+        time_ns: u64,
+        by: Requester,
+        books: &mut Books,
+    ) {
+        let site = Self::owner(by, books);
+        let span_bytes = range.span_bytes();
+        self.add(range, Mapping { site, time_ns, bytes, span_bytes, is_break: false }, books);
+    }
+
+    /// Growth of the program break by a range where nothing is.
+    pub fn map_break(&mut self, range: Range, time_ns: u64, by: Requester, books: &mut Books) {
+        if by.internal && self.extend_break(range) {
+            return;
+        }
+        let site = Self::owner(by, books);
+        let bytes = range.span_bytes();
+        self.add(range, Mapping { site, time_ns, bytes, span_bytes: bytes, is_break: true }, books);
+    }
+
+    /// Releases what a new range covers.
+    pub fn replace(&mut self, range: Range, may_replace: bool, books: &mut Books) {
+        let covered = self.take(range, books).pieces;
+        if !covered.is_empty() && !may_replace {
+            books.losses.count(Loss::ImpliedFree);
+        }
+        self.release(Taken { pieces: covered, unknown_bytes: 0 }, books);
+    }
+
+    /// Takes out what is in a range.
+    pub fn take(&mut self, range: Range, books: &mut Books) -> Taken {
+        let count_before = self.ranges.piece_count();
+        let pieces = self.ranges.remove(range.start, range.end);
+        if self.ranges.piece_count() > count_before.max(self.limit) {
+            self.drop_upper_rest(range.end, books);
+        }
+        let known_bytes: u64 = pieces.iter().map(Piece::span_bytes).sum();
+        Taken { pieces, unknown_bytes: range.span_bytes() - known_bytes }
+    }
+
+    /// Puts back what was taken, except where something was mapped in the meantime (MAP_FIXED),
+    /// which is the newer truth.
+    pub fn restore(&mut self, taken: Taken, books: &mut Books) {
+        for piece in taken.pieces {
+            let newer = self.ranges.remove(piece.start, piece.end);
+            self.ranges.insert(piece);
+            for piece in newer {
+                let covered = self.ranges.remove(piece.start, piece.end);
+                self.ranges.insert(piece);
+                covered.into_iter().for_each(|piece| self.release_piece(piece, books));
+            }
+        }
+    }
+
+    /// Books what was taken as released.
+    pub fn release(&mut self, taken: Taken, books: &mut Books) {
+        self.unmatched_unmapped_bytes =
+            self.unmatched_unmapped_bytes.saturating_add(taken.unknown_bytes);
+        taken.pieces.into_iter().for_each(|piece| self.release_piece(piece, books));
+    }
+
+    /// Whether all that was taken, and something was, is the allocator's.
+    pub fn is_of_allocator(&self, taken: &Taken) -> bool {
+        !taken.pieces.is_empty()
+            && taken.pieces.iter().all(|piece| {
+                self.mappings
+                    .get(piece.mapping.0 as usize)
+                    .is_some_and(|mapping| mapping.site.is_none())
+            })
+    }
+
+    /// Books that the address space is gone.
+    pub fn discard(&mut self) {
+        self.ranges.clear();
+        self.mappings.clear();
+        self.program.discard();
+        self.allocator.discard();
+    }
+
+    /// What is mapped; ranges of open calls too.
+    pub fn mappings(&self) -> impl Iterator<Item = &Mapping> {
+        self.mappings.iter().map(|(_, mapping)| mapping)
+    }
+
+    /// The books over all sites.
+    pub fn program_account(&self) -> &Account {
+        &self.program
+    }
+
+    /// The books of the allocator's own mappings.
+    pub fn allocator_account(&self) -> &Account {
+        &self.allocator
+    }
+
+    /// Unmapped bytes that are not known, in whole pages.
+    pub fn unmatched_unmapped_bytes(&self) -> u64 {
+        self.unmatched_unmapped_bytes
+    }
+
+    #[cfg(test)]
+    pub fn range_count(&self) -> usize {
+        self.ranges.piece_count()
+    }
+
+    /// The allocator's heap grows in many small steps, which have nothing to tell them apart: it
+    /// stays one mapping.
+    fn extend_break(&mut self, grown: Range) -> bool {
+        let Range { start, end } = grown;
+        let Some(id) = self.ranges.ending_at(start).map(|below| below.mapping) else {
+            return false;
+        };
+        match self.mappings.get_mut(id.0 as usize) {
+            Some(mapping) if mapping.is_break && mapping.site.is_none() => {
+                mapping.bytes += grown.span_bytes();
+                mapping.span_bytes += grown.span_bytes();
+            }
+            _ => return false,
+        }
+        self.ranges.insert(Piece { start, end, slack_bytes: 0, mapping: id });
+        self.allocator.extend(grown.span_bytes());
+        true
+    }
+
+    fn owner(by: Requester, books: &mut Books) -> Option<SiteId> {
+        (!by.internal).then(|| books.sites.intern(by.site, &mut books.losses))
+    }
+
+    fn add(&mut self, range: Range, mapping: Mapping, books: &mut Books) {
+        if self.ranges.piece_count() >= self.limit {
+            books.losses.count(Loss::LiveRangesFull);
+            return;
+        }
+        let Mapping { site, bytes, .. } = mapping;
+        let slack_bytes = range.span_bytes() - bytes;
+        let id = MappingId(self.mappings.insert(mapping) as u32);
+        let Range { start, end } = range;
+        self.ranges.insert(Piece { start, end, slack_bytes, mapping: id });
+        match site {
+            None => self.allocator.allocate(bytes),
+            Some(site) => {
+                self.program.allocate(bytes);
+                books.sites.allocate(site, bytes);
+            }
+        }
+    }
+
+    /// A hole in the middle of a range makes two of it. Without room for both, the upper one is
+    /// not followed any further, and booked as released rather than accused for ever.
+    fn drop_upper_rest(&mut self, start: u64, books: &mut Books) {
+        books.losses.count(Loss::LiveRangesFull);
+        if let Some(rest) = self.ranges.starting_at(start) {
+            let pieces = self.ranges.remove(rest.start, rest.end);
+            self.release(Taken { pieces, unknown_bytes: 0 }, books);
+        }
+    }
+
+    fn release_piece(&mut self, piece: Piece, books: &mut Books) {
+        let key = piece.mapping.0 as usize;
+        let Some(mapping) = self.mappings.get_mut(key) else {
+            debug_assert!(false, "a piece of a mapping that is gone");
+            return;
+        };
+        mapping.bytes -= piece.asked_bytes();
+        mapping.span_bytes -= piece.span_bytes();
+        let is_last = mapping.span_bytes == 0;
+        let released = Amount { bytes: piece.asked_bytes(), count: u64::from(is_last) };
+        match mapping.site {
+            None => self.allocator.release(released),
+            Some(site) => {
+                self.program.release(released);
+                books.sites.release(site, released);
+            }
+        }
+        if is_last {
+            self.mappings.remove(key);
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The plan for one object: which functions it defines, and where their probes go. Pure.
+
+use std::collections::BTreeMap;
+
+use memtrace_common::function::AllocFn;
+use object::ReadRef;
+use thiserror::Error;
+
+pub use super::site::SiteCost;
+use super::site::{self, FunctionCode, Site};
+use crate::{
+    allocator::{self, AllocatorId},
+    elf::{Elf, Symbol, SymbolKind},
+    model::mapping::Mapping,
+    sys::kernel::KernelVersion,
+};
+
+/// How far around a function jumps into it are looked for. Compilers put the cold part of a
+/// function into the same section, and the code of C libraries and allocators is 1 to 2 MiB.
+const JUMP_SEARCH_BYTES: u64 = 16 << 20;
+
+/// Where one probe goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedProbe {
+    /// The function.
+    pub function: AllocFn,
+    /// Other functions at the same address, of the same shape: one probe serves them all.
+    pub aliases: Vec<AllocFn>,
+    /// Address of the symbol, as the file states it.
+    pub symbol_address: u64,
+    /// Length of the function by its symbol; 0 when the file does not tell.
+    pub symbol_size_bytes: u64,
+    /// Where in the file the site is.
+    pub file_offset: u64,
+    /// Bytes from the symbol to the site.
+    pub site_offset: u64,
+    /// What a hit costs.
+    pub cost: SiteCost,
+    /// The instruction at the site.
+    pub code: Vec<u8>,
+}
+
+/// The probes of one mapped object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectPlan {
+    /// The executable mapping that holds `malloc`.
+    pub mapping: Mapping,
+    /// The allocator.
+    pub allocator: AllocatorId,
+    /// Its version, where the object says it.
+    pub version: Option<String>,
+    /// The object's build ID.
+    pub build_id: Option<Vec<u8>>,
+    /// In the order of [`AllocFn::ALL`].
+    pub probes: Vec<PlannedProbe>,
+    /// Functions that the object defines and that are not probed, and why.
+    pub skipped: Vec<(AllocFn, String)>,
+    /// What a reader of the result must know, as sentences.
+    pub notes: Vec<String>,
+}
+
+/// Why an object that defines `malloc` and `free` cannot be traced. Both must be: without one of
+/// them every block would look leaked, or none allocated.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{} of {path} cannot be probed: {reason}", function.name())]
+pub struct UnprobeableObject {
+    /// Path of the object in the target's mount namespace.
+    pub path: String,
+    /// `malloc` or `free`.
+    pub function: AllocFn,
+    /// Why.
+    pub reason: String,
+}
+
+/// Plans an object; `None` when it does not define both `malloc` and `free`, or is the dynamic
+/// linker of the GNU C library (up to 2.30 it exports an allocator that serves itself only).
+///
+/// All functions of [`allocator::FUNCTIONS`] that the object defines are planned, those that map
+/// memory included: a C library's, and those of an allocator that puts itself before them.
+/// A call that passes through both is one call, the inner is nested.
+///
+/// `mappings` are the executable mappings of the object.
+///
+/// Errors: [`UnprobeableObject`].
+pub fn plan_object<'d, R: ReadRef<'d>>(
+    elf: &Elf<'d, R>,
+    mappings: &[Mapping],
+    kernel: KernelVersion,
+) -> Result<Option<ObjectPlan>, UnprobeableObject> {
+    let symbols = elf.functions(&allocator::wanted_symbols());
+    let defines = |name: &str| symbols.iter().any(|symbol| symbol.name == name);
+    if !defines("malloc") || !defines("free") || is_dynamic_linker(elf) {
+        return Ok(None);
+    }
+    let mut planner = Planner { elf, mappings, kernel, probes: Vec::new(), skipped: Vec::new() };
+    planner.plan(&symbols);
+    planner.leave_entered_sites();
+    planner.check_complete()?;
+    let (allocator, version) = allocator::identify(defines, elf.section(".rodata"));
+    let mapping = planner.mapping_of_malloc();
+    Ok(mapping.map(|mapping| ObjectPlan {
+        mapping,
+        allocator,
+        version,
+        build_id: elf.build_id().map(|build_id| build_id.id),
+        probes: planner.probes,
+        skipped: planner.skipped,
+        notes: notes(defines(allocator::OPERATOR_NEW)),
+    }))
+}
+
+/// `ld-linux-x86-64.so.2` and kin. musl's is its C library and is called otherwise.
+fn is_dynamic_linker<'d, R: ReadRef<'d>>(elf: &Elf<'d, R>) -> bool {
+    elf.soname().is_some_and(|name| name.starts_with(b"ld-linux"))
+}
+
+fn notes(defines_operator_new: bool) -> Vec<String> {
+    // A return probe on a function that may throw would end the program: the C++ unwinder knows
+    // nothing of the trampoline that the kernel puts in place of the return address.
+    let operator_new = "operator new and delete are served by this allocator without malloc and \
+                        free and are not traced; blocks of C++ programs are missing";
+    defines_operator_new.then(|| operator_new.to_owned()).into_iter().collect()
+}
+
+struct Planner<'a, 'd, R: ReadRef<'d>> {
+    elf: &'a Elf<'d, R>,
+    mappings: &'a [Mapping],
+    kernel: KernelVersion,
+    probes: Vec<PlannedProbe>,
+    skipped: Vec<(AllocFn, String)>,
+}
+
+impl<'d, R: ReadRef<'d>> Planner<'_, 'd, R> {
+    fn plan(&mut self, symbols: &[Symbol]) {
+        let mut at_address: BTreeMap<u64, usize> = BTreeMap::new();
+        for (name, function) in allocator::FUNCTIONS {
+            let Some(symbol) = symbols.iter().find(|symbol| symbol.name == name) else { continue };
+            if let Some(&known) = at_address.get(&symbol.address) {
+                self.add_alias(known, function);
+                continue;
+            }
+            match self.plan_function(function, symbol) {
+                Ok(probe) => {
+                    at_address.insert(symbol.address, self.probes.len());
+                    self.probes.push(probe);
+                }
+                Err(reason) => self.skipped.push((function, reason)),
+            }
+        }
+    }
+
+    fn add_alias(&mut self, known: usize, function: AllocFn) {
+        let probe = &mut self.probes[known];
+        if probe.function == function || probe.aliases.contains(&function) {
+            return;
+        }
+        if probe.function.shape() == function.shape() {
+            probe.aliases.push(function);
+            return;
+        }
+        let reason =
+            format!("it has the address of {}, which has other arguments", probe.function.name());
+        self.skipped.push((function, reason));
+    }
+
+    fn plan_function(&self, function: AllocFn, symbol: &Symbol) -> Result<PlannedProbe, String> {
+        if symbol.kind == SymbolKind::Indirect {
+            return Err("its symbol leads to a resolver (IFUNC), which chooses the code that is \
+                        called when the program starts"
+                .to_owned());
+        }
+        let code = self.code(symbol.address, symbol.size_bytes)?;
+        let site = site::choose(self.elf.machine(), code, function.shape(), self.kernel)
+            .map_err(|error| error.to_string())?;
+        let file_offset = self
+            .elf
+            .file_offset(symbol.address)
+            .and_then(|start| start.checked_add(site.offset))
+            .filter(|offset| covering(self.mappings, *offset).is_some())
+            .ok_or("its code is not mapped into the process")?;
+        Ok(PlannedProbe {
+            function,
+            aliases: Vec::new(),
+            symbol_address: symbol.address,
+            symbol_size_bytes: symbol.size_bytes,
+            file_offset,
+            site_offset: site.offset,
+            cost: site.cost,
+            code: site.code,
+        })
+    }
+
+    fn code(&self, address: u64, size_bytes: u64) -> Result<FunctionCode<'d>, String> {
+        function_code(self.elf, address, size_bytes).map_err(|error| error.to_string())
+    }
+
+    /// Takes the entry of functions that something outside of them seems to jump into.
+    fn leave_entered_sites(&mut self) {
+        let windows: Vec<_> = self.probes.iter().map(window).collect();
+        let moved = |probe: &PlannedProbe| probe.site_offset > 0;
+        let Some(first) = self.probes.iter().find(|probe| moved(probe)) else { return };
+        let (start, code) = self.elf.code_around(first.symbol_address, JUMP_SEARCH_BYTES);
+        let entered = site::entered_windows(self.elf.machine(), start, code, &windows);
+        for index in (0..self.probes.len()).filter(|index| entered[*index]) {
+            let probe = &self.probes[index];
+            let entry = self
+                .code(probe.symbol_address, probe.symbol_size_bytes)
+                .and_then(|code| self.entry(code));
+            match entry {
+                Ok(entry) => self.probes[index].move_to(entry),
+                Err(reason) => self.skipped.push((probe.function, reason)),
+            }
+        }
+        let skipped = &self.skipped;
+        self.probes.retain(|probe| skipped.iter().all(|(function, _)| *function != probe.function));
+    }
+
+    fn entry(&self, code: FunctionCode<'_>) -> Result<Site, String> {
+        site::at_entry(self.elf.machine(), code, self.kernel).map_err(|error| error.to_string())
+    }
+
+    fn check_complete(&self) -> Result<(), UnprobeableObject> {
+        for function in [AllocFn::Malloc, AllocFn::Free] {
+            if let Some((_, reason)) = self.skipped.iter().find(|(skipped, _)| *skipped == function)
+            {
+                let path = self.mappings.first().map(|mapping| mapping.name.clone());
+                let path = path.unwrap_or_default();
+                return Err(UnprobeableObject { path, function, reason: reason.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    fn mapping_of_malloc(&self) -> Option<Mapping> {
+        let malloc = self.probes.iter().find(|probe| probe.function == AllocFn::Malloc)?;
+        covering(self.mappings, malloc.file_offset).cloned()
+    }
+}
+
+impl PlannedProbe {
+    fn move_to(&mut self, site: Site) {
+        self.file_offset = self.file_offset - self.site_offset + site.offset;
+        self.site_offset = site.offset;
+        self.cost = site.cost;
+        self.code = site.code;
+    }
+}
+
+/// The addresses that nothing but the function's own start may lead to; empty at the entry.
+fn window(probe: &PlannedProbe) -> std::ops::RangeInclusive<u64> {
+    probe.symbol_address.saturating_add(1)..=probe.symbol_address.saturating_add(probe.site_offset)
+}
+
+/// A function's code, whole where its symbol tells the length.
+pub(super) fn function_code<'d, R: ReadRef<'d>>(
+    elf: &Elf<'d, R>,
+    address: u64,
+    size_bytes: u64,
+) -> Result<FunctionCode<'d>, crate::elf::ElfError> {
+    /// Longer than any instruction.
+    const ENTRY_BYTES: u64 = 16;
+    let is_whole = size_bytes > 0;
+    let body = elf.code(address, if is_whole { size_bytes } else { ENTRY_BYTES })?;
+    Ok(FunctionCode { address, body, is_whole: is_whole && body.len() as u64 == size_bytes })
+}
+
+/// The executable mapping that holds a file offset.
+pub(super) fn covering(mappings: &[Mapping], file_offset: u64) -> Option<&Mapping> {
+    mappings.iter().find(|mapping| {
+        mapping.permissions.execute
+            && file_offset
+                .checked_sub(mapping.file_offset)
+                .is_some_and(|at| at < mapping.end - mapping.start)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,301 @@
+//! The plan for a process: every mapped object that serves allocations, with its open file.
+
+use std::fs::File;
+
+use object::ReadCache;
+use thiserror::Error;
+
+use super::{
+    load_order::load_order,
+    plan::{ObjectPlan, plan_object},
+};
+use crate::{
+    allocator::AllocatorId,
+    elf::{Elf, ElfError},
+    model::mapping::{FileId, Mapping},
+    sys::{
+        kernel::KernelVersion,
+        procfs::{ProcError, ProcFs},
+    },
+};
+
+/// A planned object and the very file that is mapped: probes are attached to
+/// `/proc/self/fd/N` of it, which no rename or mount namespace can redirect.
+#[derive(Debug)]
+pub struct PlannedObject {
+    /// The plan.
+    pub plan: ObjectPlan,
+    /// The mapped file.
+    pub file: File,
+}
+
+/// The plan for a process.
+#[derive(Debug)]
+pub struct TargetPlan {
+    /// In lookup order: the first is the one that serves `malloc`. Never empty.
+    pub objects: Vec<PlannedObject>,
+    /// Objects that are, or may be, allocators and are not traced.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// An object that is not traced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its path in the target's mount namespace.
+    pub path: String,
+    /// Why, as a clause.
+    pub reason: String,
+}
+
+/// Why a process cannot be traced.
+#[derive(Debug, Error)]
+pub enum PlanError {
+    /// The process cannot be looked at.
+    #[error(transparent)]
+    Process(#[from] ProcError),
+    /// The executable is for a machine without probes.
+    #[error("{path} cannot be traced: {source}")]
+    UnsupportedMachine {
+        /// The executable.
+        path: String,
+        /// Names the machine.
+        source: ElfError,
+    },
+    /// A Go program without a C library.
+    #[error(
+        "{path} is a Go program without a C library: its memory is the Go runtime's, which has no \
+         malloc to trace; use Go's own heap profile (net/http/pprof, `go tool pprof`)"
+    )]
+    StaticGo {
+        /// The executable.
+        path: String,
+    },
+    /// A Go program that contains its C library.
+    #[error(
+        "{path} is a Go program with a C library inside; a return probe in it would crash it, \
+         because Go moves its stacks; use Go's own heap profile, or link it dynamically"
+    )]
+    GoWithAllocator {
+        /// The executable.
+        path: String,
+    },
+    /// A statically linked program whose allocator has no name.
+    #[error(
+        "{path} is statically linked and its symbol table names no malloc and free: it was \
+         stripped, or does not allocate by them; run a build that keeps its symbols"
+    )]
+    StaticStripped {
+        /// The executable.
+        path: String,
+    },
+    /// No object defines the functions.
+    #[error(
+        "no object that process {pid} ({path}) has mapped defines both malloc and free{}; if it \
+         has just been started, try again in a moment",
+        because(.left_out)
+    )]
+    NoAllocator {
+        /// The target.
+        pid: u32,
+        /// The executable.
+        path: String,
+        /// Objects that could not be looked into or probed.
+        left_out: Vec<LeftOut>,
+    },
+}
+
+/// Plans the probes of a process. `maps` are its mappings.
+///
+/// Every object that defines `malloc` and `free` is planned, whichever of them serves: a program
+/// may reach several (a plugin's own allocator, a C library that preloads bypass).
+///
+/// Errors: [`PlanError`], when there is nothing to trace.
+pub fn plan_target(
+    proc: &ProcFs,
+    pid: u32,
+    maps: &[Mapping],
+    kernel: KernelVersion,
+) -> Result<TargetPlan, PlanError> {
+    if maps.is_empty() {
+        return Err(ProcError::KernelThread { pid }.into());
+    }
+    let mut survey = Survey::new(proc, pid, kernel);
+    for file in executable_files(maps) {
+        survey.look_at(file, maps)?;
+    }
+    let order = load_order(proc, pid, maps);
+    survey.finish(order.as_deref())
+}
+
+/// The files with executable mappings, each once.
+fn executable_files(maps: &[Mapping]) -> Vec<FileId> {
+    let mut files = Vec::new();
+    for file in maps.iter().filter(|map| map.permissions.execute).filter_map(|map| map.file) {
+        if !files.contains(&file) {
+            files.push(file);
+        }
+    }
+    files
+}
+
+/// What is known of the executable itself.
+#[derive(Default)]
+struct Executable {
+    path: String,
+    file: Option<FileId>,
+    is_go: bool,
+    is_static: bool,
+}
+
+struct Survey<'a> {
+    proc: &'a ProcFs,
+    pid: u32,
+    kernel: KernelVersion,
+    executable_inode: Option<u64>,
+    executable: Executable,
+    objects: Vec<PlannedObject>,
+    left_out: Vec<LeftOut>,
+}
+
+impl<'a> Survey<'a> {
+    fn new(proc: &'a ProcFs, pid: u32, kernel: KernelVersion) -> Self {
+        // The inode alone: overlayfs shows one device here and another in maps.
+        let executable_inode = proc.executable_id(pid).map(|id| id.inode);
+        let (executable, objects, left_out) = Default::default();
+        Self { proc, pid, kernel, executable_inode, executable, objects, left_out }
+    }
+
+    fn look_at(&mut self, file: FileId, maps: &[Mapping]) -> Result<(), PlanError> {
+        let mappings: Vec<Mapping> = maps
+            .iter()
+            .filter(|map| map.file == Some(file) && map.permissions.execute)
+            .cloned()
+            .collect();
+        let Some(first) = mappings.first() else { return Ok(()) };
+        let is_executable = Some(file.inode) == self.executable_inode;
+        if is_executable {
+            self.executable.path.clone_from(&first.name);
+            self.executable.file = Some(file);
+        }
+        let opened = match self.proc.open_mapped_file(self.pid, first) {
+            Ok(opened) => opened,
+            Err(ProcError::NotMappedFile { path, source }) => {
+                self.leave_out(&path, &format!("it cannot be opened ({source})"));
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let cache = ReadCache::new(&opened);
+        let planned = match Elf::parse(&cache) {
+            Ok(elf) => self.plan(&elf, &mappings, is_executable)?,
+            Err(source) => self.no_elf(&first.name, source, is_executable).map(|()| None)?,
+        };
+        drop(cache);
+        self.objects.extend(planned.map(|plan| PlannedObject { plan, file: opened }));
+        Ok(())
+    }
+
+    fn plan<'d, R: object::ReadRef<'d>>(
+        &mut self,
+        elf: &Elf<'d, R>,
+        mappings: &[Mapping],
+        is_executable: bool,
+    ) -> Result<Option<ObjectPlan>, PlanError> {
+        if is_executable {
+            self.executable.is_go = elf.is_go();
+            self.executable.is_static = !elf.has_interpreter();
+        }
+        let planned = plan_object(elf, mappings, self.kernel);
+        match planned {
+            Ok(Some(plan)) if elf.is_go() && is_executable => {
+                Err(PlanError::GoWithAllocator { path: plan.mapping.name })
+            }
+            Ok(Some(plan)) if elf.is_go() => {
+                let reason = "it is Go code, whose stacks move: a return probe would crash it";
+                self.leave_out(&plan.mapping.name, reason);
+                Ok(None)
+            }
+            Ok(plan) => Ok(plan),
+            Err(error) => {
+                let reason =
+                    format!("{} cannot be probed: {}", error.function.name(), error.reason);
+                self.leave_out(&error.path, &reason);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Mapped code that is not an ELF file (a JIT's cache) is no allocator; a damaged or foreign
+    /// one might be.
+    fn no_elf(
+        &mut self,
+        path: &str,
+        source: ElfError,
+        is_executable: bool,
+    ) -> Result<(), PlanError> {
+        match source {
+            ElfError::NotElf => {}
+            ElfError::UnsupportedMachine { .. } if is_executable => {
+                return Err(PlanError::UnsupportedMachine { path: path.to_owned(), source });
+            }
+            other => self.leave_out(path, &other.to_string()),
+        }
+        Ok(())
+    }
+
+    fn leave_out(&mut self, path: &str, reason: &str) {
+        self.left_out.push(LeftOut { path: path.to_owned(), reason: reason.to_owned() });
+    }
+
+    fn finish(mut self, order: Option<&[FileId]>) -> Result<TargetPlan, PlanError> {
+        if self.objects.is_empty() {
+            return Err(self.nothing());
+        }
+        let executable = self.executable.file;
+        self.objects.sort_by_key(|object| rank(&object.plan, order, executable));
+        if self.executable.is_go {
+            let note = "the target is a Go program: only what its C code allocates is traced, the \
+                        Go heap is not";
+            self.objects[0].plan.notes.push(note.to_owned());
+        }
+        Ok(TargetPlan { objects: self.objects, left_out: self.left_out })
+    }
+
+    fn nothing(self) -> PlanError {
+        let Executable { path, is_go, is_static, .. } = self.executable;
+        match () {
+            () if !self.left_out.is_empty() => {
+                PlanError::NoAllocator { pid: self.pid, path, left_out: self.left_out }
+            }
+            () if is_go => PlanError::StaticGo { path },
+            () if is_static => PlanError::StaticStripped { path },
+            () => PlanError::NoAllocator { pid: self.pid, path, left_out: Vec::new() },
+        }
+    }
+}
+
+/// Sorts objects by who serves `malloc`: the linker's order where it is known. Else the
+/// executable, then allocators that were put before the C library, then the C library.
+fn rank(plan: &ObjectPlan, order: Option<&[FileId]>, executable: Option<FileId>) -> usize {
+    let file = plan.mapping.file;
+    match order {
+        Some(order) => order.iter().position(|loaded| Some(*loaded) == file).unwrap_or(order.len()),
+        None if file == executable => 0,
+        None => match plan.allocator {
+            AllocatorId::Glibc | AllocatorId::Musl => 2,
+            _ => 1,
+        },
+    }
+}
+
+fn because(left_out: &[LeftOut]) -> String {
+    if left_out.is_empty() {
+        return String::new();
+    }
+    let reasons: Vec<_> =
+        left_out.iter().map(|left| format!("{}: {}", left.path, left.reason)).collect();
+    format!(" ({})", reasons.join("; "))
+}
+
+#[cfg(test)]
+mod tests;

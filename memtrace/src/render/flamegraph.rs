@@ -1,0 +1,277 @@
+//! Never-freed bytes as a flamegraph: an SVG that zooms and searches in any browser, offline.
+
+use std::{
+    hash::{Hash, Hasher},
+    io,
+};
+
+use inferno::flamegraph::{
+    self, Options, TextTruncateDirection,
+    color::{BackgroundColor, Color, PaletteMap},
+};
+
+use crate::{
+    model::size,
+    report::{Report, SiteReport},
+};
+
+use super::{
+    folded::{self, frame_name},
+    label::{clean, plural},
+};
+
+/// Kinds of loss that the subtitle has room for.
+const LOSSES: usize = 4;
+
+/// The allocation function, at the tip of a stack.
+const LEAF: Color = Color { r: 226, g: 122, b: 114 };
+
+/// What stands for missing frames, and for all stacks together.
+const MISSING: Color = Color { r: 190, g: 190, b: 190 };
+
+/// Writes the SVG. Without survivors it is one that says so.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
+    let lines = folded::lines(report);
+    if lines.is_empty() {
+        return write_empty(report, out);
+    }
+    let mut palette = palette(report);
+    let mut options = Options::default();
+    options.title = title(report);
+    options.subtitle = Some(subtitle(report));
+    options.count_name = "bytes".to_owned();
+    options.name_type = "Frame:".to_owned();
+    options.palette_map = Some(&mut palette);
+    options.deterministic = true;
+    options.bgcolors = Some(BackgroundColor::Grey);
+    options.text_truncate_direction = TextTruncateDirection::Right;
+    flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), out)
+}
+
+fn title(report: &Report) -> String {
+    let survivors = &report.totals.survivors;
+    format!(
+        "{} (pid {}): {} in {} block{} never freed in {}",
+        clean(&report.target.command),
+        report.target.pid,
+        size::bytes(survivors.bytes),
+        size::count(survivors.count),
+        plural(survivors.count),
+        size::duration_ns(report.window.duration_ns),
+    )
+}
+
+fn subtitle(report: &Report) -> String {
+    let age = match report.window.min_age_ns {
+        0 => String::new(),
+        age => format!(", age >= {}", size::duration_ns(age)),
+    };
+    format!("allocated and not freed in the window{age}; {}", losses(report))
+}
+
+fn losses(report: &Report) -> String {
+    let completeness = &report.completeness;
+    if completeness.complete {
+        return "complete: no event was lost".to_owned();
+    }
+    let loss =
+        |loss: &crate::report::LossReport| format!("{} {}", loss.name, size::count(loss.count));
+    let shown: Vec<_> = completeness.losses.iter().take(LOSSES).map(loss).collect();
+    let more = match completeness.losses.len().saturating_sub(LOSSES) {
+        0 => String::new(),
+        more => format!(" and {more} more kinds"),
+    };
+    format!("INCOMPLETE, lost: {}{more}", shown.join(", "))
+}
+
+/// One hue for each module, so that a library is seen at a glance; the same in every run.
+fn palette(report: &Report) -> PaletteMap {
+    let mut palette = PaletteMap::default();
+    // inferno's name for the bottom.
+    palette.insert("", MISSING);
+    report.sites.iter().for_each(|site| colour_site(&mut palette, site));
+    palette
+}
+
+fn colour_site(palette: &mut PaletteMap, site: &SiteReport) {
+    for frame in &site.stack.frames {
+        palette.insert(frame_name(frame), module_colour(&frame.module, &frame.function));
+    }
+    if let Some(label) = site.stack.missing_root {
+        palette.insert(label, MISSING);
+    }
+    palette.insert(site.function, LEAF);
+}
+
+/// A hue from the module, away from the red of [`LEAF`]; a little lighter or darker by function.
+fn module_colour(module: &str, function: &str) -> Color {
+    let hue = (hash(module) % 280) as f64 + 40.0;
+    let lightness = 0.75 + (hash(function) % 8) as f64 * 0.012;
+    from_hsl(hue, 0.62, lightness)
+}
+
+/// FNV-1a, because the standard library's hash may change between releases.
+fn hash(text: &str) -> u64 {
+    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+struct Fnv(u64);
+
+impl Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        // The low bits of FNV are weak on short texts.
+        self.0 ^ (self.0 >> 32)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        }
+    }
+}
+
+/// Hue in degrees, saturation and lightness from 0 to 1 (CSS Color 3, section 4.2.4).
+fn from_hsl(hue: f64, saturation: f64, lightness: f64) -> Color {
+    let channel = |offset: f64| {
+        let k = (offset + hue / 30.0) % 12.0;
+        let amplitude = saturation * lightness.min(1.0 - lightness);
+        let value = lightness - amplitude * (k - 3.0).min(9.0 - k).clamp(-1.0, 1.0);
+        (value * 255.0).round() as u8
+    };
+    Color { r: channel(0.0), g: channel(8.0), b: channel(4.0) }
+}
+
+/// inferno's answer to no input is an error message; nothing never freed is no error.
+fn write_empty(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
+    let age = match report.window.min_age_ns {
+        0 => String::new(),
+        age => format!(" at an age of {} or more", size::duration_ns(age)),
+    };
+    let nothing =
+        format!("Nothing that was allocated in this window was still live at its end{age}.");
+    let text = |y: u32, size: u32, text: &str| {
+        format!("<text x=\"600\" y=\"{y}\" font-size=\"{size}\">{}</text>\n", escape(text))
+    };
+    writeln!(
+        out,
+        "<?xml version=\"1.0\" standalone=\"no\"?>\n\
+         <svg version=\"1.1\" width=\"1200\" height=\"120\" viewBox=\"0 0 1200 120\" \
+         xmlns=\"http://www.w3.org/2000/svg\" font-family=\"monospace\" text-anchor=\"middle\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"#eeeeee\"/>\n{}{}{}</svg>",
+        text(28, 17, &title(report)),
+        text(52, 12, &subtitle(report)),
+        text(88, 14, &nothing),
+    )
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use quick_xml::{Reader, events::Event};
+
+    use super::*;
+    use crate::report::sample;
+
+    fn svg(report: &Report) -> String {
+        let mut out = Vec::new();
+        write(report, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    /// Every rectangle of a frame as (first byte, bytes, y), or a panic where the XML is broken.
+    fn frames(svg: &str) -> Vec<(u64, u64, u64)> {
+        let mut reader = Reader::from_str(svg);
+        reader.config_mut().check_end_names = true;
+        let mut frames = Vec::new();
+        let mut depth = 0;
+        loop {
+            match reader.read_event().unwrap() {
+                Event::Start(_) => depth += 1,
+                Event::End(_) => depth -= 1,
+                Event::Empty(tag) => {
+                    let value = |name: &str| {
+                        let attribute = tag.try_get_attribute(name).unwrap()?;
+                        String::from_utf8(attribute.value.into_owned()).unwrap().parse().ok()
+                    };
+                    if let (Some(x), Some(width)) = (value("fg:x"), value("fg:w")) {
+                        frames.push((x, width, value("y").unwrap()));
+                    }
+                }
+                Event::Eof => break,
+                _ => {}
+            }
+        }
+        assert_eq!(depth, 0);
+        frames
+    }
+
+    #[test]
+    fn widths_are_the_never_freed_bytes() {
+        let report = sample::leaking();
+        let frames = frames(&svg(&report));
+        let bottom = frames.iter().map(|(_, _, y)| *y).max().unwrap();
+        let on_bottom = frames.iter().filter(|(_, _, y)| *y == bottom);
+        assert_eq!(
+            on_bottom.map(|(_, width, _)| width).sum::<u64>(),
+            report.totals.survivors.bytes
+        );
+        let roots: u64 =
+            frames.iter().filter(|(_, _, y)| *y == bottom - 16).map(|(_, width, _)| width).sum();
+        // The frame of 333 bytes is too narrow to be drawn; its root is shared with another.
+        assert_eq!(roots, report.totals.survivors.bytes);
+    }
+
+    #[test]
+    fn the_picture_names_the_process_the_window_and_what_was_lost() {
+        let complete = svg(&sample::leaking());
+        for expected in [
+            "model-server (pid 4242): 535.0 MiB in 55 blocks never freed in 30.0 s",
+            "age &gt;= 10.0 s; complete: no event was lost",
+            "Model::load_weights(Path const&amp;) (model.cc:42) (492,830,720 bytes, 87.85%)",
+            "[no frame pointer]",
+        ] {
+            assert!(complete.contains(expected), "{expected}");
+        }
+        assert!(svg(&sample::lossy()).contains("INCOMPLETE, lost: ring_full 5,321, sites_full 7"));
+    }
+
+    #[test]
+    fn equal_reports_give_equal_pictures() {
+        assert_eq!(svg(&sample::leaking()), svg(&sample::leaking()));
+    }
+
+    #[test]
+    fn without_survivors_the_picture_says_so() {
+        for report in [sample::tidy(), sample::idle()] {
+            let svg = svg(&report);
+            assert_eq!(frames(&svg), []);
+            assert!(svg.contains("Nothing that was allocated"), "{svg}");
+        }
+    }
+
+    #[test]
+    fn hostile_names_do_not_break_the_document() {
+        let hostile = "</text><script>alert(1)</script>\x1b[2J\0;\u{ffff}&--]]>\"'";
+        for mut report in [sample::leaking(), sample::tidy()] {
+            report.target.command = hostile.to_owned();
+            for site in &mut report.sites {
+                let mut frame = (*site.stack.frames[0]).clone();
+                (frame.function, frame.module) = (hostile.to_owned(), hostile.to_owned());
+                frame.file = Some(hostile.to_owned());
+                site.stack.frames[0] = frame.into();
+            }
+            let svg = svg(&report);
+            frames(&svg);
+            assert!(!svg.contains("<script>alert"));
+            assert!(!svg.contains(['\x1b', '\0', '\u{ffff}']));
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The report as one JSON document; docs/report-json.md describes every field.
+
+use std::io;
+
+use crate::report::Report;
+
+/// Writes the document and a newline.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, report)?;
+    out.write_all(b"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::report::sample;
+
+    fn rendered(report: &Report) -> Vec<u8> {
+        let mut out = Vec::new();
+        write(report, &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn the_document_is_one_value_and_a_newline() {
+        let out = rendered(&sample::lossy());
+        assert!(out.ends_with(b"}\n"));
+        let value: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(value["schema"], "memtrace-report/1");
+        assert_eq!(value["sites"][0]["survivors"]["bytes"], 470 << 20);
+    }
+
+    fn field_names(value: &Value, names: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    names.insert(name.clone());
+                    field_names(value, names);
+                }
+            }
+            Value::Array(values) => values.iter().for_each(|value| field_names(value, names)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_field_is_documented() {
+        let document = include_str!("../../../docs/report-json.md");
+        let mut report = sample::lossy();
+        let mut inlined = (*report.sites[0].stack.frames[2]).clone();
+        inlined.inlined = true;
+        report.sites[0].stack.frames[2] = inlined.into();
+        let mut names = BTreeSet::new();
+        field_names(&serde_json::to_value(&report).unwrap(), &mut names);
+        assert!(names.contains("inlined") && names.contains("missing_root"));
+        for name in names {
+            assert!(document.contains(&format!("`{name}`")), "{name} is not documented");
+        }
+    }
+}

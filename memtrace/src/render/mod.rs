@@ -1,0 +1,11 @@
+//! Reports for people and programs. Renderers compute nothing and touch no file: they write what
+//! the [`crate::report::Report`] says.
+
+pub mod flamegraph;
+pub mod folded;
+pub mod json;
+mod label;
+pub mod text;
+
+#[cfg(test)]
+mod golden;

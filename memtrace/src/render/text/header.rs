@@ -1,0 +1,84 @@
+//! Who was traced, and whether its memory grew.
+
+use crate::{
+    model::{
+        site::Amount,
+        size::{bytes, count, duration_ns, signed_bytes},
+    },
+    render::label::{end_reason, plural},
+    report::{AllocatorReport, Report, Rss, Totals},
+};
+
+use super::page::{Page, Style, cut};
+
+/// What is shown of the command line: those of some servers fill screens.
+const COMMAND_COLUMNS: usize = 160;
+
+pub(super) fn write(page: &mut Page, report: &Report) {
+    page.prose(Some(Style::Strong), 0, &title(report));
+    let command = report.target.command_line.join(" ");
+    page.field("command", &cut(&command, COMMAND_COLUMNS));
+    for allocator in &report.target.allocators {
+        page.field("allocator", &allocator_line(allocator));
+    }
+    page.field("RSS", &rss(report.rss));
+    page.field("live", &live(&report.totals));
+    page.gap();
+    for sentence in &report.summary {
+        page.prose(None, 0, sentence);
+    }
+    if !report.completeness.complete {
+        page.prose(Some(Style::Warning), 0, "Events were lost: see INCOMPLETE below.");
+    }
+}
+
+fn title(report: &Report) -> String {
+    format!(
+        "{} (pid {}), traced for {}, {}, from {}",
+        report.target.command,
+        report.target.pid,
+        duration_ns(report.window.duration_ns),
+        end_reason(report.window.ended_by),
+        report.window.started_at,
+    )
+}
+
+fn allocator_line(allocator: &AllocatorReport) -> String {
+    let version = allocator.version.as_ref().map(|version| format!(" {version}"));
+    let probes = allocator.probes.len() as u64;
+    format!(
+        "{}{} ({}), {probes} function{} probed",
+        allocator.name,
+        version.unwrap_or_default(),
+        allocator.path,
+        plural(probes),
+    )
+}
+
+fn rss(rss: Rss) -> String {
+    let delta = i128::from(rss.end_bytes) - i128::from(rss.start_bytes);
+    let delta = i64::try_from(delta).unwrap_or(if delta < 0 { i64::MIN } else { i64::MAX });
+    format!(
+        "{} -> {} ({}), peak {}",
+        bytes(rss.start_bytes),
+        bytes(rss.end_bytes),
+        signed_bytes(delta),
+        bytes(rss.peak_bytes)
+    )
+}
+
+/// What was allocated in the window and is still there, whatever its age.
+fn live(totals: &Totals) -> String {
+    let grown = |live: Amount, unit: &str| {
+        format!("+{} in {} {unit}{}", bytes(live.bytes), count(live.count), plural(live.count))
+    };
+    let own = match totals.allocator_mappings.live.bytes {
+        0 => String::new(),
+        own => format!("; the allocator mapped +{} to hold the heap", bytes(own)),
+    };
+    format!(
+        "heap {}, mappings {}{own}",
+        grown(totals.heap.live, "block"),
+        grown(totals.mappings.live, "range"),
+    )
+}

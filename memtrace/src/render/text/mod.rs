@@ -1,0 +1,41 @@
+//! The report as one screen of text, for somebody who was just woken up.
+
+mod header;
+mod page;
+mod quality;
+mod sites;
+
+use std::io;
+
+use crate::report::Report;
+
+use self::page::Page;
+
+/// How to write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextOptions {
+    /// With ANSI colours.
+    pub colour: bool,
+    /// Columns of the terminal; `None` writes names in full.
+    pub width: Option<usize>,
+    /// The most sites shown.
+    pub top: usize,
+}
+
+impl Default for TextOptions {
+    fn default() -> Self {
+        Self { colour: false, width: None, top: 5 }
+    }
+}
+
+/// Writes the report.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write(report: &Report, options: TextOptions, out: &mut impl io::Write) -> io::Result<()> {
+    let mut page = Page::new(options);
+    header::write(&mut page, report);
+    sites::write(&mut page, report, options.top);
+    quality::write(&mut page, report);
+    out.write_all(page.finish().as_bytes())
+}

@@ -1,0 +1,113 @@
+//! What the blocks were like, and how far to trust the numbers.
+
+use crate::{
+    model::size::{bytes, count, duration_ns},
+    render::label::plural,
+    report::{Completeness, Distribution, Report, Totals},
+};
+
+use super::page::{Page, Style};
+
+pub(super) fn write(page: &mut Page, report: &Report) {
+    page.gap();
+    if let Some(sizes) = &report.sizes {
+        page.field("sizes", &percentiles(sizes, bytes, ["largest", "allocated"]));
+    }
+    if let Some(lifetimes) = &report.lifetimes {
+        page.field("lifetimes", &percentiles(lifetimes, duration_ns, ["longest", "freed"]));
+    }
+    page.field("events", &events(&report.completeness, &report.totals));
+    for text in processes(&report.completeness) {
+        page.field("", &text);
+    }
+    page.field("memtrace", &own_cost(report));
+    for note in &report.completeness.notes {
+        page.field("note", note);
+    }
+    for (index, file) in report.files.iter().enumerate() {
+        page.field(if index == 0 { "files" } else { "" }, file);
+    }
+    write_losses(page, &report.completeness);
+}
+
+fn own_cost(report: &Report) -> String {
+    format!(
+        "attached in {}, detached in {}, used {}",
+        duration_ns(report.window.attach_ns),
+        duration_ns(report.window.detach_ns),
+        bytes(report.rss.own_peak_bytes),
+    )
+}
+
+fn percentiles(of: &Distribution, show: fn(u64) -> String, words: [&str; 2]) -> String {
+    let [most, done] = words;
+    format!(
+        "median {}, 90 % {}, 99 % {}, {most} {} ({} block{} {done})",
+        show(of.p50),
+        show(of.p90),
+        show(of.p99),
+        show(of.max),
+        count(of.count),
+        plural(of.count),
+    )
+}
+
+fn events(completeness: &Completeness, totals: &Totals) -> String {
+    let mut parts = vec![format!("{} received", count(completeness.events))];
+    if completeness.complete {
+        parts.push("none lost (complete)".to_owned());
+    }
+    if totals.unmatched_frees > 0 {
+        let frees = totals.unmatched_frees;
+        let text = format!("{} free{} of older blocks", count(frees), plural(frees));
+        parts.push(text);
+    }
+    if totals.unmatched_unmapped_bytes > 0 {
+        parts
+            .push(format!("{} of older mappings unmapped", bytes(totals.unmatched_unmapped_bytes)));
+    }
+    if completeness.cut_calls > 0 {
+        let calls = completeness.cut_calls;
+        parts.push(format!("{} call{} in flight at the start or end", count(calls), plural(calls)));
+    }
+    parts.join("; ")
+}
+
+/// Processes that are not, or no longer, followed.
+fn processes(completeness: &Completeness) -> Vec<String> {
+    let mut texts = Vec::new();
+    if completeness.forks > 0 {
+        let forks = completeness.forks;
+        let text = format!("{} fork{}: children are not followed", count(forks), plural(forks));
+        texts.push(text);
+    }
+    if completeness.execs > 0 {
+        let (execs, lost) = (completeness.execs, completeness.discarded_by_exec);
+        texts.push(format!(
+            "{} exec{}: {} in {} live block{} went with the old program",
+            count(execs),
+            plural(execs),
+            bytes(lost.bytes),
+            count(lost.count),
+            plural(lost.count),
+        ));
+    }
+    texts
+}
+
+fn write_losses(page: &mut Page, completeness: &Completeness) {
+    if completeness.complete {
+        return;
+    }
+    page.gap();
+    page.line(Some(Style::Warning), "INCOMPLETE");
+    for loss in &completeness.losses {
+        let text = format!("{} {}", count(loss.count), loss.sentence);
+        page.prose(Some(Style::Warning), 2, &text);
+    }
+    if completeness.losses.iter().any(|loss| loss.can_fake_a_survivor) {
+        let text =
+            "A free may be among what was lost: some of the blocks above may have been freed.";
+        page.prose(Some(Style::Warning), 2, text);
+    }
+}

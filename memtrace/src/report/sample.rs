@@ -1,0 +1,225 @@
+//! Reports for the tests of the builder and of the renderers.
+
+use std::sync::Arc;
+
+use crate::model::{
+    AllocFn,
+    loss::Loss,
+    site::{Amount, SiteStats, Survivors},
+    stack::{Frame, NamedStack},
+};
+
+use super::{
+    AllocatorReport, Completeness, Distribution, EndReason, FunctionReport, ProbeReport, Report,
+    Rss, Target, Totals, Window,
+    build::{ReportInput, SiteInput},
+};
+
+const SECOND: u64 = 1_000_000_000;
+const MIB: u64 = 1 << 20;
+
+/// (function, module, file and line), leaf first.
+type FrameParts = (&'static str, &'static str, Option<(&'static str, u32)>);
+
+/// A stack of such frames.
+pub(crate) fn stack(frames: &[FrameParts], missing_root: Option<&'static str>) -> NamedStack {
+    let frame = |(function, module, source): &FrameParts| {
+        Arc::new(Frame {
+            function: (*function).to_owned(),
+            module: (*module).to_owned(),
+            file: source.map(|(file, _)| file.to_owned()),
+            line: source.map(|(_, line)| line),
+            inlined: false,
+        })
+    };
+    NamedStack { frames: frames.iter().map(frame).collect(), missing_root }
+}
+
+fn amount(bytes: u64, count: u64) -> Amount {
+    Amount { bytes, count }
+}
+
+/// A site that allocated `allocated` and kept `kept`.
+fn site(function: AllocFn, stack: NamedStack, allocated: Amount, kept: Amount) -> SiteInput {
+    let mut freed = allocated;
+    freed -= kept;
+    let age = |seconds| if kept.count == 0 { 0 } else { seconds * SECOND };
+    SiteInput {
+        function: Some(function),
+        stack,
+        stats: SiteStats { live: kept, allocated, freed, peak: kept },
+        survivors: Survivors {
+            amount: kept,
+            oldest_age_ns: age(28),
+            median_age_ns: age(20),
+            youngest_age_ns: age(11),
+        },
+    }
+}
+
+fn weights() -> NamedStack {
+    stack(
+        &[
+            ("operator new(unsigned long)", "libstdc++.so.6.0.30", None),
+            (
+                "std::vector<float, std::allocator<float> >::_M_default_append(unsigned long)",
+                "model-server",
+                Some(("/usr/include/c++/12/bits/vector.tcc", 650)),
+            ),
+            ("Model::load_weights(Path const&)", "model-server", Some(("/srv/src/model.cc", 42))),
+            ("Cache::get(ModelId)", "model-server", Some(("/srv/src/cache.cc", 108))),
+            ("handle_predict(Request&)", "model-server", Some(("/srv/src/serve.cc", 77))),
+            ("main", "model-server", Some(("/srv/src/main.cc", 12))),
+            ("__libc_start_call_main", "libc.so.6", None),
+            ("__libc_start_main_impl", "libc.so.6", None),
+            ("_start", "model-server", None),
+        ],
+        None,
+    )
+}
+
+fn sites() -> Vec<SiteInput> {
+    let log = [("log_line", "model-server", Some(("/srv/src/log.cc", 9)))];
+    let plugin = [("libplugin.so+0x1a2b0", "libplugin.so", None)];
+    let arena = [
+        ("arena_grow", "model-server", Some(("/srv/src/arena.cc", 31))),
+        ("worker", "model-server", Some(("/srv/src/worker.cc", 15))),
+        ("start_thread", "libc.so.6", None),
+        ("clone3", "libc.so.6", None),
+    ];
+    let json = [("parse_json", "model-server", Some(("/srv/src/json.cc", 210)))];
+    let cut = Some("[no frame pointer]");
+    vec![
+        site(AllocFn::Malloc, stack(&json, cut), amount(90 * MIB, 1_234_567), amount(0, 0)),
+        site(AllocFn::Malloc, stack(&plugin, cut), amount(3 * MIB, 12), amount(MIB, 4)),
+        site(AllocFn::Malloc, weights(), amount(940 * MIB, 94), amount(470 * MIB, 47)),
+        site(AllocFn::Mmap, stack(&arena, None), amount(64 * MIB, 1), amount(64 * MIB, 1)),
+        site(AllocFn::Realloc, stack(&log, cut), amount(77_777, 900), amount(333, 3)),
+    ]
+}
+
+fn target() -> Target {
+    let probe = |function: AllocFn, emulated| ProbeReport {
+        function: function.name(),
+        offset: if emulated { 0 } else { 4 },
+        emulated,
+    };
+    Target {
+        pid: 4242,
+        command: "model-server".to_owned(),
+        command_line: ["/srv/model-server", "--port", "8080"].map(str::to_owned).into(),
+        executable: "/srv/model-server".to_owned(),
+        allocators: vec![AllocatorReport {
+            name: "glibc".to_owned(),
+            version: Some("2.36".to_owned()),
+            path: "/usr/lib/x86_64-linux-gnu/libc.so.6".to_owned(),
+            build_id: Some("93d7ac1dc86a8a1c5e3c8a1d1d7ae2be5ff1ab25".to_owned()),
+            probes: vec![probe(AllocFn::Malloc, true), probe(AllocFn::Free, false)],
+        }],
+        threads: 17,
+    }
+}
+
+fn window() -> Window {
+    Window {
+        started_at: "2026-03-04T02:58:11Z".to_owned(),
+        duration_ns: 30 * SECOND,
+        ended_by: EndReason::Duration,
+        min_age_ns: 10 * SECOND,
+        attach_ns: 84_000_000,
+        detach_ns: 41_000_000,
+    }
+}
+
+fn stats(allocated: Amount, live: Amount) -> SiteStats {
+    let mut freed = allocated;
+    freed -= live;
+    SiteStats { live, allocated, freed, peak: live }
+}
+
+fn totals() -> Totals {
+    Totals {
+        heap: stats(amount(1033 * MIB + 77_777, 1_235_573), amount(471 * MIB + 333, 54)),
+        mappings: stats(amount(64 * MIB, 1), amount(64 * MIB, 1)),
+        allocator_mappings: stats(amount(512 * MIB, 9), amount(480 * MIB, 8)),
+        survivors: Amount::default(),
+        unmatched_frees: 12_345,
+        unmatched_unmapped_bytes: 3 * MIB,
+    }
+}
+
+fn distribution(values: [u64; 5], mean: f64) -> Option<Distribution> {
+    let [min, p50, p90, p99, max] = values;
+    Some(Distribution { count: 1_235_573, min, p50, p90, p99, max, mean })
+}
+
+/// A leak of 47 models, a mapping, and small change; nothing lost.
+pub(crate) fn leaking_input() -> ReportInput {
+    ReportInput {
+        target: target(),
+        window: window(),
+        rss: Rss {
+            start_bytes: 1200 * MIB,
+            end_bytes: 1740 * MIB,
+            peak_bytes: 1810 * MIB,
+            own_peak_bytes: 31 * MIB,
+        },
+        totals: totals(),
+        sites: sites(),
+        sizes: distribution([1, 64, 512, 4096, 10 * MIB], 876.5),
+        lifetimes: distribution([210, 3_400, 85_000, 12_000_000, 9 * SECOND], 61_000.25),
+        functions: vec![FunctionReport {
+            function: "malloc",
+            calls: 1_235_573,
+            nested: 4,
+            void: 0,
+            lost: 0,
+        }],
+        completeness: Completeness { events: 2_470_001, cut_calls: 2, ..Completeness::default() },
+        losses: Vec::new(),
+        files: ["model-server.svg", "model-server.json"].map(str::to_owned).into(),
+    }
+}
+
+/// [`leaking_input`], as a report.
+pub(crate) fn leaking() -> Report {
+    leaking_input().build()
+}
+
+/// The same with losses, a fork, an exec, a note, and an end by the target's exit.
+pub(crate) fn lossy() -> Report {
+    let mut input = leaking_input();
+    input.losses = vec![(Loss::RingFull, 5_321), (Loss::SitesFull, 7), (Loss::Unpaired, 0)];
+    input.completeness.forks = 1;
+    input.completeness.execs = 2;
+    input.completeness.discarded_by_exec = amount(5 * MIB, 60);
+    input.completeness.notes = vec!["The target's libc is in another mount namespace.".to_owned()];
+    input.window.ended_by = EndReason::TargetExited;
+    let other =
+        SiteInput { function: None, stack: stack(&[], Some("[no stack]")), ..sites().remove(1) };
+    input.sites.push(other);
+    input.build()
+}
+
+/// Everything that was allocated was freed.
+pub(crate) fn tidy() -> Report {
+    let mut input = leaking_input();
+    input.sites.retain(|site| site.survivors.amount.count == 0);
+    input.totals.heap.live = Amount::default();
+    input.totals.mappings = SiteStats::default();
+    input.rss.end_bytes = input.rss.start_bytes;
+    input.build()
+}
+
+/// Nothing happened.
+pub(crate) fn idle() -> Report {
+    let mut input = leaking_input();
+    input.sites.clear();
+    input.totals = Totals::default();
+    input.rss.end_bytes = input.rss.start_bytes;
+    (input.sizes, input.lifetimes) = (None, None);
+    input.functions.clear();
+    input.completeness = Completeness::default();
+    input.files.clear();
+    input.build()
+}

@@ -1,0 +1,112 @@
+//! What the numbers say, in sentences.
+
+use crate::model::size;
+
+use super::{Report, Rss};
+
+/// From this share of the growth of RSS on, live memory explains it.
+const EXPLAINS: f64 = 0.8;
+
+/// Below this share, most of the growth has another cause.
+const EXPLAINS_LITTLE: f64 = 0.5;
+
+/// Above this share, live memory is clearly more than the growth.
+const EXCEEDS: f64 = 1.5;
+
+/// The most important first.
+pub(super) fn sentences(report: &Report) -> Vec<String> {
+    let totals = &report.totals;
+    if totals.heap.allocated.count + totals.mappings.allocated.count == 0 {
+        return vec![nothing_allocated(report)];
+    }
+    let live = totals.heap.live.bytes.saturating_add(totals.mappings.live.bytes);
+    vec![growth(report.rss, live)]
+}
+
+fn nothing_allocated(report: &Report) -> String {
+    if totals_frees(report) > 0 {
+        return "Memory was freed in this window, but none was allocated.".to_owned();
+    }
+    "No allocation was seen in this window: the target was idle, or it allocates through \
+     functions that are not probed (a static or custom allocator)."
+        .to_owned()
+}
+
+fn totals_frees(report: &Report) -> u64 {
+    report.totals.unmatched_frees + report.totals.unmatched_unmapped_bytes
+}
+
+/// How the growth of RSS and the memory that was allocated and kept go together.
+fn growth(rss: Rss, live_bytes: u64) -> String {
+    let live = size::bytes(live_bytes);
+    let Some(grown) = rss.end_bytes.checked_sub(rss.start_bytes).filter(|grown| *grown > 0) else {
+        return match live_bytes {
+            0 => "RSS did not grow, and nothing that was allocated in this window is still live."
+                .to_owned(),
+            _ => {
+                format!("RSS did not grow; {live} that was allocated in this window is still live.")
+            }
+        };
+    };
+    let share = live_bytes as f64 / grown as f64;
+    let percent = format!("{:.0} %", share * 100.0);
+    let grown = size::bytes(grown);
+    let kept = "allocated in this window and still live";
+    if live_bytes == 0 {
+        format!(
+            "RSS grew by {grown}, but nothing allocated in this window is still live: {OTHER_CAUSES}."
+        )
+    } else if share < EXPLAINS_LITTLE {
+        format!(
+            "RSS grew by {grown}, but only {live} ({percent} of that) was {kept}: {OTHER_CAUSES}."
+        )
+    } else if share < EXPLAINS {
+        format!("RSS grew by {grown}; {live} ({percent} of that) was {kept}.")
+    } else if share <= EXCEEDS {
+        format!("RSS grew by {grown}; {live} ({percent} of that) was {kept}, which explains it.")
+    } else {
+        format!(
+            "RSS grew by {grown}, less than the {live} {kept}: part of it was never \
+             touched, or older memory was released meanwhile."
+        )
+    }
+}
+
+const OTHER_CAUSES: &str = "the rest may be fragmentation, first use of older memory, file-backed \
+                            memory, or an allocator that is not probed";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    fn growth_of(start_mib: u64, end_mib: u64, live_mib: u64) -> String {
+        let (start_bytes, end_bytes) = (start_mib << 20, end_mib << 20);
+        growth(Rss { start_bytes, end_bytes, ..Rss::default() }, live_mib << 20)
+    }
+
+    #[test]
+    fn growth_is_set_against_live_memory() {
+        let cases = [
+            ((100, 90, 0), "RSS did not grow, and nothing"),
+            ((100, 100, 5), "RSS did not grow; 5.0 MiB that was"),
+            ((100, 200, 0), "RSS grew by 100.0 MiB, but nothing"),
+            ((100, 200, 30), "RSS grew by 100.0 MiB, but only 30.0 MiB (30 % of that)"),
+            ((100, 200, 60), "RSS grew by 100.0 MiB; 60.0 MiB (60 % of that)"),
+            ((100, 200, 98), "which explains it."),
+            ((100, 200, 500), "less than the 500.0 MiB"),
+        ];
+        for ((start, end, live), expected) in cases {
+            let sentence = growth_of(start, end, live);
+            assert!(sentence.contains(expected), "{sentence:?} lacks {expected:?}");
+        }
+    }
+
+    #[test]
+    fn a_window_without_allocations_says_so() {
+        let mut report = sample::idle();
+        assert!(sentences(&report)[0].starts_with("No allocation was seen"));
+        report.totals.unmatched_frees = 1;
+        assert!(sentences(&report)[0].starts_with("Memory was freed"));
+    }
+}
