@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn special_names_keep_their_brackets() {
         assert_eq!(one("1000-2000 rw-p 00000000 00:00 0    [heap]").name, "[heap]");
-        assert_eq!(one("1000-2000 rw-p 0 00:00 0    [anon:a (deleted)]").deleted, false);
+        assert!(!one("1000-2000 rw-p 0 00:00 0    [anon:a (deleted)]").deleted);
     }
 
     #[test]
