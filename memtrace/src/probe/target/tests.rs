@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt, process};
 
-use object::elf::EM_386;
+use object::elf::{EM_386, ET_EXEC};
 use tempfile::TempDir;
 
 use super::*;
@@ -108,7 +108,12 @@ fn with_the_linkers_list_its_order_decides() {
 
 #[test]
 fn a_static_go_program_points_to_its_own_profiler() {
-    let go = TestElf { extra_section: Some(".go.buildinfo"), has_interpreter: false, ..program() };
+    let go = TestElf {
+        extra_section: Some(".go.buildinfo"),
+        has_interpreter: false,
+        kind: ET_EXEC,
+        ..program()
+    };
     let error = plan_of(&[("/bin/server", go.build())]).unwrap_err();
     assert!(matches!(error, PlanError::StaticGo { .. }));
     assert!(error.to_string().contains("/bin/server is a Go program"), "{error}");
@@ -128,7 +133,7 @@ fn a_go_program_with_a_c_library_is_traced_with_a_note() {
 
 #[test]
 fn a_stripped_static_program_says_so() {
-    let stripped = TestElf { has_interpreter: false, ..program() };
+    let stripped = TestElf { has_interpreter: false, kind: ET_EXEC, ..program() };
     let error = plan_of(&[("/bin/busybox", stripped.build())]).unwrap_err();
     assert!(matches!(error, PlanError::StaticStripped { .. }));
     assert!(error.to_string().contains("statically linked"), "{error}");
