@@ -6,9 +6,9 @@
 use object::{
     LittleEndian as Le, ReadRef,
     elf::{
-        DT_SONAME, ET_EXEC, PT_DYNAMIC, SHN_UNDEF, SHT_DYNSYM, SHT_GNU_VERSYM, SHT_SYMTAB,
-        STB_GLOBAL, STB_WEAK, STT_FUNC, STT_GNU_IFUNC, SectionHeader64, Sym64, VERSYM_HIDDEN,
-        Versym,
+        DF_1_PIE, DT_FLAGS_1, DT_SONAME, ET_EXEC, PT_DYNAMIC, SHN_UNDEF, SHT_DYNSYM,
+        SHT_GNU_VERSYM, SHT_SYMTAB, STB_GLOBAL, STB_WEAK, STT_FUNC, STT_GNU_IFUNC, SectionHeader64,
+        Sym64, VERSYM_HIDDEN, Versym,
     },
     read::elf::{Dyn, ProgramHeader, SectionHeader, Sym},
 };
@@ -41,19 +41,33 @@ pub enum SymbolKind {
 impl<'d, R: ReadRef<'d>> Elf<'d, R> {
     /// The definitions of `wanted` names, at most one for each, in no particular order.
     ///
-    /// Undefined and local symbols do not count. Of several versions of a symbol the default one
-    /// is taken, which is what programs were linked against since.
+    /// Undefined symbols do not count. Of several versions of a symbol the default one is taken,
+    /// which is what programs were linked against since. Local symbols count in a statically
+    /// linked program, where linkers make hidden functions local (glibc's `malloc` in a
+    /// static-pie), and only if there is one of the name.
     pub fn functions(&self, wanted: &[&'static str]) -> Vec<Symbol> {
-        let mut found = self.functions_of(SHT_DYNSYM, wanted);
+        let mut found = self.functions_of(SHT_DYNSYM, wanted, is_global);
         if self.may_hide_functions() {
-            let missing: Vec<_> = wanted
-                .iter()
-                .copied()
-                .filter(|name| found.iter().all(|symbol| symbol.name != *name))
-                .collect();
-            found.extend(self.functions_of(SHT_SYMTAB, &missing));
+            found.extend(self.functions_of(SHT_SYMTAB, &missing(wanted, &found), is_global));
+        }
+        if self.is_static_program() {
+            found.extend(self.only_local_functions(&missing(wanted, &found)));
         }
         found
+    }
+
+    /// Whether it is a program that no dynamic linker starts.
+    pub fn is_static_program(&self) -> bool {
+        let is_program = self.header.e_type.get(Le) == ET_EXEC
+            || self.dynamic_value(DT_FLAGS_1).is_some_and(|flags| flags & u64::from(DF_1_PIE) != 0);
+        is_program && !self.has_interpreter()
+    }
+
+    fn only_local_functions(&self, wanted: &[&'static str]) -> Vec<Symbol> {
+        let mut found = self.all_functions_of(SHT_SYMTAB, wanted, |symbol| !is_global(symbol));
+        let names: Vec<_> = found.iter().map(|(symbol, _)| symbol.name).collect();
+        found.retain(|(symbol, _)| names.iter().filter(|name| **name == symbol.name).count() == 1);
+        found.into_iter().map(|(symbol, _)| symbol).collect()
     }
 
     /// In a shared library every global function is in `.dynsym` already; reading the `.symtab`
@@ -64,13 +78,40 @@ impl<'d, R: ReadRef<'d>> Elf<'d, R> {
 
     /// `DT_SONAME`.
     pub fn soname(&self) -> Option<&'d [u8]> {
-        let segment = self.segments.iter().find(|segment| segment.p_type(Le) == PT_DYNAMIC)?;
-        let entries = segment.dynamic(Le, self.data).ok()??;
-        let offset = entries.iter().find(|entry| entry.d_tag(Le) == DT_SONAME)?.d_val(Le);
-        name_at(self.section(".dynstr"), offset)
+        name_at(self.section(".dynstr"), self.dynamic_value(DT_SONAME)?)
     }
 
-    fn functions_of(&self, table: u32, wanted: &[&'static str]) -> Vec<Symbol> {
+    fn dynamic_value(&self, tag: i64) -> Option<u64> {
+        let segment = self.segments.iter().find(|segment| segment.p_type(Le) == PT_DYNAMIC)?;
+        let entries = segment.dynamic(Le, self.data).ok()??;
+        Some(entries.iter().find(|entry| entry.d_tag(Le) == tag)?.d_val(Le))
+    }
+
+    /// The functions of a table, the default version of each.
+    fn functions_of(
+        &self,
+        table: u32,
+        wanted: &[&'static str],
+        counts: fn(&Sym64<Le>) -> bool,
+    ) -> Vec<Symbol> {
+        let mut found: Vec<(Symbol, bool)> = Vec::new();
+        for (function, is_default) in self.all_functions_of(table, wanted, counts) {
+            match found.iter_mut().find(|(other, _)| other.name == function.name) {
+                Some(known) if is_default && !known.1 => *known = (function, is_default),
+                Some(_) => {}
+                None => found.push((function, is_default)),
+            }
+        }
+        found.into_iter().map(|(function, _)| function).collect()
+    }
+
+    /// Every definition of a wanted name, and whether it is the default version.
+    fn all_functions_of(
+        &self,
+        table: u32,
+        wanted: &[&'static str],
+        counts: impl Fn(&Sym64<Le>) -> bool,
+    ) -> Vec<(Symbol, bool)> {
         let Some((index, section)) =
             self.sections.enumerate().find(|(_, section)| section.sh_type(Le) == table)
         else {
@@ -79,17 +120,12 @@ impl<'d, R: ReadRef<'d>> Elf<'d, R> {
         let symbols = section.data_as_array::<Sym64<Le>, R>(Le, self.data).unwrap_or_default();
         let names = self.names_of(section);
         let hidden = self.hidden_versions(index.0);
-        let mut found: Vec<(Symbol, bool)> = Vec::new();
-        for (number, symbol) in symbols.iter().enumerate() {
-            let Some(function) = wanted_function(symbol, names, wanted) else { continue };
-            let default = !hidden(number);
-            match found.iter_mut().find(|(other, _)| other.name == function.name) {
-                Some(known) if default && !known.1 => *known = (function, default),
-                Some(_) => {}
-                None => found.push((function, default)),
-            }
-        }
-        found.into_iter().map(|(function, _)| function).collect()
+        let functions = symbols.iter().enumerate().filter(|(_, symbol)| counts(symbol));
+        functions
+            .filter_map(|(number, symbol)| {
+                Some((wanted_function(symbol, names, wanted)?, !hidden(number)))
+            })
+            .collect()
     }
 
     /// The string table of a symbol table, read at once: a name at a time would be a read each.
@@ -113,8 +149,18 @@ impl<'d, R: ReadRef<'d>> Elf<'d, R> {
     }
 }
 
+fn is_global(symbol: &Sym64<Le>) -> bool {
+    matches!(symbol.st_bind(), STB_GLOBAL | STB_WEAK)
+}
+
+/// The wanted names that are not found yet.
+fn missing(wanted: &[&'static str], found: &[Symbol]) -> Vec<&'static str> {
+    let is_missing = |name: &&str| found.iter().all(|symbol| symbol.name != *name);
+    wanted.iter().copied().filter(is_missing).collect()
+}
+
 fn wanted_function(symbol: &Sym64<Le>, names: &[u8], wanted: &[&'static str]) -> Option<Symbol> {
-    if symbol.st_shndx(Le) == SHN_UNDEF || !matches!(symbol.st_bind(), STB_GLOBAL | STB_WEAK) {
+    if symbol.st_shndx(Le) == SHN_UNDEF {
         return None;
     }
     let kind = match symbol.st_type() {

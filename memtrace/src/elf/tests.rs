@@ -3,8 +3,9 @@
 use std::fs;
 
 use object::elf::{
-    DT_SONAME, EM_ARM, ET_DYN, PT_DYNAMIC, SHN_UNDEF, SHT_DYNSYM, SHT_GNU_VERSYM, SHT_NULL,
-    SHT_PROGBITS, SHT_STRTAB, STB_LOCAL, STB_WEAK, STT_GNU_IFUNC, STT_OBJECT, VERSYM_HIDDEN,
+    DT_SONAME, EM_ARM, ET_DYN, ET_EXEC, PT_DYNAMIC, SHN_UNDEF, SHT_DYNSYM, SHT_GNU_VERSYM,
+    SHT_NULL, SHT_PROGBITS, SHT_STRTAB, SHT_SYMTAB, STB_LOCAL, STB_WEAK, STT_GNU_IFUNC, STT_OBJECT,
+    VERSYM_HIDDEN,
 };
 use proptest::prelude::*;
 
@@ -27,6 +28,10 @@ pub(crate) struct TestElf {
     pub(crate) extra_section: Option<&'static str>,
     pub(crate) soname: Option<&'static str>,
     pub(crate) has_interpreter: bool,
+    /// `e_type`.
+    pub(crate) kind: u16,
+    /// Section type of the symbol table.
+    pub(crate) symbol_table: u32,
 }
 
 #[derive(Clone)]
@@ -59,6 +64,8 @@ impl Default for TestElf {
             extra_section: None,
             soname: None,
             has_interpreter: true,
+            kind: ET_DYN,
+            symbol_table: SHT_DYNSYM,
         }
     }
 }
@@ -83,7 +90,7 @@ impl TestElf {
         let (symbols, names, versions) = self.symbol_tables();
         add(&mut file, ".text", SHT_PROGBITS, 0, &self.code);
         add(&mut file, ".rodata", SHT_PROGBITS, 0, &self.rodata);
-        add(&mut file, ".dynsym", SHT_DYNSYM, 4, &symbols);
+        add(&mut file, ".dynsym", self.symbol_table, 4, &symbols);
         add(&mut file, ".dynstr", SHT_STRTAB, 0, &names);
         add(&mut file, ".gnu.version", SHT_GNU_VERSYM, 3, &versions);
         if let Some(name) = self.extra_section {
@@ -93,6 +100,7 @@ impl TestElf {
         put(&mut file, NOTE_OFFSET, &self.note());
         put(&mut file, DYNAMIC_OFFSET, &DT_SONAME.to_le_bytes());
         put(&mut file, DYNAMIC_OFFSET + 8, &1u64.to_le_bytes());
+        put(&mut file, 16, &self.kind.to_le_bytes());
         finish(file, self.machine, &self.segments(), &sections)
     }
 
@@ -156,7 +164,7 @@ fn finish(mut file: Vec<u8>, machine: u16, segments: &[Vec<u8>], sections: &[Sec
         let start = names_at + name_offset;
         file[start..start + section.name.len()].copy_from_slice(section.name.as_bytes());
         let entry_size = match section.kind {
-            SHT_DYNSYM => 24u64,
+            SHT_DYNSYM | SHT_SYMTAB => 24u64,
             _ => 0,
         };
         headers.extend((name_offset as u32).to_le_bytes());
@@ -174,7 +182,6 @@ fn finish(mut file: Vec<u8>, machine: u16, segments: &[Vec<u8>], sections: &[Sec
     let headers_at = file.len() as u64;
     file.extend(headers);
     put(&mut file, 0, &[0x7f, b'E', b'L', b'F', 2, 1, 1]);
-    put(&mut file, 16, &ET_DYN.to_le_bytes());
     put(&mut file, 18, &machine.to_le_bytes());
     put(&mut file, 20, &1u32.to_le_bytes());
     put(&mut file, 32, &64u64.to_le_bytes());
@@ -247,6 +254,36 @@ fn defined_global_functions_are_found_and_others_are_not() {
     assert_eq!(found[0].kind, SymbolKind::Indirect);
     assert_eq!(found[1].kind, SymbolKind::Function);
     assert_eq!((found[1].address, found[1].size_bytes), (CODE_ADDRESS + 16, 0));
+}
+
+#[test]
+fn a_static_programs_only_local_function_of_a_name_is_found() {
+    let local = |name, at| TestSymbol { info: 2, ..TestSymbol::function(name, at, 8) };
+    let symbols = vec![
+        local("malloc", 8),
+        local("brk", 0),
+        local("brk", 16),
+        local("free", 0),
+        TestSymbol::function("free", 24, 8),
+    ];
+    let program = TestElf {
+        symbols,
+        has_interpreter: false,
+        kind: ET_EXEC,
+        symbol_table: SHT_SYMTAB,
+        ..TestElf::default()
+    };
+    let found = |test: &TestElf| {
+        let file = test.build();
+        let elf = Elf::parse(file.as_slice()).unwrap();
+        let found = elf.functions(&["malloc", "brk", "free"]);
+        found.into_iter().map(|symbol| (symbol.name, symbol.address)).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&program), [("free", CODE_ADDRESS + 24), ("malloc", CODE_ADDRESS + 8)]);
+    let dynamic = TestElf { has_interpreter: true, ..program.clone() };
+    assert_eq!(found(&dynamic), [("free", CODE_ADDRESS + 24)]);
+    let library = TestElf { kind: ET_DYN, ..program };
+    assert_eq!(found(&library), [("free", CODE_ADDRESS + 24)]);
 }
 
 #[test]

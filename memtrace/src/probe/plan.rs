@@ -7,7 +7,7 @@ use object::ReadRef;
 use thiserror::Error;
 
 pub use super::site::SiteCost;
-use super::site::{self, FunctionCode, Site};
+use super::site::{self, FunctionCode};
 use crate::{
     allocator::{self, AllocatorId},
     elf::{Elf, Symbol, SymbolKind},
@@ -201,22 +201,25 @@ impl<'d, R: ReadRef<'d>> Planner<'_, 'd, R> {
         let Some(first) = self.probes.iter().find(|probe| moved(probe)) else { return };
         let (start, code) = self.elf.code_around(first.symbol_address, JUMP_SEARCH_BYTES);
         let entered = site::entered_windows(self.elf.machine(), start, code, &windows);
-        for index in (0..self.probes.len()).filter(|index| entered[*index]) {
-            let probe = &self.probes[index];
-            let entry = self
-                .code(probe.symbol_address, probe.symbol_size_bytes)
-                .and_then(|code| self.entry(code));
-            match entry {
-                Ok(entry) => self.probes[index].move_to(entry),
+        let probes = std::mem::take(&mut self.probes);
+        for (mut probe, is_entered) in probes.into_iter().zip(entered) {
+            let moved = if is_entered { self.move_to_entry(&mut probe) } else { Ok(()) };
+            match moved {
+                Ok(()) => self.probes.push(probe),
                 Err(reason) => self.skipped.push((probe.function, reason)),
             }
         }
-        let skipped = &self.skipped;
-        self.probes.retain(|probe| skipped.iter().all(|(function, _)| *function != probe.function));
     }
 
-    fn entry(&self, code: FunctionCode<'_>) -> Result<Site, String> {
-        site::at_entry(self.elf.machine(), code, self.kernel).map_err(|error| error.to_string())
+    fn move_to_entry(&self, probe: &mut PlannedProbe) -> Result<(), String> {
+        let code = self.code(probe.symbol_address, probe.symbol_size_bytes)?;
+        let entry = site::at_entry(self.elf.machine(), code, self.kernel)
+            .map_err(|error| error.to_string())?;
+        probe.file_offset = probe.file_offset - probe.site_offset + entry.offset;
+        probe.site_offset = entry.offset;
+        probe.cost = entry.cost;
+        probe.code = entry.code;
+        Ok(())
     }
 
     fn check_complete(&self) -> Result<(), UnprobeableObject> {
@@ -234,15 +237,6 @@ impl<'d, R: ReadRef<'d>> Planner<'_, 'd, R> {
     fn mapping_of_malloc(&self) -> Option<Mapping> {
         let malloc = self.probes.iter().find(|probe| probe.function == AllocFn::Malloc)?;
         covering(self.mappings, malloc.file_offset).cloned()
-    }
-}
-
-impl PlannedProbe {
-    fn move_to(&mut self, site: Site) {
-        self.file_offset = self.file_offset - self.site_offset + site.offset;
-        self.site_offset = site.offset;
-        self.cost = site.cost;
-        self.code = site.code;
     }
 }
 

@@ -203,7 +203,7 @@ impl<'a> Survey<'a> {
     ) -> Result<Option<ObjectPlan>, PlanError> {
         if is_executable {
             self.executable.is_go = elf.is_go();
-            self.executable.is_static = !elf.has_interpreter();
+            self.executable.is_static = elf.is_static_program();
         }
         let planned = plan_object(elf, mappings, self.kernel);
         match planned {

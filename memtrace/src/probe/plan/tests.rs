@@ -138,6 +138,27 @@ fn a_function_that_cannot_be_probed_is_skipped_with_the_reason() {
 }
 
 #[test]
+fn one_unprobeable_name_of_a_function_does_not_cost_the_other() {
+    let functions = [("malloc", PUSHES), ("free", CHECKS), ("mmap", PUSHES), ("mmap64", REFUSED)];
+    let plan = plan(&object(&functions));
+    assert_eq!(plan.probes.len(), 3);
+    assert_eq!(plan.skipped.len(), 1);
+}
+
+#[test]
+fn an_entered_function_that_cannot_be_probed_at_its_entry_is_skipped() {
+    // A prefix that the kernel refuses, then a push that a cold part jumps to.
+    let refused_entry = [0x3e, 0x48, 0x89, 0xf8, 0x53, 0x5b, 0xc3, 0xcc];
+    let mut jump = [0xe9, 0, 0, 0, 0, 0xcc, 0xcc, 0xcc];
+    jump[1..5].copy_from_slice(&(20i32 - 29).to_le_bytes());
+    let functions =
+        [("malloc", PUSHES), ("free", CHECKS), ("valloc", refused_entry), ("cold", jump)];
+    let plan = plan(&object(&functions));
+    assert_eq!(plan.probes.len(), 2);
+    assert_eq!(plan.skipped[0].0, AllocFn::Valloc);
+}
+
+#[test]
 fn an_object_whose_malloc_or_free_cannot_be_probed_is_an_error() {
     let error = planned(&object(&[("malloc", PUSHES), ("free", REFUSED)])).unwrap_err();
     assert_eq!(error.function, AllocFn::Free);
