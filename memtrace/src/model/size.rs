@@ -15,7 +15,7 @@ pub fn bytes(value: u64) -> String {
     format!("{scaled:.1} {}", UNITS[unit])
 }
 
-/// [`bytes`] with a sign.
+/// [`bytes()`] with a sign.
 pub fn signed_bytes(value: i64) -> String {
     let sign = if value < 0 { '-' } else { '+' };
     format!("{sign}{}", bytes(value.unsigned_abs()))
