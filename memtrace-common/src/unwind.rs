@@ -5,6 +5,7 @@
 //! [`Registers`] and [`FrameSink`].
 
 pub mod frame_pointer;
+pub mod table;
 
 /// The registers that a walk starts from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
