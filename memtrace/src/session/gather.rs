@@ -144,6 +144,7 @@ fn completeness(ending: &mut Ending) -> Completeness {
         for (function, reason) in &object.plan.skipped {
             notes.push(format!("{} is not probed: {reason}", function.name()));
         }
+        notes.extend(object.plan.notes.iter().cloned());
     }
     Completeness {
         events: totals.events,
