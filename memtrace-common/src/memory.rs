@@ -1,6 +1,8 @@
 //! Memory as a parameter: the kernel reads user memory by a BPF helper, the user side by
 //! `process_vm_readv`, a test from an array.
 
+use crate::unwind::walk::WINDOW_WORDS;
+
 /// Reads the target's memory.
 pub trait ReadMemory {
     /// Reads `N` little-endian words from `address`; `None` when any byte cannot be read.
@@ -9,5 +11,16 @@ pub trait ReadMemory {
     /// Reads one word from `address`; `None` when it cannot be read.
     fn read_word(&self, address: u64) -> Option<u64> {
         self.read_words::<1>(address).map(|[word]| word)
+    }
+
+    /// Reads a whole window to `window`; `false` when any byte cannot be read. A pointer, because
+    /// in the kernel a window is too large to pass through the stack.
+    fn read_window(&self, address: u64, window: *mut [u64; WINDOW_WORDS]) -> bool {
+        match self.read_words::<WINDOW_WORDS>(address) {
+            // SAFETY: callers pass a pointer to a window of their own.
+            Some(words) => unsafe { window.write(words) },
+            None => return false,
+        }
+        true
     }
 }

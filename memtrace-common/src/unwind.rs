@@ -1,11 +1,12 @@
 //! Stack walking, generic over memory and over where frames go, so that one implementation runs
 //! in the kernel and in tests. Frames are leaf first.
 //!
-//! [`frame_pointer`] is the only walker so far. One that needs no frame pointers takes the same
-//! [`Registers`] and [`FrameSink`].
+//! [`walk`] follows unwind tables; [`frame_pointer`] needs none, and is complete only where all code
+//! keeps frame pointers.
 
 pub mod frame_pointer;
 pub mod table;
+pub mod walk;
 
 /// The registers that a walk starts from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

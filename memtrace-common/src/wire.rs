@@ -218,15 +218,19 @@ pub struct StackHeader {
     pub stack: u64,
     /// Number of frames that follow, at most [`MAX_FRAMES`].
     pub frames: u32,
-    /// A [`StackEnd`].
+    /// A [`StackEnd`], with [`STACK_GUESSED`].
     pub end: u32,
 }
+
+/// Set in [`StackHeader::end`] when a frame was guessed by its frame pointer, in code without unwind
+/// rows.
+pub const STACK_GUESSED: u32 = 1 << 31;
 
 /// Why a stack walk ended.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StackEnd {
-    /// The frame-pointer chain ended at its root (a zero frame pointer).
+    /// The frame-pointer chain ended with a zero frame pointer, which may or may not be the root.
     Root = 0,
     /// The frame pointer pointed out of the stack: code without frame pointers was reached.
     NoFramePointer = 1,
@@ -234,14 +238,35 @@ pub enum StackEnd {
     Unreadable = 2,
     /// The buffer was full: the root side is missing.
     Truncated = 3,
+    /// The root was reached: unwind information says that there is no caller.
+    Complete = 4,
+    /// An address was in no executable mapping that is known.
+    UnknownMapping = 5,
+    /// There is no unwind rule for an address, or none that is supported.
+    NoRule = 6,
+    /// The frame of a signal handler: what was interrupted is not walked.
+    Signal = 7,
+    /// The rules led to no older frame.
+    Stuck = 8,
 }
 
 impl StackEnd {
+    /// Every end.
+    pub const ALL: [Self; 9] = [
+        Self::Root,
+        Self::NoFramePointer,
+        Self::Unreadable,
+        Self::Truncated,
+        Self::Complete,
+        Self::UnknownMapping,
+        Self::NoRule,
+        Self::Signal,
+        Self::Stuck,
+    ];
+
     /// The end with this discriminant.
     pub fn from_u32(value: u32) -> Option<Self> {
-        [Self::Root, Self::NoFramePointer, Self::Unreadable, Self::Truncated]
-            .into_iter()
-            .find(|end| *end as u32 == value)
+        Self::ALL.into_iter().find(|end| *end as u32 == value)
     }
 }
 
@@ -283,11 +308,9 @@ mod tests {
 
     #[test]
     fn stack_ends_round_trip() {
-        for end in
-            [StackEnd::Root, StackEnd::NoFramePointer, StackEnd::Unreadable, StackEnd::Truncated]
-        {
+        for end in StackEnd::ALL {
             assert_eq!(StackEnd::from_u32(end as u32), Some(end));
         }
-        assert_eq!(StackEnd::from_u32(4), None);
+        assert_eq!(StackEnd::from_u32(9), None);
     }
 }

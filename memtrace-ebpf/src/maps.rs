@@ -9,6 +9,7 @@ use memtrace_common::{
     config::Config,
     function::AllocFn,
     loss::{FunctionCounters, KernelCounters, KernelLoss},
+    unwind::table::{CHUNK_WORDS, CodeMappings, MAX_RULES, Rule},
     wire::RecordKind,
 };
 
@@ -45,6 +46,25 @@ static EMPTY: Array<InFlight> = Array::with_max_entries(1, 0);
 #[map]
 pub static STACKS: HashMap<u64, u64> = HashMap::with_max_entries(65_536, 0);
 
+/// Unwind rows, in chunks; the number of chunks is chosen at load.
+#[map]
+static ROWS: Array<Chunk> = Array::with_max_entries(1, 0);
+
+/// First row of each page of code, likewise.
+#[map]
+static PAGES: Array<Chunk> = Array::with_max_entries(1, 0);
+
+#[map]
+static RULES: Array<Rule> = Array::with_max_entries(MAX_RULES, 0);
+
+/// Executable mappings: the current version and the next, see [`Config::mappings`].
+#[map]
+static MAPPINGS: Array<CodeMappings> = Array::with_max_entries(2, 0);
+
+/// An element of the maps of unwind rows and pages. One array element of many words: elements of
+/// one word would be padded to two.
+type Chunk = [u32; CHUNK_WORDS];
+
 #[map]
 static STACK_BUFFERS: PerCpuArray<StackBuffer> =
     PerCpuArray::with_max_entries(STACK_BUFFERS_PER_CPU, 0);
@@ -69,6 +89,41 @@ pub fn active_config() -> Option<&'static Config> {
 #[inline(always)]
 pub fn image() -> u64 {
     IMAGE.get(0).copied().unwrap_or_default()
+}
+
+/// The current executable mappings of the target.
+#[inline(always)]
+pub fn mappings(config: &Config) -> Option<*const CodeMappings> {
+    MAPPINGS.get_ptr(config.mappings)
+}
+
+/// A word of the unwind rows; 0 when there is none.
+#[inline(always)]
+pub fn row_word(index: u32) -> u32 {
+    word(&ROWS, index)
+}
+
+/// A word of the page index; 0 when there is none.
+#[inline(always)]
+pub fn page_word(index: u32) -> u32 {
+    word(&PAGES, index)
+}
+
+#[inline(always)]
+fn word(chunks: &Array<Chunk>, index: u32) -> u32 {
+    match chunks.get_ptr(index / CHUNK_WORDS as u32) {
+        // SAFETY: the map value is readable for the program's run, and the mask keeps inside.
+        Some(chunk) => unsafe {
+            chunk.cast::<u32>().add(index as usize & (CHUNK_WORDS - 1)).read_volatile()
+        },
+        None => 0,
+    }
+}
+
+/// An unwind rule; one that says nothing when there is none.
+#[inline(always)]
+pub fn rule(index: u32) -> Rule {
+    RULES.get(index).copied().unwrap_or_default()
 }
 
 /// Starts the next image.

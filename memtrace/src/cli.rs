@@ -106,6 +106,10 @@ pub struct AttachArgs {
     #[arg(long)]
     pub no_stacks: bool,
 
+    /// Walk stacks by frame pointers only: less memory, and incomplete in code that has none
+    #[arg(long, conflicts_with = "no_stacks")]
+    pub frame_pointers: bool,
+
     /// Attach even on a kernel where tracing is known to hurt this process
     #[arg(long)]
     pub ignore_hazards: bool,

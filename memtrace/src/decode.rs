@@ -7,8 +7,8 @@
 use bytes::Buf;
 use memtrace_common::wire::{
     AllocRecord, BreakRecord, FLAG_INTERNAL, FreeRecord, MAX_FRAMES, MapRecord, ProcessRecord,
-    RangeRecord, ReallocRecord, RecordHeader, RecordKind, RemapRecord, StackEnd, StackHeader,
-    UnmapRecord,
+    RangeRecord, ReallocRecord, RecordHeader, RecordKind, RemapRecord, STACK_GUESSED, StackEnd,
+    StackHeader, UnmapRecord,
 };
 use thiserror::Error;
 
@@ -225,9 +225,11 @@ fn take_bool(rest: &mut &[u8]) -> Result<bool, DecodeError> {
 fn take_stack(rest: &mut &[u8]) -> Result<Action, DecodeError> {
     let id = StackId(take_nonzero(rest, "the id of a stack")?);
     let frames = rest.get_u32_le();
-    let end = rest.get_u32_le();
-    let end = StackEnd::from_u32(end).ok_or(DecodeError::UnknownStackEnd(end))?;
-    Ok(Action::Stack { id, stack: RawStack { frames: take_frames(rest, frames)?, end } })
+    let word = rest.get_u32_le();
+    let guessed = word & STACK_GUESSED != 0;
+    let end =
+        StackEnd::from_u32(word & !STACK_GUESSED).ok_or(DecodeError::UnknownStackEnd(word))?;
+    Ok(Action::Stack { id, stack: RawStack { frames: take_frames(rest, frames)?, end, guessed } })
 }
 
 /// Takes the frames; their number is checked before anything is allocated for them.

@@ -2,7 +2,7 @@
 //! benchmarks. The reverse of [`crate::decode`].
 
 use bytes::BufMut;
-use memtrace_common::wire::{FLAG_INTERNAL, RecordKind};
+use memtrace_common::wire::{FLAG_INTERNAL, RecordKind, STACK_GUESSED};
 
 use crate::model::{
     event::{Action, Event},
@@ -82,7 +82,7 @@ fn put_action(action: &Action, out: &mut Vec<u8>) {
 fn put_stack(id: u64, stack: &RawStack, out: &mut Vec<u8>) {
     put_words(out, &[id]);
     out.put_u32_le(stack.frames.len() as u32);
-    out.put_u32_le(stack.end as u32);
+    out.put_u32_le(stack.end as u32 | if stack.guessed { STACK_GUESSED } else { 0 });
     put_words(out, &stack.frames);
 }
 

@@ -14,7 +14,7 @@ use crate::{
     cli::AttachArgs,
     render,
     report::Report,
-    session::{self, Observer as _, Options},
+    session::{self, Observer as _, Options, StackMode},
     sys::procfs::ProcFs,
 };
 
@@ -38,7 +38,11 @@ fn options(args: &AttachArgs, verbose: u8) -> Options {
         duration: args.duration,
         ring_bytes: args.ring_size,
         max_live: args.max_live,
-        stacks: !args.no_stacks,
+        stacks: match args {
+            AttachArgs { no_stacks: true, .. } => StackMode::Off,
+            AttachArgs { frame_pointers: true, .. } => StackMode::FramePointers,
+            _ => StackMode::Tables,
+        },
         debug_log: verbose >= 2,
         ignore_hazards: args.ignore_hazards,
         perf_event_links: args.perf_event_links,

@@ -15,7 +15,7 @@ fn free() -> Vec<u8> {
 }
 
 fn stack(frames: usize) -> Vec<u8> {
-    let stack = RawStack { frames: vec![0x40_0000; frames], end: StackEnd::Root };
+    let stack = RawStack { frames: vec![0x40_0000; frames], end: StackEnd::Root, guessed: true };
     encoded(Action::Stack { id: StackId(5), stack })
 }
 
@@ -107,7 +107,10 @@ fn addresses_of_blocks_are_never_zero() {
         Action::Alloc { address: 0, size_bytes: 1, stack },
         Action::Free { address: 0 },
         Action::ReallocBegin { old_address: 0 },
-        Action::Stack { id: stack, stack: RawStack { frames: vec![], end: StackEnd::Root } },
+        Action::Stack {
+            id: stack,
+            stack: RawStack { frames: vec![], end: StackEnd::Root, guessed: false },
+        },
     ] {
         assert!(matches!(decode(&encoded(action)), Err(DecodeError::Zero(_))));
     }
@@ -170,15 +173,11 @@ fn any_mapping_action() -> impl Strategy<Value = Action> {
 }
 
 fn any_other_action() -> impl Strategy<Value = Action> {
-    let end = prop_oneof![
-        Just(StackEnd::Root),
-        Just(StackEnd::NoFramePointer),
-        Just(StackEnd::Unreadable),
-        Just(StackEnd::Truncated)
-    ];
+    let end = (0..StackEnd::ALL.len()).prop_map(|index| StackEnd::ALL[index]);
+    let stack = (vec(any::<u64>(), 0..=MAX_FRAMES), end, any::<bool>());
     prop_oneof![
-        (1..=u64::MAX, vec(any::<u64>(), 0..=MAX_FRAMES), end).prop_map(|(id, frames, end)| {
-            Action::Stack { id: StackId(id), stack: RawStack { frames, end } }
+        (1..=u64::MAX, stack).prop_map(|(id, (frames, end, guessed))| {
+            Action::Stack { id: StackId(id), stack: RawStack { frames, end, guessed } }
         }),
         Just(Action::Fork),
         Just(Action::Exec),

@@ -21,6 +21,8 @@ pub struct RawStack {
     pub frames: Vec<u64>,
     /// Why the walk ended.
     pub end: StackEnd,
+    /// A frame was guessed by its frame pointer, in code without unwind information.
+    pub guessed: bool,
 }
 
 /// One named frame. One return address gives several where functions were inlined.

@@ -16,7 +16,12 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
-use memtrace_common::{call::SiteCookie, config::Config, loss::KernelCounters};
+use memtrace_common::{
+    call::SiteCookie,
+    config::{Config, StackMode},
+    loss::KernelCounters,
+    unwind::table::{CHUNK_WORDS, CodeMappings, Rule},
+};
 use thiserror::Error;
 
 use super::{multi, ring::Ring};
@@ -35,12 +40,25 @@ pub struct LoadOptions {
     pub pid: NonZeroU32,
     /// Size of the ring buffer; see [`RING_BYTES`].
     pub ring_bytes: u32,
-    /// Walk stacks.
-    pub stacks: bool,
+    /// How stacks are walked.
+    pub stacks: StackMode,
+    /// The kernel has `bpf_loop` (5.17); else the walk is unrolled, which takes long to verify.
+    pub bpf_loop: bool,
+    /// Words for unwind rows, and for their page index.
+    pub table_words: TableWords,
     /// Forward the BPF side's debug messages to the `log` crate.
     pub debug_log: bool,
     /// Use perf-event links even where multi-uprobe links work; for tests of the former.
     pub perf_event_links: bool,
+}
+
+/// How large the maps of the unwind tables are; rounded up to [`CHUNK_WORDS`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableWords {
+    /// Rows.
+    pub rows: usize,
+    /// Index entries.
+    pub pages: usize,
 }
 
 /// What went wrong with the kernel, and what to do.
@@ -181,14 +199,17 @@ impl Kernel {
             // Nothing is relocated against the kernel's types, and parsing them takes a while.
             .btf(None)
             .map_max_entries("EVENTS", options.ring_bytes)
+            .map_max_entries("ROWS", chunks(options.table_words.rows))
+            .map_max_entries("PAGES", chunks(options.table_words.pages))
             .override_global("AYA_LOG_LEVEL", &log_level, true)
+            .override_global("USE_BPF_LOOP", &u32::from(options.bpf_loop), true)
             .load(OBJECT)
             .map_err(classify_object_error)?;
         let config = Config {
             active: 0,
-            stacks: u32::from(options.stacks),
+            stacks: options.stacks as u32,
             tgid: options.pid.get(),
-            reserved: 0,
+            mappings: 0,
             trampoline: 0,
             wake_bytes: u64::from(options.ring_bytes / 8).min(256 << 10),
         };
@@ -359,6 +380,55 @@ impl Kernel {
         self.write_config()
     }
 
+    /// Writes a chunk of unwind rows, [`CHUNK_WORDS`] words (the last chunk may have fewer).
+    pub fn write_rows(&mut self, chunk: usize, words: &[u32]) -> Result<(), LoadError> {
+        self.write_chunk("ROWS", chunk, words)
+    }
+
+    /// Writes a chunk of the page index, likewise.
+    pub fn write_pages(&mut self, chunk: usize, words: &[u32]) -> Result<(), LoadError> {
+        self.write_chunk("PAGES", chunk, words)
+    }
+
+    fn write_chunk(
+        &mut self,
+        name: &'static str,
+        chunk: usize,
+        words: &[u32],
+    ) -> Result<(), LoadError> {
+        let mut padded = vec![0; CHUNK_WORDS];
+        let length = words.len().min(CHUNK_WORDS);
+        padded[..length].copy_from_slice(&words[..length]);
+        // The conversion cannot fail: the length is that of the array.
+        let Ok(padded) = Box::<[u32; CHUNK_WORDS]>::try_from(padded) else { return Ok(()) };
+        let map = self.ebpf.map_mut(name).ok_or_else(missing_map)?;
+        Array::<_, [u32; CHUNK_WORDS]>::try_from(map)
+            .and_then(|mut array| array.set(chunk as u32, &*padded, 0))
+            .map_err(|source| LoadError::Map { name, source })
+    }
+
+    /// Writes unwind rules, from number `first` on.
+    pub fn write_rules(&mut self, first: usize, rules: &[Rule]) -> Result<(), LoadError> {
+        let map = self.ebpf.map_mut("RULES").ok_or_else(missing_map)?;
+        Array::<_, Rule>::try_from(map)
+            .and_then(|mut array| {
+                (first as u32..).zip(rules).try_for_each(|(index, rule)| array.set(index, rule, 0))
+            })
+            .map_err(|source| LoadError::Map { name: "RULES", source })
+    }
+
+    /// Publishes the target's executable mappings; the tables that they refer to must have been
+    /// written before. Walks under way finish with the version before.
+    pub fn publish_mappings(&mut self, mappings: &CodeMappings) -> Result<(), LoadError> {
+        let next = 1 - self.config.mappings.min(1);
+        let map = self.ebpf.map_mut("MAPPINGS").ok_or_else(missing_map)?;
+        Array::<_, CodeMappings>::try_from(map)
+            .and_then(|mut array| array.set(next, mappings, 0))
+            .map_err(|source| LoadError::Map { name: "MAPPINGS", source })?;
+        self.config.mappings = next;
+        self.write_config()
+    }
+
     fn write_config(&mut self) -> Result<(), LoadError> {
         let map = self.ebpf.map_mut("CONFIG").ok_or_else(missing_map)?;
         Array::try_from(map)
@@ -403,6 +473,10 @@ impl ProbeSite {
     fn cookie(self) -> u64 {
         SiteCookie::new(self.function, self.site).0
     }
+}
+
+fn chunks(words: usize) -> u32 {
+    words.div_ceil(CHUNK_WORDS).max(1) as u32
 }
 
 fn choose_backend(ebpf: &Ebpf) -> Backend {

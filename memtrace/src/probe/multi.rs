@@ -41,6 +41,11 @@ pub struct MultiLink {
     fd: OwnedFd,
 }
 
+/// Room for the verifier's log, of which the end is shown.
+const VERIFIER_LOG_BYTES: usize = 1 << 20;
+/// Lines of it that are shown.
+const VERIFIER_LOG_LINES: usize = 12;
+
 /// A site to arm: file offset and cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Site {
@@ -98,8 +103,22 @@ impl Programs {
         }
         // SAFETY: every pointer in the attribute (instructions, license, function records) is
         // borrowed from values that live until after the call.
-        let fd = unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr) }?;
-        Ok(LoadedProgram { fd })
+        let loaded = unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr) };
+        match loaded {
+            Ok(fd) => Ok(LoadedProgram { fd }),
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => Err(error),
+            Err(error) => {
+                let mut log = vec![0; VERIFIER_LOG_BYTES];
+                // SAFETY: an all-zero attribute is a valid value of every member of the union.
+                let load = unsafe { &mut attr.__bindgen_anon_3 };
+                load.log_level = 1;
+                load.log_buf = log.as_mut_ptr() as u64;
+                load.log_size = log.len() as u32;
+                // SAFETY: as above, and the log lives until after the call.
+                let again = unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr) };
+                again.map(|fd| LoadedProgram { fd }).map_err(|_| with_log(error, &log))
+            }
+        }
     }
 }
 
@@ -137,6 +156,16 @@ impl LoadedProgram {
         // SAFETY: path, offsets and cookies live until after the call and have `cnt` elements.
         unsafe { bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr) }
     }
+}
+
+/// An error with the end of the verifier's log, which says why.
+fn with_log(error: io::Error, log: &[u8]) -> io::Error {
+    // The kernel writes a C string; what is behind it is left from earlier attempts.
+    let text = log.split(|byte| *byte == 0).next().unwrap_or_default();
+    let text = String::from_utf8_lossy(text);
+    let lines: Vec<&str> = text.lines().rev().take(VERIFIER_LOG_LINES).collect();
+    let tail: Vec<&str> = lines.into_iter().rev().collect();
+    io::Error::new(error.kind(), format!("{error}; the verifier says:\n{}", tail.join("\n")))
 }
 
 /// Whether this kernel has multi-uprobe links that filter by process.

@@ -9,18 +9,22 @@ use super::Options;
 use crate::{
     model::mapping::Mapping,
     probe::{
-        load::{Kernel, KernelLog, LoadError, LoadOptions, ProbeSite},
+        load::{Kernel, KernelLog, LoadError, LoadOptions, ProbeSite, TableWords},
         ring::Ring,
         target::{LeftOut, PlanError, PlannedObject, TargetPlan, plan_target},
         verify::{VerifyError, verify},
     },
     sys::{
         clock,
+        kernel::KernelVersion,
         pidfd::PidFd,
         preflight::{Hazard, preflight},
         procfs::{ProcError, ProcFs, Process},
     },
 };
+
+/// The first kernel with the `bpf_loop` helper.
+const BPF_LOOP_SINCE: KernelVersion = KernelVersion::new(5, 17);
 
 /// Why there is no trace.
 #[derive(Debug, Error)]
@@ -110,6 +114,8 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         pid: options.pid,
         ring_bytes: options.ring_bytes,
         stacks: options.stacks,
+        bpf_loop: version >= BPF_LOOP_SINCE,
+        table_words: TableWords::default(),
         debug_log: options.debug_log,
         perf_event_links: options.perf_event_links,
     })?;

@@ -8,6 +8,8 @@ mod window;
 
 use std::{num::NonZeroU32, time::Duration};
 
+pub use memtrace_common::config::StackMode;
+
 pub use attach::AttachError;
 pub use run::trace;
 pub use window::Ending;
@@ -25,8 +27,8 @@ pub struct Options {
     pub ring_bytes: u32,
     /// Most live blocks to follow.
     pub max_live: usize,
-    /// Walk stacks.
-    pub stacks: bool,
+    /// How stacks are walked.
+    pub stacks: StackMode,
     /// Forward the BPF side's debug messages.
     pub debug_log: bool,
     /// Attach even where that is known to hurt the target.

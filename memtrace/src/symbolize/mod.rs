@@ -64,6 +64,7 @@ enum End {
 struct Stack {
     frames: Box<[Location]>,
     end: End,
+    guessed: bool,
 }
 
 /// Resolves the stacks of one target.
@@ -106,7 +107,7 @@ impl Symbolizer {
             return Observed::TableFull;
         }
         let stack = self.locate(raw);
-        let unknown = stack.end == End::UnknownMapping;
+        let unknown = stack.end == End::UnknownMapping || raw.end == StackEnd::UnknownMapping;
         self.kept_frames += stack.frames.len();
         self.stacks.insert(id, stack);
         if unknown { Observed::UnknownMapping } else { Observed::Kept }
@@ -122,7 +123,9 @@ impl Symbolizer {
             frames.extend_from_slice(&self.namer.name(*place, &self.objects));
         }
         let missing_root = match stack.end {
-            End::Walk(end) => root::missing(&frames, end),
+            End::Walk(end) => {
+                root::missing(&frames, end).or(stack.guessed.then_some(root::GUESSED))
+            }
             End::NotACall => root::missing(&frames, StackEnd::NoFramePointer),
             End::UnknownMapping => {
                 root::missing(&frames, StackEnd::NoFramePointer).map(|_| root::UNKNOWN_MAPPING)
@@ -142,19 +145,28 @@ impl Symbolizer {
     fn locate(&self, raw: &RawStack) -> Stack {
         let mut frames = Vec::with_capacity(raw.frames.len());
         let mut end = End::Walk(raw.end);
+        let by_rules = is_by_rules(raw);
         for (index, address) in raw.frames.iter().enumerate() {
             let Some(place) = self.space.locate(*address) else {
                 end = End::UnknownMapping;
                 break;
             };
-            if index > 0 && !self.objects.get(place.object).may_return_to(place.offset) {
+            if index > 0 && !by_rules && !self.objects.get(place.object).may_return_to(place.offset)
+            {
                 end = End::NotACall;
                 break;
             }
             frames.push(place);
         }
-        Stack { frames: frames.into(), end }
+        Stack { frames: frames.into(), end, guessed: raw.guessed }
     }
+}
+
+/// Whether all frames were found by unwind rules. Those may return to places that no call is before
+/// (the start of a coroutine).
+fn is_by_rules(raw: &RawStack) -> bool {
+    use StackEnd::{Complete, NoRule, Signal, Stuck, UnknownMapping};
+    !raw.guessed && matches!(raw.end, Complete | UnknownMapping | NoRule | Signal | Stuck)
 }
 
 #[cfg(test)]

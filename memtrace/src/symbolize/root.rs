@@ -18,6 +18,18 @@ const TRUNCATED: &str = "[truncated]";
 /// The stack's memory could not be read.
 const UNREADABLE: &str = "[unreadable stack]";
 
+/// The unwind information does not say how to leave a function.
+const NO_RULE: &str = "[no unwind information]";
+
+/// A signal handler: what it interrupted is not walked.
+const SIGNAL: &str = "[signal handler]";
+
+/// The unwind information led nowhere.
+const STUCK: &str = "[broken stack]";
+
+/// The root was reached, but through code without unwind information, by its frame pointer.
+pub(super) const GUESSED: &str = "[guessed by frame pointer]";
+
 /// The call has no stack (see the losses).
 pub(super) const NO_STACK: &str = "[no stack]";
 
@@ -49,6 +61,11 @@ pub(super) fn missing(frames: &[impl AsRef<Frame>], end: StackEnd) -> Option<&'s
         _ if ends_at_root(frames, end) => None,
         StackEnd::Unreadable => Some(UNREADABLE),
         StackEnd::Root | StackEnd::NoFramePointer => Some(NO_FRAME_POINTER),
+        StackEnd::Complete => None,
+        StackEnd::UnknownMapping => Some(UNKNOWN_MAPPING),
+        StackEnd::NoRule => Some(NO_RULE),
+        StackEnd::Signal => Some(SIGNAL),
+        StackEnd::Stuck => Some(STUCK),
     }
 }
 

@@ -46,7 +46,7 @@ fn symbolizer_of(path: &Path) -> Symbolizer {
 }
 
 fn raw(frames: impl IntoIterator<Item = u64>) -> RawStack {
-    RawStack { frames: frames.into_iter().collect(), end: StackEnd::NoFramePointer }
+    RawStack { frames: frames.into_iter().collect(), end: StackEnd::NoFramePointer, guessed: false }
 }
 
 fn name(symbolizer: &mut Symbolizer, raw: &RawStack) -> NamedStack {

@@ -52,7 +52,7 @@ fn forks_and_ended_threads_are_counted_and_change_nothing() {
 #[test]
 fn stacks_are_kept_by_id_up_to_the_limit() {
     let mut trace = Trace::with(Limits { sites: 1, ..LIMITS }, START);
-    let stack = RawStack { frames: vec![1, 2], end: StackEnd::Root };
+    let stack = RawStack { frames: vec![1, 2], end: StackEnd::Root, guessed: false };
     for id in [A, B, A] {
         process(&mut trace, Action::Stack { id, stack: stack.clone() });
     }

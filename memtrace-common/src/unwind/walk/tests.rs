@@ -1,0 +1,221 @@
+use super::*;
+
+/// Tables and a stack, as arrays.
+#[derive(Default)]
+struct World {
+    mappings: Vec<CodeMapping>,
+    index: Vec<u32>,
+    rows: Vec<Row>,
+    rules: Vec<Rule>,
+    stack_base: u64,
+    stack: Vec<u64>,
+}
+
+impl Tables for World {
+    fn mapping_count(&self) -> u32 {
+        self.mappings.len() as u32
+    }
+    fn mapping(&self, index: u32) -> CodeMapping {
+        self.mappings[index as usize]
+    }
+    fn mapping_start(&self, index: u32) -> u64 {
+        self.mappings[index as usize].start
+    }
+    fn first_row(&self, page: u32) -> u32 {
+        self.index[page as usize]
+    }
+    fn row(&self, index: u32) -> Row {
+        self.rows[index as usize]
+    }
+    fn rule(&self, index: u32) -> Rule {
+        self.rules[index as usize]
+    }
+}
+
+impl ReadMemory for World {
+    fn read_words<const N: usize>(&self, address: u64) -> Option<[u64; N]> {
+        let first = usize::try_from(address.checked_sub(self.stack_base)? / 8).ok()?;
+        self.stack.get(first..first.checked_add(N)?)?.try_into().ok()
+    }
+}
+
+/// Where the code of the tests is mapped.
+const CODE: u64 = 0x40_0000;
+/// Where its stack begins.
+const STACK: u64 = 0x7000_0000;
+
+/// One object of two pages, with the given rows.
+fn world(rows: &[(u64, Rule)], stack: &[u64]) -> World {
+    let mut world = World { stack_base: STACK, stack: stack.to_vec(), ..World::default() };
+    world.mappings.push(CodeMapping {
+        start: CODE,
+        end: CODE + 2 * PAGE_BYTES,
+        bias: CODE,
+        first_page: 0,
+        pages: 2,
+    });
+    world.rules.push(Rule::default());
+    world.rows.push(Row::new(0, 0));
+    for page in 0..=2 {
+        let before = rows.iter().filter(|(address, _)| *address < page * PAGE_BYTES).count();
+        world.index.push(1 + before as u32);
+    }
+    for (address, rule) in rows {
+        world.rules.push(*rule);
+        world.rows.push(Row::new(*address, world.rules.len() as u32 - 1));
+    }
+    world
+}
+
+fn rule(cfa: CfaRule, cfa_offset: i32) -> Rule {
+    Rule { cfa: cfa as u8, cfa_offset, ..Rule::default() }
+}
+
+fn walk_from(world: &World, caller: u64, bp: u64) -> Walk {
+    let mut walk = Walk::default();
+    walk.start(Registers { sp: STACK, bp }, caller, 0);
+    for _ in 0..MAX_FRAMES {
+        if !walk.step(world, world) {
+            break;
+        }
+    }
+    walk
+}
+
+fn frames(walk: &Walk) -> Vec<u64> {
+    (0..walk.count() as usize).map(|index| walk.frame(index)).collect()
+}
+
+fn check(world: &World, caller: u64, bp: u64, expected: &[u64], end: StackEnd) -> Walk {
+    let walk = walk_from(world, caller, bp);
+    assert_eq!((frames(&walk), walk.end()), (expected.to_vec(), end as u32));
+    walk
+}
+
+#[test]
+fn frames_are_found_by_stack_pointer_and_by_frame_pointer() {
+    // f at 0x000: CFA = sp + 16; g at 0x100: CFA = bp + 16, bp saved at CFA - 16; root at 0x500.
+    let saved = Rule { fp: FpRule::Cfa as u8, fp_offset: -16, ..rule(CfaRule::Bp, 16) };
+    let rows = [(0x000, rule(CfaRule::Sp, 16)), (0x100, saved), (0x500, rule(CfaRule::Root, 0))];
+    // sp + 0: caller (read by the probe), + 8: local, + 16: return to g, + 24: saved bp,
+    // + 32: return to the root.
+    let stack = [CODE + 0x10, 0xdead, CODE + 0x110, 0x1234, CODE + 0x510];
+    let world = world(&rows, &stack);
+    let expected = [CODE + 0x10, CODE + 0x110, CODE + 0x510];
+    check(&world, CODE + 0x10, STACK + 24, &expected, StackEnd::Complete);
+}
+
+#[test]
+fn a_call_at_the_very_end_of_a_function_is_looked_up_inside_of_it() {
+    // A noreturn call: its return address is the first byte of the next function.
+    let rows = [(0x000, rule(CfaRule::Root, 0)), (0x100, Rule::default())];
+    check(&world(&rows, &[0; 8]), CODE + 0x100, 0, &[CODE + 0x100], StackEnd::Complete);
+}
+
+#[test]
+fn a_page_without_rows_takes_the_last_row_before_it() {
+    let rows = [(0x3f0, rule(CfaRule::Root, 0))];
+    check(&world(&rows, &[0; 8]), CODE + 0x7f0, 0, &[CODE + 0x7f0], StackEnd::Complete);
+}
+
+#[test]
+fn code_before_the_first_row_has_no_rule() {
+    let rows = [(0x100, rule(CfaRule::Root, 0))];
+    check(&world(&rows, &[0; 8]), CODE + 0x10, 0, &[CODE + 0x10], StackEnd::NoRule);
+}
+
+#[test]
+fn an_address_in_no_mapping_ends_the_walk() {
+    let world = world(&[(0, rule(CfaRule::Root, 0))], &[0; 8]);
+    for address in [0x1000, CODE + 2 * PAGE_BYTES + 1, u64::MAX] {
+        check(&world, address, 0, &[address], StackEnd::UnknownMapping);
+    }
+}
+
+#[test]
+fn a_plt_entry_that_has_pushed_its_index_has_one_word_more() {
+    let rows = [(0x000, rule(CfaRule::Plt, 11)), (0x100, rule(CfaRule::Root, 0))];
+    let early = world(&rows, &[0, CODE + 0x110, 0]);
+    check(&early, CODE + 0x06, 0, &[CODE + 0x06, CODE + 0x110], StackEnd::Complete);
+    let late = world(&rows, &[0, 0x5, CODE + 0x110]);
+    check(&late, CODE + 0x0b, 0, &[CODE + 0x0b, CODE + 0x110], StackEnd::Complete);
+}
+
+#[test]
+fn a_realigned_stack_is_left_through_memory() {
+    // CFA = *(bp - 8), bp = *bp
+    let aligned = Rule { fp: FpRule::DerefBp as u8, ..rule(CfaRule::DerefBp, -8) };
+    let rows = [(0x000, aligned), (0x100, rule(CfaRule::Root, 0))];
+    let stack = [0, STACK + 40, 0x77, 0, CODE + 0x110, 0];
+    let world = world(&rows, &stack);
+    let walk =
+        check(&world, CODE + 0x10, STACK + 16, &[CODE + 0x10, CODE + 0x110], StackEnd::Complete);
+    assert_eq!(walk.bp.get(), 0x77);
+}
+
+#[test]
+fn signal_frames_end_the_walk_with_their_name() {
+    let rows = [(0x000, rule(CfaRule::Signal, 0))];
+    check(&world(&rows, &[0; 8]), CODE + 0x10, 0, &[CODE + 0x10], StackEnd::Signal);
+}
+
+#[test]
+fn rules_that_lead_down_the_stack_end_the_walk() {
+    let rows = [(0x000, rule(CfaRule::Sp, 0))];
+    let world = world(&rows, &[CODE + 0x10, 0, 0]);
+    check(&world, CODE + 0x10, 0, &[CODE + 0x10], StackEnd::Stuck);
+}
+
+#[test]
+fn a_stack_word_that_cannot_be_read_ends_the_walk() {
+    let rows = [(0x000, rule(CfaRule::Sp, 1 << 20))];
+    check(&world(&rows, &[0; 8]), CODE + 0x10, 0, &[CODE + 0x10], StackEnd::Unreadable);
+}
+
+#[test]
+fn a_zero_return_address_is_the_root() {
+    let rows = [(0x000, rule(CfaRule::Sp, 16))];
+    check(&world(&rows, &[0; 8]), CODE + 0x10, 0, &[CODE + 0x10], StackEnd::Complete);
+}
+
+#[test]
+fn recursion_deeper_than_the_buffer_is_truncated_and_keeps_the_leaf_side() {
+    let rows = [(0x000, rule(CfaRule::Sp, 8))];
+    let world = world(&rows, &vec![CODE + 0x10; 4 * MAX_FRAMES]);
+    let walk = walk_from(&world, CODE + 0x10, 0);
+    assert_eq!((walk.count(), walk.end()), (MAX_FRAMES as u32, StackEnd::Truncated as u32));
+}
+
+#[test]
+fn code_without_rows_is_left_by_the_frame_pointer_and_marked() {
+    let mut world = world(&[(0x000, rule(CfaRule::Root, 0))], &[0, 0, 0x99, CODE + 0x10]);
+    let jit = 0x50_0000;
+    world.mappings.push(CodeMapping { start: jit, end: jit + 4096, ..CodeMapping::default() });
+    let walk = check(&world, jit + 5, STACK + 16, &[jit + 5, CODE + 0x10], StackEnd::Complete);
+    assert!(walk.is_guessed());
+    assert_eq!(walk.bp.get(), 0x99);
+    check(&world, jit + 5, STACK + 17, &[jit + 5], StackEnd::NoFramePointer);
+    check(&world, jit + 5, 0, &[jit + 5], StackEnd::NoFramePointer);
+}
+
+#[test]
+fn stacks_near_their_end_are_read_word_by_word() {
+    // Fewer words than a window are left above the stack pointer.
+    let rows = [(0x000, rule(CfaRule::Sp, 16)), (0x100, rule(CfaRule::Root, 0))];
+    let world = world(&rows, &[0, 0, CODE + 0x110]);
+    check(&world, CODE + 0x10, 0, &[CODE + 0x10, CODE + 0x110], StackEnd::Complete);
+}
+
+#[test]
+fn hashes_differ_by_seed_and_by_frames() {
+    let rows = [(0x000, rule(CfaRule::Root, 0))];
+    let world = world(&rows, &[0; 8]);
+    let hash = |caller, seed| {
+        let mut walk = Walk::default();
+        walk.start(Registers { sp: STACK, bp: 0 }, caller, seed);
+        walk.step(&world, &world);
+        walk.hash()
+    };
+    assert_ne!(hash(CODE + 0x10, 0), hash(CODE + 0x10, 1));
+    assert_ne!(hash(CODE + 0x10, 0), hash(CODE + 0x11, 0));
+}
