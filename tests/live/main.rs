@@ -1,2 +1,32 @@
-//! Tests that need no privileges.
-fn main_placeholder() {}
+//! Real eBPF on real processes: needs root. Every target counts for itself what it does, and the
+//! report must say the same.
+//!
+//! Tests whose name contains `smoke` also run on other kernels in a virtual machine, where there
+//! is no compiler, no Python and hardly a file.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it fails")]
+
+mod bad_targets;
+mod endings;
+mod exact_counts;
+mod exit_races;
+mod fork_exec;
+mod jumps_and_signals;
+mod kernel_side;
+mod loss;
+mod namespaces;
+mod outputs;
+mod sigkill;
+mod smoke;
+mod stacks;
+
+use memtrace_tests::{attach::Attach, report::Report, target::Target, truth::Truth};
+
+/// Traces one run of a program from its first to its last word.
+fn trace(program: &str, arguments: &[&str], options: &[&str]) -> (Truth, Report) {
+    let mut target = Target::start(program, arguments);
+    let tracing = Attach::to(target.pid()).args(options).armed();
+    let truth = target.run();
+    let report = tracing.interrupt().report();
+    assert!(target.quit().success(), "{program} was harmed");
+    (truth, report)
+}

@@ -1,3 +1,8 @@
-//! Tests that need no privileges.
+//! Tests that need no privileges and no kernel support: the command line, and rules that the
+//! sources keep.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it fails")]
 
 mod bpf_object;
+mod cli;
+mod layering;
+mod source_paths;

@@ -1,1 +1,30 @@
-//! What the tests share: where the built binary and the test programs are.
+//! What the tests share: the test programs, the memtrace binary, and how to run one on the other.
+//!
+//! Everything here panics with what it saw instead of returning errors, kills what it started when
+//! it is dropped, and gives up after [`TIMEOUT`]: no test hangs.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it fails")]
+
+use std::time::Duration;
+
+pub mod attach;
+pub mod binary;
+pub mod bpf;
+pub mod code;
+pub mod lines;
+pub mod programs;
+pub mod report;
+pub mod running;
+pub mod target;
+pub mod truth;
+
+/// How long anything may take. Generous: machines without hardware virtualisation are slow.
+pub const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Calls `condition` until it holds; panics with `what` when it does not within [`TIMEOUT`].
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < TIMEOUT, "not within {TIMEOUT:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -13,7 +13,11 @@ use super::{
     attach::{AttachError, Attached, attach},
     window::{Ending, Window},
 };
-use crate::{probe::ring::Ring, report::EndReason, sys::pidfd::PidFd};
+use crate::{
+    probe::ring::Ring,
+    report::EndReason,
+    sys::{pidfd::PidFd, signals::HeldSignals},
+};
 
 /// The ring is looked at this often even if the kernel side sees no reason to wake memtrace.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
@@ -68,7 +72,9 @@ pub fn trace(options: &Options, observer: &mut dyn Observer) -> Result<Ending, A
         .map_err(AttachError::Runtime)?;
     runtime.block_on(async {
         let mut signals = Signals::listen().map_err(AttachError::Runtime)?;
+        let held = HeldSignals::hold();
         let attached = attach(options)?;
+        drop(held);
         run(attached, options, &mut signals, observer).await
     })
 }

@@ -5,3 +5,4 @@ pub mod kernel;
 pub mod pidfd;
 pub mod preflight;
 pub mod procfs;
+pub mod signals;

@@ -1,0 +1,64 @@
+//! What is lost is counted exactly.
+
+use memtrace_tests::{attach::Attach, report::Report, target::Target};
+
+use crate::trace;
+
+/// A churning run: how many pairs of malloc and free the target made, and the report.
+fn churn(arguments: &[&str], options: &[&str]) -> (u64, Report) {
+    let mut target = Target::start("churn", arguments);
+    let tracing = Attach::to(target.pid()).args(options).armed();
+    target.go();
+    let line = target.line();
+    let truth: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let report = tracing.interrupt().report();
+    assert!(target.quit().success());
+    (truth["pairs"].as_u64().unwrap(), report)
+}
+
+#[test]
+fn with_a_tiny_ring_seen_and_lost_events_add_up_to_the_calls_that_were_made() {
+    let (pairs, report) = churn(&["4", "3", "0"], &["--ring-size", "64KiB"]);
+    assert!(report.loss("ring_full") > 0, "nothing was lost: {:?}", report.completeness);
+    assert!(!report.completeness.complete);
+
+    let malloc = report.function("malloc");
+    assert_eq!((malloc.calls, malloc.void), (pairs, 0));
+    let heap = report.totals.heap;
+    assert_eq!(heap.allocated.count + malloc.lost, pairs, "{malloc:?} {heap:?}");
+
+    let free = report.function("free");
+    assert_eq!((free.calls, free.void), (pairs, 0));
+    // A block whose free was lost is booked as freed when its address is handed out again.
+    let frees_seen = heap.freed.count - report.loss("implied_free");
+    assert_eq!(frees_seen + report.totals.unmatched_frees + free.lost, pairs, "{free:?} {heap:?}");
+    assert_eq!(heap.live.count, heap.allocated.count - heap.freed.count);
+}
+
+#[test]
+fn the_text_report_warns_of_losses() {
+    let mut target = Target::start("churn", &["4", "2", "0"]);
+    let tracing = Attach::to(target.pid()).args(&["--ring-size", "64KiB"]).text().armed();
+    target.go();
+    target.line();
+    let finished = tracing.interrupt();
+    assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
+    assert!(finished.stdout.contains("--ring-size"), "{}", finished.stdout);
+}
+
+#[test]
+fn a_steady_load_loses_nothing_with_the_defaults() {
+    let (pairs, report) = churn(&["2", "3", "50000"], &[]);
+    memtrace_tests::truth::assert_complete(&report);
+    let heap = report.totals.heap;
+    assert_eq!((heap.allocated.count, heap.freed.count, heap.live.count), (pairs, pairs, 0));
+}
+
+#[test]
+fn a_full_table_of_live_blocks_is_a_loss_with_a_name() {
+    let (truth, report) = trace("ground_truth", &["many", "2"], &["--max-live", "1000"]);
+    let made = truth.sites[0].stats.allocated.count;
+    assert_eq!(report.totals.heap.live.count, 1000);
+    assert_eq!(report.loss("live_blocks_full"), made - 1000);
+    assert_eq!(report.function("malloc").calls, made, "the kernel's count does not suffer");
+}

@@ -1,0 +1,3 @@
+// cflags: -static
+// The allocator in the executable itself.
+#include "ground_truth.c"

@@ -1,0 +1,105 @@
+//! Who may use whom inside memtrace: imports go one way, and only the shell touches the world.
+
+use crate::source_paths::memtrace_sources;
+
+/// Each module, and the ones that it may name. From the top down; a module that is not here is
+/// not part of the architecture yet.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("main", &["cli", "cmd"]),
+    (
+        "cmd",
+        &["cli", "session", "probe", "allocator", "symbolize", "render", "report", "sys", "model"],
+    ),
+    // Limits of options.
+    ("cli", &["probe"]),
+    (
+        "session",
+        &["probe", "allocator", "symbolize", "report", "sys", "ledger", "decode", "elf", "model"],
+    ),
+    ("probe", &["allocator", "sys", "unwind", "elf", "model"]),
+    ("render", &["report", "model"]),
+    ("report", &["model"]),
+    ("symbolize", &["elf", "model"]),
+    ("allocator", &["elf", "model"]),
+    ("sys", &["elf", "model"]),
+    ("ledger", &["model"]),
+    ("decode", &["model"]),
+    // The inverse of decode, for tests.
+    ("encode", &["model"]),
+    ("unwind", &["elf", "model"]),
+    ("elf", &["model"]),
+    ("model", &[]),
+];
+
+/// Modules that may read files, talk to the kernel and run an event loop.
+const SHELL: &[&str] = &["main", "cmd", "cli", "session", "probe", "symbolize", "sys"];
+
+/// Crates and parts of std that do so.
+const OUTSIDE_WORLD: &[(&str, &[&str])] = &[
+    ("std", &["fs", "net", "process", "env"]),
+    ("rustix", &["*"]),
+    ("libc", &["*"]),
+    ("aya", &["*"]),
+    ("tokio", &["*"]),
+];
+
+fn may_use(module: &str) -> &'static [&'static str] {
+    let found = MAY_USE.iter().find(|(name, _)| *name == module);
+    found.unwrap_or_else(|| panic!("module {module} is not in the table of layers")).1
+}
+
+#[test]
+fn imports_go_one_way() {
+    let mut wrong = Vec::new();
+    for source in memtrace_sources().iter().filter(|source| source.module() != "lib") {
+        let module = source.module();
+        for used in source.segments_after("crate").iter().chain(&source.segments_after("memtrace"))
+        {
+            if used != module && !may_use(module).contains(&used.as_str()) {
+                wrong.push(format!("{} uses {used}", source.path.display()));
+            }
+        }
+    }
+    assert_eq!(wrong, [] as [&str; 0]);
+}
+
+#[test]
+fn the_table_of_layers_has_no_cycle() {
+    for (at, (module, used)) in MAY_USE.iter().enumerate() {
+        for name in *used {
+            let below = MAY_USE[at + 1..].iter().any(|(it, _)| it == name);
+            assert!(below, "{module} uses {name}, which is not below it");
+        }
+    }
+}
+
+#[test]
+fn only_the_shell_touches_the_world() {
+    let mut wrong = Vec::new();
+    for source in memtrace_sources() {
+        if SHELL.contains(&source.module()) {
+            continue;
+        }
+        for (root, forbidden) in OUTSIDE_WORLD {
+            for used in source.segments_after(root) {
+                if forbidden.contains(&"*") || forbidden.contains(&used.as_str()) {
+                    wrong.push(format!("{} uses {root}::{used}", source.path.display()));
+                }
+            }
+        }
+    }
+    assert_eq!(wrong, [] as [&str; 0]);
+}
+
+#[test]
+fn bpf_has_one_home_and_the_event_loop_two() {
+    let homes: [(&str, &[&str]); 2] =
+        [("aya", &["probe"]), ("tokio", &["session", "probe", "sys"])];
+    for source in memtrace_sources() {
+        for (root, homes) in homes {
+            let at_home = homes.contains(&source.module());
+            let used = !source.segments_after(root).is_empty();
+            assert!(at_home || !used, "{} uses {root}", source.path.display());
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The memtrace binary under test.
+
+use std::{
+    env,
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+/// Its path: `MEMTRACE_BIN`, or the one that was built beside the test.
+pub fn memtrace() -> PathBuf {
+    let path = env::var_os("MEMTRACE_BIN").map_or_else(beside_the_test, PathBuf::from);
+    assert!(
+        path.is_file(),
+        "{} is not there: `cargo build -p memtrace` makes it, `cargo xtask test` does all of it",
+        path.display()
+    );
+    path
+}
+
+/// `target/<profile>/deps/<test>` → `target/<profile>/memtrace`.
+fn beside_the_test() -> PathBuf {
+    let test = env::current_exe().unwrap();
+    test.parent().and_then(|deps| deps.parent()).unwrap().join("memtrace")
+}
+
+/// Runs memtrace to its end.
+pub fn run(arguments: &[&str]) -> Output {
+    Command::new(memtrace()).args(arguments).output().unwrap()
+}
+
+/// What a finished command printed to stdout.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What a finished command printed to stderr.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}

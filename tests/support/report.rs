@@ -1,0 +1,198 @@
+//! The JSON report as a consumer reads it: only the fields that tests look at, by their names in
+//! the documented schema.
+
+use serde::Deserialize;
+
+/// Bytes and blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Amount {
+    /// Requested bytes.
+    pub bytes: u64,
+    /// Blocks or ranges.
+    pub count: u64,
+}
+
+impl std::ops::AddAssign for Amount {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.count += other.count;
+    }
+}
+
+/// Accounting of a site, or of all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Stats {
+    /// All allocations.
+    pub allocated: Amount,
+    /// Those that were freed.
+    pub freed: Amount,
+    /// Those that were not.
+    pub live: Amount,
+    /// The largest `live`.
+    pub peak: Amount,
+}
+
+/// The report.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Report {
+    pub schema: String,
+    pub target: ReportTarget,
+    pub window: Window,
+    pub rss: Rss,
+    pub totals: Totals,
+    pub sites: Vec<SiteReport>,
+    pub functions: Vec<FunctionReport>,
+    pub completeness: Completeness,
+    pub files: Vec<String>,
+}
+
+/// Who was traced.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct ReportTarget {
+    pub pid: u32,
+    pub command: String,
+    pub executable: String,
+    pub threads: u64,
+    pub allocators: Vec<AllocatorReport>,
+}
+
+/// A probed object.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct AllocatorReport {
+    pub name: String,
+    pub path: String,
+}
+
+/// When, and why it ended.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Window {
+    pub duration_ns: u64,
+    pub ended_by: String,
+    pub attach_ns: u64,
+    pub detach_ns: u64,
+}
+
+/// Resident memory.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Rss {
+    pub start_bytes: u64,
+    pub end_bytes: u64,
+    pub own_peak_bytes: u64,
+}
+
+/// Sums.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Totals {
+    pub heap: Stats,
+    pub mappings: Stats,
+    pub allocator_mappings: Stats,
+    pub survivors: Amount,
+    pub unmatched_frees: u64,
+    pub unmatched_unmapped_bytes: u64,
+}
+
+/// A site.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct SiteReport {
+    pub function: String,
+    pub stack: Stack,
+    #[serde(flatten)]
+    pub stats: Stats,
+    pub survivors: Survivors,
+}
+
+impl SiteReport {
+    /// The function of the program that calls the allocator; empty without a stack.
+    pub fn caller(&self) -> &str {
+        self.stack.frames.first().map_or("", |frame| &frame.function)
+    }
+}
+
+/// A named stack, leaf first.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Stack {
+    pub frames: Vec<Frame>,
+    #[serde(default)]
+    pub missing_root: Option<String>,
+}
+
+/// A frame.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Frame {
+    pub function: String,
+    #[serde(default)]
+    pub file: Option<String>,
+    #[serde(default)]
+    pub line: Option<u32>,
+}
+
+/// What was never freed.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Survivors {
+    pub bytes: u64,
+    pub count: u64,
+    pub oldest_age_ns: u64,
+    pub youngest_age_ns: u64,
+}
+
+/// Calls.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct FunctionReport {
+    pub function: String,
+    pub calls: u64,
+    pub nested: u64,
+    pub void: u64,
+    pub lost: u64,
+}
+
+/// What is missing.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Completeness {
+    pub complete: bool,
+    pub events: u64,
+    pub cut_calls: u64,
+    pub forks: u64,
+    pub execs: u64,
+    pub discarded_by_exec: Amount,
+    pub losses: Vec<LossReport>,
+    pub notes: Vec<String>,
+}
+
+/// A kind of loss.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct LossReport {
+    pub name: String,
+    pub count: u64,
+}
+
+impl Report {
+    /// Sites whose direct caller has this name.
+    pub fn sites_of(&self, caller: &str) -> impl Iterator<Item = &SiteReport> {
+        self.sites.iter().filter(move |site| site.caller() == caller)
+    }
+
+    /// The counters of a function; zero when it is not in the report.
+    pub fn function(&self, name: &str) -> FunctionReport {
+        let found = self.functions.iter().find(|function| function.function == name).cloned();
+        let function = name.to_owned();
+        found.unwrap_or(FunctionReport { function, calls: 0, nested: 0, void: 0, lost: 0 })
+    }
+
+    /// How often this loss happened.
+    pub fn loss(&self, name: &str) -> u64 {
+        self.completeness.losses.iter().find(|loss| loss.name == name).map_or(0, |loss| loss.count)
+    }
+}
