@@ -7,8 +7,9 @@
 //!
 //! Calls are told apart by the stack pointer at entry. A pending outer call's return address has
 //! been replaced by the kernel's return-probe trampoline, so a slot whose stack word is *not*
-//! hijacked belongs to a call that will never return (longjmp, a return probe that the kernel
-//! could not place) and must not swallow later calls.
+//! hijacked belongs to a call that will never return (a return probe that the kernel could not
+//! place) and must not swallow later calls. Nor must one that was left by `longjmp`, whose stack
+//! word can stay as it was: a call inside it must come from the allocator's own code.
 
 use crate::function::AllocFn;
 
@@ -84,35 +85,44 @@ impl Call {
 
     /// Classifies an entry at stack pointer `sp`.
     ///
-    /// `read_word` reads the target's stack; `trampoline` is the address that the kernel puts in
-    /// place of return addresses in this process, 0 when not known yet.
+    /// `from_allocator` says whether the call may come from allocator code; `read_word` reads the
+    /// target's stack; `trampoline` is the address that the kernel puts in place of return
+    /// addresses in this process, 0 when not known yet.
     #[inline(always)]
     pub fn classify_entry(
         &self,
         sp: u64,
         trampoline: u64,
+        from_allocator: impl FnOnce() -> bool,
         read_word: impl Fn(u64) -> Option<u64>,
     ) -> Entry {
         if !self.is_active() {
             return Entry::Outermost;
         }
-        // The stack grows down: a frame above the slot's means that the slot's frame is gone. An
-        // equal one is a tail call (`reallocarray` jumps to `realloc`) or, again, a dead frame.
-        if sp > self.sp || !self.is_hijacked(trampoline, read_word) {
-            return Entry::AfterAbandoned;
+        if self.contains(sp, trampoline, from_allocator, read_word) {
+            Entry::Nested
+        } else {
+            Entry::AfterAbandoned
         }
-        Entry::Nested
     }
 
-    /// Whether a heap or mapping call at `sp` is inside this one.
+    /// Whether a heap or mapping call at `sp` is inside this one; arguments as for
+    /// [`Self::classify_entry`].
     #[inline(always)]
     pub fn contains(
         &self,
         sp: u64,
         trampoline: u64,
+        from_allocator: impl FnOnce() -> bool,
         read_word: impl Fn(u64) -> Option<u64>,
     ) -> bool {
-        self.is_active() && sp <= self.sp && self.is_hijacked(trampoline, read_word)
+        // The stack grows down: a frame above the slot's means that the slot's frame is gone. An
+        // equal one is a tail call (`reallocarray` jumps to `realloc`), whose return address is the
+        // trampoline and not in the allocator, or a dead frame.
+        self.is_active()
+            && sp <= self.sp
+            && self.is_hijacked(trampoline, read_word)
+            && (sp == self.sp || from_allocator())
     }
 
     #[inline(always)]
@@ -184,43 +194,69 @@ mod tests {
 
     #[test]
     fn an_empty_slot_makes_the_call_outermost() {
-        assert_eq!(Call::default().classify_entry(0x100, 0, hijacked), Entry::Outermost);
+        assert_eq!(Call::default().classify_entry(0x100, 0, || true, hijacked), Entry::Outermost);
     }
 
     #[test]
     fn a_deeper_call_under_a_pending_one_is_nested() {
-        assert_eq!(pending(0x1000).classify_entry(0xf00, 0, hijacked), Entry::Nested);
-        assert_eq!(pending(0x1000).classify_entry(0xf00, TRAMPOLINE, hijacked), Entry::Nested);
+        assert_eq!(pending(0x1000).classify_entry(0xf00, 0, || true, hijacked), Entry::Nested);
+        assert_eq!(
+            pending(0x1000).classify_entry(0xf00, TRAMPOLINE, || true, hijacked),
+            Entry::Nested
+        );
     }
 
     #[test]
     fn a_tail_call_keeps_the_stack_pointer_and_is_nested() {
-        assert_eq!(pending(0x1000).classify_entry(0x1000, 0, hijacked), Entry::Nested);
+        assert_eq!(pending(0x1000).classify_entry(0x1000, 0, || true, hijacked), Entry::Nested);
     }
 
     #[test]
     fn a_call_from_a_shallower_frame_ends_an_abandoned_one() {
-        assert_eq!(pending(0x1000).classify_entry(0x1008, 0, hijacked), Entry::AfterAbandoned);
+        assert_eq!(
+            pending(0x1000).classify_entry(0x1008, 0, || true, hijacked),
+            Entry::AfterAbandoned
+        );
     }
 
     #[test]
     fn a_call_that_was_never_hijacked_does_not_swallow_deeper_ones() {
-        assert_eq!(pending(0x1000).classify_entry(0xf00, 0, intact), Entry::AfterAbandoned);
-        assert_eq!(pending(0x1000).classify_entry(0x1000, 0, intact), Entry::AfterAbandoned);
+        assert_eq!(
+            pending(0x1000).classify_entry(0xf00, 0, || true, intact),
+            Entry::AfterAbandoned
+        );
+        assert_eq!(
+            pending(0x1000).classify_entry(0x1000, 0, || true, intact),
+            Entry::AfterAbandoned
+        );
     }
 
     #[test]
     fn with_a_known_trampoline_an_overwritten_stack_word_is_abandoned() {
         let overwritten = |_: u64| Some(0x1234);
         assert_eq!(
-            pending(0x1000).classify_entry(0xf00, TRAMPOLINE, overwritten),
+            pending(0x1000).classify_entry(0xf00, TRAMPOLINE, || true, overwritten),
             Entry::AfterAbandoned
         );
     }
 
     #[test]
+    fn a_call_that_was_left_by_longjmp_does_not_swallow_deeper_ones_of_the_program() {
+        let from_program = || false;
+        assert_eq!(
+            pending(0x1000).classify_entry(0xf00, TRAMPOLINE, from_program, hijacked),
+            Entry::AfterAbandoned
+        );
+        assert!(!pending(0x1000).contains(0xf00, TRAMPOLINE, from_program, hijacked));
+        assert!(pending(0x1000).contains(0x1000, TRAMPOLINE, from_program, hijacked), "tail call");
+    }
+
+    #[test]
     fn an_unreadable_stack_word_is_abandoned() {
-        assert_eq!(pending(0x1000).classify_entry(0xf00, 0, |_| None), Entry::AfterAbandoned);
+        assert_eq!(
+            pending(0x1000).classify_entry(0xf00, 0, || true, |_| None),
+            Entry::AfterAbandoned
+        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ use memtrace_common::{
 
 use crate::{
     atomic, decline_private_stack, emit,
-    maps::{IN_FLIGHT, active_config, count_loss, function_counters, in_flight_or_insert},
+    maps::{IN_FLIGHT, active_config, count_loss, function_counters, image, in_flight_or_insert},
     memory::UserMemory,
     stack,
 };
@@ -93,7 +93,8 @@ pub fn enter(
     };
     // SAFETY: `calls` is a live map value that only this thread uses.
     let slot = unsafe { &mut *family.slot(calls) };
-    match slot.classify_entry(registers.sp, hit.config.trampoline, read_word) {
+    let from_allocator = || is_from_allocator(hit.config, caller);
+    match slot.classify_entry(registers.sp, hit.config.trampoline, from_allocator, read_word) {
         Entry::Outermost => {}
         Entry::AfterAbandoned => {
             debug!(ctx, "call of site {:x} at sp {:x} was abandoned", slot.cookie, slot.sp);
@@ -151,7 +152,7 @@ pub fn enter_free(ctx: &ProbeContext, address: u64) -> Option<()> {
     if let Some(calls) = IN_FLIGHT.get_ptr_mut(bpf_get_current_pid_tgid()) {
         // SAFETY: `calls` is a live map value that only this thread uses.
         let heap = unsafe { &*Family::Heap.slot(calls) };
-        if heap.is_active() && heap.contains(stack_pointer(ctx), hit.config.trampoline, read_word) {
+        if heap.is_active() && is_inside(ctx, hit.config, heap) {
             // SAFETY: a counter of this CPU's map value.
             atomic::increment(unsafe { &raw mut (*hit.counters).nested });
             return None;
@@ -170,6 +171,19 @@ pub fn enter_free(ctx: &ProbeContext, address: u64) -> Option<()> {
         atomic::increment(unsafe { &raw mut (*hit.counters).lost });
     }
     Some(())
+}
+
+/// Whether a `free` is inside a call.
+#[inline(always)]
+fn is_inside(ctx: &ProbeContext, config: &Config, call: &Call) -> bool {
+    let Some((registers, caller)) = caller(ctx) else { return false };
+    let from_allocator = || is_from_allocator(config, caller);
+    call.contains(registers.sp, config.trampoline, from_allocator, read_word)
+}
+
+#[inline(always)]
+fn is_from_allocator(config: &Config, caller: u64) -> bool {
+    config.may_be_allocator_code(caller, image())
 }
 
 #[inline(always)]

@@ -18,7 +18,7 @@ use aya::{
 };
 use memtrace_common::{
     call::SiteCookie,
-    config::{Config, StackMode},
+    config::{ALLOCATOR_RANGES, CodeRange, Config, StackMode},
     loss::KernelCounters,
     unwind::table::{CHUNK_WORDS, CodeMappings, Rule},
 };
@@ -211,6 +211,8 @@ impl Kernel {
             tgid: options.pid.get(),
             mappings: 0,
             trampoline: 0,
+            allocator_code: [CodeRange::default(); ALLOCATOR_RANGES],
+            allocator_code_image: 0,
             wake_bytes: u64::from(options.ring_bytes / 8).min(256 << 10),
         };
         let backend =
@@ -371,6 +373,18 @@ impl Kernel {
     /// Opens or closes the window: one common start and end for all functions.
     pub fn set_active(&mut self, active: bool) -> Result<(), LoadError> {
         self.config.active = u32::from(active);
+        self.write_config()
+    }
+
+    /// Tells which code calls of allocators inside allocators come from, in the program image that
+    /// this many execs have led to. More than [`ALLOCATOR_RANGES`] are as good as none.
+    pub fn set_allocator_code(&mut self, code: &[CodeRange], execs: u64) -> Result<(), LoadError> {
+        let mut ranges = [CodeRange::default(); ALLOCATOR_RANGES];
+        if code.len() <= ALLOCATOR_RANGES {
+            ranges[..code.len()].copy_from_slice(code);
+        }
+        self.config.allocator_code = ranges;
+        self.config.allocator_code_image = execs;
         self.write_config()
     }
 
