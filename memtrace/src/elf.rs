@@ -4,6 +4,7 @@
 //! Pure: works on bytes, or on anything else that `object` reads from, and takes every length and
 //! offset in them for hostile.
 
+mod frames;
 mod symbols;
 
 use object::{
@@ -17,7 +18,10 @@ use object::{
 };
 use thiserror::Error;
 
-pub use self::symbols::{Symbol, SymbolKind};
+pub use self::{
+    frames::{CodeSegment, FrameSection},
+    symbols::{Symbol, SymbolKind},
+};
 
 /// An ELF file of a machine that memtrace supports.
 pub struct Elf<'d, R: ReadRef<'d>> {
@@ -69,6 +73,12 @@ pub enum ElfError {
         part: &'static str,
         /// What `object` says.
         reason: String,
+    },
+    /// A section that is needed as it is.
+    #[error("its {section} is compressed")]
+    Compressed {
+        /// Which one.
+        section: &'static str,
     },
     /// An address range that no executable segment holds in the file.
     #[error("{size_bytes} bytes at {address:#x} are in no executable segment of the file")]

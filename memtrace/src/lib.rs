@@ -14,3 +14,4 @@ pub mod report;
 pub mod session;
 pub mod symbolize;
 pub mod sys;
+pub mod unwind;

@@ -1,0 +1,60 @@
+//! Puts rows of ascending addresses together: rules once, equal neighbours once.
+
+use std::collections::HashMap;
+
+use memtrace_common::unwind::table::{MAX_RULES, Rule};
+
+use super::{
+    compile::{CompileError, ObjectRow},
+    rule::UNKNOWN,
+};
+
+/// The most rows of one object, 28 times what a 100 MB library has.
+const MAX_ROWS: usize = 1 << 22;
+
+pub(super) struct RowBuilder {
+    rows: Vec<ObjectRow>,
+    rules: Vec<Rule>,
+    numbers: HashMap<Rule, u32>,
+}
+
+impl RowBuilder {
+    /// Before the first row, nothing is known.
+    pub(super) fn new() -> Self {
+        Self { rows: Vec::new(), rules: vec![UNKNOWN], numbers: HashMap::from([(UNKNOWN, 0)]) }
+    }
+
+    /// From `address` on, which must not descend, `rule` holds.
+    ///
+    /// Errors: [`CompileError::TooManyRows`], [`CompileError::TooManyRules`].
+    pub(super) fn push(&mut self, address: u64, rule: Rule) -> Result<(), CompileError> {
+        let rule = self.number(rule)?;
+        if self.rows.last().map_or(0, |last| last.rule) == rule {
+            return Ok(());
+        }
+        if self.rows.len() == MAX_ROWS {
+            return Err(CompileError::TooManyRows);
+        }
+        self.rows.push(ObjectRow { address, rule });
+        Ok(())
+    }
+
+    /// Rows and rules; rule 0 is the unknown one.
+    pub(super) fn finish(mut self) -> (Vec<ObjectRow>, Vec<Rule>) {
+        self.rows.shrink_to_fit();
+        (self.rows, self.rules)
+    }
+
+    fn number(&mut self, rule: Rule) -> Result<u32, CompileError> {
+        if let Some(&number) = self.numbers.get(&rule) {
+            return Ok(number);
+        }
+        let number = self.rules.len() as u32;
+        if number == MAX_RULES {
+            return Err(CompileError::TooManyRules);
+        }
+        self.rules.push(rule);
+        self.numbers.insert(rule, number);
+        Ok(number)
+    }
+}
