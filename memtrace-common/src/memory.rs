@@ -13,12 +13,11 @@ pub trait ReadMemory {
         self.read_words::<1>(address).map(|[word]| word)
     }
 
-    /// Reads a whole window to `window`; `false` when any byte cannot be read. A pointer, because
-    /// in the kernel a window is too large to pass through the stack.
-    fn read_window(&self, address: u64, window: *mut [u64; WINDOW_WORDS]) -> bool {
+    /// Reads a whole window in place, because in the kernel it is too large to pass through the
+    /// stack; `false` when any byte cannot be read.
+    fn read_window(&self, address: u64, window: &mut [u64; WINDOW_WORDS]) -> bool {
         match self.read_words::<WINDOW_WORDS>(address) {
-            // SAFETY: callers pass a pointer to a window of their own.
-            Some(words) => unsafe { window.write(words) },
+            Some(words) => *window = words,
             None => return false,
         }
         true

@@ -116,8 +116,8 @@ pub fn enter(
     slot.extra = arguments.extra;
     // SAFETY: as for `slot`; the two slots do not overlap.
     let heap = unsafe { &*Family::Heap.slot(calls) };
-    let internal =
-        family == Family::Mapping && heap.contains(registers.sp, hit.config.trampoline, read_word);
+    let internal = family == Family::Mapping
+        && heap.contains(registers.sp, hit.config.trampoline, from_allocator, read_word);
     slot.flags = if internal { u64::from(FLAG_INTERNAL) } else { 0 };
     slot.stack = 0;
     if !internal {

@@ -14,9 +14,11 @@ impl ReadMemory for UserMemory {
     }
 
     #[inline(always)]
-    fn read_window(&self, address: u64, window: *mut [u64; WINDOW_WORDS]) -> bool {
-        let bytes = size_of::<[u64; WINDOW_WORDS]>() as u32;
-        // SAFETY: the helper checks the address; the window is in a map value.
-        unsafe { generated::bpf_probe_read_user(window.cast(), bytes, address as *const _) == 0 }
+    fn read_window(&self, address: u64, window: &mut [u64; WINDOW_WORDS]) -> bool {
+        let (window, bytes) = (core::ptr::from_mut(window), size_of::<[u64; WINDOW_WORDS]>());
+        // SAFETY: the helper checks the address, and the window has as many bytes.
+        unsafe {
+            generated::bpf_probe_read_user(window.cast(), bytes as u32, address as *const _) == 0
+        }
     }
 }

@@ -344,7 +344,9 @@ impl Walk {
     fn stack_word<M: ReadMemory>(&mut self, memory: &M, address: u64) -> Result<u64, StackEnd> {
         let mut distance = address.wrapping_sub(self.window_start.get());
         if distance >= WINDOW_BYTES || distance & 7 != 0 {
-            if !memory.read_window(address, (&raw mut self.window).cast()) {
+            // SAFETY: `Opaque` is transparent, so that this is the same array.
+            let window = unsafe { &mut *(&raw mut self.window).cast() };
+            if !memory.read_window(address, window) {
                 // Nearer to the end of the stack than a window is long.
                 self.window_start.set(0);
                 return memory.read_word(address).ok_or(StackEnd::Unreadable);

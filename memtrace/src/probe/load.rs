@@ -52,6 +52,9 @@ pub struct LoadOptions {
     pub perf_event_links: bool,
 }
 
+/// A chunk of unwind rows or of their page index.
+type Chunk = [u32; CHUNK_WORDS];
+
 /// How large the maps of the unwind tables are; rounded up to [`CHUNK_WORDS`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TableWords {
@@ -394,39 +397,34 @@ impl Kernel {
         self.write_config()
     }
 
-    /// Writes a chunk of unwind rows, [`CHUNK_WORDS`] words (the last chunk may have fewer).
-    pub fn write_rows(&mut self, chunk: usize, words: &[u32]) -> Result<(), LoadError> {
-        self.write_chunk("ROWS", chunk, words)
+    /// Writes a chunk of unwind rows.
+    pub fn write_rows(&mut self, number: u32, words: &Chunk) -> Result<(), LoadError> {
+        self.write_chunk("ROWS", number, words)
     }
 
-    /// Writes a chunk of the page index, likewise.
-    pub fn write_pages(&mut self, chunk: usize, words: &[u32]) -> Result<(), LoadError> {
-        self.write_chunk("PAGES", chunk, words)
+    /// Writes a chunk of the page index.
+    pub fn write_pages(&mut self, number: u32, words: &Chunk) -> Result<(), LoadError> {
+        self.write_chunk("PAGES", number, words)
     }
 
     fn write_chunk(
         &mut self,
         name: &'static str,
-        chunk: usize,
-        words: &[u32],
+        number: u32,
+        words: &Chunk,
     ) -> Result<(), LoadError> {
-        let mut padded = vec![0; CHUNK_WORDS];
-        let length = words.len().min(CHUNK_WORDS);
-        padded[..length].copy_from_slice(&words[..length]);
-        // The conversion cannot fail: the length is that of the array.
-        let Ok(padded) = Box::<[u32; CHUNK_WORDS]>::try_from(padded) else { return Ok(()) };
         let map = self.ebpf.map_mut(name).ok_or_else(missing_map)?;
-        Array::<_, [u32; CHUNK_WORDS]>::try_from(map)
-            .and_then(|mut array| array.set(chunk as u32, &*padded, 0))
+        Array::<_, Chunk>::try_from(map)
+            .and_then(|mut array| array.set(number, words, 0))
             .map_err(|source| LoadError::Map { name, source })
     }
 
     /// Writes unwind rules, from number `first` on.
-    pub fn write_rules(&mut self, first: usize, rules: &[Rule]) -> Result<(), LoadError> {
+    pub fn write_rules(&mut self, first: u32, rules: &[Rule]) -> Result<(), LoadError> {
         let map = self.ebpf.map_mut("RULES").ok_or_else(missing_map)?;
         Array::<_, Rule>::try_from(map)
             .and_then(|mut array| {
-                (first as u32..).zip(rules).try_for_each(|(index, rule)| array.set(index, rule, 0))
+                (first..).zip(rules).try_for_each(|(index, rule)| array.set(index, rule, 0))
             })
             .map_err(|source| LoadError::Map { name: "RULES", source })
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use memtrace_common::function::AllocFn;
+use memtrace_common::{config::CodeRange, function::AllocFn};
 use object::ReadRef;
 use thiserror::Error;
 
@@ -57,6 +57,23 @@ pub struct ObjectPlan {
     pub skipped: Vec<(AllocFn, String)>,
     /// What a reader of the result must know, as sentences.
     pub notes: Vec<String>,
+}
+
+impl ObjectPlan {
+    /// The addresses in the target that the allocator's own calls come from. In the program itself
+    /// that is not all of its code, but only that of the functions that are probed.
+    pub fn allocator_code(&self, is_program: bool) -> CodeRange {
+        let Mapping { start, end, file_offset, .. } = self.mapping;
+        if !is_program {
+            return CodeRange { start, end };
+        }
+        let heap = || self.probes.iter().filter(|probe| !probe.function.shape().is_mapping());
+        let entry = |probe: &PlannedProbe| probe.file_offset - probe.site_offset;
+        let first = heap().map(entry).min().unwrap_or(file_offset);
+        let past_last = heap().map(|probe| entry(probe) + probe.symbol_size_bytes).max();
+        let address = |offset: u64| offset.wrapping_sub(file_offset).wrapping_add(start);
+        CodeRange { start: address(first), end: address(past_last.unwrap_or(first)) }
+    }
 }
 
 /// Why an object that defines `malloc` and `free` cannot be traced. Both must be: without one of

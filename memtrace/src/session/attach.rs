@@ -5,11 +5,13 @@ use std::{io, os::fd::AsFd as _, time::Instant};
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::Options;
+use memtrace_common::config::CodeRange;
+
+use super::{Options, StackMode, code::Code};
 use crate::{
     model::mapping::Mapping,
     probe::{
-        load::{Kernel, KernelLog, LoadError, LoadOptions, ProbeSite, TableWords},
+        load::{Kernel, KernelLog, LoadError, LoadOptions, ProbeSite},
         ring::Ring,
         target::{LeftOut, PlanError, PlannedObject, TargetPlan, plan_target},
         verify::{VerifyError, verify},
@@ -86,6 +88,7 @@ pub struct Attached {
     pub(super) objects: Vec<PlannedObject>,
     pub(super) left_out: Vec<LeftOut>,
     pub(super) maps: Vec<Mapping>,
+    pub(super) code: Code,
     /// `CLOCK_MONOTONIC` when the window was opened.
     pub(super) opened_ns: u64,
     pub(super) started_at: Timestamp,
@@ -110,18 +113,22 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     }
     let maps = proc.maps(pid)?;
     let TargetPlan { objects, left_out } = plan_target(&proc, pid, &maps, version)?;
+    let mut code = Code::new(options.stacks == StackMode::Tables);
+    code.add(&proc, pid, &maps);
     let mut kernel = Kernel::load(LoadOptions {
         pid: options.pid,
         ring_bytes: options.ring_bytes,
         stacks: options.stacks,
         bpf_loop: version >= BPF_LOOP_SINCE,
-        table_words: TableWords::default(),
+        table_words: code.table_words(),
         debug_log: options.debug_log,
         perf_event_links: options.perf_event_links,
     })?;
+    code.publish(&mut kernel, &maps)?;
     let ring = kernel.take_ring()?;
     let kernel_log = if options.debug_log { kernel.take_log() } else { None };
     kernel.follow_process()?;
+    kernel.set_allocator_code(&allocator_code(&objects, &process.executable), 0)?;
     let probes = arm(&mut kernel, &objects, &proc, pid, 0)?;
     check_identity(&proc, &process, &pidfd)?;
     kernel.set_active(true)?;
@@ -135,6 +142,7 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         objects,
         left_out,
         maps,
+        code,
         opened_ns: clock::monotonic_ns(),
         started_at: Timestamp::now(),
         attach_ns: begun.elapsed().as_nanos() as u64,
@@ -179,6 +187,14 @@ pub(super) fn arm(
         armed += kernel.arm(object.file.as_fd(), &sites)?;
     }
     Ok(armed)
+}
+
+/// The code that calls of allocators inside allocators come from.
+pub(super) fn allocator_code(objects: &[PlannedObject], executable: &str) -> Vec<CodeRange> {
+    objects
+        .iter()
+        .map(|object| object.plan.allocator_code(object.plan.mapping.name == executable))
+        .collect()
 }
 
 /// The pidfd was opened after the pid was looked at, and probes are filtered by what the pid meant

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use memtrace_common::loss::{KernelCounters, KernelLoss};
 
-use super::window::Ending;
+use super::{code::Code, window::Ending};
 use crate::{
     ledger::{self, Ledger, SiteId},
     model::{AllocFn, loss::Loss, mapping::Mapping, site::Survivors, stack::NamedStack},
@@ -13,7 +13,6 @@ use crate::{
         AllocatorReport, Completeness, Distribution, FunctionReport, ProbeReport, ReportInput,
         SiteInput, Target, Totals, Window,
     },
-    symbolize::Symbolizer,
 };
 
 impl Ending {
@@ -24,7 +23,7 @@ impl Ending {
 
     /// Names every stack and hands over all that the report is made of.
     pub fn into_report_input(mut self, min_age_ns: u64) -> ReportInput {
-        let sites = sites(&self.ledger, &mut self.symbolizer, self.closed_ns, min_age_ns);
+        let sites = sites(&self.ledger, &mut self.code, self.closed_ns, min_age_ns);
         ReportInput {
             window: Window {
                 started_at: self.started_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
@@ -48,12 +47,7 @@ impl Ending {
     }
 }
 
-fn sites(
-    ledger: &Ledger,
-    symbolizer: &mut Symbolizer,
-    now_ns: u64,
-    min_age_ns: u64,
-) -> Vec<SiteInput> {
+fn sites(ledger: &Ledger, code: &mut Code, now_ns: u64, min_age_ns: u64) -> Vec<SiteInput> {
     let survivors: HashMap<SiteId, Survivors> =
         ledger.survivors(now_ns, min_age_ns).into_iter().collect();
     ledger
@@ -61,7 +55,7 @@ fn sites(
         .map(|(id, entry)| SiteInput {
             function: entry.site.map(|site| site.function),
             stack: match entry.site {
-                Some(site) => symbolizer.name(site.stack),
+                Some(site) => code.name(site.stack),
                 None => NamedStack::default(),
             },
             stats: entry.account.stats,
@@ -140,6 +134,7 @@ fn losses(ending: &Ending) -> Vec<(Loss, u64)> {
 fn completeness(ending: &mut Ending) -> Completeness {
     let totals = ending.ledger.totals();
     let mut notes = std::mem::take(&mut ending.notes);
+    notes.append(&mut ending.code.take_notes());
     for object in &ending.objects {
         for (function, reason) in &object.plan.skipped {
             notes.push(format!("{} is not probed: {reason}", function.name()));

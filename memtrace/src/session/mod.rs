@@ -2,6 +2,7 @@
 //! reasons in [`EndReason`]. It writes nothing; `cmd` decides what becomes of the result.
 
 mod attach;
+mod code;
 mod gather;
 mod run;
 mod window;

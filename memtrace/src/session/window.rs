@@ -1,13 +1,14 @@
 //! The open window: what is known of the target, and how each record changes it.
 
-use std::{fs::File, io, time::Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use memtrace_common::loss::KernelCounters;
 
 use super::{
     Options, Sample,
-    attach::{Attached, arm},
+    attach::{Attached, allocator_code, arm},
+    code::Code,
 };
 use crate::{
     decode::decode,
@@ -23,7 +24,7 @@ use crate::{
         target::{LeftOut, PlannedObject, TargetPlan, plan_target},
     },
     report::{EndReason, Rss},
-    symbolize::{Observed, OpenObject, Symbolizer},
+    symbolize::Observed,
     sys::{
         clock,
         pidfd::PidFd,
@@ -46,7 +47,7 @@ pub(super) struct Window {
     process: Process,
     objects: Vec<PlannedObject>,
     ledger: Ledger,
-    symbolizer: Symbolizer,
+    code: Code,
     undecodable: u64,
     unkept_stacks: u64,
     trampoline_known: bool,
@@ -68,7 +69,7 @@ pub struct Ending {
     /// The accounting.
     pub ledger: Ledger,
     /// Names the stacks.
-    pub symbolizer: Symbolizer,
+    pub(super) code: Code,
     /// The kernel side's counters.
     pub counters: KernelCounters,
     /// Records that could not be decoded.
@@ -93,18 +94,6 @@ pub struct Ending {
     pub notes: Vec<String>,
 }
 
-/// Opens the target's mapped files for the symbolizer.
-struct Opener<'a> {
-    proc: &'a ProcFs,
-    pid: u32,
-}
-
-impl OpenObject for Opener<'_> {
-    fn open(&self, mapping: &Mapping) -> io::Result<File> {
-        self.proc.open_mapped_file(self.pid, mapping).map_err(io::Error::other)
-    }
-}
-
 impl Window {
     /// Takes over an attached target; hands back what the loop waits for.
     pub(super) fn open(attached: Attached, options: &Options) -> (Self, Ring, PidFd) {
@@ -112,6 +101,7 @@ impl Window {
             kernel,
             ring,
             kernel_log,
+            code,
             pidfd,
             proc,
             process,
@@ -131,7 +121,7 @@ impl Window {
             kernel,
             kernel_log,
             ledger: Ledger::new(limits, start),
-            symbolizer: Symbolizer::new(),
+            code,
             undecodable: 0,
             unkept_stacks: 0,
             trampoline_known: false,
@@ -146,7 +136,6 @@ impl Window {
             process,
             objects,
         };
-        window.add_mappings(&maps);
         window.sample_rss();
         (window, ring, pidfd)
     }
@@ -195,9 +184,9 @@ impl Window {
 
     /// Resolves a new stack while the target is there to be asked where its code came from.
     fn observe(&mut self, id: StackId, stack: &RawStack) {
-        let mut observed = self.symbolizer.observe(id, stack);
+        let mut observed = self.code.observe(id, stack);
         if observed == Observed::UnknownMapping && self.refresh_mappings() {
-            observed = self.symbolizer.observe(id, stack);
+            observed = self.code.observe(id, stack);
         }
         if observed == Observed::TableFull {
             self.unkept_stacks += 1;
@@ -217,8 +206,10 @@ impl Window {
     }
 
     fn add_mappings(&mut self, maps: &[Mapping]) {
-        let opener = Opener { proc: &self.proc, pid: self.process.pid };
-        self.symbolizer.add_mappings(maps, &opener);
+        self.code.add(&self.proc, self.process.pid, maps);
+        if let Err(error) = self.code.publish(&mut self.kernel, maps) {
+            self.notes.push(format!("stacks may be incomplete in code loaded later: {error}"));
+        }
     }
 
     /// Tells the kernel side where return addresses are redirected to, which exists from the first
@@ -241,30 +232,41 @@ impl Window {
         if let Err(error) = self.kernel.set_trampoline(0) {
             log::warn!("{error}");
         }
-        self.symbolizer.forget_mappings();
+        self.code.forget_mappings();
         let after = crate::model::size::duration_ns(event.time_ns.saturating_sub(self.opened_ns));
         let Ok(maps) = self.proc.maps(pid) else { return };
         self.add_mappings(&maps);
         let program = self.proc.process(pid).map(|process| process.executable).unwrap_or_default();
-        let outcome = match self.arm_new_objects(&maps) {
-            Ok(()) => "it is traced from its start".to_owned(),
+        let outcome = match self.arm_new_objects(&maps, &program) {
+            Ok(since) => since.to_owned(),
             Err(error) => format!("it is not traced: {error}"),
         };
         self.notes.push(format!("after {after} the target executed {program}; {outcome}"));
     }
 
-    fn arm_new_objects(&mut self, maps: &[Mapping]) -> Result<(), super::AttachError> {
+    fn arm_new_objects(
+        &mut self,
+        maps: &[Mapping],
+        executable: &str,
+    ) -> Result<&'static str, super::AttachError> {
         let pid = self.process.pid;
         let version = self.proc.kernel_version().map_err(super::AttachError::KernelVersion)?;
         let known: Vec<Option<FileId>> =
             self.objects.iter().map(|object| object.plan.mapping.file).collect();
         let TargetPlan { mut objects, left_out } = plan_target(&self.proc, pid, maps, version)?;
         self.notes.extend(left_out.iter().map(left_out_note));
+        let code = allocator_code(&objects, executable);
+        self.kernel.set_allocator_code(&code, self.ledger.totals().execs)?;
         objects.retain(|object| !known.contains(&object.plan.mapping.file));
         let first_site = self.objects.iter().map(|object| object.plan.probes.len()).sum::<usize>();
         self.probes += arm(&mut self.kernel, &objects, &self.proc, pid, first_site as u32)?;
+        let since = if objects.is_empty() {
+            "it is traced from its start"
+        } else {
+            "it is traced since shortly after"
+        };
         self.objects.append(&mut objects);
-        Ok(())
+        Ok(since)
     }
 
     /// How the trace goes.
@@ -318,7 +320,7 @@ impl Window {
             process: self.process,
             objects: self.objects,
             ledger: self.ledger,
-            symbolizer: self.symbolizer,
+            code: self.code,
             counters,
             undecodable: self.undecodable,
             unkept_stacks: self.unkept_stacks,

@@ -1,0 +1,203 @@
+//! The target's code: the tables that the kernel side walks stacks by, and the files that name
+//! what it finds. Both are kept up with the target's mappings.
+
+use std::{collections::HashMap, fs::File, io, os::unix::fs::FileExt as _};
+
+use memmap2::Mmap;
+
+use crate::{
+    model::{
+        mapping::{FileId, Mapping},
+        stack::{NamedStack, RawStack, StackId},
+    },
+    probe::load::{Kernel, LoadError, TableWords},
+    symbolize::{Observed, OpenObject, Symbolizer},
+    sys::procfs::ProcFs,
+    unwind::{
+        compile::compile,
+        mappings::code_mappings,
+        table::{Limits, ObjectKey, ObjectRef, Tables},
+    },
+};
+
+/// Most unwind rows, far beyond the largest programs.
+const MAX_ROWS: usize = 64 << 20;
+/// Most pages of code with rows: 16 GiB of code.
+const MAX_PAGES: usize = 16 << 20;
+/// Room for rows of libraries that the target loads later: about 40 MB of code.
+const SPARE_ROWS: usize = 128 << 10;
+/// Room for their pages.
+const SPARE_PAGES: usize = 32 << 10;
+/// Larger mappings of this name are not the kernel's.
+const MAX_VDSO_BYTES: u64 = 1 << 20;
+/// The kernel's object in every process.
+const VDSO: &str = "[vdso]";
+
+/// See the module.
+pub(super) struct Code {
+    symbolizer: Symbolizer,
+    tables: Tables,
+    /// Objects that have been looked at, with or without success.
+    seen: HashMap<ObjectKey, bool>,
+    walk_by_tables: bool,
+    notes: Vec<String>,
+}
+
+/// Opens the target's mapped files.
+struct Opener<'a> {
+    proc: &'a ProcFs,
+    pid: u32,
+}
+
+impl OpenObject for Opener<'_> {
+    fn open(&self, mapping: &Mapping) -> io::Result<File> {
+        self.proc.open_mapped_file(self.pid, mapping).map_err(io::Error::other)
+    }
+}
+
+impl Code {
+    /// Knows no code; makes tables only if stacks are to be walked by them.
+    pub(super) fn new(walk_by_tables: bool) -> Self {
+        let limits = Limits { rows: MAX_ROWS, pages: MAX_PAGES, ..Limits::DEFAULT };
+        Self {
+            symbolizer: Symbolizer::new(),
+            tables: Tables::new(limits),
+            seen: HashMap::new(),
+            walk_by_tables,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Takes up the code in these mappings.
+    pub(super) fn add(&mut self, proc: &ProcFs, pid: u32, maps: &[Mapping]) {
+        let opener = Opener { proc, pid };
+        self.symbolizer.add_mappings(maps, &opener);
+        if !self.walk_by_tables {
+            return;
+        }
+        for mapping in maps.iter().filter(|mapping| mapping.permissions.execute) {
+            let Some(key) = key_of(mapping) else { continue };
+            if !self.seen.contains_key(&key) {
+                let added = self.compile(&opener, mapping, key.clone());
+                self.seen.insert(key, added);
+            }
+        }
+    }
+
+    /// Adds the rows of a mapping's object; code without rows is walked by frame pointers.
+    fn compile(&mut self, opener: &Opener<'_>, mapping: &Mapping, key: ObjectKey) -> bool {
+        let rows = match with_image(opener, mapping, compile) {
+            Ok(Ok(rows)) => rows,
+            Ok(Err(error)) => {
+                log::debug!("no unwind rows for {}: {error}", mapping.name);
+                return false;
+            }
+            Err(error) => {
+                log::debug!("cannot read {}: {error}", mapping.name);
+                return false;
+            }
+        };
+        if let Err(error) = self.tables.add_object(key, &rows) {
+            self.notes.push(format!("stacks end in {}: {error}", mapping.name));
+            return false;
+        }
+        true
+    }
+
+    /// How large the kernel's tables have to be, with room for what is loaded later.
+    pub(super) fn table_words(&self) -> TableWords {
+        if !self.walk_by_tables {
+            return TableWords::default();
+        }
+        TableWords {
+            rows: self.tables.rows().len() + SPARE_ROWS,
+            pages: self.tables.index().len() + SPARE_PAGES,
+        }
+    }
+
+    /// Brings the kernel's tables up to date, the mappings last.
+    pub(super) fn publish(
+        &mut self,
+        kernel: &mut Kernel,
+        maps: &[Mapping],
+    ) -> Result<(), LoadError> {
+        if !self.walk_by_tables {
+            return Ok(());
+        }
+        let dirty = self.tables.dirty_chunks();
+        for (number, words) in &dirty.rows {
+            kernel.write_rows(*number, words)?;
+        }
+        for (number, words) in &dirty.index {
+            kernel.write_pages(*number, words)?;
+        }
+        let (first, rules) = dirty.rules;
+        kernel.write_rules(first, rules)?;
+        self.tables.mark_uploaded();
+        let (mappings, left_out) = code_mappings(maps, |mapping| self.object(mapping));
+        if left_out > 0 {
+            self.notes.push(format!(
+                "stacks end in {left_out} of the target's executable mappings: there are too many"
+            ));
+        }
+        kernel.publish_mappings(&mappings)
+    }
+
+    fn object(&self, mapping: &Mapping) -> Option<&ObjectRef> {
+        self.tables.object(&key_of(mapping)?)
+    }
+
+    /// Keeps a stack, resolved against the mappings of this moment.
+    pub(super) fn observe(&mut self, id: StackId, stack: &RawStack) -> Observed {
+        self.symbolizer.observe(id, stack)
+    }
+
+    /// Names a stack.
+    pub(super) fn name(&mut self, id: StackId) -> NamedStack {
+        self.symbolizer.name(id)
+    }
+
+    /// Forgets the mappings of a program that another one has replaced.
+    pub(super) fn forget_mappings(&mut self) {
+        self.symbolizer.forget_mappings();
+    }
+
+    /// Takes what a reader of the result must know.
+    pub(super) fn take_notes(&mut self) -> Vec<String> {
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.dedup();
+        notes
+    }
+}
+
+fn key_of(mapping: &Mapping) -> Option<ObjectKey> {
+    match mapping.file {
+        Some(FileId { inode: 0, .. }) | None => (mapping.name == VDSO).then_some(ObjectKey::Vdso),
+        Some(file) => Some(ObjectKey::File(file)),
+    }
+}
+
+/// Hands an object's bytes over: the file by a mapping of our own, because it may be larger than
+/// the memory that is left, and the vDSO out of the target's memory.
+fn with_image<T>(
+    opener: &Opener<'_>,
+    mapping: &Mapping,
+    read: impl FnOnce(&[u8]) -> T,
+) -> io::Result<T> {
+    if mapping.name == VDSO {
+        return vdso(opener, mapping).map(|image| read(&image));
+    }
+    let file = opener.open(mapping)?;
+    // SAFETY: the file is a program or library that a process runs; who truncates it kills that
+    // process, and memtrace with it, but corrupts nothing. Changed bytes are read as any other.
+    let image = unsafe { Mmap::map(&file) }?;
+    Ok(read(&image))
+}
+
+fn vdso(opener: &Opener<'_>, mapping: &Mapping) -> io::Result<Vec<u8>> {
+    let bytes = (mapping.end - mapping.start).min(MAX_VDSO_BYTES);
+    let memory = opener.proc.open_memory(opener.pid).map_err(io::Error::other)?;
+    let mut image = vec![0; bytes as usize];
+    memory.read_exact_at(&mut image, mapping.start)?;
+    Ok(image)
+}
