@@ -12,9 +12,9 @@ pub enum StackMode {
     Tables = 2,
 }
 
-/// Most armed objects whose code is known; calls inside those beyond it are told by the stack
-/// alone.
-pub const ALLOCATOR_RANGES: usize = 4;
+/// Most ranges of allocator code that are known: an armed library has one, an armed program one and
+/// one for each mapping function. With more, calls inside calls are told by the stack alone.
+pub const ALLOCATOR_RANGES: usize = 8;
 
 /// Addresses of code.
 #[repr(C)]

@@ -59,20 +59,35 @@ pub struct ObjectPlan {
     pub notes: Vec<String>,
 }
 
+/// An allocator's private functions lie this near to its public ones: all of glibc's `malloc.o` has
+/// less code.
+const ALLOCATOR_SPREAD_BYTES: u64 = 32 << 10;
+
 impl ObjectPlan {
     /// The addresses in the target that the allocator's own calls come from. In the program itself
-    /// that is not all of its code, but only that of the functions that are probed.
-    pub fn allocator_code(&self, is_program: bool) -> CodeRange {
+    /// that is not all of its code, but only what is near to the functions that are probed.
+    pub fn allocator_code(&self, is_program: bool) -> Vec<CodeRange> {
         let Mapping { start, end, file_offset, .. } = self.mapping;
         if !is_program {
-            return CodeRange { start, end };
+            return vec![CodeRange { start, end }];
         }
-        let heap = || self.probes.iter().filter(|probe| !probe.function.shape().is_mapping());
-        let entry = |probe: &PlannedProbe| probe.file_offset - probe.site_offset;
-        let first = heap().map(entry).min().unwrap_or(file_offset);
-        let past_last = heap().map(|probe| entry(probe) + probe.symbol_size_bytes).max();
-        let address = |offset: u64| offset.wrapping_sub(file_offset).wrapping_add(start);
-        CodeRange { start: address(first), end: address(past_last.unwrap_or(first)) }
+        let (mapping, heap): (Vec<_>, Vec<_>) =
+            self.probes.iter().partition(|probe| probe.function.shape().is_mapping());
+        let own = |probe: &&PlannedProbe| {
+            let address = (probe.file_offset - probe.site_offset)
+                .wrapping_sub(file_offset)
+                .wrapping_add(start);
+            CodeRange { start: address, end: address + probe.symbol_size_bytes }
+        };
+        let heap = heap.iter().map(own).reduce(|sum, range| CodeRange {
+            start: sum.start.min(range.start),
+            end: sum.end.max(range.end),
+        });
+        let spread = heap.map(|range| CodeRange {
+            start: range.start.saturating_sub(ALLOCATOR_SPREAD_BYTES),
+            end: range.end.saturating_add(ALLOCATOR_SPREAD_BYTES),
+        });
+        spread.into_iter().chain(mapping.iter().map(own)).collect()
     }
 }
 

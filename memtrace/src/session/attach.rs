@@ -193,7 +193,7 @@ pub(super) fn arm(
 pub(super) fn allocator_code(objects: &[PlannedObject], executable: &str) -> Vec<CodeRange> {
     objects
         .iter()
-        .map(|object| object.plan.allocator_code(object.plan.mapping.name == executable))
+        .flat_map(|object| object.plan.allocator_code(object.plan.mapping.name == executable))
         .collect()
 }
 
