@@ -14,3 +14,6 @@ mod rows;
 mod rule;
 pub mod table;
 mod words;
+
+#[cfg(test)]
+mod tests;
