@@ -9,7 +9,9 @@
 
 mod call_sites;
 pub mod compile;
+mod functions;
 pub mod mappings;
+mod output;
 mod rows;
 mod rule;
 pub mod table;

@@ -58,13 +58,14 @@ fn each_of_several_segments_has_its_own_place() {
 
 #[test]
 fn a_page_of_the_file_that_two_segments_share_is_mapped_for_the_right_one() {
-    // The first ends, and the second begins, in the page at 0x1000.
+    // The first ends, and the second begins, in the page at 0x1000. Of the second one's mapping
+    // more bytes are the first one's.
     let first = CodeSegment { address: 0x1000, file_offset: 0x1000, size_bytes: 0xf00 };
-    let second = CodeSegment { address: 0x2f00, file_offset: 0x1f00, size_bytes: 0x1800 };
+    let second = CodeSegment { address: 0x2f00, file_offset: 0x1f00, size_bytes: 0x200 };
     let object = object(0x1000, &[first, second]);
     let bias = 0x7f00_0000_0000;
     let one = code_mapping(&code(bias + 0x1000, bias + 0x2000, 0x1000), Some(&object));
-    let two = code_mapping(&code(bias + 0x2000, bias + 0x5000, 0x1000), Some(&object));
+    let two = code_mapping(&code(bias + 0x2000, bias + 0x4000, 0x1000), Some(&object));
     assert_eq!(stated(&one, &object, bias + 0x1010), 0x1010);
     assert_eq!(stated(&two, &object, bias + 0x2f10), 0x2f10);
 }
