@@ -89,7 +89,9 @@ fn struct_bytes(kind: RecordKind) -> usize {
         RecordKind::RemapEnd => size_of::<RemapRecord>(),
         RecordKind::Break => size_of::<BreakRecord>(),
         RecordKind::Stack => size_of::<StackHeader>(),
-        RecordKind::Fork | RecordKind::Exec | RecordKind::ThreadExit => size_of::<ProcessRecord>(),
+        RecordKind::Fork | RecordKind::Exec | RecordKind::ThreadExit | RecordKind::CodeChange => {
+            size_of::<ProcessRecord>()
+        }
     }
 }
 
@@ -156,6 +158,7 @@ fn take_action(kind: RecordKind, rest: &mut &[u8]) -> Result<Action, DecodeError
         RecordKind::Fork => Action::Fork,
         RecordKind::Exec => Action::Exec,
         RecordKind::ThreadExit => Action::ThreadExit,
+        RecordKind::CodeChange => Action::CodeChange,
         RecordKind::Stack => take_stack(rest)?,
         RecordKind::Map
         | RecordKind::UnmapBegin

@@ -531,6 +531,7 @@ fn entry_program(shape: CallShape) -> &'static str {
         CallShape::OldSize => "enter_old_size",
         CallShape::OldCountSize => "enter_old_count_size",
         CallShape::Block => "enter_block",
+        CallShape::Nothing => "enter_nothing",
         CallShape::AlignSize => "enter_align_size",
         CallShape::OutAlignSize => "enter_out_align_size",
         CallShape::Mmap => "enter_mmap",
@@ -543,7 +544,7 @@ fn entry_program(shape: CallShape) -> &'static str {
 
 fn return_program(shape: CallShape) -> Option<&'static str> {
     match shape {
-        CallShape::Block => None,
+        CallShape::Block | CallShape::Nothing => None,
         CallShape::Size | CallShape::CountSize | CallShape::AlignSize => Some("leave_block"),
         CallShape::OldSize | CallShape::OldCountSize => Some("leave_realloc"),
         CallShape::OutAlignSize => Some("leave_out_block"),

@@ -3,6 +3,7 @@
 
 pub mod load;
 mod load_order;
+pub mod loader;
 pub mod multi;
 pub mod plan;
 pub mod ring;

@@ -112,7 +112,7 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         preflight(&process, version)?;
     }
     let maps = proc.maps(pid)?;
-    let TargetPlan { objects, left_out } = plan_target(&proc, pid, &maps, version)?;
+    let TargetPlan { objects, loader, left_out } = plan_target(&proc, pid, &maps, version)?;
     let mut code = Code::new(options.stacks == StackMode::Tables);
     code.add(&proc, pid, &maps);
     let mut kernel = Kernel::load(LoadOptions {
@@ -130,6 +130,7 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     kernel.follow_process()?;
     kernel.set_allocator_code(&allocator_code(&objects, &process.executable), 0)?;
     let probes = arm(&mut kernel, &objects, &proc, pid, 0)?;
+    arm_loader(&mut kernel, loader.as_ref(), &proc, pid);
     check_identity(&proc, &process, &pidfd)?;
     kernel.set_active(true)?;
     Ok(Attached {
@@ -187,6 +188,20 @@ pub(super) fn arm(
         armed += kernel.arm(object.file.as_fd(), &sites)?;
     }
     Ok(armed)
+}
+
+/// Lets the dynamic linker tell of libraries that are loaded later. Without it, they are found when
+/// a stack leads through them.
+pub(super) fn arm_loader(
+    kernel: &mut Kernel,
+    loader: Option<&PlannedObject>,
+    proc: &ProcFs,
+    pid: u32,
+) {
+    let armed = loader.map(|loader| arm(kernel, std::slice::from_ref(loader), proc, pid, 0));
+    if let Some(Err(error)) = armed {
+        log::info!("loading of libraries is not watched: {error}");
+    }
 }
 
 /// The code that calls of allocators inside allocators come from.

@@ -51,6 +51,8 @@ pub(super) struct Window {
     undecodable: u64,
     unkept_stacks: u64,
     trampoline_known: bool,
+    /// Libraries were loaded or unloaded since the mappings were read.
+    code_changed: bool,
     maps_read_ns: u64,
     opened_ns: u64,
     started_at: Timestamp,
@@ -125,6 +127,7 @@ impl Window {
             undecodable: 0,
             unkept_stacks: 0,
             trampoline_known: false,
+            code_changed: false,
             maps_read_ns: attached.opened_ns,
             opened_ns: attached.opened_ns,
             started_at: attached.started_at,
@@ -164,6 +167,9 @@ impl Window {
         if drained > 0 && !self.trampoline_known {
             self.find_trampoline();
         }
+        if std::mem::take(&mut self.code_changed) {
+            self.read_mappings();
+        }
         drained
     }
 
@@ -178,6 +184,7 @@ impl Window {
                 self.ledger.apply(&event);
                 self.follow_exec(&event);
             }
+            Action::CodeChange => self.code_changed = true,
             _ => self.ledger.apply(&event),
         }
     }
@@ -199,7 +206,11 @@ impl Window {
         if now.saturating_sub(self.maps_read_ns) < MAPS_REFRESH_NS {
             return false;
         }
-        self.maps_read_ns = now;
+        self.read_mappings()
+    }
+
+    fn read_mappings(&mut self) -> bool {
+        self.maps_read_ns = clock::monotonic_ns();
         let Ok(maps) = self.proc.maps(self.process.pid) else { return false };
         self.add_mappings(&maps);
         true
@@ -253,7 +264,7 @@ impl Window {
         let version = self.proc.kernel_version().map_err(super::AttachError::KernelVersion)?;
         let known: Vec<Option<FileId>> =
             self.objects.iter().map(|object| object.plan.mapping.file).collect();
-        let TargetPlan { mut objects, left_out } = plan_target(&self.proc, pid, maps, version)?;
+        let TargetPlan { mut objects, left_out, .. } = plan_target(&self.proc, pid, maps, version)?;
         self.notes.extend(left_out.iter().map(left_out_note));
         let code = allocator_code(&objects, executable);
         self.kernel.set_allocator_code(&code, self.ledger.totals().execs)?;
