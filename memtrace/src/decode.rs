@@ -230,8 +230,8 @@ fn take_stack(rest: &mut &[u8]) -> Result<Action, DecodeError> {
     let frames = rest.get_u32_le();
     let word = rest.get_u32_le();
     let guessed = word & STACK_GUESSED != 0;
-    let end =
-        StackEnd::from_u32(word & !STACK_GUESSED).ok_or(DecodeError::UnknownStackEnd(word))?;
+    let end = word & !STACK_GUESSED;
+    let end = StackEnd::from_u32(end).ok_or(DecodeError::UnknownStackEnd(end))?;
     Ok(Action::Stack { id, stack: RawStack { frames: take_frames(rest, frames)?, end, guessed } })
 }
 
