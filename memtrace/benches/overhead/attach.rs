@@ -24,7 +24,6 @@ struct Samples {
     attach_ns: Vec<f64>,
     detach_ns: Vec<f64>,
     own_peak_bytes: Vec<f64>,
-    map_bytes: Vec<f64>,
 }
 
 /// Measures, and adds the rows.
@@ -76,7 +75,6 @@ impl Samples {
     fn take(&mut self, setup: &Setup, pid: u32, arguments: &[&str]) -> Result<()> {
         let tracer = Tracer::attach(&setup.memtrace, pid, arguments)?;
         self.attach_ns.push(tracer.armed_after.as_nanos() as f64);
-        self.map_bytes.push(tracer.map_bytes()? as f64);
         let report = tracer.finish()?;
         self.detach_ns.push(report.window.detach_ns as f64);
         self.own_peak_bytes.push(report.rss.own_peak_bytes as f64);
@@ -90,6 +88,5 @@ impl Samples {
         add("attach, from exec to armed", Unit::Ns, &self.attach_ns, requirement);
         add("detach, to the last probe gone", Unit::Ns, &self.detach_ns, requirement);
         add("memtrace's own peak RSS", Unit::Bytes, &self.own_peak_bytes, None);
-        add("its maps in the kernel", Unit::Bytes, &self.map_bytes, None);
     }
 }

@@ -20,6 +20,7 @@ const SMALL_RING: &[&str] = &["--ring-size", "64KiB"];
 struct Outcome {
     timing: Timing,
     report: Report,
+    map_bytes: u64,
 }
 
 /// Measures, and adds the rows.
@@ -59,7 +60,8 @@ fn outcomes(
             target.pace(10_000_000, 0)?;
             let tracer = Tracer::attach(&setup.memtrace, target.pid(), arguments)?;
             let timing = target.pace(seconds * 1_000_000_000, pairs_per_second)?;
-            Ok(Outcome { timing, report: tracer.finish()? })
+            let map_bytes = tracer.map_bytes()?;
+            Ok(Outcome { timing, report: tracer.finish()?, map_bytes })
         })
         .collect()
 }
@@ -91,13 +93,13 @@ fn add_losses(
 /// What must be zero: the target counts its own calls.
 fn add_balance(group: &str, outcomes: &[Outcome], results: &mut Results) {
     let zero = Some(Requirement::AllEqual(0.0));
-    let uncounted = samples(outcomes, |Outcome { timing, report }| {
+    let uncounted = samples(outcomes, |Outcome { timing, report, .. }| {
         let difference = |function| report.calls(function).abs_diff(timing.pairs) as f64;
         difference("malloc") + difference("free")
     });
     let name = "difference between calls made and calls counted";
     results.add(group, name, Unit::Count, &uncounted, zero);
-    let unaccounted = samples(outcomes, |Outcome { timing, report }| {
+    let unaccounted = samples(outcomes, |Outcome { timing, report, .. }| {
         (2 * timing.pairs).abs_diff(report.completeness.events + report.lost()) as f64
     });
     let name = "difference between calls made and events seen plus lost";
@@ -107,4 +109,6 @@ fn add_balance(group: &str, outcomes: &[Outcome], results: &mut Results) {
 fn add_memory(group: &str, outcomes: &[Outcome], results: &mut Results) {
     let peaks = samples(outcomes, |outcome| outcome.report.rss.own_peak_bytes as f64);
     results.add(group, "memtrace's own peak RSS", Unit::Bytes, &peaks, None);
+    let maps = samples(outcomes, |outcome| outcome.map_bytes as f64);
+    results.add(group, "its BPF maps, ring included", Unit::Bytes, &maps, None);
 }
