@@ -80,7 +80,20 @@ pub(super) fn key_frame(frames: &[Arc<Frame>]) -> Option<usize> {
     let key = frames.iter().position(|frame| !is_library(frame) && !is_wrapper(frame));
     let outermost_wrapper = || frames.iter().take_while(|frame| is_wrapper(frame)).count();
     let index = key.unwrap_or_else(|| outermost_wrapper().saturating_sub(1));
-    (!frames.is_empty()).then_some(index)
+    (!frames.is_empty()).then(|| named_caller(frames, index))
+}
+
+/// In a stripped object only the exported functions have names: the first of those in the same
+/// object says more than an address in it. The frame itself where there is none.
+fn named_caller(frames: &[Arc<Frame>], index: usize) -> usize {
+    let module = &frames[index].module;
+    let same_object = frames[index..].iter().take_while(|frame| frame.module == *module);
+    index + same_object.into_iter().position(|frame| !is_nameless(frame)).unwrap_or(0)
+}
+
+/// `libplugin.so+0x1a2b0`: what stands for a function that has no name.
+fn is_nameless(frame: &Frame) -> bool {
+    frame.function.strip_prefix(&frame.module).is_some_and(|rest| rest.starts_with("+0x"))
 }
 
 fn is_library(frame: &Frame) -> bool {
@@ -156,6 +169,15 @@ mod tests {
             frame("load", "/srv/load.rs"),
         ];
         assert_eq!(key_frame(&frames), Some(2));
+    }
+
+    #[test]
+    fn in_a_stripped_object_the_first_exported_function_is_taken() {
+        let nameless = ("python3.11+0xfb51c", "python3.11");
+        let resize = ("PyByteArray_Resize", "python3.11");
+        check(&[nameless, nameless, resize], Some(2));
+        check(&[nameless, ("main", "app"), resize], Some(0));
+        check(&[nameless], Some(0));
     }
 
     #[test]
