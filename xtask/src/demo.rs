@@ -25,7 +25,7 @@ use self::leaker::Leaker;
 use crate::{
     artifacts,
     needs::Purpose,
-    privilege::Privilege,
+    privilege::{Privilege, Unmet},
     programs, setup,
     shell::{line, root, say, step, which, work_dir},
 };
@@ -48,8 +48,9 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// Runs the task.
 pub fn main(options: &Options) -> Result<()> {
+    let privilege = privilege()?;
     setup::install(&[Purpose::Demo])?;
-    let demo = Demo::prepare(options)?;
+    let demo = Demo::prepare(options, privilege)?;
     let mut pictures = vec![demo.trace_c()?];
     if which("python3").is_none() {
         say("there is no python3: the Python program is left out (apt-get install python3)");
@@ -58,6 +59,15 @@ pub fn main(options: &Options) -> Result<()> {
     }
     demo.say_what_next(&pictures);
     Ok(())
+}
+
+/// How to become root, asked before anything is built or started.
+fn privilege() -> Result<Privilege, Unmet> {
+    let what = "memtrace loads eBPF programs, which needs root".to_owned();
+    match Privilege::now() {
+        Privilege::None => Err(Unmet { what, command: "sudo cargo xtask demo".to_owned() }),
+        privilege => Ok(privilege),
+    }
 }
 
 /// What both traces need.
@@ -70,7 +80,7 @@ struct Demo {
 }
 
 impl Demo {
-    fn prepare(options: &Options) -> Result<Self> {
+    fn prepare(options: &Options, privilege: Privilege) -> Result<Self> {
         let directory = work_dir("demo");
         fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
         let memtrace = step("building memtrace", artifacts::release)?;
@@ -79,7 +89,7 @@ impl Demo {
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             flag::register(signal, Arc::clone(&interrupted)).context("cannot handle signals")?;
         }
-        let (privilege, seconds) = (Privilege::now(), options.seconds);
+        let seconds = options.seconds;
         Ok(Self { memtrace, directory, privilege, seconds, interrupted })
     }
 
