@@ -9,6 +9,7 @@ mod artifacts;
 mod bench;
 mod bpf_toolchain;
 mod build_ebpf;
+mod demo;
 mod needs;
 mod privilege;
 mod programs;
@@ -27,6 +28,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Trace two bundled programs that leak, and show what memtrace says
+    Demo(demo::Options),
     /// Install what the other tasks need, after saying what
     Setup(setup::Options),
     /// Build the BPF object from source, or check that it is up to date
@@ -39,6 +42,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
+        Task::Demo(options) => demo::main(&options),
         Task::Setup(options) => setup::main(&options),
         Task::BuildEbpf(options) => build_ebpf::main(&options),
         Task::Test(options) => test::main(&options),

@@ -9,7 +9,7 @@ use xtask::test_program;
 use crate::shell::{root, say, work_dir};
 
 /// One source, one program of the same name.
-const SOURCES: &str = "tests/programs/c";
+pub const SOURCES: &str = "tests/programs/c";
 
 /// Compiles everything in [`SOURCES`] into one directory, which it returns.
 pub fn compile() -> Result<PathBuf> {

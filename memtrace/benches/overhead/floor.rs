@@ -7,13 +7,14 @@ use anyhow::{Context as _, Result};
 use memtrace::{
     model::AllocFn,
     probe::{
-        load::{Kernel, LoadOptions, ProbeSite},
+        load::{Kernel, LoadOptions, ProbeSite, TableWords},
         plan::PlannedProbe,
         target::plan_target,
         verify::verify,
     },
     sys::procfs::ProcFs,
 };
+use memtrace_common::config::StackMode;
 
 /// Where `free` is armed.
 #[derive(Clone, Copy, PartialEq)]
@@ -36,7 +37,9 @@ impl Floor {
         let mut kernel = Kernel::load(LoadOptions {
             pid: NonZeroU32::new(pid).context("no pid")?,
             ring_bytes: 64 << 10,
-            stacks: false,
+            stacks: StackMode::Off,
+            bpf_loop: true,
+            table_words: TableWords::default(),
             debug_log: false,
             perf_event_links: false,
         })?;

@@ -9,10 +9,14 @@ use std::{
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 
-use super::{Status, output::OutputFile, progress::Progress};
+use super::{
+    Status,
+    output::{OutputFile, is_broken_pipe, say, terminal_columns},
+    progress::Progress,
+};
 use crate::{
     cli::AttachArgs,
-    render,
+    render::{self, text::TextOptions},
     report::Report,
     session::{self, Observer as _, Options, StackMode},
     sys::procfs::ProcFs,
@@ -20,14 +24,15 @@ use crate::{
 
 /// Runs the command.
 pub fn run(args: &AttachArgs, verbose: u8, quiet: bool) -> Result<Status> {
-    let svg = OutputFile::create(with_suffix(&prefix(args)?, ".svg"), args.force)?;
+    let prefix = prefix(args)?;
+    let svg = OutputFile::create(with_suffix(&prefix, ".svg"), args.force)?;
     let mut progress = Progress::new(quiet);
     let ending = session::trace(&options(args, verbose), &mut progress)?;
     progress.naming(ending.site_count());
     let mut report = ending.into_report_input(args.min_age.as_nanos() as u64).build();
     progress.clear();
     let status = write_flamegraph(&mut report, svg);
-    print(&report, args)?;
+    deliver(&report, args, &prefix)?;
     Ok(status)
 }
 
@@ -85,30 +90,50 @@ fn write_flamegraph(report: &mut Report, file: OutputFile) -> Status {
             Status::Done
         }
         Err(error) => {
-            eprintln!("memtrace: error: {error:#}; the report follows without it");
+            say(format_args!("error: {error:#}; the report follows without it"));
             Status::Incomplete
         }
     }
 }
 
+/// Prints the report. Where stdout is lost (a terminal that was closed, a full disk) a file beside
+/// the flamegraph takes it: the trace cannot be repeated.
+fn deliver(report: &Report, args: &AttachArgs, prefix: &Path) -> Result<()> {
+    let Err(error) = print(report, args) else { return Ok(()) };
+    if is_broken_pipe(&error) {
+        return Err(error);
+    }
+    let suffix = if args.json { ".json" } else { ".txt" };
+    let file = OutputFile::create(with_suffix(prefix, suffix), args.force)?;
+    let path = file.path().display().to_string();
+    let mut text = Vec::new();
+    render(report, args, TextOptions { top: args.top, ..TextOptions::default() }, &mut text)?;
+    file.write(&text)?;
+    Err(error.context(format!("the report is in {path}")))
+}
+
 fn print(report: &Report, args: &AttachArgs) -> Result<()> {
     let stdout = io::stdout();
-    let options = render::text::TextOptions {
+    let options = TextOptions {
         colour: stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
-        width: terminal_width(&stdout),
+        width: terminal_columns(&stdout),
         top: args.top,
     };
     let mut out = io::BufWriter::new(stdout.lock());
-    if args.json {
-        render::json::write(report, &mut out)
-    } else {
-        render::text::write(report, options, &mut out)
-    }
-    .and_then(|()| out.flush())
-    .context("cannot write the report to stdout")
+    render(report, args, options, &mut out)
+        .and_then(|()| out.flush())
+        .context("cannot write the report to stdout")
 }
 
-/// Columns of the terminal; `None` when stdout is none, where lines are not cut.
-fn terminal_width(stdout: &io::Stdout) -> Option<usize> {
-    rustix::termios::tcgetwinsize(stdout).ok().map(|size| usize::from(size.ws_col))
+fn render(
+    report: &Report,
+    args: &AttachArgs,
+    options: TextOptions,
+    out: &mut impl io::Write,
+) -> io::Result<()> {
+    if args.json {
+        render::json::write(report, out)
+    } else {
+        render::text::write(report, options, out)
+    }
 }

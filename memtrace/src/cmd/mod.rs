@@ -43,7 +43,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Ok(status) => status.into(),
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("memtrace: error: {error:#}");
+            output::say(format_args!("error: {error:#}"));
             ExitCode::from(2)
         }
     }
