@@ -140,6 +140,8 @@ impl Window {
             objects,
         };
         window.sample_rss();
+        // As of now: the attach took a moment, in which the target went on.
+        window.rss.start_bytes = window.rss.end_bytes;
         (window, ring, pidfd)
     }
 
