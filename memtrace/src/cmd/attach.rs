@@ -54,7 +54,7 @@ fn options(args: &AttachArgs, verbose: u8) -> Options {
     }
 }
 
-/// The prefix of all files, by default `memtrace-<command>-<pid>-<UTC time>`. A target that cannot
+/// The prefix of all files, by default `memtrace-COMMAND-PID-TIME`. A target that cannot
 /// be named is an error here already, so that no file is left behind for it.
 fn prefix(args: &AttachArgs) -> Result<PathBuf> {
     if let Some(prefix) = &args.output {
