@@ -16,8 +16,8 @@ use memtrace_common::{
 };
 
 use crate::{
-    atomic, decline_private_stack, emit,
-    maps::{IN_FLIGHT, active_config, count_loss, function_counters, image, in_flight_or_insert},
+    atomic, decline_private_stack, emit, in_flight,
+    maps::{active_config, count_loss, function_counters, image},
     memory::UserMemory,
     stack,
 };
@@ -87,7 +87,7 @@ pub fn enter(
 ) -> Option<()> {
     let hit = hit(ctx)?;
     let (registers, caller) = caller(ctx)?;
-    let Some(calls) = in_flight_or_insert(bpf_get_current_pid_tgid()) else {
+    let Some(calls) = in_flight::get_or_insert(bpf_get_current_pid_tgid()) else {
         count_loss(KernelLoss::InFlightFull);
         return None;
     };
@@ -149,7 +149,7 @@ fn emit_begin(hit: &Hit, call: &Call, begin: Option<RecordKind>) -> Option<()> {
 #[inline(always)]
 pub fn enter_free(ctx: &ProbeContext, address: u64) -> Option<()> {
     let hit = hit(ctx)?;
-    if let Some(calls) = IN_FLIGHT.get_ptr_mut(bpf_get_current_pid_tgid()) {
+    if let Some(calls) = in_flight::get(bpf_get_current_pid_tgid()) {
         // SAFETY: `calls` is a live map value that only this thread uses.
         let heap = unsafe { &*Family::Heap.slot(calls) };
         if heap.is_active() && is_inside(ctx, hit.config, heap) {

@@ -14,7 +14,8 @@ use memtrace_common::{
 use crate::{
     atomic, emit,
     entry::{Family, Hit, hit},
-    maps::{IN_FLIGHT, count_loss},
+    in_flight,
+    maps::count_loss,
     memory::UserMemory,
 };
 
@@ -34,7 +35,7 @@ pub fn leave(ctx: &RetProbeContext, family: Family) -> Option<Outcome> {
     let hit = hit(ctx)?;
     // SAFETY: the kernel passes valid registers.
     let (sp, result) = unsafe { ((*ctx.regs).rsp, (*ctx.regs).rax) };
-    let Some(calls) = IN_FLIGHT.get_ptr_mut(bpf_get_current_pid_tgid()) else {
+    let Some(calls) = in_flight::get(bpf_get_current_pid_tgid()) else {
         count_loss(KernelLoss::ReturnWithoutEntry);
         return None;
     };

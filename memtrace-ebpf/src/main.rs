@@ -8,6 +8,7 @@
 mod atomic;
 mod emit;
 mod entry;
+mod in_flight;
 mod leave;
 mod maps;
 mod memory;

@@ -1,11 +1,10 @@
-//! Every map, and the accessors that the programs use. Sizes are fixed at load.
+//! The maps that all programs share, and the accessors that the programs use. Sizes are fixed at load.
 
 use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use memtrace_common::{
-    call::InFlight,
     config::Config,
     function::AllocFn,
     loss::{FunctionCounters, KernelCounters, KernelLoss},
@@ -32,15 +31,6 @@ static IMAGE: Array<u64> = Array::with_max_entries(1, 0);
 
 #[map]
 static COUNTERS: PerCpuArray<KernelCounters> = PerCpuArray::with_max_entries(1, 0);
-
-/// Calls in flight by thread: a thread cannot be inside two probes at once, whereas a CPU can,
-/// because uprobe programs are preemptible.
-#[map]
-pub static IN_FLIGHT: HashMap<u64, InFlight> = HashMap::with_max_entries(16_384, 0);
-
-/// An all-zero value: an [`InFlight`] on the BPF stack would be most of what is allowed there.
-#[map]
-static EMPTY: Array<InFlight> = Array::with_max_entries(1, 0);
 
 /// Known stacks: hash → check word.
 #[map]
@@ -139,16 +129,6 @@ pub fn next_image() {
 #[inline(always)]
 pub fn stack_buffer(index: u32) -> Option<*mut StackBuffer> {
     STACK_BUFFERS.get_ptr_mut(index)
-}
-
-/// The thread's calls in flight, created on first use. `None` when the table is full.
-#[inline(always)]
-pub fn in_flight_or_insert(thread: u64) -> Option<*mut InFlight> {
-    if let Some(calls) = IN_FLIGHT.get_ptr_mut(thread) {
-        return Some(calls);
-    }
-    let _ = IN_FLIGHT.insert(thread, EMPTY.get(0)?, 0);
-    IN_FLIGHT.get_ptr_mut(thread)
 }
 
 /// This CPU's counters of a function.

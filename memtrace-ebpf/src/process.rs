@@ -10,8 +10,8 @@ use memtrace_common::{
 };
 
 use crate::{
-    emit,
-    maps::{IN_FLIGHT, active_config, next_image},
+    emit, in_flight,
+    maps::{active_config, next_image},
 };
 
 /// `CLONE_THREAD` of include/uapi/linux/sched.h.
@@ -32,7 +32,7 @@ pub fn task_newtask(ctx: RawTracePointContext) -> u32 {
 pub fn sched_process_exec(_ctx: RawTracePointContext) -> u32 {
     if target_config().is_some() {
         next_image();
-        let _ = IN_FLIGHT.remove(bpf_get_current_pid_tgid());
+        in_flight::remove(bpf_get_current_pid_tgid());
         tell(RecordKind::Exec);
     }
     0
@@ -42,7 +42,7 @@ pub fn sched_process_exec(_ctx: RawTracePointContext) -> u32 {
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn sched_process_exit(_ctx: RawTracePointContext) -> u32 {
     if target_config().is_some() {
-        let _ = IN_FLIGHT.remove(bpf_get_current_pid_tgid());
+        in_flight::remove(bpf_get_current_pid_tgid());
         tell(RecordKind::ThreadExit);
     }
     0

@@ -1,7 +1,8 @@
 //! Events per second of the user side: decode and ledger, on one core.
 //!
 //! The stream frees and allocates random blocks of a live set of a given size, from 1000 sites,
-//! so that the tables see the access pattern of a busy server. Run: `cargo bench -p memtrace`.
+//! so that the tables see the access pattern of a busy server. Run:
+//! `cargo bench -p memtrace --bench ledger`.
 
 use divan::{Bencher, counter::ItemsCount};
 use memtrace::{

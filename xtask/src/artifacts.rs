@@ -30,6 +30,30 @@ pub fn build() -> Result<Built> {
     Ok(Built { memtrace: executable("memtrace", false)?, live: executable("live", true)? })
 }
 
+/// What the benchmark is made of, optimized.
+pub struct Bench {
+    /// The `memtrace` binary.
+    pub memtrace: PathBuf,
+    /// The benchmark `overhead`.
+    pub overhead: PathBuf,
+}
+
+/// Builds memtrace and the benchmark of its overhead.
+pub fn build_bench() -> Result<Bench> {
+    let messages = output(cargo().args([
+        "build",
+        "--release",
+        "--package=memtrace",
+        "--bins",
+        "--bench=overhead",
+        "--message-format=json-render-diagnostics",
+    ]))?;
+    let executable = |name, is_test| {
+        find(&messages, name, is_test).with_context(|| format!("cargo built no `{name}`"))
+    };
+    Ok(Bench { memtrace: executable("memtrace", false)?, overhead: executable("overhead", true)? })
+}
+
 #[derive(Deserialize)]
 struct Message {
     target: Target,

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod apt;
 mod artifacts;
+mod bench;
 mod bpf_toolchain;
 mod build_ebpf;
 mod needs;
@@ -32,6 +33,8 @@ enum Task {
     BuildEbpf(build_ebpf::Options),
     /// Run the tests
     Test(test::Options),
+    /// Measure the overhead, the losses, and how long attach and detach take
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Task::Setup(options) => setup::main(&options),
         Task::BuildEbpf(options) => build_ebpf::main(&options),
         Task::Test(options) => test::main(&options),
+        Task::Bench(options) => bench::main(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -19,6 +19,8 @@ pub enum Purpose {
     Test,
     /// Live tests on other kernels, in a virtual machine.
     Vm,
+    /// The benchmark.
+    Bench,
 }
 
 /// One thing that a task cannot do without.
@@ -33,7 +35,7 @@ pub struct Need {
     purposes: &'static [Purpose],
 }
 
-use Purpose::{Build, Test, Vm};
+use Purpose::{Bench, Build, Test, Vm};
 
 const NEEDS: &[Need] = &[
     Need {
@@ -41,7 +43,7 @@ const NEEDS: &[Need] = &[
         why: "compiles the test programs and links Rust programs",
         packages: &["gcc", "libc6-dev"],
         present: || compiles("cc", "c", &["-static"]),
-        purposes: &[Build, Test, Vm],
+        purposes: &[Build, Test, Vm, Bench],
     },
     Need {
         what: "a C++ compiler",

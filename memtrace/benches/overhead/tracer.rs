@@ -1,0 +1,151 @@
+//! The memtrace binary at work.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    path::Path,
+    process::{Child, ChildStderr, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+use tempfile::TempDir;
+
+/// A `memtrace attach` whose probes are armed; killed on drop.
+pub struct Tracer {
+    process: Child,
+    stderr: BufReader<ChildStderr>,
+    /// From the start of the process to the message that all probes are armed.
+    pub armed_after: Duration,
+    directory: TempDir,
+}
+
+/// The parts of the JSON report (docs/report-json.md) that a benchmark looks at.
+#[derive(Debug, Deserialize)]
+pub struct Report {
+    pub window: Window,
+    pub rss: Rss,
+    pub functions: Vec<Function>,
+    pub completeness: Completeness,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Window {
+    pub detach_ns: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Rss {
+    pub own_peak_bytes: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Function {
+    pub function: String,
+    pub calls: u64,
+    pub lost: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Completeness {
+    pub complete: bool,
+    pub events: u64,
+    pub losses: Vec<Loss>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Loss {
+    pub name: String,
+    pub count: u64,
+}
+
+impl Tracer {
+    /// Attaches and waits until all probes are armed.
+    pub fn attach(memtrace: &Path, pid: u32, arguments: &[&str]) -> Result<Self> {
+        let directory = TempDir::new()?;
+        let begun = Instant::now();
+        let mut process = Command::new(memtrace)
+            .args(["attach", "--json", "-p", &pid.to_string(), "-o"])
+            .arg(directory.path().join("out"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            // Not a pipe: nobody would read it while memtrace traces.
+            .stdout(fs::File::create(directory.path().join("report.json"))?)
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", memtrace.display()))?;
+        let stderr = BufReader::new(process.stderr.take().context("stderr is a pipe")?);
+        let armed_after = Duration::ZERO;
+        let mut tracer = Self { process, stderr, armed_after, directory };
+        tracer.wait_until_armed()?;
+        tracer.armed_after = begun.elapsed();
+        Ok(tracer)
+    }
+
+    fn wait_until_armed(&mut self) -> Result<()> {
+        let mut said = String::new();
+        while self.stderr.read_line(&mut said)? > 0 {
+            if said.contains("probes armed") {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("memtrace ended before it traced:\n{said}")
+    }
+
+    /// What its BPF maps take in the kernel, by the kernel's own account of each.
+    pub fn map_bytes(&self) -> Result<u64> {
+        let directory = format!("/proc/{}/fdinfo", self.process.id());
+        let mut maps = std::collections::BTreeMap::new();
+        for entry in fs::read_dir(directory)? {
+            let info = fs::read_to_string(entry?.path())?;
+            let field = |name: &str| {
+                let line = info.lines().find_map(|line| line.strip_prefix(name))?;
+                line.trim().parse::<u64>().ok()
+            };
+            if let (Some(id), Some(bytes)) = (field("map_id:"), field("memlock:")) {
+                maps.insert(id, bytes);
+            }
+        }
+        Ok(maps.values().sum())
+    }
+
+    /// Ends it as Ctrl-C does, and reads its report.
+    pub fn finish(mut self) -> Result<Report> {
+        let pid = Pid::from_raw(self.process.id() as i32).context("no pid")?;
+        kill_process(pid, Signal::INT)?;
+        let mut said = String::new();
+        self.stderr.read_to_string(&mut said)?;
+        let status = self.process.wait()?;
+        ensure!(status.success(), "memtrace failed ({status}):\n{said}");
+        let report = fs::read_to_string(self.directory.path().join("report.json"))?;
+        serde_json::from_str(&report).context("memtrace's report has another shape")
+    }
+}
+
+impl Report {
+    /// Calls of a function that the kernel side counted.
+    pub fn calls(&self, function: &str) -> u64 {
+        let of = self.functions.iter().filter(|of| of.function == function);
+        of.map(|of| of.calls).sum()
+    }
+
+    /// Calls whose event was lost.
+    pub fn lost(&self) -> u64 {
+        self.functions.iter().map(|of| of.lost).sum()
+    }
+
+    /// Losses of any kind, by name.
+    pub fn losses(&self) -> String {
+        let losses = &self.completeness.losses;
+        losses.iter().map(|of| format!("{} {}", of.count, of.name)).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
