@@ -23,7 +23,7 @@ use crate::{
         ring::Ring,
         target::{LeftOut, PlannedObject, TargetPlan, plan_target},
     },
-    report::{EndReason, Rss},
+    report::{AttachStep, EndReason, Rss},
     symbolize::Observed,
     sys::{
         clock,
@@ -55,6 +55,7 @@ pub(super) struct Window {
     opened_ns: u64,
     started_at: Timestamp,
     attach_ns: u64,
+    attach_steps: Vec<AttachStep>,
     probes: usize,
     rss: Rss,
     notes: Vec<String>,
@@ -88,6 +89,8 @@ pub struct Ending {
     pub reason: EndReason,
     /// From the start of the attach to the opened window.
     pub attach_ns: u64,
+    /// Where that time went.
+    pub attach_steps: Vec<AttachStep>,
     /// From the closed window to the last probe's removal.
     pub detach_ns: u64,
     /// What a reader must know besides.
@@ -108,6 +111,7 @@ impl Window {
             objects,
             maps,
             left_out,
+            attach_steps,
             ..
         } = attached;
         let limits =
@@ -129,6 +133,7 @@ impl Window {
             opened_ns: attached.opened_ns,
             started_at: attached.started_at,
             attach_ns: attached.attach_ns,
+            attach_steps,
             probes: attached.probes,
             rss: Rss { start_bytes: process.resident_bytes, ..Rss::default() },
             notes: left_out.iter().map(left_out_note).collect(),
@@ -330,6 +335,7 @@ impl Window {
             duration_ns: closed_ns.saturating_sub(self.opened_ns),
             reason,
             attach_ns: self.attach_ns,
+            attach_steps: self.attach_steps,
             detach_ns,
             notes: self.notes,
         }
