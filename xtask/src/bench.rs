@@ -3,20 +3,19 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use xtask::test_program;
 
 use crate::{
-    artifacts,
+    artifacts, bench_targets,
     needs::Purpose,
     privilege::Privilege,
     setup,
-    shell::{line, output, root, run, say, succeeds, work_dir},
+    shell::{line, run, say, work_dir},
 };
 
 /// Options of `cargo xtask bench`.
@@ -26,7 +25,7 @@ pub struct Options {
     #[arg(long)]
     quick: bool,
     /// Only this group; can be given more than once [default: all]
-    #[arg(long, value_name = "GROUP", value_parser = ["cost", "rate", "attach", "peers"])]
+    #[arg(long, value_name = "GROUP", value_parser = ["cost", "rate", "attach", "peers", "stacks", "walk", "tables"])]
     only: Vec<String>,
     /// Print the tables in Markdown, as in docs/benchmarks.md
     #[arg(long)]
@@ -35,8 +34,6 @@ pub struct Options {
     #[arg(long, conflicts_with_all = ["quick", "only"])]
     last: bool,
 }
-
-const TARGET_SOURCE: &str = "memtrace/benches/overhead/pairs.c";
 
 /// Runs the task.
 pub fn main(options: &Options) -> Result<()> {
@@ -52,16 +49,20 @@ pub fn main(options: &Options) -> Result<()> {
 
 fn measure(options: &Options, built: &artifacts::Bench, results: &Path) -> Result<()> {
     let directory = work_dir("bench");
-    fs::create_dir_all(&directory)?;
-    let pairs = directory.join("pairs");
-    test_program::compile(&root().join(TARGET_SOURCE), &pairs)?;
-    let python = python_with_numpy(&directory);
-    let mut args = vec!["measure", "--memtrace", text(&built.memtrace)?, "--pairs", text(&pairs)?];
-    if let Some(python) = &python {
-        args.extend(["--python", text(python)?]);
+    bench_targets::prepare(&directory)?;
+    let mut args = vec!["measure".to_owned()];
+    let mut option = |name: &str, value: &str| args.extend([name, value].map(str::to_owned));
+    option("--memtrace", text(&built.memtrace)?);
+    option("--targets", text(&directory)?);
+    for python in bench_targets::pythons(&directory) {
+        option("--python", text(&python)?);
     }
-    args.extend(options.quick.then_some("--quick"));
-    args.extend(options.only.iter().flat_map(|group| ["--only", group]));
+    if let Some(cc1plus) = bench_targets::cc1plus() {
+        option("--cc1plus", text(&cc1plus)?);
+    }
+    options.only.iter().for_each(|group| option("--only", group));
+    args.extend(options.quick.then(|| "--quick".to_owned()));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let what = "The benchmark loads eBPF programs, which needs root";
     let mut command = Privilege::now().command(what, &[], &built.overhead, &args)?;
     fs::write(results, standard_output(&mut command)?)
@@ -83,30 +84,6 @@ fn render(overhead: &Path, results: &Path, markdown: bool) -> Result<()> {
     let input = fs::File::open(results)
         .with_context(|| format!("no results of an earlier run: {}", results.display()))?;
     run(Command::new(overhead).args(["render", "--format", format]).stdin(input))
-}
-
-/// The system's Python where it has numpy, else one of our own. `None`, after saying why, where
-/// there is neither.
-fn python_with_numpy(directory: &Path) -> Option<PathBuf> {
-    let has_numpy = |python: &Path| succeeds(Command::new(python).args(["-c", "import numpy"]));
-    let venv = directory.join("venv");
-    let candidates = [PathBuf::from("/usr/bin/python3"), venv.join("bin/python3")];
-    if let Some(python) = candidates.iter().find(|python| has_numpy(python)) {
-        return Some(python.clone());
-    }
-    match install_numpy(&venv) {
-        Ok(()) => candidates.into_iter().find(|python| has_numpy(python)),
-        Err(error) => {
-            say(format_args!("no numpy, so nothing is measured on Python: {error:#}"));
-            None
-        }
-    }
-}
-
-fn install_numpy(venv: &Path) -> Result<()> {
-    say(format_args!("installing numpy into {}, for a target in Python", venv.display()));
-    output(Command::new("python3").args(["-m", "venv"]).arg(venv))?;
-    output(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "numpy"])).map(drop)
 }
 
 fn text(path: &Path) -> Result<&str> {

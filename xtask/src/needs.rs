@@ -52,7 +52,7 @@ const NEEDS: &[Need] = &[
         why: "compiles the C++ test program",
         packages: &["g++"],
         present: || compiles("c++", "c++", &[]),
-        purposes: &[Test, Vm],
+        purposes: &[Test, Vm, Bench],
     },
     Need {
         what: "Python 3",

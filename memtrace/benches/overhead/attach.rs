@@ -29,13 +29,13 @@ struct Samples {
 /// Measures, and adds the rows.
 pub fn measure(setup: &Setup, cpus: Cpus, results: &mut Results) -> Result<()> {
     let rounds = if setup.quick { 3 } else { 10 };
-    let mut idle = Target::pairs(&setup.pairs, cpus)?;
+    let mut idle = Target::pairs(&setup.pairs(), cpus)?;
     attach_to(setup, "idle C program", &mut idle, rounds, results)?;
-    let mut busy = Target::pairs(&setup.pairs, cpus)?;
+    let mut busy = Target::pairs(&setup.pairs(), cpus)?;
     busy.begin_pace(3600 * 1_000_000_000, PAIRS_PER_SECOND)?;
     attach_to(setup, "C program at 100k pairs/s", &mut busy, rounds, results)?;
     drop(busy);
-    match &setup.python {
+    match setup.python.first() {
         Some(python) => {
             let mut target = with_numpy(python)?;
             attach_to(setup, "Python with numpy", &mut target, rounds, results)

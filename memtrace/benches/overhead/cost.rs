@@ -71,7 +71,7 @@ pub fn measure(setup: &Setup, cpus: Cpus, results: &mut Results) -> Result<()> {
         let of = |size_bytes| Series { variant, size_bytes, pair_ns: Vec::new() };
         series.extend(sizes(variant).iter().copied().map(of));
     }
-    let mut target = Target::pairs(&setup.pairs, cpus)?;
+    let mut target = Target::pairs(&setup.pairs(), cpus)?;
     for round in 1..=rounds {
         eprintln!("bench: cost, round {round} of {rounds}");
         for variant in Variant::ALL {

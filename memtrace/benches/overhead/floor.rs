@@ -12,9 +12,9 @@ use memtrace::{
         target::plan_target,
         verify::verify,
     },
+    session::StackMode,
     sys::procfs::ProcFs,
 };
-use memtrace_common::config::StackMode;
 
 /// Where `free` is armed.
 #[derive(Clone, Copy, PartialEq)]

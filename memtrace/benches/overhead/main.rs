@@ -9,11 +9,15 @@ mod cost;
 mod floor;
 mod machine;
 mod peers;
+mod programs;
 mod rate;
 mod render;
 mod results;
+mod stacks;
+mod tables;
 mod target;
 mod tracer;
+mod walk;
 
 use std::{io::Read as _, path::PathBuf};
 
@@ -46,12 +50,15 @@ struct Setup {
     /// The memtrace binary
     #[arg(long)]
     memtrace: PathBuf,
-    /// The compiled pairs.c
+    /// Where the compiled targets and the scripts are
     #[arg(long)]
-    pairs: PathBuf,
-    /// A Python 3 that can import numpy
+    targets: PathBuf,
+    /// A Python 3 that can import numpy; can be given more than once
     #[arg(long)]
-    python: Option<PathBuf>,
+    python: Vec<PathBuf>,
+    /// GCC's C++ compiler proper
+    #[arg(long)]
+    cc1plus: Option<PathBuf>,
     /// Fewer rounds and shorter runs: for a look, not for a figure
     #[arg(long)]
     quick: bool,
@@ -66,9 +73,17 @@ enum Group {
     Rate,
     Attach,
     Peers,
+    Stacks,
+    Walk,
+    Tables,
 }
 
 impl Setup {
+    /// The compiled pairs.c.
+    fn pairs(&self) -> PathBuf {
+        self.targets.join("pairs")
+    }
+
     fn wants(&self, group: Group) -> bool {
         self.only.is_empty() || self.only.contains(&group)
     }
@@ -95,6 +110,15 @@ fn measure(setup: &Setup) -> Result<()> {
     }
     if setup.wants(Group::Peers) {
         peers::measure(setup, cpus, &mut results).context("peers")?;
+    }
+    if setup.wants(Group::Stacks) {
+        stacks::measure(setup, &mut results).context("complete stacks")?;
+    }
+    if setup.wants(Group::Walk) {
+        walk::measure(setup, cpus, &mut results).context("cost of a walk")?;
+    }
+    if setup.wants(Group::Tables) {
+        tables::measure(setup, &mut results).context("unwind tables")?;
     }
     println!("{}", serde_json::to_string_pretty(&results)?);
     Ok(())

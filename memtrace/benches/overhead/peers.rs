@@ -27,7 +27,7 @@ pub fn measure(setup: &Setup, cpus: Cpus, results: &mut Results) -> Result<()> {
         results.skip(format!("bcc's memleak: there is no {MEMLEAK} (Debian: bpfcc-tools)"));
         return Ok(());
     }
-    let mut target = Target::pairs(&setup.pairs, cpus)?;
+    let mut target = Target::pairs(&setup.pairs(), cpus)?;
     let tool = match Tool::start(target.pid()) {
         Ok(tool) => tool,
         // It compiles itself for the running kernel, and often cannot.

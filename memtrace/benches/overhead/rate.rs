@@ -53,7 +53,7 @@ fn outcomes(
     (1..=runs)
         .map(|run| {
             eprintln!("bench: rate {pairs_per_second}, run {run} of {runs}");
-            let mut target = Target::pairs(&setup.pairs, cpus)?;
+            let mut target = Target::pairs(&setup.pairs(), cpus)?;
             // The heap has its final size before the window opens: no brk or mmap is among the
             // calls that are compared.
             target.time(1, Work { size_bytes: 1 << 16, depth: 0 })?;

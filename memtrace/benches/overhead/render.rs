@@ -67,6 +67,9 @@ fn written(value: f64, unit: Unit) -> String {
         Unit::Ns => format!("{:.0} ms", value / 1e6),
         Unit::Bytes => size::bytes(value as u64),
         Unit::Ratio => format!("{value:.2}x"),
+        // Rounded down: 99.999 % are not all.
+        Unit::Percent => format!("{:.3} %", (value * 1e3).floor() / 1e3),
+        Unit::Decimal => format!("{value:.1}"),
         Unit::Count => format!("{value:.0}"),
         Unit::PerSecond => format!("{:.0}k/s", value / 1e3),
     }

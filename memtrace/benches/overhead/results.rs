@@ -46,6 +46,10 @@ pub enum Unit {
     Bytes,
     /// A quotient.
     Ratio,
+    /// Hundredths of the whole.
+    Percent,
+    /// A mean of counts.
+    Decimal,
     /// A number of things.
     Count,
     /// Things a second.

@@ -1,14 +1,17 @@
 //! The memtrace binary at work.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader, Read as _},
     path::Path,
     process::{Child, ChildStderr, Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use aya::{maps::loaded_maps, programs::loaded_programs};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -28,12 +31,56 @@ pub struct Report {
     pub window: Window,
     pub rss: Rss,
     pub functions: Vec<Function>,
+    pub sites: Vec<Site>,
+    pub unwind_tables: Option<UnwindTables>,
     pub completeness: Completeness,
 }
 
 #[derive(Debug, Deserialize)]
 pub struct Window {
     pub detach_ns: u64,
+    pub attach_steps: Vec<AttachStep>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct AttachStep {
+    pub step: String,
+    pub duration_ns: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Site {
+    pub stack: Stack,
+    pub allocated: Amount,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Stack {
+    pub frames: Vec<Frame>,
+    pub missing_root: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Frame {
+    pub function: String,
+    #[serde(default)]
+    pub inlined: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Amount {
+    pub count: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub struct UnwindTables {
+    pub objects: u64,
+    pub text_bytes: u64,
+    pub rows: u64,
+    pub pages: u64,
+    pub rules: u64,
+    pub size_bytes: u64,
+    pub build_ns: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -61,7 +108,28 @@ pub struct Loss {
     pub count: u64,
 }
 
+/// How often a BPF program ran, and how long in all.
+#[derive(Clone, Copy, Debug)]
+pub struct RunTime {
+    pub runs: u64,
+    pub ns: u64,
+}
+
+/// A process that was just started is given this long to have an allocator.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 impl Tracer {
+    /// Attaches to a process that may be at its very start.
+    pub fn attach_soon(memtrace: &Path, pid: u32) -> Result<Self> {
+        let begun = Instant::now();
+        loop {
+            match Self::attach(memtrace, pid, &[]) {
+                Err(_) if begun.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(20)),
+                done => return done,
+            }
+        }
+    }
+
     /// Attaches and waits until all probes are armed.
     pub fn attach(memtrace: &Path, pid: u32, arguments: &[&str]) -> Result<Self> {
         let directory = TempDir::new()?;
@@ -96,19 +164,53 @@ impl Tracer {
 
     /// What its BPF maps take in the kernel, by the kernel's own account of each.
     pub fn map_bytes(&self) -> Result<u64> {
+        Ok(self.maps()?.values().sum())
+    }
+
+    /// The same by the map's name.
+    pub fn maps_by_name(&self) -> Result<BTreeMap<String, u64>> {
+        let mine = self.maps()?;
+        let mut by_name = BTreeMap::new();
+        for map in loaded_maps().filter_map(Result::ok) {
+            if let (Some(bytes), Some(name)) = (mine.get(&u64::from(map.id())), map.name_as_str()) {
+                by_name.insert(name.to_owned(), *bytes);
+            }
+        }
+        Ok(by_name)
+    }
+
+    /// How long one of its BPF programs ran, while the kernel measured that.
+    pub fn run_time(&self, program: &str) -> Result<RunTime> {
+        let mine = self.by_id("prog_id:", "prog_id:")?;
+        loaded_programs()
+            .filter_map(Result::ok)
+            .find(|info| {
+                info.name_as_str() == Some(program) && mine.contains_key(&u64::from(info.id()))
+            })
+            .map(|info| RunTime { runs: info.run_count(), ns: info.run_time().as_nanos() as u64 })
+            .with_context(|| format!("memtrace has no BPF program {program}"))
+    }
+
+    /// Bytes by map id.
+    fn maps(&self) -> Result<BTreeMap<u64, u64>> {
+        self.by_id("map_id:", "memlock:")
+    }
+
+    /// Of all its descriptors that have both fields.
+    fn by_id(&self, id: &str, value: &str) -> Result<BTreeMap<u64, u64>> {
         let directory = format!("/proc/{}/fdinfo", self.process.id());
-        let mut maps = std::collections::BTreeMap::new();
+        let mut found = BTreeMap::new();
         for entry in fs::read_dir(directory)? {
             let info = fs::read_to_string(entry?.path())?;
             let field = |name: &str| {
                 let line = info.lines().find_map(|line| line.strip_prefix(name))?;
                 line.trim().parse::<u64>().ok()
             };
-            if let (Some(id), Some(bytes)) = (field("map_id:"), field("memlock:")) {
-                maps.insert(id, bytes);
+            if let (Some(id), Some(value)) = (field(id), field(value)) {
+                found.insert(id, value);
             }
         }
-        Ok(maps.values().sum())
+        Ok(found)
     }
 
     /// Ends it as Ctrl-C does, and reads its report.

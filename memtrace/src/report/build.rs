@@ -11,7 +11,7 @@ use crate::model::{
 
 use super::{
     Completeness, Distribution, FunctionReport, LossReport, OTHER_SITES, Report, Rss, SCHEMA,
-    SiteReport, Target, Totals, Window, key_frame::key_frame, summary,
+    SiteReport, Target, Totals, UnwindTables, Window, key_frame::key_frame, summary,
 };
 
 /// What a session gathered.
@@ -37,6 +37,8 @@ pub struct ReportInput {
     pub completeness: Completeness,
     /// Every loss and how often it happened; those that did not happen may be in it.
     pub losses: Vec<(Loss, u64)>,
+    /// What stacks were walked by.
+    pub unwind_tables: Option<UnwindTables>,
     /// Files written.
     pub files: Vec<String>,
 }
@@ -69,6 +71,7 @@ impl ReportInput {
             lifetimes: self.lifetimes,
             functions: self.functions,
             completeness: completeness(self.completeness, &self.losses),
+            unwind_tables: self.unwind_tables,
             files: self.files,
         };
         report.totals.survivors = survivors(&report.sites);

@@ -51,6 +51,8 @@ pub struct Report {
     pub functions: Vec<FunctionReport>,
     /// What is missing.
     pub completeness: Completeness,
+    /// What stacks were walked by; `None` where no tables were made.
+    pub unwind_tables: Option<UnwindTables>,
     /// Files written.
     pub files: Vec<String>,
 }
@@ -111,8 +113,19 @@ pub struct Window {
     pub min_age_ns: u64,
     /// How long it took until all probes were armed, from the start of memtrace.
     pub attach_ns: u64,
+    /// What took how long of it, in order.
+    pub attach_steps: Vec<AttachStep>,
     /// How long the removal of the probes took.
     pub detach_ns: u64,
+}
+
+/// A part of the attach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct AttachStep {
+    /// What was done.
+    pub step: &'static str,
+    /// How long it took.
+    pub duration_ns: u64,
 }
 
 /// Why a window ended.
@@ -230,6 +243,27 @@ pub struct Completeness {
     pub losses: Vec<LossReport>,
     /// Anything else a reader must know, as sentences.
     pub notes: Vec<String>,
+}
+
+/// The size of the unwind tables at the end of the window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct UnwindTables {
+    /// Objects (files and the vDSO) with rows.
+    pub objects: u64,
+    /// Objects that have code but no rows: they are walked by frame pointers.
+    pub objects_without_rows: u64,
+    /// Length of the executable segments of the objects with rows.
+    pub text_bytes: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Entries of the page index.
+    pub pages: u64,
+    /// Distinct rules.
+    pub rules: u64,
+    /// What rows, index and rules take.
+    pub size_bytes: u64,
+    /// How long it took to make them, the reading of the files included.
+    pub build_ns: u64,
 }
 
 /// One kind of loss.

@@ -10,8 +10,8 @@ use crate::model::{
 };
 
 use super::{
-    AllocatorReport, Completeness, Distribution, EndReason, FunctionReport, ProbeReport, Report,
-    Rss, Target, Totals, Window,
+    AllocatorReport, AttachStep, Completeness, Distribution, EndReason, FunctionReport,
+    ProbeReport, Report, Rss, Target, Totals, UnwindTables, Window,
     build::{ReportInput, SiteInput},
 };
 
@@ -127,6 +127,9 @@ fn window() -> Window {
         ended_by: EndReason::Duration,
         min_age_ns: 10 * SECOND,
         attach_ns: 84_000_000,
+        attach_steps: [("plan the probes", 30_000_000), ("compile unwind tables", 41_000_000)]
+            .map(|(step, duration_ns)| AttachStep { step, duration_ns })
+            .into(),
         detach_ns: 41_000_000,
     }
 }
@@ -177,6 +180,16 @@ pub(crate) fn leaking_input() -> ReportInput {
         }],
         completeness: Completeness { events: 2_470_001, cut_calls: 2, ..Completeness::default() },
         losses: Vec::new(),
+        unwind_tables: Some(UnwindTables {
+            objects: 11,
+            objects_without_rows: 1,
+            text_bytes: 31 * MIB,
+            rows: 81_000,
+            pages: 31_800,
+            rules: 640,
+            size_bytes: 456_320,
+            build_ns: 41_000_000,
+        }),
         files: ["model-server.svg", "model-server.json"].map(str::to_owned).into(),
     }
 }

@@ -1,13 +1,13 @@
 //! From a pid to armed probes: look, plan, verify, arm, open the window.
 
-use std::{io, os::fd::AsFd as _, time::Instant};
+use std::{io, os::fd::AsFd as _};
 
 use jiff::Timestamp;
 use thiserror::Error;
 
 use memtrace_common::config::CodeRange;
 
-use super::{Options, StackMode, code::Code};
+use super::{Options, StackMode, code::Code, steps::Steps};
 use crate::{
     model::mapping::Mapping,
     probe::{
@@ -16,6 +16,7 @@ use crate::{
         target::{LeftOut, PlanError, PlannedObject, TargetPlan, plan_target},
         verify::{VerifyError, verify},
     },
+    report::AttachStep,
     sys::{
         clock,
         kernel::KernelVersion,
@@ -93,6 +94,7 @@ pub struct Attached {
     pub(super) opened_ns: u64,
     pub(super) started_at: Timestamp,
     pub(super) attach_ns: u64,
+    pub(super) attach_steps: Vec<AttachStep>,
     pub(super) probes: usize,
 }
 
@@ -102,7 +104,7 @@ pub struct Attached {
 /// Whatever stands in the way, in words for the person who typed the pid. Nothing is left in the
 /// target.
 pub fn attach(options: &Options) -> Result<Attached, AttachError> {
-    let begun = Instant::now();
+    let mut steps = Steps::begin();
     let pid = options.pid.get();
     let proc = ProcFs::new("/proc");
     let process = identify(&proc, pid)?;
@@ -112,9 +114,12 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         preflight(&process, version)?;
     }
     let maps = proc.maps(pid)?;
+    steps.over("look at the target");
     let TargetPlan { objects, loader, left_out } = plan_target(&proc, pid, &maps, version)?;
+    steps.over("plan the probes");
     let mut code = Code::new(options.stacks == StackMode::Tables);
     code.add(&proc, pid, &maps);
+    steps.over("compile unwind tables");
     let mut kernel = Kernel::load(LoadOptions {
         pid: options.pid,
         ring_bytes: options.ring_bytes,
@@ -124,7 +129,9 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         debug_log: options.debug_log,
         perf_event_links: options.perf_event_links,
     })?;
+    steps.over("create the maps");
     code.publish(&mut kernel, &maps)?;
+    steps.over("upload unwind tables");
     let ring = kernel.take_ring()?;
     let kernel_log = if options.debug_log { kernel.take_log() } else { None };
     kernel.follow_process()?;
@@ -133,6 +140,8 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     arm_loader(&mut kernel, loader.as_ref(), &proc, pid);
     check_identity(&proc, &process, &pidfd)?;
     kernel.set_active(true)?;
+    steps.over("load the programs and arm the probes");
+    let (attach_ns, attach_steps) = steps.finish();
     Ok(Attached {
         kernel,
         ring,
@@ -146,7 +155,8 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         code,
         opened_ns: clock::monotonic_ns(),
         started_at: Timestamp::now(),
-        attach_ns: begun.elapsed().as_nanos() as u64,
+        attach_ns,
+        attach_steps,
         probes,
     })
 }

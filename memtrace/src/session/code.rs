@@ -1,7 +1,7 @@
 //! The target's code: the tables that the kernel side walks stacks by, and the files that name
 //! what it finds. Both are kept up with the target's mappings.
 
-use std::{collections::HashMap, fs::File, io, os::unix::fs::FileExt as _};
+use std::{collections::HashMap, fs::File, io, os::unix::fs::FileExt as _, time::Instant};
 
 use memmap2::Mmap;
 
@@ -11,6 +11,7 @@ use crate::{
         stack::{NamedStack, RawStack, StackId},
     },
     probe::load::{Kernel, LoadError, TableWords},
+    report::UnwindTables,
     symbolize::{Observed, OpenObject, Symbolizer},
     sys::procfs::ProcFs,
     unwind::{
@@ -40,6 +41,8 @@ pub(super) struct Code {
     /// Objects that have been looked at, with or without success.
     seen: HashMap<ObjectKey, bool>,
     walk_by_tables: bool,
+    text_bytes: u64,
+    build_ns: u64,
     notes: Vec<String>,
 }
 
@@ -64,6 +67,8 @@ impl Code {
             tables: Tables::new(limits),
             seen: HashMap::new(),
             walk_by_tables,
+            text_bytes: 0,
+            build_ns: 0,
             notes: Vec::new(),
         }
     }
@@ -75,6 +80,7 @@ impl Code {
         if !self.walk_by_tables {
             return;
         }
+        let begun = Instant::now();
         for mapping in maps.iter().filter(|mapping| mapping.permissions.execute) {
             let Some(key) = key_of(mapping) else { continue };
             if !self.seen.contains_key(&key) {
@@ -82,6 +88,7 @@ impl Code {
                 self.seen.insert(key, added);
             }
         }
+        self.build_ns += begun.elapsed().as_nanos() as u64;
     }
 
     /// Adds the rows of a mapping's object; code without rows is walked by frame pointers.
@@ -101,7 +108,23 @@ impl Code {
             self.notes.push(format!("stacks end in {}: {error}", mapping.name));
             return false;
         }
+        self.text_bytes += rows.stats.text_bytes;
         true
+    }
+
+    /// How large the tables are; `None` where stacks are not walked by them.
+    pub(super) fn table_sizes(&self) -> Option<UnwindTables> {
+        let with_rows = self.seen.values().filter(|has_rows| **has_rows).count();
+        self.walk_by_tables.then(|| UnwindTables {
+            objects: with_rows as u64,
+            objects_without_rows: (self.seen.len() - with_rows) as u64,
+            text_bytes: self.text_bytes,
+            rows: self.tables.rows().len() as u64,
+            pages: self.tables.index().len() as u64,
+            rules: self.tables.rules().len() as u64,
+            size_bytes: self.tables.size_bytes() as u64,
+            build_ns: self.build_ns,
+        })
     }
 
     /// How large the kernel's tables have to be, with room for what is loaded later.

@@ -31,6 +31,7 @@ impl Ending {
                 ended_by: self.reason,
                 min_age_ns,
                 attach_ns: self.attach_ns,
+                attach_steps: std::mem::take(&mut self.attach_steps),
                 detach_ns: self.detach_ns,
             },
             rss: self.rss,
@@ -41,6 +42,7 @@ impl Ending {
             functions: functions(&self.counters),
             losses: losses(&self),
             completeness: completeness(&mut self),
+            unwind_tables: self.code.table_sizes(),
             target: target(self),
             files: Vec::new(),
         }

@@ -5,6 +5,7 @@ mod attach;
 mod code;
 mod gather;
 mod run;
+mod steps;
 mod window;
 
 use std::{num::NonZeroU32, time::Duration};

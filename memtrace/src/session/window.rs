@@ -23,7 +23,7 @@ use crate::{
         ring::Ring,
         target::{LeftOut, PlannedObject, TargetPlan, plan_target},
     },
-    report::{EndReason, Rss},
+    report::{AttachStep, EndReason, Rss},
     symbolize::Observed,
     sys::{
         clock,
@@ -57,6 +57,7 @@ pub(super) struct Window {
     opened_ns: u64,
     started_at: Timestamp,
     attach_ns: u64,
+    attach_steps: Vec<AttachStep>,
     probes: usize,
     rss: Rss,
     notes: Vec<String>,
@@ -90,6 +91,8 @@ pub struct Ending {
     pub reason: EndReason,
     /// From the start of the attach to the opened window.
     pub attach_ns: u64,
+    /// Where that time went.
+    pub attach_steps: Vec<AttachStep>,
     /// From the closed window to the last probe's removal.
     pub detach_ns: u64,
     /// What a reader must know besides.
@@ -110,6 +113,7 @@ impl Window {
             objects,
             maps,
             left_out,
+            attach_steps,
             ..
         } = attached;
         let limits =
@@ -132,6 +136,7 @@ impl Window {
             opened_ns: attached.opened_ns,
             started_at: attached.started_at,
             attach_ns: attached.attach_ns,
+            attach_steps,
             probes: attached.probes,
             rss: Rss { start_bytes: process.resident_bytes, ..Rss::default() },
             notes: left_out.iter().map(left_out_note).collect(),
@@ -343,6 +348,7 @@ impl Window {
             duration_ns: closed_ns.saturating_sub(self.opened_ns),
             reason,
             attach_ns: self.attach_ns,
+            attach_steps: self.attach_steps,
             detach_ns,
             notes: self.notes,
         }
