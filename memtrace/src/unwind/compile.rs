@@ -57,6 +57,8 @@ pub struct ObjectRow {
 pub struct CompileStats {
     /// Functions (FDEs) with code.
     pub fdes: u64,
+    /// Those of them with rows that a return address may need but that are not supported.
+    pub unsupported_fdes: u64,
     /// Rows in the file, equal neighbours counted once.
     pub rows_before: u64,
     /// Rows that were kept.
@@ -188,7 +190,10 @@ impl<'d, S: UnwindSection<Bytes<'d>>> Compiler<'d, S> {
         functions.sort_by_key(|function| function.start);
         let mut context = UnwindContext::new_in();
         for function in functions {
+            let before = self.output.unsupported_rows;
             self.compile_function(&function, &mut context)?;
+            let is_unsupported = self.output.unsupported_rows > before;
+            self.output.stats.unsupported_fdes += u64::from(is_unsupported);
         }
         self.output.finish()
     }
@@ -301,12 +306,21 @@ struct Output<'d> {
     covered: Option<u64>,
     /// Of the last row, kept or not.
     last_rule: Rule,
+    /// Rows that may be needed and are not supported.
+    unsupported_rows: u64,
 }
 
 impl<'d> Output<'d> {
     fn new(code: Code<'d>) -> Self {
         let stats = CompileStats { text_bytes: code.size_bytes(), ..CompileStats::default() };
-        Self { code, rows: RowBuilder::new(), stats, covered: None, last_rule: UNKNOWN }
+        Self {
+            code,
+            rows: RowBuilder::new(),
+            stats,
+            covered: None,
+            last_rule: UNKNOWN,
+            unsupported_rows: 0,
+        }
     }
 
     /// Begins a function: what of its code is not another's already (start, end).
@@ -346,6 +360,7 @@ impl<'d> Output<'d> {
             return Ok(());
         }
         let rule = rule.unwrap_or_else(|reason| {
+            self.unsupported_rows += 1;
             self.count_unsupported(reason);
             UNKNOWN
         });
