@@ -1,7 +1,7 @@
 //! `memtrace attach`: from arguments to files and a report on stdout.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     num::NonZeroU32,
     path::{Path, PathBuf},
 };
@@ -9,10 +9,14 @@ use std::{
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 
-use super::{Status, output::OutputFile, progress::Progress};
+use super::{
+    Status,
+    output::{OutputFile, text_options},
+    progress::Progress,
+};
 use crate::{
     cli::AttachArgs,
-    render,
+    render::{self, text::TextOptions},
     report::Report,
     session::{self, Observer as _, Options, StackMode},
     sys::procfs::ProcFs,
@@ -93,11 +97,7 @@ fn write_flamegraph(report: &mut Report, file: OutputFile) -> Status {
 
 fn print(report: &Report, args: &AttachArgs) -> Result<()> {
     let stdout = io::stdout();
-    let options = render::text::TextOptions {
-        colour: stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
-        width: terminal_width(&stdout),
-        top: args.top,
-    };
+    let options = TextOptions { top: args.top, ..text_options(&stdout) };
     let mut out = io::BufWriter::new(stdout.lock());
     if args.json {
         render::json::write(report, &mut out)
@@ -106,9 +106,4 @@ fn print(report: &Report, args: &AttachArgs) -> Result<()> {
     }
     .and_then(|()| out.flush())
     .context("cannot write the report to stdout")
-}
-
-/// Columns of the terminal; `None` when stdout is none, where lines are not cut.
-fn terminal_width(stdout: &io::Stdout) -> Option<usize> {
-    rustix::termios::tcgetwinsize(stdout).ok().map(|size| usize::from(size.ws_col))
 }

@@ -2,12 +2,14 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail};
+
+use crate::render::text::TextOptions;
 
 /// A file that is created before the work begins, so that a bad path is an error at once and not
 /// after a long trace; if nothing is written it goes away again.
@@ -67,6 +69,17 @@ impl Drop for OutputFile {
 fn remove(path: &Path) {
     if let Err(error) = std::fs::remove_file(path) {
         log::warn!("cannot remove {}: {error}", path.display());
+    }
+}
+
+/// How text is written to stdout: with colours on a terminal unless `NO_COLOR` is set, and cut to
+/// its width; elsewhere lines are not cut.
+pub fn text_options(stdout: &io::Stdout) -> TextOptions {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    TextOptions {
+        colour: stdout.is_terminal() && !no_color,
+        width: rustix::termios::tcgetwinsize(stdout).ok().map(|size| usize::from(size.ws_col)),
+        ..TextOptions::default()
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod attach;
 mod code;
+mod examine;
 mod gather;
 mod run;
 mod window;
@@ -12,6 +13,7 @@ use std::{num::NonZeroU32, time::Duration};
 pub use memtrace_common::config::StackMode;
 
 pub use attach::AttachError;
+pub use examine::{Examination, ExamineOptions, examine};
 pub use run::trace;
 pub use window::Ending;
 
