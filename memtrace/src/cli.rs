@@ -17,6 +17,7 @@ Examples:
   sudo memtrace attach -p 4242             until Ctrl-C; then the report
   sudo memtrace attach -p 4242 -d 30s      for 30 seconds
   sudo memtrace attach -p 4242 -d 5m --min-age 1m --json > report.json
+  sudo memtrace doctor -p 4242              what would be seen of it, before anything is traced
 
 Exit status: 0 done; 2 bad usage or it could not be done; 130 interrupted before anything was seen.";
 
@@ -54,6 +55,8 @@ pub struct Cli {
 pub enum Command {
     /// Trace the allocations of a running process; report what is never freed
     Attach(AttachArgs),
+    /// Say what can be traced of a process, what a result would lack and how to get it
+    Doctor(DoctorArgs),
     /// Print shell completions
     Completions {
         /// For which shell
@@ -126,6 +129,22 @@ pub struct AttachArgs {
     /// Use one perf event per probe, as kernels before 6.10 need it: slower to attach and detach
     #[arg(long, hide = true)]
     pub perf_event_links: bool,
+}
+
+/// `memtrace doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// The process to look at; no probe is armed
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
+    pub pid: u32,
+
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+
+    /// Look for debug files here, too (.build-id/xx/yyyy.debug, or the names of debug links)
+    #[arg(long = "debug-dir", value_name = "DIR")]
+    pub debug_dirs: Vec<PathBuf>,
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

@@ -5,8 +5,9 @@ use std::process::Command;
 use memtrace_tests::{
     attach::Attach,
     programs,
-    report::SiteReport,
+    report::{Report, SiteReport},
     target::{Background, Target},
+    truth::assert_complete,
 };
 
 use crate::trace;
@@ -59,5 +60,70 @@ fn a_python_process_is_traced() {
     assert!(process.is_running());
     // Four deployments of 256 KiB a second.
     assert!(report.totals.survivors.bytes > 4 * 256 * 1024, "{:?}", report.totals);
-    memtrace_tests::truth::assert_complete(&report);
+    assert_complete(&report);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn stacks_say_what_they_could_not_pass() {
+    let (truth, report) = trace("odd_stacks", &[], &[]);
+    truth.assert_same_heap_total(&report);
+    let endings = |caller: &str| {
+        let of = |site: &&SiteReport| names(site).contains(&caller);
+        let mut endings: Vec<_> =
+            report.sites.iter().filter(of).map(|site| site.stack.missing_root.clone()).collect();
+        endings.sort();
+        endings.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>()
+    };
+    assert_eq!(endings("site_in_signal"), ["[signal handler]"]);
+    assert_eq!(endings("site_in_jit"), ["[guessed by frame pointer]"]);
+    assert_eq!(endings("site_in_jit_without_frame_pointer"), ["[no frame pointer]"]);
+    assert_eq!(endings("site_in_assembly"), ["[no unwind information]"]);
+    // Code that was mapped a moment ago is not known yet; the second call finds it known.
+    let new = endings("site_in_new_jit");
+    assert_eq!(new, ["[guessed by frame pointer]", "[unknown mapping]"]);
+    let guessed = report.sites.iter().find(|site| names(site).contains(&"site_in_jit")).unwrap();
+    assert!(names(guessed).contains(&"main"), "{guessed:?}");
+}
+
+/// The sites whose stacks do not reach the root, with their labels.
+fn incomplete(report: &Report) -> Vec<(&SiteReport, &str)> {
+    let sites = report.sites.iter();
+    sites.filter_map(|site| Some((site, site.stack.missing_root.as_deref()?))).collect()
+}
+
+#[test]
+fn cxx_exceptions_pass_through_traced_frames_and_all_stacks_are_complete() {
+    let mut target = Target::start("cxx_throw", &["500"]);
+    let tracing = Attach::to(target.pid()).armed();
+    target.go();
+    assert_eq!(target.line(), "{\"caught\": 1000}");
+    let report = tracing.interrupt().report();
+    assert!(target.quit().success());
+    assert_complete(&report);
+    assert_eq!(incomplete(&report), []);
+    let kept: u64 =
+        report.sites_of("shop::keep(unsigned long)").map(|site| site.stats.live.bytes).sum();
+    assert_eq!(kept, 50 * 1000);
+    let thrown = |site: &&SiteReport| names(site).contains(&"__cxa_allocate_exception");
+    let thrown: u64 =
+        report.sites.iter().filter(thrown).map(|site| site.stats.allocated.count).sum();
+    assert_eq!(thrown, 1000);
+}
+
+#[test]
+fn all_stacks_of_a_released_rust_program_are_complete() {
+    let mut target = Target::start("rust_release", &[]);
+    let tracing = Attach::to(target.pid()).armed();
+    target.go();
+    assert_eq!(target.line(), "{\"kept\": 2000}");
+    let report = tracing.interrupt().report();
+    assert!(target.quit().success());
+    assert_complete(&report);
+    assert_eq!(incomplete(&report), []);
+    for function in ["rust_release::keep_words", "rust_release::keep_index"] {
+        let within = |site: &&SiteReport| names(site).iter().any(|name| name.contains(function));
+        let kept: u64 = report.sites.iter().filter(within).map(|site| site.stats.live.count).sum();
+        assert!(kept >= 2000, "{kept} of {function}");
+    }
 }

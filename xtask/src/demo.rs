@@ -99,7 +99,7 @@ impl Demo {
 
     fn trace_c(&self) -> Result<PathBuf> {
         banner("a server in C: one line leaks; a cache, a log and busy requests do not");
-        let source = root().join(programs::SOURCES).join("leaker.c");
+        let source = root().join("tests/programs/c/leaker.c");
         let program = self.directory.join("leaker");
         test_program::compile(&source, &program)?;
         say(format_args!("compiled {} to {}", shown(&source), shown(&program)));

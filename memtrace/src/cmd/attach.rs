@@ -1,7 +1,7 @@
 //! `memtrace attach`: from arguments to files and a report on stdout.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     num::NonZeroU32,
     path::{Path, PathBuf},
 };
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::{
     Status,
-    output::{OutputFile, is_broken_pipe, say, terminal_columns},
+    output::{OutputFile, is_broken_pipe, say, text_options},
     progress::Progress,
 };
 use crate::{
@@ -114,11 +114,7 @@ fn deliver(report: &Report, args: &AttachArgs, prefix: &Path) -> Result<()> {
 
 fn print(report: &Report, args: &AttachArgs) -> Result<()> {
     let stdout = io::stdout();
-    let options = TextOptions {
-        colour: stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
-        width: terminal_columns(&stdout),
-        top: args.top,
-    };
+    let options = TextOptions { top: args.top, ..text_options(&stdout) };
     let mut out = io::BufWriter::new(stdout.lock());
     render(report, args, options, &mut out)
         .and_then(|()| out.flush())

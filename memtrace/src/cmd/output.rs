@@ -3,7 +3,7 @@
 use std::{
     env, fmt,
     fs::{File, OpenOptions},
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     os::{
         fd::AsFd,
         unix::fs::{OpenOptionsExt as _, fchown},
@@ -12,6 +12,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+
+use crate::render::text::TextOptions;
 
 /// A file that is opened before the work begins, so that a bad path is an error at once and not
 /// after a long trace. If nothing is written, all is as it was before.
@@ -109,6 +111,17 @@ pub fn say(line: fmt::Arguments<'_>) {
 pub fn terminal_columns(stream: &impl AsFd) -> Option<usize> {
     let columns = rustix::termios::tcgetwinsize(stream).ok()?.ws_col;
     (columns > 0).then_some(usize::from(columns))
+}
+
+/// How text is written to stdout: with colours on a terminal unless `NO_COLOR` is set, and cut to
+/// its width; elsewhere lines are not cut.
+pub fn text_options(stdout: &io::Stdout) -> TextOptions {
+    let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    TextOptions {
+        colour: stdout.is_terminal() && !no_color,
+        width: terminal_columns(stdout),
+        ..TextOptions::default()
+    }
 }
 
 /// Whether an error is a reader that went away (`| head`), which is no failure.

@@ -431,6 +431,7 @@ fn read_all(bytes: &[u8]) {
         let _ = elf.code_around(symbol.address, symbol.size_bytes);
         let _ = elf.file_offset(symbol.address);
     }
+    let _ = (elf.name_sources(), elf.debug_link());
 }
 
 fn with_functions() -> Vec<u8> {
@@ -474,4 +475,16 @@ fn the_running_test_is_read() {
     let elf = Elf::parse(file.as_slice()).unwrap();
     assert!(elf.has_interpreter() && !elf.is_go());
     assert_eq!(elf.functions(&["main"]).len(), 1);
+}
+
+#[test]
+fn a_program_with_debug_information_names_its_lines_and_leads_nowhere_else() {
+    let file = fs::read("/proc/self/exe").unwrap();
+    let elf = Elf::parse(file.as_slice()).unwrap();
+    let sources = NameSources { debug_info: true, lines: true, symtab: true, dynsym: true };
+    assert_eq!(elf.name_sources(), sources);
+    assert_eq!(elf.debug_link(), None);
+    let small = TestElf::default().build();
+    let names = Elf::parse(small.as_slice()).unwrap().name_sources();
+    assert_eq!(names, NameSources { dynsym: true, ..NameSources::default() });
 }

@@ -226,6 +226,11 @@ impl Kernel {
         Ok(kernel)
     }
 
+    /// Whether all probes of a program in a file are one link (else each is one).
+    pub fn has_multi_uprobe_links(&self) -> bool {
+        matches!(self.backend, Backend::Multi { .. })
+    }
+
     /// The ring buffer's user side. Can be taken once.
     pub fn take_ring(&mut self) -> Result<Ring, LoadError> {
         let map = self.ebpf.take_map("EVENTS").ok_or_else(missing_map)?;

@@ -1,6 +1,6 @@
 //! From a pid to armed probes: look, plan, verify, arm, open the window.
 
-use std::{io, os::fd::AsFd as _};
+use std::{io, os::fd::AsFd as _, path::PathBuf};
 
 use jiff::Timestamp;
 use thiserror::Error;
@@ -17,6 +17,7 @@ use crate::{
         verify::{VerifyError, verify},
     },
     report::AttachStep,
+    symbolize::debug_file::{DebugRoots, NoDirectory},
     sys::{
         clock,
         kernel::KernelVersion,
@@ -27,7 +28,7 @@ use crate::{
 };
 
 /// The first kernel with the `bpf_loop` helper.
-const BPF_LOOP_SINCE: KernelVersion = KernelVersion::new(5, 17);
+pub(super) const BPF_LOOP_SINCE: KernelVersion = KernelVersion::new(5, 17);
 
 /// Why there is no trace.
 #[derive(Debug, Error)]
@@ -55,6 +56,9 @@ pub enum AttachError {
     /// Tracing is known to hurt the target on this kernel.
     #[error(transparent)]
     Hazard(#[from] Hazard),
+    /// A directory that was given for debug files.
+    #[error(transparent)]
+    DebugDir(#[from] NoDirectory),
     /// There is nothing to put probes on.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -161,13 +165,23 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     })
 }
 
-fn identify(proc: &ProcFs, pid: u32) -> Result<Process, AttachError> {
+/// The process, if it can be traced at all.
+pub(super) fn identify(proc: &ProcFs, pid: u32) -> Result<Process, AttachError> {
     if pid == std::process::id() {
         return Err(AttachError::Own { pid });
     }
     let process = proc.process(pid)?;
     process.check_traceable()?;
     Ok(process)
+}
+
+/// Where debug files of the target's objects are looked for.
+pub(super) fn debug_roots(
+    proc: &ProcFs,
+    pid: u32,
+    given: &[PathBuf],
+) -> Result<DebugRoots, AttachError> {
+    Ok(DebugRoots::new(given, &proc.root_of(pid))?)
 }
 
 /// Verifies and arms every planned object. The verification comes right before the arming, which

@@ -25,6 +25,8 @@ use crate::{
 const MAX_ROWS: usize = 64 << 20;
 /// Most pages of code with rows: 16 GiB of code.
 const MAX_PAGES: usize = 16 << 20;
+/// Room in the tables of one target.
+pub(super) const LIMITS: Limits = Limits { rows: MAX_ROWS, pages: MAX_PAGES, ..Limits::DEFAULT };
 /// Room for rows of libraries that the target loads later: about 40 MB of code.
 const SPARE_ROWS: usize = 128 << 10;
 /// Room for their pages.
@@ -47,9 +49,9 @@ pub(super) struct Code {
 }
 
 /// Opens the target's mapped files.
-struct Opener<'a> {
-    proc: &'a ProcFs,
-    pid: u32,
+pub(super) struct Opener<'a> {
+    pub(super) proc: &'a ProcFs,
+    pub(super) pid: u32,
 }
 
 impl OpenObject for Opener<'_> {
@@ -61,10 +63,9 @@ impl OpenObject for Opener<'_> {
 impl Code {
     /// Knows no code; makes tables only if stacks are to be walked by them.
     pub(super) fn new(walk_by_tables: bool) -> Self {
-        let limits = Limits { rows: MAX_ROWS, pages: MAX_PAGES, ..Limits::DEFAULT };
         Self {
             symbolizer: Symbolizer::new(),
-            tables: Tables::new(limits),
+            tables: Tables::new(LIMITS),
             seen: HashMap::new(),
             walk_by_tables,
             text_bytes: 0,
@@ -193,7 +194,8 @@ impl Code {
     }
 }
 
-fn key_of(mapping: &Mapping) -> Option<ObjectKey> {
+/// What the tables call a mapping's object; `None` for code without one.
+pub(super) fn key_of(mapping: &Mapping) -> Option<ObjectKey> {
     match mapping.file {
         Some(FileId { inode: 0, .. }) | None => (mapping.name == VDSO).then_some(ObjectKey::Vdso),
         Some(file) => Some(ObjectKey::File(file)),
@@ -202,7 +204,7 @@ fn key_of(mapping: &Mapping) -> Option<ObjectKey> {
 
 /// Hands an object's bytes over: the file by a mapping of our own, because it may be larger than
 /// the memory that is left, and the vDSO out of the target's memory.
-fn with_image<T>(
+pub(super) fn with_image<T>(
     opener: &Opener<'_>,
     mapping: &Mapping,
     read: impl FnOnce(&[u8]) -> T,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use memtrace_common::loss::{KernelCounters, KernelLoss};
 
-use super::{code::Code, window::Ending};
+use super::{code::Code, examine::hex, window::Ending};
 use crate::{
     ledger::{self, Ledger, SiteId},
     model::{AllocFn, loss::Loss, mapping::Mapping, site::Survivors, stack::NamedStack},
@@ -184,8 +184,4 @@ fn probe(probe: &PlannedProbe) -> ProbeReport {
         offset: probe.site_offset,
         emulated: probe.cost == SiteCost::Emulated,
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -3,6 +3,7 @@
 
 mod attach;
 mod code;
+mod examine;
 mod gather;
 mod run;
 mod steps;
@@ -13,6 +14,7 @@ use std::{num::NonZeroU32, time::Duration};
 pub use memtrace_common::config::StackMode;
 
 pub use attach::AttachError;
+pub use examine::{Examination, ExamineOptions, examine};
 pub use run::trace;
 pub use window::Ending;
 

@@ -38,6 +38,8 @@ const MAX_SITES: usize = 65_536;
 const MAX_RANGES: usize = 1 << 20;
 /// New code in the target is looked for at most this often.
 const MAPS_REFRESH_NS: u64 = 50_000_000;
+/// Most stacks that wait for the next look; each is sent by the kernel side only once.
+const MAX_PUZZLING: usize = 1024;
 
 /// A trace in progress.
 pub(super) struct Window {
@@ -54,6 +56,8 @@ pub(super) struct Window {
     /// Libraries were loaded or unloaded since the mappings were read.
     code_changed: bool,
     maps_read_ns: u64,
+    /// Stacks through code that was not known, since the last look at the mappings.
+    puzzling: Vec<(StackId, RawStack)>,
     opened_ns: u64,
     started_at: Timestamp,
     attach_ns: u64,
@@ -133,6 +137,7 @@ impl Window {
             trampoline_known: false,
             code_changed: false,
             maps_read_ns: attached.opened_ns,
+            puzzling: Vec::new(),
             opened_ns: attached.opened_ns,
             started_at: attached.started_at,
             attach_ns: attached.attach_ns,
@@ -171,6 +176,7 @@ impl Window {
             log.flush();
         }
         let drained = ring.drain(limit, |record| self.book(record));
+        self.solve_puzzles();
         if drained > 0 && !self.trampoline_known {
             self.find_trampoline();
         }
@@ -198,12 +204,22 @@ impl Window {
 
     /// Resolves a new stack while the target is there to be asked where its code came from.
     fn observe(&mut self, id: StackId, stack: &RawStack) {
-        let mut observed = self.code.observe(id, stack);
-        if observed == Observed::UnknownMapping && self.refresh_mappings() {
-            observed = self.code.observe(id, stack);
+        match self.code.observe(id, stack) {
+            Observed::UnknownMapping if self.puzzling.len() < MAX_PUZZLING => {
+                self.puzzling.push((id, stack.clone()));
+            }
+            Observed::TableFull => self.unkept_stacks += 1,
+            Observed::UnknownMapping | Observed::Kept => {}
         }
-        if observed == Observed::TableFull {
-            self.unkept_stacks += 1;
+    }
+
+    /// Looks for the code that was not known, now or when the time for a look has come.
+    fn solve_puzzles(&mut self) {
+        if self.puzzling.is_empty() || !self.refresh_mappings() {
+            return;
+        }
+        for (id, stack) in std::mem::take(&mut self.puzzling) {
+            self.code.observe(id, &stack);
         }
     }
 

@@ -9,6 +9,7 @@
 
 mod address_space;
 mod call_site;
+pub mod debug_file;
 mod namer;
 mod object;
 mod root;

@@ -43,6 +43,8 @@ pub struct ObjectRow {
 pub struct CompileStats {
     /// Functions (FDEs) with code.
     pub fdes: u64,
+    /// Those of them with rows that a return address may need but that are not supported.
+    pub unsupported_fdes: u64,
     /// Rows in the file, equal neighbours counted once.
     pub rows_before: u64,
     /// Rows that were kept.

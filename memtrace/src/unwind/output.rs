@@ -23,13 +23,16 @@ pub(super) struct Output<'d> {
     covered: Option<u64>,
     /// Of the last row, kept or not.
     last_rule: Rule,
+    /// The current function has been counted as unsupported.
+    is_unsupported: bool,
 }
 
 impl<'d> Output<'d> {
     /// Nothing yet.
     pub(super) fn new(code: Code<'d>) -> Self {
         let stats = CompileStats { text_bytes: code.size_bytes(), ..CompileStats::default() };
-        Self { code, rows: RowBuilder::new(), stats, covered: None, last_rule: UNKNOWN }
+        let (rows, covered, last_rule) = (RowBuilder::new(), None, UNKNOWN);
+        Self { code, rows, stats, covered, last_rule, is_unsupported: false }
     }
 
     /// Begins a function: what of its code is not another's already (start, end).
@@ -44,6 +47,7 @@ impl<'d> Output<'d> {
             return Ok(None);
         }
         self.stats.fdes += 1;
+        self.is_unsupported = false;
         if let Some(covered) = self.covered.replace(end)
             && covered < start
             && self.code.may_run(covered, start)
@@ -69,6 +73,8 @@ impl<'d> Output<'d> {
             return Ok(());
         }
         let rule = rule.unwrap_or_else(|reason| {
+            let counted = std::mem::replace(&mut self.is_unsupported, true);
+            self.stats.unsupported_fdes += u64::from(!counted);
             self.count_unsupported(reason);
             UNKNOWN
         });
