@@ -26,7 +26,7 @@ use crate::{
     artifacts,
     needs::Purpose,
     privilege::{Privilege, Unmet},
-    programs, setup,
+    setup,
     shell::{line, root, say, step, which, work_dir},
 };
 
