@@ -11,7 +11,8 @@ use super::{Options, StackMode, code::Code, steps::Steps};
 use crate::{
     model::mapping::Mapping,
     probe::{
-        load::{Kernel, KernelLog, LoadError, LoadOptions, ProbeSite},
+        error::LoadError,
+        load::{Kernel, KernelLog, LoadOptions, ProbeSite},
         ring::Ring,
         target::{LeftOut, PlanError, PlannedObject, TargetPlan, plan_target},
         verify::{VerifyError, verify},

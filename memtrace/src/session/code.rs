@@ -10,7 +10,10 @@ use crate::{
         mapping::{FileId, Mapping},
         stack::{NamedStack, RawStack, StackId},
     },
-    probe::load::{Kernel, LoadError, TableWords},
+    probe::{
+        error::LoadError,
+        load::{Kernel, TableWords},
+    },
     report::UnwindTables,
     symbolize::{Observed, OpenObject, Symbolizer},
     sys::procfs::ProcFs,

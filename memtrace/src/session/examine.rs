@@ -15,7 +15,8 @@ use crate::{
     elf::{Elf, NameSources},
     model::mapping::{FileId, Mapping},
     probe::{
-        load::{Kernel, LoadError, LoadOptions, RING_BYTES, TableWords},
+        error::LoadError,
+        load::{Kernel, LoadOptions, RING_BYTES, TableWords},
         plan::{ObjectPlan, PlannedProbe, SiteCost},
         target::{PlannedObject, TargetPlan, plan_target},
         verify::verify,
