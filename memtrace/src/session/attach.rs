@@ -16,7 +16,11 @@ use crate::{
         target::{LeftOut, PlanError, PlannedObject, TargetPlan, plan_target},
         verify::{VerifyError, verify},
     },
-    symbolize::debug_file::{DebugRoots, NoDirectory},
+    symbolize::{
+        Symbolizer,
+        debug_file::{DebugRoots, NoDirectory},
+        perf_map::PerfMap,
+    },
     sys::{
         clock,
         kernel::KernelVersion,
@@ -117,7 +121,9 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     }
     let maps = proc.maps(pid)?;
     let TargetPlan { objects, left_out } = plan_target(&proc, pid, &maps, version)?;
-    let mut code = Code::new(options.stacks == StackMode::Tables);
+    let debug_roots = debug_roots(&proc, pid, &options.debug_dirs)?;
+    let symbolizer = Symbolizer::with_names(debug_roots, perf_map(&proc, &process));
+    let mut code = Code::new(options.stacks == StackMode::Tables, symbolizer);
     code.add(&proc, pid, &maps);
     let mut kernel = Kernel::load(LoadOptions {
         pid: options.pid,
@@ -171,6 +177,12 @@ pub(super) fn debug_roots(
     given: &[PathBuf],
 ) -> Result<DebugRoots, AttachError> {
     Ok(DebugRoots::new(given, &proc.root_of(pid))?)
+}
+
+/// Where the target's just-in-time compiler writes names, if it has one.
+pub(super) fn perf_map(proc: &ProcFs, process: &Process) -> PerfMap {
+    let own_pid = process.namespace_pids.last().copied().unwrap_or(process.pid);
+    PerfMap::of(&proc.root_of(process.pid), own_pid, process.user)
 }
 
 /// Verifies and arms every planned object. The verification comes right before the arming, which
