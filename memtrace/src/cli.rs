@@ -122,6 +122,10 @@ pub struct AttachArgs {
     #[arg(long, conflicts_with = "no_stacks")]
     pub frame_pointers: bool,
 
+    /// Look for debug files here, too (.build-id/xx/yyyy.debug, or the names of debug links)
+    #[arg(long = "debug-dir", value_name = "DIR")]
+    pub debug_dirs: Vec<PathBuf>,
+
     /// Attach even on a kernel where tracing is known to hurt this process
     #[arg(long, help_heading = LIMITS)]
     pub ignore_hazards: bool,

@@ -1,14 +1,20 @@
 //! Whose allocation it was: names, lines, and what is missing.
 
-use std::process::Command;
+use std::{
+    ffi::{OsStr, OsString},
+    process::Command,
+};
 
 use memtrace_tests::{
     attach::Attach,
+    binary::run,
     programs,
     report::{Report, SiteReport},
     target::{Background, Target},
     truth::assert_complete,
 };
+
+use tempfile::TempDir;
 
 use crate::trace;
 
@@ -126,4 +132,85 @@ fn all_stacks_of_a_released_rust_program_are_complete() {
         let kept: u64 = report.sites.iter().filter(within).map(|site| site.stats.live.count).sum();
         assert!(kept >= 2000, "{kept} of {function}");
     }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn generated_code_has_the_names_of_its_perf_map() {
+    let mut target = Target::start("jit_named", &[]);
+    let tracing = Attach::to(target.pid()).armed();
+    let truth = target.run();
+    let doctor = run(&["doctor", "--json", "-p", &target.pid().to_string()]);
+    let report = tracing.interrupt().report();
+    assert!(target.quit().success());
+    truth.assert_same_heap(&report);
+    let named = |name: &str, ending: &str| {
+        let matches = |site: &&SiteReport| {
+            names(site)[..2] == ["site_in_jit", name]
+                && site.stack.missing_root.as_deref() == Some(ending)
+        };
+        report.sites.iter().filter(matches).count()
+    };
+    assert_eq!(named("jit::early(int)", "[guessed by frame pointer]"), 1);
+    assert_eq!(named("jit::late", "[unknown mapping]"), 1);
+    assert_eq!(named("jit::late", "[guessed by frame pointer]"), 1);
+    let diagnosis: serde_json::Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    let generated = diagnosis["objects"].as_array().unwrap().iter();
+    let generated = { generated }.find(|object| object["path"] == "[anon]").unwrap();
+    assert_eq!(generated["symbols"]["kind"], "perf_map");
+}
+
+/// The target is gone when its names are looked up.
+#[test]
+fn a_stripped_target_that_has_ended_is_named_by_debug_files_in_a_given_directory() {
+    let directory = TempDir::new().unwrap();
+    let whole = programs::path("ground_truth");
+    let [stripped, debug] = ["ground_truth", "truth.debug"].map(|name| directory.path().join(name));
+    let objcopy = |arguments: &[&OsStr]| {
+        assert!(Command::new("objcopy").args(arguments).status().unwrap().success());
+    };
+    objcopy(&["--only-keep-debug".as_ref(), whole.as_ref(), debug.as_ref()]);
+    let mut link = OsString::from("--add-gnu-debuglink=");
+    link.push(&debug);
+    objcopy(&["--strip-all".as_ref(), &link, whole.as_ref(), stripped.as_ref()]);
+    let elsewhere = TempDir::new().unwrap();
+    std::fs::rename(&debug, elsewhere.path().join("truth.debug")).unwrap();
+    let mut target = Target::start_command(Command::new(&stripped).args(["heap", "1"]));
+    let directory = elsewhere.path().to_str().unwrap();
+    let tracing = Attach::to(target.pid()).args(&["--debug-dir", directory]).armed();
+    let truth = target.run();
+    target.quit();
+    let report = tracing.wait().report();
+    truth.assert_same_heap(&report);
+    let frame = &report.sites_of("site_calloc_kept").next().unwrap().stack.frames[0];
+    assert!(frame.file.as_ref().unwrap().ends_with("ground_truth.c"), "{frame:?}");
+}
+
+/// The map is named by the pid that the process knows, in a `/tmp` that only it sees.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_perf_map_is_found_in_the_targets_namespaces() {
+    let script = "exec 3<\"$0\"; mount -t tmpfs none /tmp && exec /proc/self/fd/3";
+    let mut command = Command::new("unshare");
+    command.args([
+        "--pid",
+        "--mount",
+        "--fork",
+        "--mount-proc",
+        "--kill-child",
+        "sh",
+        "-c",
+        script,
+    ]);
+    let mut target = Target::start_command(command.arg(programs::path("jit_named")));
+    let unshare = target.pid();
+    let children = std::fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children"));
+    let pid: u32 = children.unwrap().trim().parse().unwrap();
+    let tracing = Attach::to(pid).armed();
+    let truth = target.run();
+    let report = tracing.interrupt().report();
+    truth.assert_same_heap(&report);
+    let named = report.sites.iter().filter(|site| names(site).contains(&"jit::late")).count();
+    assert_eq!(named, 2);
+    assert!(!std::path::Path::new("/tmp/perf-1.map").exists());
 }

@@ -46,6 +46,7 @@ fn help_of_attach_shows_its_options() {
         "--ring-size",
         "--max-live",
         "--no-stacks",
+        "--debug-dir",
     ];
     assert_says(&run(&["attach", "--help"]), &options);
 }

@@ -48,6 +48,7 @@ fn options(args: &AttachArgs, verbose: u8) -> Options {
             AttachArgs { frame_pointers: true, .. } => StackMode::FramePointers,
             _ => StackMode::Tables,
         },
+        debug_dirs: args.debug_dirs.clone(),
         debug_log: verbose >= 2,
         ignore_hazards: args.ignore_hazards,
         perf_event_links: args.perf_event_links,

@@ -13,6 +13,8 @@ use serde::Serialize;
 
 pub use findings::findings;
 
+use crate::model::mapping::KERNEL_CODE;
+
 /// The schema's name and version.
 pub const SCHEMA: &str = "memtrace-doctor/1";
 
@@ -224,9 +226,6 @@ impl ObjectFacts {
 
     /// It is memory without a file that something else wrote code into.
     pub fn is_generated(&self) -> bool {
-        !self.path.starts_with('/') && !OF_THE_KERNEL.contains(&self.path.as_str())
+        !self.path.starts_with('/') && !KERNEL_CODE.contains(&self.path.as_str())
     }
 }
-
-/// Executable mappings that the kernel makes.
-const OF_THE_KERNEL: [&str; 3] = ["[vdso]", "[vsyscall]", "[uprobes]"];

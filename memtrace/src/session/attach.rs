@@ -18,7 +18,11 @@ use crate::{
         verify::{VerifyError, verify},
     },
     report::AttachStep,
-    symbolize::debug_file::{DebugRoots, NoDirectory},
+    symbolize::{
+        Symbolizer,
+        debug_file::{DebugRoots, NoDirectory},
+        perf_map::PerfMap,
+    },
     sys::{
         clock,
         kernel::KernelVersion,
@@ -122,7 +126,9 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     steps.over("look at the target");
     let TargetPlan { objects, loader, left_out } = plan_target(&proc, pid, &maps, version)?;
     steps.over("plan the probes");
-    let mut code = Code::new(options.stacks == StackMode::Tables);
+    let debug_roots = debug_roots(&proc, pid, &options.debug_dirs)?;
+    let symbolizer = Symbolizer::with_names(debug_roots, perf_map(&proc, &process));
+    let mut code = Code::new(options.stacks == StackMode::Tables, symbolizer);
     code.add(&proc, pid, &maps);
     steps.over("compile unwind tables");
     let mut kernel = Kernel::load(LoadOptions {
@@ -183,6 +189,12 @@ pub(super) fn debug_roots(
     given: &[PathBuf],
 ) -> Result<DebugRoots, AttachError> {
     Ok(DebugRoots::new(given, &proc.root_of(pid))?)
+}
+
+/// Where the target's just-in-time compiler writes names, if it has one.
+pub(super) fn perf_map(proc: &ProcFs, process: &Process) -> PerfMap {
+    let own_pid = process.namespace_pids.last().copied().unwrap_or(process.pid);
+    PerfMap::of(&proc.root_of(process.pid), own_pid, process.user)
 }
 
 /// Verifies and arms every planned object. The verification comes right before the arming, which

@@ -65,9 +65,9 @@ impl OpenObject for Opener<'_> {
 
 impl Code {
     /// Knows no code; makes tables only if stacks are to be walked by them.
-    pub(super) fn new(walk_by_tables: bool) -> Self {
+    pub(super) fn new(walk_by_tables: bool, symbolizer: Symbolizer) -> Self {
         Self {
-            symbolizer: Symbolizer::new(),
+            symbolizer,
             tables: Tables::new(LIMITS),
             seen: HashMap::new(),
             walk_by_tables,
@@ -182,6 +182,11 @@ impl Code {
     /// Names a stack.
     pub(super) fn name(&mut self, id: StackId) -> NamedStack {
         self.symbolizer.name(id)
+    }
+
+    /// Takes the last names of generated code.
+    pub(super) fn refresh_names(&mut self) {
+        self.symbolizer.refresh_names();
     }
 
     /// Forgets the mappings of a program that another one has replaced.

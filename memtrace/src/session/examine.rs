@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf};
 
 use super::{
     StackMode,
-    attach::{AttachError, BPF_LOOP_SINCE, debug_roots, identify},
+    attach::{AttachError, BPF_LOOP_SINCE, debug_roots, identify, perf_map},
     code::{Opener, key_of, with_image},
 };
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
     symbolize::{
         OpenObject as _,
         debug_file::{DebugRoots, FoundBy, Names},
+        perf_map::PerfMap,
     },
     sys::{
         clock,
@@ -66,6 +67,8 @@ pub fn examine(options: &ExamineOptions) -> Result<Examination, AttachError> {
     let version = proc.kernel_version().map_err(AttachError::KernelVersion)?;
     let maps = proc.maps(pid)?;
     let roots = debug_roots(&proc, pid, &options.debug_dirs)?;
+    let mut perf_map = perf_map(&proc, &process);
+    perf_map.read();
     let hazard = preflight(&process, version).err();
     let plan = plan_target(&proc, pid, &maps, version);
     let kernel = try_kernel(options.pid, version);
@@ -98,7 +101,7 @@ pub fn examine(options: &ExamineOptions) -> Result<Examination, AttachError> {
             .map(|left| Exception { name: left.path, reason: left.reason })
             .collect(),
         totals: survey.totals(),
-        objects: survey.objects,
+        objects: survey.objects.into_iter().map(|it| with_map(it, &perf_map)).collect(),
         findings: Vec::new(),
     };
     diagnosis.findings = findings(&diagnosis);
@@ -308,6 +311,15 @@ fn symbols(names: Names) -> SymbolFacts {
         _ if own.kind == SymbolKind::None => SymbolFacts::default(),
         _ => own,
     }
+}
+
+/// Generated code is named by the map that its compiler writes, if it does.
+fn with_map(mut object: ObjectFacts, perf_map: &PerfMap) -> ObjectFacts {
+    if let Some(path) = perf_map.path().filter(|_| object.is_generated()) {
+        let path = Some(path.to_string_lossy().into_owned());
+        object.symbols = SymbolFacts { kind: SymbolKind::PerfMap, origin: None, path };
+    }
+    object
 }
 
 fn facts(sources: NameSources) -> SymbolFacts {

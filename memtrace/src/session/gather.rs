@@ -23,6 +23,7 @@ impl Ending {
 
     /// Names every stack and hands over all that the report is made of.
     pub fn into_report_input(mut self, min_age_ns: u64) -> ReportInput {
+        self.code.refresh_names();
         let sites = sites(&self.ledger, &mut self.code, self.closed_ns, min_age_ns);
         ReportInput {
             window: Window {

@@ -4,22 +4,16 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, File},
+    fs::File,
     io,
-    os::{
-        fd::{AsFd as _, AsRawFd as _, OwnedFd},
-        unix::{
-            ffi::OsStrExt as _,
-            fs::{FileExt as _, MetadataExt as _},
-        },
-    },
+    os::unix::{ffi::OsStrExt as _, fs::FileExt as _},
     path::{Path, PathBuf},
 };
 
 use object::ReadCache;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use thiserror::Error;
 
+use super::directory::Directory;
 use crate::elf::{DebugLink, Elf, NameSources};
 
 /// Where distributions put them; the second is the first on merged systems.
@@ -62,13 +56,12 @@ pub struct Names {
     pub beside: Option<DebugFile>,
 }
 
-/// Directories that are searched. They are held open: those of a container stay what they are
-/// after its last process has ended.
+/// Directories that are searched.
 #[derive(Debug, Default)]
 pub struct DebugRoots {
-    roots: Vec<Root>,
+    roots: Vec<Directory>,
     /// The target's file system, for debug links next to the object.
-    target: Option<Root>,
+    target: Option<Directory>,
 }
 
 /// A directory that was given cannot be opened.
@@ -79,15 +72,6 @@ pub struct NoDirectory {
     source: io::Error,
 }
 
-#[derive(Debug)]
-struct Root {
-    directory: OwnedFd,
-    /// Its path, for people.
-    label: PathBuf,
-    /// Symbolic links in it are relative to it: it is another system's root.
-    contained: bool,
-}
-
 impl DebugRoots {
     /// The given directories, then what the target's own file system has (`target_root` is
     /// `/proc/PID/root`), then the standard ones.
@@ -96,13 +80,21 @@ impl DebugRoots {
     /// When a given directory cannot be opened. The others may be missing.
     pub fn new(given: &[PathBuf], target_root: &Path) -> Result<Self, NoDirectory> {
         let open = |path: &PathBuf| {
-            Root::open(path).map_err(|source| NoDirectory { path: path.clone(), source })
+            Directory::open(path).map_err(|source| NoDirectory { path: path.clone(), source })
         };
         let mut roots: Vec<_> = given.iter().map(open).collect::<Result<_, _>>()?;
-        let target = Root::open(target_root).ok().map(|root| Root { contained: true, ..root });
-        roots.extend(target.as_ref().and_then(Root::debug_directory));
-        roots.extend(STANDARD.iter().filter_map(|directory| Root::open(Path::new(directory)).ok()));
+        let target = Directory::open_root(target_root).ok();
+        let in_target = target.as_ref().and_then(|root| root.below(IN_TARGET).ok());
+        roots.extend(in_target.filter(|root| !root.is(Path::new(STANDARD[0]))));
+        roots.extend(
+            STANDARD.iter().filter_map(|directory| Directory::open(Path::new(directory)).ok()),
+        );
         Ok(Self { roots, target })
+    }
+
+    /// The directories of this system, in their order.
+    pub fn host_directories(&self) -> impl Iterator<Item = &Path> {
+        self.roots.iter().filter(|root| !root.contained).map(|root| root.label.as_path())
     }
 
     /// What names an object's code; `path` is the object's in its own mount namespace.
@@ -133,45 +125,6 @@ impl DebugRoots {
             let sources = wanted.sources_of_same_build(&file)?;
             Some(DebugFile { path: root.label.join(at), found_by, sources, file })
         })
-    }
-}
-
-impl Root {
-    fn open(directory: &Path) -> io::Result<Self> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = openat(CWD, directory, flags, Mode::empty())?;
-        Ok(Self { directory: opened, label: directory.to_owned(), contained: false })
-    }
-
-    /// The debug directory of the target's system, unless it is the same as ours.
-    fn debug_directory(&self) -> Option<Self> {
-        let ours = fs::metadata(STANDARD[0]).ok();
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = self.resolve(Path::new(IN_TARGET), flags).ok()?;
-        let its = rustix::fs::fstat(&directory).ok()?;
-        let is_ours = ours.is_some_and(|ours| (ours.dev(), ours.ino()) == (its.st_dev, its.st_ino));
-        let label = self.label.join(IN_TARGET);
-        (!is_ours).then_some(Self { directory, label, contained: true })
-    }
-
-    /// Opens a regular file below. It is looked at before it is opened: what a hostile system has
-    /// in its place may block its reader for ever.
-    fn open_file(&self, at: &Path) -> io::Result<File> {
-        let handle = File::from(self.resolve(at, OFlags::PATH | OFlags::CLOEXEC)?);
-        if !handle.metadata()?.is_file() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        File::open(format!("/proc/self/fd/{}", handle.as_raw_fd()))
-    }
-
-    fn resolve(&self, at: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-        let directory = self.directory.as_fd();
-        if self.contained {
-            let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-            Ok(openat2(directory, at, flags, Mode::empty(), within)?)
-        } else {
-            Ok(openat(directory, at, flags, Mode::empty())?)
-        }
     }
 }
 
