@@ -32,9 +32,10 @@ static IMAGE: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 static COUNTERS: PerCpuArray<KernelCounters> = PerCpuArray::with_max_entries(1, 0);
 
-/// Known stacks: hash → check word.
+/// Known stacks: hash → check word. A compiler at work on templates has 100,000 within seconds, and
+/// a call whose stack finds no room has none.
 #[map]
-pub static STACKS: HashMap<u64, u64> = HashMap::with_max_entries(65_536, 0);
+pub static STACKS: HashMap<u64, u64> = HashMap::with_max_entries(1 << 18, 0);
 
 /// Unwind rows, in chunks; the number of chunks is chosen at load.
 #[map]

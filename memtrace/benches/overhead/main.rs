@@ -7,6 +7,7 @@
 mod attach;
 mod cost;
 mod floor;
+mod kernel_objects;
 mod machine;
 mod peers;
 mod programs;

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::{
     Setup,
+    kernel_objects::map_bytes,
     machine::Cpus,
     results::{Requirement, Results, Unit},
     target::{Target, Timing, Work},
@@ -60,7 +61,7 @@ fn outcomes(
             target.pace(10_000_000, 0)?;
             let tracer = Tracer::attach(&setup.memtrace, target.pid(), arguments)?;
             let timing = target.pace(seconds * 1_000_000_000, pairs_per_second)?;
-            let map_bytes = tracer.map_bytes()?;
+            let map_bytes = map_bytes(tracer.pid())?;
             Ok(Outcome { timing, report: tracer.finish()?, map_bytes })
         })
         .collect()

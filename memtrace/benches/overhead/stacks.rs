@@ -86,6 +86,9 @@ impl Census {
             census.frames += calls * frames as u64;
             let (sum, name) = match &site.stack.missing_root {
                 Some(reason) => (&mut census.incomplete, reason.clone()),
+                None if site.stack.frames.is_empty() => {
+                    (&mut census.incomplete, "[other sites]".to_owned())
+                }
                 None => (&mut census.roots, root_of(&site.stack)),
             };
             *sum.entry(name).or_default() += calls;

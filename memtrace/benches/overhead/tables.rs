@@ -1,11 +1,12 @@
 //! What unwind tables take and cost at the attach, for a process with much code.
 
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
 use anyhow::Result;
 
 use crate::{
     Setup,
+    kernel_objects::map_bytes_by_name,
     programs::interpreter,
     results::{Requirement, Results, Unit},
     target::Target,
@@ -59,7 +60,7 @@ fn measure_python(setup: &Setup, python: &Path, rounds: u32) -> Result<Samples> 
 impl Samples {
     fn take(&mut self, setup: &Setup, pid: u32) -> Result<()> {
         let tracer = Tracer::attach(&setup.memtrace, pid, &[])?;
-        let maps: BTreeMap<String, u64> = tracer.maps_by_name()?;
+        let maps = map_bytes_by_name(tracer.pid())?;
         let map_bytes: u64 = TABLE_MAPS.iter().filter_map(|name| maps.get(*name)).sum();
         let attach_ns = tracer.armed_after.as_nanos() as f64;
         let report = tracer.finish()?;

@@ -1,7 +1,6 @@
 //! The memtrace binary at work.
 
 use std::{
-    collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader, Read as _},
     path::Path,
@@ -11,7 +10,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use aya::{maps::loaded_maps, programs::loaded_programs};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -108,13 +106,6 @@ pub struct Loss {
     pub count: u64,
 }
 
-/// How often a BPF program ran, and how long in all.
-#[derive(Clone, Copy, Debug)]
-pub struct RunTime {
-    pub runs: u64,
-    pub ns: u64,
-}
-
 /// A process that was just started is given this long to have an allocator.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -162,55 +153,9 @@ impl Tracer {
         anyhow::bail!("memtrace ended before it traced:\n{said}")
     }
 
-    /// What its BPF maps take in the kernel, by the kernel's own account of each.
-    pub fn map_bytes(&self) -> Result<u64> {
-        Ok(self.maps()?.values().sum())
-    }
-
-    /// The same by the map's name.
-    pub fn maps_by_name(&self) -> Result<BTreeMap<String, u64>> {
-        let mine = self.maps()?;
-        let mut by_name = BTreeMap::new();
-        for map in loaded_maps().filter_map(Result::ok) {
-            if let (Some(bytes), Some(name)) = (mine.get(&u64::from(map.id())), map.name_as_str()) {
-                by_name.insert(name.to_owned(), *bytes);
-            }
-        }
-        Ok(by_name)
-    }
-
-    /// How long one of its BPF programs ran, while the kernel measured that.
-    pub fn run_time(&self, program: &str) -> Result<RunTime> {
-        let mine = self.by_id("prog_id:", "prog_id:")?;
-        loaded_programs()
-            .filter_map(Result::ok)
-            .find(|info| {
-                info.name_as_str() == Some(program) && mine.contains_key(&u64::from(info.id()))
-            })
-            .map(|info| RunTime { runs: info.run_count(), ns: info.run_time().as_nanos() as u64 })
-            .with_context(|| format!("memtrace has no BPF program {program}"))
-    }
-
-    /// Bytes by map id.
-    fn maps(&self) -> Result<BTreeMap<u64, u64>> {
-        self.by_id("map_id:", "memlock:")
-    }
-
-    /// Of all its descriptors that have both fields.
-    fn by_id(&self, id: &str, value: &str) -> Result<BTreeMap<u64, u64>> {
-        let directory = format!("/proc/{}/fdinfo", self.process.id());
-        let mut found = BTreeMap::new();
-        for entry in fs::read_dir(directory)? {
-            let info = fs::read_to_string(entry?.path())?;
-            let field = |name: &str| {
-                let line = info.lines().find_map(|line| line.strip_prefix(name))?;
-                line.trim().parse::<u64>().ok()
-            };
-            if let (Some(id), Some(value)) = (field(id), field(value)) {
-                found.insert(id, value);
-            }
-        }
-        Ok(found)
+    /// The memtrace process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// Ends it as Ctrl-C does, and reads its report.
@@ -236,6 +181,15 @@ impl Report {
     /// Calls whose event was lost.
     pub fn lost(&self) -> u64 {
         self.functions.iter().map(|of| of.lost).sum()
+    }
+
+    /// Whether a complete stack of so many frames was seen in at least so many calls.
+    pub fn has_stack_of(&self, frames: u64, calls: u64) -> bool {
+        self.sites.iter().any(|site| {
+            site.allocated.count >= calls
+                && site.stack.missing_root.is_none()
+                && site.stack.frames.iter().filter(|frame| !frame.inlined).count() as u64 == frames
+        })
     }
 
     /// Losses of any kind, by name.

@@ -8,18 +8,22 @@ use aya::sys::{Stats, enable_stats};
 use crate::{
     Setup,
     floor::{Floor, FreeAt},
+    kernel_objects::run_time,
     machine::Cpus,
     results::{Requirement, Results, Unit, median},
     target::{Target, Work},
     tracer::Tracer,
 };
 
-const GROUP: &str = "Walking a stack without frame pointers";
+const GROUP: &str = "Walking a stack without frame pointers, over empty programs on the same sites";
 
-/// Frames that the target is told to put between `main` and its loop.
-const DEPTHS: [u64; 5] = [2, 12, 27, 60, 120];
-/// The depth of the figures in detail.
-const DEPTH: u64 = 27;
+/// Frames of the stack.
+const FRAMES: [u64; 5] = [8, 12, 27, 60, 120];
+/// Those that are there without recursion: the loop, the outermost of the recursive function, main,
+/// two of libc and _start.
+const FRAMES_AT_LEAST: u64 = 6;
+/// Of the figures in detail.
+const DETAIL: u64 = 27;
 const SIZE_BYTES: u64 = 256;
 
 const MOST_A_FRAME: Requirement = Requirement::MedianAtMost(40.0);
@@ -56,20 +60,20 @@ impl Variant {
         }
     }
 
-    /// Its program at the entry of malloc.
-    fn entry_program(self) -> &'static str {
-        if self == Empty { "empty" } else { "enter_size" }
+    /// Its program at the entry of malloc, and how often that runs in a pair.
+    fn entry_program(self) -> (&'static str, u64) {
+        if self == Empty { ("empty", 2) } else { ("enter_size", 1) }
     }
 }
 
-/// One measurement.
+/// One measurement; times are in nanoseconds.
 struct Sample {
     variant: Variant,
-    depth: u64,
+    frames: u64,
     /// CPU time of a malloc and its free.
     pair_ns: f64,
-    /// Run time of the entry program of malloc; where it ran for nothing else.
-    entry_ns: Option<f64>,
+    /// Mean run time of the entry program of malloc, the kernel's measurement of it included.
+    entry_ns: f64,
 }
 
 /// All measurements of one round.
@@ -84,8 +88,8 @@ pub fn measure(setup: &Setup, cpus: Cpus, results: &mut Results) -> Result<()> {
         eprintln!("bench: walk, round {round} of {rounds}");
         let mut samples = Vec::new();
         for variant in Variant::ALL {
-            for depth in DEPTHS {
-                samples.push(sample(setup, &mut target, variant, depth, pairs)?);
+            for frames in FRAMES {
+                samples.push(sample(setup, &mut target, variant, frames, pairs)?);
             }
         }
         done.push(Round(samples));
@@ -98,61 +102,70 @@ fn sample(
     setup: &Setup,
     target: &mut Target,
     variant: Variant,
-    depth: u64,
+    frames: u64,
     pairs: u64,
 ) -> Result<Sample> {
-    let work = Work { size_bytes: SIZE_BYTES, depth };
-    if variant == Empty {
-        let floor = Floor::arm(target.pid(), FreeAt::Site)?;
+    let work = Work { size_bytes: SIZE_BYTES, depth: frames - FRAMES_AT_LEAST };
+    let pid = target.pid();
+    let mut measure = |holder| {
         target.time(pairs / 10, work)?;
-        let timing = target.time(pairs, work)?;
+        let pair_ns = target.time(pairs, work)?.pair_ns();
+        // The kernel's measurement costs something itself: not in the same loop.
+        let entry_ns = entry_run_time(holder, variant, target, pairs, work)?;
+        Ok(Sample { variant, frames, pair_ns, entry_ns })
+    };
+    if variant == Empty {
+        let floor = Floor::arm(pid, FreeAt::Site)?;
+        let sample = measure(std::process::id());
         floor.detach();
-        return Ok(Sample { variant, depth, pair_ns: timing.pair_ns(), entry_ns: None });
+        return sample;
     }
-    let tracer = Tracer::attach(&setup.memtrace, target.pid(), variant.arguments())?;
-    target.time(pairs / 10, work)?;
-    let timing = target.time(pairs, work)?;
-    // The kernel's measurement costs something itself: not in the same loop.
-    let entry_ns = run_time(&tracer, variant, target, pairs, work)?;
+    let tracer = Tracer::attach(&setup.memtrace, pid, variant.arguments())?;
+    let sample = measure(tracer.pid());
     let report = tracer.finish()?;
     ensure!(report.completeness.complete, "memtrace lost {}", report.losses());
-    Ok(Sample { variant, depth, pair_ns: timing.pair_ns(), entry_ns: Some(entry_ns) })
+    ensure!(
+        variant != Tables || report.has_stack_of(frames, 2 * pairs),
+        "the target's stack does not have {frames} frames"
+    );
+    sample
 }
 
-/// Mean run time of the entry program over a loop of pairs.
-fn run_time(
-    tracer: &Tracer,
+/// Mean run time of the entry program, which process `holder` has loaded, over a loop of pairs.
+fn entry_run_time(
+    holder: u32,
     variant: Variant,
     target: &mut Target,
     pairs: u64,
     work: Work,
 ) -> Result<f64> {
+    let (program, runs_a_pair) = variant.entry_program();
     let _measured = enable_stats(Stats::RunTime)?;
-    let before = tracer.run_time(variant.entry_program())?;
+    let before = run_time(holder, program)?;
     target.time(pairs, work)?;
-    let after = tracer.run_time(variant.entry_program())?;
+    let after = run_time(holder, program)?;
     let runs = after.runs - before.runs;
-    ensure!(runs == pairs, "{runs} runs of the entry program for {pairs} mallocs");
+    ensure!(runs == pairs * runs_a_pair, "{program} ran {runs} times for {pairs} pairs");
     Ok((after.ns - before.ns) as f64 / runs as f64)
 }
 
 impl Round {
-    fn of(&self, variant: Variant, depth: u64) -> Option<&Sample> {
-        self.0.iter().find(|sample| sample.variant == variant && sample.depth == depth)
+    fn of(&self, variant: Variant, frames: u64, value: fn(&Sample) -> f64) -> f64 {
+        let mut samples = self.0.iter();
+        let found = samples.find(|sample| sample.variant == variant && sample.frames == frames);
+        found.map_or(f64::NAN, value)
     }
 
-    fn pair_ns(&self, variant: Variant, depth: u64) -> f64 {
-        self.of(variant, depth).map_or(f64::NAN, |sample| sample.pair_ns)
+    /// A pair over one with empty programs.
+    fn pair_ns(&self, variant: Variant, frames: u64) -> f64 {
+        let of = |variant| self.of(variant, frames, |sample| sample.pair_ns);
+        of(variant) - of(Empty)
     }
 
-    fn entry_ns(&self, variant: Variant, depth: u64) -> f64 {
-        self.of(variant, depth).and_then(|sample| sample.entry_ns).unwrap_or(f64::NAN)
-    }
-
-    /// Nanoseconds a frame.
-    fn slope(&self, value: impl Fn(u64) -> f64) -> f64 {
-        let points = DEPTHS.map(|depth| (depth as f64, value(depth)));
-        slope(&points)
+    /// The entry program of malloc over an empty one.
+    fn entry_ns(&self, variant: Variant, frames: u64) -> f64 {
+        let of = |variant| self.of(variant, frames, |sample| sample.entry_ns);
+        of(variant) - of(Empty)
     }
 }
 
@@ -162,30 +175,27 @@ fn add_rows(rounds: &[Round], results: &mut Results) {
         results.add(GROUP, name, Unit::Ns, &samples, requirement);
     };
     add("a frame, by the CPU time of pairs".to_owned(), Some(MOST_A_FRAME), &|round| {
-        round.slope(|depth| round.pair_ns(Tables, depth) - round.pair_ns(Empty, depth))
+        slope(FRAMES.map(|frames| (frames as f64, round.pair_ns(Tables, frames))))
     });
-    add("a frame, by the entry program's run time".to_owned(), Some(MOST_A_FRAME), &|round| {
-        round.slope(|depth| round.entry_ns(Tables, depth))
+    add("a frame, by the run time of malloc's entry".to_owned(), Some(MOST_A_FRAME), &|round| {
+        slope(FRAMES.map(|frames| (frames as f64, round.entry_ns(Tables, frames))))
     });
-    let name = format!("entry program of malloc, {DEPTH} frames more than main: run time");
-    add(name, Some(MOST_AN_EVENT), &|round| round.entry_ns(Tables, DEPTH));
-    for variant in [NoStacks, FramePointers] {
-        let name = format!("the same of {}", variant.name());
-        add(name, None, &|round| round.entry_ns(variant, DEPTH));
+    for variant in [Tables, FramePointers, NoStacks] {
+        let name = format!("{}, {DETAIL} frames: malloc's entry, run time", variant.name());
+        let requirement = (variant == Tables).then_some(MOST_AN_EVENT);
+        add(name, requirement, &|round| round.entry_ns(variant, DETAIL));
     }
-    for depth in DEPTHS {
-        for variant in [NoStacks, FramePointers, Tables] {
-            let name = format!("{}, {depth} frames: a pair, over empty programs", variant.name());
-            add(name, None, &|round| round.pair_ns(variant, depth) - round.pair_ns(Empty, depth));
+    for frames in FRAMES {
+        for variant in [Tables, FramePointers, NoStacks] {
+            let name = format!("{}, {frames} frames: malloc and free, CPU time", variant.name());
+            add(name, None, &|round| round.pair_ns(variant, frames));
         }
     }
-    let empty = rounds.iter().map(|round| round.pair_ns(Empty, DEPTH)).collect::<Vec<_>>();
-    results.add(GROUP, format!("{}: a pair", Empty.name()), Unit::Ns, &empty, None);
 }
 
 /// The median of the slopes of all pairs of points (Theil-Sen): one disturbed point moves it
 /// little.
-fn slope(points: &[(f64, f64)]) -> f64 {
+fn slope<const N: usize>(points: [(f64, f64); N]) -> f64 {
     let mut slopes: Vec<f64> = points
         .iter()
         .enumerate()

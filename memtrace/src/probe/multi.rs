@@ -8,11 +8,13 @@
 //! [`is_supported`] and served through aya's perf-event links.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     ffi::{CStr, CString},
     io,
     num::NonZeroU32,
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    panic::resume_unwind,
+    thread,
 };
 
 use aya::maps::Map;
@@ -74,6 +76,21 @@ impl Programs {
         object.relocate_calls(&text)?;
         object.sanitize_functions(aya::features());
         Ok(Self { object, btf })
+    }
+
+    /// Loads programs, each on a thread of its own; in the order of their names.
+    pub fn load_all(
+        &self,
+        names: &BTreeSet<&'static str>,
+    ) -> Vec<(&'static str, io::Result<LoadedProgram>)> {
+        thread::scope(|scope| {
+            let threads: Vec<_> =
+                names.iter().map(|name| (*name, scope.spawn(|| self.load(name)))).collect();
+            threads
+                .into_iter()
+                .map(|(name, thread)| (name, thread.join().unwrap_or_else(|it| resume_unwind(it))))
+                .collect()
+        })
     }
 
     /// Loads a program for multi-uprobe links.

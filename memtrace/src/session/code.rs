@@ -1,9 +1,12 @@
 //! The target's code: the tables that the kernel side walks stacks by, and the files that name
 //! what it finds. Both are kept up with the target's mappings.
 
-use std::{collections::HashMap, fs::File, io, os::unix::fs::FileExt as _, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
 
-use memmap2::Mmap;
+use super::compile::{Compiled, Opener, VDSO, compile_all};
 
 use crate::{
     model::{
@@ -15,10 +18,9 @@ use crate::{
         load::{Kernel, TableWords},
     },
     report::UnwindTables,
-    symbolize::{Observed, OpenObject, Symbolizer},
+    symbolize::{Observed, Symbolizer},
     sys::procfs::ProcFs,
     unwind::{
-        compile::compile,
         mappings::code_mappings,
         table::{Limits, ObjectKey, ObjectRef, Tables},
     },
@@ -34,10 +36,6 @@ pub(super) const LIMITS: Limits = Limits { rows: MAX_ROWS, pages: MAX_PAGES, ..L
 const SPARE_ROWS: usize = 128 << 10;
 /// Room for their pages.
 const SPARE_PAGES: usize = 32 << 10;
-/// Larger mappings of this name are not the kernel's.
-const MAX_VDSO_BYTES: u64 = 1 << 20;
-/// The kernel's object in every process.
-const VDSO: &str = "[vdso]";
 
 /// See the module.
 pub(super) struct Code {
@@ -49,18 +47,6 @@ pub(super) struct Code {
     text_bytes: u64,
     build_ns: u64,
     notes: Vec<String>,
-}
-
-/// Opens the target's mapped files.
-pub(super) struct Opener<'a> {
-    pub(super) proc: &'a ProcFs,
-    pub(super) pid: u32,
-}
-
-impl OpenObject for Opener<'_> {
-    fn open(&self, mapping: &Mapping) -> io::Result<File> {
-        self.proc.open_mapped_file(self.pid, mapping).map_err(io::Error::other)
-    }
 }
 
 impl Code {
@@ -85,19 +71,30 @@ impl Code {
             return;
         }
         let begun = Instant::now();
-        for mapping in maps.iter().filter(|mapping| mapping.permissions.execute) {
-            let Some(key) = key_of(mapping) else { continue };
-            if !self.seen.contains_key(&key) {
-                let added = self.compile(&opener, mapping, key.clone());
-                self.seen.insert(key, added);
-            }
+        let unseen = self.unseen(maps);
+        for ((mapping, key), compiled) in unseen.iter().zip(compile_all(&opener, &unseen)) {
+            let added = self.add_rows(mapping, key.clone(), compiled);
+            self.seen.insert(key.clone(), added);
         }
         self.build_ns += begun.elapsed().as_nanos() as u64;
     }
 
+    /// A mapping of each object with code that has not been looked at.
+    fn unseen<'m>(&self, maps: &'m [Mapping]) -> Vec<(&'m Mapping, ObjectKey)> {
+        let mut unseen: Vec<(&Mapping, ObjectKey)> = Vec::new();
+        let mut found = HashSet::new();
+        for mapping in maps.iter().filter(|mapping| mapping.permissions.execute) {
+            let Some(key) = key_of(mapping) else { continue };
+            if !self.seen.contains_key(&key) && found.insert(key.clone()) {
+                unseen.push((mapping, key));
+            }
+        }
+        unseen
+    }
+
     /// Adds the rows of a mapping's object; code without rows is walked by frame pointers.
-    fn compile(&mut self, opener: &Opener<'_>, mapping: &Mapping, key: ObjectKey) -> bool {
-        let rows = match with_image(opener, mapping, compile) {
+    fn add_rows(&mut self, mapping: &Mapping, key: ObjectKey, compiled: Compiled) -> bool {
+        let rows = match compiled {
             Ok(Ok(rows)) => rows,
             Ok(Err(error)) => {
                 log::debug!("no unwind rows for {}: {error}", mapping.name);
@@ -208,29 +205,4 @@ pub(super) fn key_of(mapping: &Mapping) -> Option<ObjectKey> {
         Some(FileId { inode: 0, .. }) | None => (mapping.name == VDSO).then_some(ObjectKey::Vdso),
         Some(file) => Some(ObjectKey::File(file)),
     }
-}
-
-/// Hands an object's bytes over: the file by a mapping of our own, because it may be larger than
-/// the memory that is left, and the vDSO out of the target's memory.
-pub(super) fn with_image<T>(
-    opener: &Opener<'_>,
-    mapping: &Mapping,
-    read: impl FnOnce(&[u8]) -> T,
-) -> io::Result<T> {
-    if mapping.name == VDSO {
-        return vdso(opener, mapping).map(|image| read(&image));
-    }
-    let file = opener.open(mapping)?;
-    // SAFETY: the file is a program or library that a process runs; who truncates it kills that
-    // process, and memtrace with it, but corrupts nothing. Changed bytes are read as any other.
-    let image = unsafe { Mmap::map(&file) }?;
-    Ok(read(&image))
-}
-
-fn vdso(opener: &Opener<'_>, mapping: &Mapping) -> io::Result<Vec<u8>> {
-    let bytes = (mapping.end - mapping.start).min(MAX_VDSO_BYTES);
-    let memory = opener.proc.open_memory(opener.pid).map_err(io::Error::other)?;
-    let mut image = vec![0; bytes as usize];
-    memory.read_exact_at(&mut image, mapping.start)?;
-    Ok(image)
 }

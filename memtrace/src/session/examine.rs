@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf};
 use super::{
     StackMode,
     attach::{AttachError, BPF_LOOP_SINCE, debug_roots, identify, perf_map},
-    code::{Opener, key_of, with_image},
+    code::key_of,
+    compile::{Opener, with_image},
 };
 use crate::{
     doctor::{

@@ -3,6 +3,7 @@
 
 mod attach;
 mod code;
+mod compile;
 mod examine;
 mod gather;
 mod run;

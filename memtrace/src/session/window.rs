@@ -32,8 +32,8 @@ use crate::{
     },
 };
 
-/// Most sites, and most stacks, that are told apart.
-const MAX_SITES: usize = 65_536;
+/// Most sites that are told apart: as many as the kernel side tells stacks apart.
+const MAX_SITES: usize = 1 << 18;
 /// Most mapped ranges that are followed.
 const MAX_RANGES: usize = 1 << 20;
 /// New code in the target is looked for at most this often.

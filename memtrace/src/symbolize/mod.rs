@@ -36,10 +36,10 @@ use self::{
 pub use self::object::OpenObject;
 
 /// The most frames kept over all stacks (16 bytes each).
-const MAX_FRAMES: usize = 1 << 21;
+const MAX_FRAMES: usize = 1 << 23;
 
 /// The most stacks kept.
-const MAX_STACKS: usize = 1 << 17;
+const MAX_STACKS: usize = 1 << 18;
 
 /// What became of an observed stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

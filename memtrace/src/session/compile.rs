@@ -1,0 +1,100 @@
+//! The target's files to unwind rows, on a few threads: each object is read and compiled apart.
+
+use std::{
+    fs::File,
+    io,
+    num::NonZero,
+    os::unix::fs::FileExt as _,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+use memmap2::Mmap;
+
+use crate::{
+    model::mapping::Mapping,
+    symbolize::OpenObject,
+    sys::procfs::ProcFs,
+    unwind::{
+        compile::{CompileError, ObjectRows, compile},
+        table::ObjectKey,
+    },
+};
+
+/// Larger mappings of this name are not the kernel's.
+const MAX_VDSO_BYTES: u64 = 1 << 20;
+/// The kernel's object in every process.
+pub(super) const VDSO: &str = "[vdso]";
+/// Most threads: a process has few large objects, and the target wants CPUs too.
+const MAX_THREADS: usize = 4;
+
+/// The rows of an object, or why there are none.
+pub(super) type Compiled = io::Result<Result<ObjectRows, CompileError>>;
+
+/// Opens the target's mapped files.
+pub(super) struct Opener<'a> {
+    /// Where `/proc` is.
+    pub(super) proc: &'a ProcFs,
+    /// The target.
+    pub(super) pid: u32,
+}
+
+impl OpenObject for Opener<'_> {
+    fn open(&self, mapping: &Mapping) -> io::Result<File> {
+        self.proc.open_mapped_file(self.pid, mapping).map_err(io::Error::other)
+    }
+}
+
+/// Compiles the objects of these mappings; the results are in the same order.
+pub(super) fn compile_all(opener: &Opener<'_>, objects: &[(&Mapping, ObjectKey)]) -> Vec<Compiled> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some((mapping, _)) = objects.get(index) else { return done };
+            done.push((index, with_image(opener, mapping, compile)));
+        }
+    };
+    let mut done = thread::scope(|scope| {
+        let others: Vec<_> = (1..threads(objects.len())).map(|_| scope.spawn(work)).collect();
+        let mut done = work();
+        for other in others {
+            done.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        done
+    });
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, compiled)| compiled).collect()
+}
+
+/// How many threads are worth it.
+fn threads(objects: usize) -> usize {
+    let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+    cpus.min(MAX_THREADS).min(objects)
+}
+
+/// Hands an object's bytes over: the file by a mapping of our own, because it may be larger than
+/// the memory that is left, and the vDSO out of the target's memory.
+pub(super) fn with_image<T>(
+    opener: &Opener<'_>,
+    mapping: &Mapping,
+    read: impl FnOnce(&[u8]) -> T,
+) -> io::Result<T> {
+    if mapping.name == VDSO {
+        return vdso(opener, mapping).map(|image| read(&image));
+    }
+    let file = opener.open(mapping)?;
+    // SAFETY: the file is a program or library that a process runs; who truncates it kills that
+    // process, and memtrace with it, but corrupts nothing. Changed bytes are read as any other.
+    let image = unsafe { Mmap::map(&file) }?;
+    Ok(read(&image))
+}
+
+fn vdso(opener: &Opener<'_>, mapping: &Mapping) -> io::Result<Vec<u8>> {
+    let bytes = (mapping.end - mapping.start).min(MAX_VDSO_BYTES);
+    let memory = opener.proc.open_memory(opener.pid).map_err(io::Error::other)?;
+    let mut image = vec![0; bytes as usize];
+    memory.read_exact_at(&mut image, mapping.start)?;
+    Ok(image)
+}
