@@ -164,6 +164,8 @@ fn facts(sources: NameSources) -> SymbolFacts {
         NameSources { debug_info: true, lines: true, .. } => SymbolKind::Lines,
         NameSources { debug_info: true, .. } => SymbolKind::DebugInfo,
         NameSources { symtab: true, .. } => SymbolKind::Functions,
+        // blazesym without its feature `xz` gives up on the whole file, exported names included.
+        NameSources { mini_debug_info: true, .. } => SymbolKind::None,
         NameSources { dynsym: true, .. } => SymbolKind::Exported,
         _ => SymbolKind::None,
     };
