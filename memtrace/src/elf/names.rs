@@ -19,6 +19,8 @@ pub struct NameSources {
     pub symtab: bool,
     /// `.dynsym`: functions that other objects may call.
     pub dynsym: bool,
+    /// `.gnu_debugdata`: a `.symtab` compressed with xz, as Fedora's packages have it.
+    pub mini_debug_info: bool,
 }
 
 /// The name and the checksum of a file with debug information, from `.gnu_debuglink`
@@ -40,6 +42,7 @@ impl<'d, R: ReadRef<'d>> Elf<'d, R> {
             lines: self.has_contents(".debug_line") || self.has_contents(".zdebug_line"),
             symtab: has(|section| section.sh_type(Le) == SHT_SYMTAB && section.sh_size(Le) > 0),
             dynsym: has(|section| section.sh_type(Le) == SHT_DYNSYM && section.sh_size(Le) > 0),
+            mini_debug_info: self.has_contents(".gnu_debugdata"),
         }
     }
 

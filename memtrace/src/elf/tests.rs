@@ -481,7 +481,13 @@ fn the_running_test_is_read() {
 fn a_program_with_debug_information_names_its_lines_and_leads_nowhere_else() {
     let file = fs::read("/proc/self/exe").unwrap();
     let elf = Elf::parse(file.as_slice()).unwrap();
-    let sources = NameSources { debug_info: true, lines: true, symtab: true, dynsym: true };
+    let sources = NameSources {
+        debug_info: true,
+        lines: true,
+        symtab: true,
+        dynsym: true,
+        mini_debug_info: false,
+    };
     assert_eq!(elf.name_sources(), sources);
     assert_eq!(elf.debug_link(), None);
     let small = TestElf::default().build();

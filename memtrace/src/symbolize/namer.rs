@@ -85,7 +85,7 @@ impl Namer {
 
     /// Takes up what was named since.
     pub(super) fn refresh(&mut self) {
-        self.perf_map.read();
+        self.perf_map.read_again();
         self.cache.clear();
     }
 

@@ -13,9 +13,9 @@ use std::{
 use super::directory::Directory;
 
 /// The most that is read of a map; a large Java server writes some 10 MB.
-const MAX_BYTES: u64 = 128 << 20;
+const MAX_BYTES: u64 = 32 << 20;
 /// The most functions that are kept.
-const MAX_FUNCTIONS: usize = 1 << 20;
+const MAX_FUNCTIONS: usize = 1 << 19;
 /// The longest name that is kept; the rest is cut.
 const MAX_NAME_BYTES: usize = 1024;
 
@@ -50,6 +50,13 @@ impl PerfMap {
     /// Reads it unless that was done.
     pub fn read_once(&mut self) {
         if !self.was_read {
+            self.read();
+        }
+    }
+
+    /// Reads it anew if it was needed at all.
+    pub fn read_again(&mut self) {
+        if self.was_read {
             self.read();
         }
     }
@@ -206,6 +213,7 @@ mod tests {
         let root = root_with(b"10 8 first\n");
         let file = root.path().join("tmp/perf-7.map");
         let mut map = PerfMap::of(root.path(), 7, own_user());
+        map.read_again();
         assert_eq!((map.name(0x10), map.path()), (None, None));
         map.read_once();
         assert_eq!(map.name(0x10), Some("first"));
@@ -213,7 +221,7 @@ mod tests {
         fs::write(&file, "10 8 second\n").unwrap();
         map.read_once();
         assert_eq!(map.name(0x10), Some("first"));
-        map.read();
+        map.read_again();
         assert_eq!(map.name(0x10), Some("second"));
         fs::remove_file(&file).unwrap();
         map.read();
