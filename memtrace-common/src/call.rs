@@ -37,7 +37,8 @@ impl SiteCookie {
 pub struct Call {
     /// Stack pointer at entry (the return address is there); 0 = no call.
     pub sp: u64,
-    /// The return address as it was before the kernel replaced it.
+    /// The return address as it was before the kernel replaced it; 0 when the trampoline is known,
+    /// which says the same.
     pub return_address: u64,
     /// A [`SiteCookie`].
     pub cookie: u64,

@@ -86,14 +86,15 @@ pub fn enter(
     begin: Option<RecordKind>,
 ) -> Option<()> {
     let hit = hit(ctx)?;
-    let (registers, caller) = caller(ctx)?;
+    let registers = registers(ctx);
     let Some(calls) = in_flight::get_or_insert(bpf_get_current_pid_tgid()) else {
         count_loss(KernelLoss::InFlightFull);
         return None;
     };
     // SAFETY: `calls` is a live map value that only this thread uses.
     let slot = unsafe { &mut *family.slot(calls) };
-    let from_allocator = || is_from_allocator(hit.config, caller);
+    // The return address is read only where it is needed: a read costs as much as two frames.
+    let from_allocator = || is_from_allocator(hit.config, registers.sp);
     match slot.classify_entry(registers.sp, hit.config.trampoline, from_allocator, read_word) {
         Entry::Outermost => {}
         Entry::AfterAbandoned => {
@@ -109,7 +110,10 @@ pub fn enter(
     // SAFETY: a counter of this CPU's map value.
     atomic::increment(unsafe { &raw mut (*hit.counters).entries });
     slot.sp = registers.sp;
-    slot.return_address = caller;
+    slot.return_address = 0;
+    if hit.config.trampoline == 0 {
+        slot.return_address = read_word(registers.sp).unwrap_or_default();
+    }
     slot.cookie = hit.cookie.0;
     slot.address = arguments.address;
     slot.size_bytes = arguments.size_bytes;
@@ -121,7 +125,7 @@ pub fn enter(
     slot.flags = if internal { u64::from(FLAG_INTERNAL) } else { 0 };
     slot.stack = 0;
     if !internal {
-        slot.stack = stack::capture(ctx, hit.config, registers, caller);
+        slot.stack = stack::capture(ctx, hit.config, registers);
     }
     emit_begin(&hit, slot, begin)
 }
@@ -186,27 +190,20 @@ pub fn tell_code_change(ctx: &ProbeContext) -> Option<()> {
 /// Whether a `free` is inside a call.
 #[inline(always)]
 fn is_inside(ctx: &ProbeContext, config: &Config, call: &Call) -> bool {
-    let Some((registers, caller)) = caller(ctx) else { return false };
-    let from_allocator = || is_from_allocator(config, caller);
-    call.contains(registers.sp, config.trampoline, from_allocator, read_word)
+    let sp = registers(ctx).sp;
+    let from_allocator = || is_from_allocator(config, sp);
+    call.contains(sp, config.trampoline, from_allocator, read_word)
 }
 
+/// Whether the function entered with this stack pointer was called by allocator code.
 #[inline(always)]
-fn is_from_allocator(config: &Config, caller: u64) -> bool {
-    config.may_be_allocator_code(caller, image())
+fn is_from_allocator(config: &Config, sp: u64) -> bool {
+    read_word(sp).is_some_and(|caller| config.may_be_allocator_code(caller, image()))
 }
 
+/// The registers at a function's entry.
 #[inline(always)]
-fn stack_pointer(ctx: &ProbeContext) -> u64 {
+fn registers(ctx: &ProbeContext) -> Registers {
     // SAFETY: the kernel passes valid registers.
-    unsafe { (*ctx.regs).rsp }
-}
-
-/// The registers at a function's entry, and its return address.
-#[inline(always)]
-fn caller(ctx: &ProbeContext) -> Option<(Registers, u64)> {
-    // SAFETY: the kernel passes valid registers.
-    let bp = unsafe { (*ctx.regs).rbp };
-    let registers = Registers { sp: stack_pointer(ctx), bp };
-    Some((registers, read_word(registers.sp)?))
+    unsafe { Registers { sp: (*ctx.regs).rsp, bp: (*ctx.regs).rbp } }
 }

@@ -5,12 +5,13 @@ use aya_log_ebpf::debug;
 use memtrace_common::{
     config::{Config, StackMode},
     loss::KernelLoss,
+    memory::ReadMemory as _,
     unwind::{
         FrameSink, HASH_SEED, Registers, finish, frame_pointer, mix,
         table::{CodeMapping, CodeMappings, MAX_MAPPINGS, Row, Rule},
         walk::{Tables, Walk},
     },
-    wire::{MAX_FRAMES, RecordKind, STACK_GUESSED, StackHeader},
+    wire::{MAX_FRAMES, RecordKind, STACK_GUESSED, StackEnd, StackHeader},
 };
 
 use crate::{
@@ -38,7 +39,7 @@ pub struct StackBuffer {
 
 /// Walks the stack of the function entered at `ctx` and returns its hash, 0 when there is none.
 #[inline(always)]
-pub fn capture(ctx: &ProbeContext, config: &Config, registers: Registers, caller: u64) -> u64 {
+pub fn capture(ctx: &ProbeContext, config: &Config, registers: Registers) -> u64 {
     if config.stacks == StackMode::Off as u32 {
         return 0;
     }
@@ -49,9 +50,9 @@ pub fn capture(ctx: &ProbeContext, config: &Config, registers: Registers, caller
     // SAFETY: the buffer lies in a map value and, being claimed, is this program's alone.
     let walk = unsafe { &mut (*buffer).walk };
     if config.stacks == StackMode::Tables as u32 {
-        walk_by_tables(config, registers, caller, walk);
+        walk_by_tables(config, registers, walk);
     } else {
-        walk_by_frame_pointers(registers, caller, walk);
+        walk_by_frame_pointers(registers, walk);
     }
     let hash = intern(ctx, config, walk);
     // SAFETY: as above.
@@ -131,8 +132,10 @@ struct LoopContext {
 }
 
 #[inline(always)]
-fn walk_by_tables(config: &Config, registers: Registers, caller: u64, walk: &mut Walk) {
-    walk.start(registers, caller, image());
+fn walk_by_tables(config: &Config, registers: Registers, walk: &mut Walk) {
+    if !walk.start(&UserMemory, registers, image()) {
+        return;
+    }
     let Some(mappings) = mappings(config) else { return };
     let mut context = LoopContext { walk, mappings };
     if USE_BPF_LOOP.load() != 0 {
@@ -187,7 +190,10 @@ impl FrameSink for Sink {
 /// after any frame, and all that follows would be verified once for each of them (240,000
 /// instructions instead of a few thousand).
 #[inline(always)]
-fn walk_by_frame_pointers(registers: Registers, caller: u64, walk: &mut Walk) {
+fn walk_by_frame_pointers(registers: Registers, walk: &mut Walk) {
+    let Some(caller) = UserMemory.read_word(registers.sp) else {
+        return walk.set_result(0, HASH_SEED, StackEnd::Unreadable);
+    };
     let mut sink = Sink { frames: walk.frames_mut(), count: 0, hash: mix(HASH_SEED, image()) };
     let end = frame_pointer::walk_from_entry(&UserMemory, registers, caller, &mut sink);
     walk.set_result(sink.count as u32, sink.hash, end);

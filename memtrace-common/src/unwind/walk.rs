@@ -114,11 +114,10 @@ impl Default for Walk {
 }
 
 impl Walk {
-    /// Prepares a walk from the entry of a function, before its prologue: `caller` is the word at
-    /// `[sp]`. `seed` goes into the hash.
+    /// Prepares a walk from the entry of a function, before its prologue, where the word at `[sp]`
+    /// is its caller. `seed` goes into the hash. `false` when there is nothing to walk.
     #[inline(always)]
-    pub fn start(&mut self, registers: Registers, caller: u64, seed: u64) {
-        self.pc.set(caller);
+    pub fn start<M: ReadMemory>(&mut self, memory: &M, registers: Registers, seed: u64) -> bool {
         self.sp.set(registers.sp + 8);
         self.bp.set(registers.bp);
         self.hash.set(mix(HASH_SEED, seed));
@@ -128,6 +127,11 @@ impl Walk {
         self.end.set(StackEnd::Truncated as u32);
         self.guessed.set(0);
         self.window_start.set(0);
+        match self.stack_word(memory, registers.sp) {
+            Ok(caller) => self.pc.set(caller),
+            Err(end) => self.end.set(end as u32),
+        }
+        self.end.get() == StackEnd::Truncated as u32
     }
 
     /// How many frames were found.

@@ -1,7 +1,7 @@
 //! What memtrace can and cannot see of a process, before any probe is armed. The serialized
 //! [`Diagnosis`] is the document of `memtrace doctor --json`, described in docs/doctor.md.
 //!
-//! Pure: `session` gathers the facts, [`findings`] says what they mean.
+//! Pure: `session` gathers the facts, [`findings()`] says what they mean.
 
 mod findings;
 #[cfg(test)]

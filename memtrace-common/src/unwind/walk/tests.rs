@@ -1,7 +1,7 @@
 use super::*;
 
 /// Tables and a stack, as arrays.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct World {
     mappings: Vec<CodeMapping>,
     index: Vec<u32>,
@@ -71,9 +71,17 @@ fn rule(cfa: CfaRule, cfa_offset: i32) -> Rule {
     Rule { cfa: cfa as u8, cfa_offset, ..Rule::default() }
 }
 
+/// The same world with this return address on top of the stack.
+fn called_from(world: &World, caller: u64) -> World {
+    let mut world = world.clone();
+    world.stack[0] = caller;
+    world
+}
+
 fn walk_from(world: &World, caller: u64, bp: u64) -> Walk {
     let mut walk = Walk::default();
-    walk.start(Registers { sp: STACK, bp }, caller, 0);
+    let world = &called_from(world, caller);
+    assert!(walk.start(world, Registers { sp: STACK, bp }, 0));
     for _ in 0..MAX_FRAMES {
         if !walk.step(world, world) {
             break;
@@ -212,10 +220,19 @@ fn hashes_differ_by_seed_and_by_frames() {
     let world = world(&rows, &[0; 8]);
     let hash = |caller, seed| {
         let mut walk = Walk::default();
-        walk.start(Registers { sp: STACK, bp: 0 }, caller, seed);
+        let world = called_from(&world, caller);
+        assert!(walk.start(&world, Registers { sp: STACK, bp: 0 }, seed));
         walk.step(&world, &world);
         walk.hash()
     };
     assert_ne!(hash(CODE + 0x10, 0), hash(CODE + 0x10, 1));
     assert_ne!(hash(CODE + 0x10, 0), hash(CODE + 0x11, 0));
+}
+
+#[test]
+fn a_stack_whose_top_cannot_be_read_has_no_frames() {
+    let world = world(&[(0x000, rule(CfaRule::Root, 0))], &[]);
+    let mut walk = Walk::default();
+    assert!(!walk.start(&world, Registers { sp: STACK, bp: 0 }, 0));
+    assert_eq!((walk.count(), walk.end()), (0, StackEnd::Unreadable as u32));
 }
