@@ -37,6 +37,9 @@ pub enum AllocFn {
     Brk = 13,
     /// `void *sbrk(intptr_t increment)`
     Sbrk = 14,
+    /// `void _dl_debug_state(void)`: allocates nothing; the dynamic linker calls it for debuggers
+    /// before and after it has changed what is loaded (glibc elf/dl-debug.c, musl ldso/dynlink.c).
+    DlDebugState = 15,
 }
 
 /// The order and meaning of a function's arguments.
@@ -66,11 +69,13 @@ pub enum CallShape {
     Brk,
     /// (increment) → old break
     Sbrk,
+    /// ()
+    Nothing,
 }
 
 impl AllocFn {
     /// How many functions there are; discriminants are below it.
-    pub const COUNT: usize = 15;
+    pub const COUNT: usize = 16;
 
     /// Every function, in discriminant order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -89,6 +94,7 @@ impl AllocFn {
         Self::Mremap,
         Self::Brk,
         Self::Sbrk,
+        Self::DlDebugState,
     ];
 
     /// The function with this discriminant.
@@ -114,6 +120,7 @@ impl AllocFn {
             Self::Mremap => "mremap",
             Self::Brk => "brk",
             Self::Sbrk => "sbrk",
+            Self::DlDebugState => "_dl_debug_state",
         }
     }
 
@@ -132,6 +139,7 @@ impl AllocFn {
             Self::Mremap => CallShape::Mremap,
             Self::Brk => CallShape::Brk,
             Self::Sbrk => CallShape::Sbrk,
+            Self::DlDebugState => CallShape::Nothing,
         }
     }
 }
@@ -140,6 +148,7 @@ impl CallShape {
     /// Which argument registers (0 = first) must be intact at the probe.
     pub fn argument_count(self) -> usize {
         match self {
+            Self::Nothing => 0,
             Self::Size | Self::Block | Self::Brk | Self::Sbrk => 1,
             Self::CountSize | Self::OldSize | Self::AlignSize | Self::Munmap => 2,
             Self::OldCountSize | Self::OutAlignSize | Self::Mremap => 3,
@@ -150,7 +159,7 @@ impl CallShape {
     /// Whether the result matters, so that a return probe is needed. A probe with a return half
     /// must sit where `[rsp]` is still the return address.
     pub fn needs_return(self) -> bool {
-        self != Self::Block
+        !matches!(self, Self::Block | Self::Nothing)
     }
 
     /// Whether the function manages address ranges and not heap blocks.

@@ -38,11 +38,13 @@ pub enum RecordKind {
     Exec = 12,
     /// [`ProcessRecord`]: a thread of the target ended.
     ThreadExit = 13,
+    /// [`ProcessRecord`]: the target is loading or has loaded or unloaded libraries.
+    CodeChange = 14,
 }
 
 impl RecordKind {
     /// How many kinds there are; discriminants are below it.
-    pub const COUNT: usize = 14;
+    pub const COUNT: usize = 15;
 
     /// Every kind, in discriminant order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -60,6 +62,7 @@ impl RecordKind {
         Self::Fork,
         Self::Exec,
         Self::ThreadExit,
+        Self::CodeChange,
     ];
 
     /// The kind with this discriminant.
@@ -270,11 +273,12 @@ impl StackEnd {
     }
 }
 
-/// A fork, exec or thread end.
+/// A fork, exec, thread end or change of the loaded libraries.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessRecord {
-    /// Head, kind [`RecordKind::Fork`], [`RecordKind::Exec`] or [`RecordKind::ThreadExit`].
+    /// Head, kind [`RecordKind::Fork`], [`RecordKind::Exec`], [`RecordKind::ThreadExit`] or
+    /// [`RecordKind::CodeChange`].
     pub header: RecordHeader,
 }
 

@@ -37,12 +37,23 @@ pub fn plain_header(kind: RecordKind) -> RecordHeader {
 /// Puts a record into the ring; `false`, and counted, when it does not fit.
 #[inline(always)]
 pub fn record<T: 'static>(config: &Config, kind: RecordKind, record: T) -> bool {
+    put(kind, record, || wakeup_flags(config, size_of::<T>() as u64))
+}
+
+/// As [`record`], and wakes the reader in any case.
+#[inline(always)]
+pub fn record_now<T: 'static>(kind: RecordKind, record: T) -> bool {
+    put(kind, record, || u64::from(BPF_RB_FORCE_WAKEUP))
+}
+
+#[inline(always)]
+fn put<T: 'static>(kind: RecordKind, record: T, flags: impl FnOnce() -> u64) -> bool {
     let Some(mut entry) = EVENTS.reserve::<T>(0) else {
         count_ring_full(kind);
         return false;
     };
     entry.write(record);
-    entry.submit(wakeup_flags(config, size_of::<T>() as u64));
+    entry.submit(flags());
     true
 }
 

@@ -12,7 +12,7 @@ use memtrace_common::{
     loss::{FunctionCounters, KernelLoss},
     memory::ReadMemory as _,
     unwind::Registers,
-    wire::{FLAG_INTERNAL, FreeRecord, RangeRecord, RecordKind},
+    wire::{FLAG_INTERNAL, FreeRecord, ProcessRecord, RangeRecord, RecordKind},
 };
 
 use crate::{
@@ -170,6 +170,16 @@ pub fn enter_free(ctx: &ProbeContext, address: u64) -> Option<()> {
         // SAFETY: as above.
         atomic::increment(unsafe { &raw mut (*hit.counters).lost });
     }
+    Some(())
+}
+
+/// Tells that the loaded libraries change; the reader has to look at once.
+#[inline(always)]
+pub fn tell_code_change(ctx: &ProbeContext) -> Option<()> {
+    let hit = hit(ctx)?;
+    let kind = RecordKind::CodeChange;
+    let header = emit::header(kind, hit.cookie.function(), 0);
+    emit::record_now(kind, ProcessRecord { header });
     Some(())
 }
 

@@ -104,6 +104,13 @@ pub fn enter_block(ctx: ProbeContext) -> u32 {
     0
 }
 
+/// _dl_debug_state
+#[uprobe]
+pub fn enter_nothing(ctx: ProbeContext) -> u32 {
+    entry::tell_code_change(&ctx);
+    0
+}
+
 /// mmap
 #[uprobe]
 pub fn enter_mmap(ctx: ProbeContext) -> u32 {

@@ -14,11 +14,15 @@ inject code into it or need it to be restarted, and leaves nothing behind.";
 
 const EXAMPLES: &str = "\
 Examples:
-  sudo memtrace attach -p 4242              trace until Ctrl-C, then report what was never freed
-  sudo memtrace attach -p 4242 -d 30s       the same for 30 seconds
+  sudo memtrace attach -p 4242             until Ctrl-C; then the report
+  sudo memtrace attach -p 4242 -d 30s      for 30 seconds
   sudo memtrace attach -p 4242 -d 5m --min-age 1m --json > report.json
+  sudo memtrace doctor -p 4242              what would be seen of it, before anything is traced
 
 Exit status: 0 done; 2 bad usage or it could not be done; 130 interrupted before anything was seen.";
+
+/// The heading of options that few need.
+const LIMITS: &str = "Limits and cost";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -34,11 +38,11 @@ Exit status: 0 done; 2 bad usage or it could not be done; 130 interrupted before
 )]
 pub struct Cli {
     /// Say more on stderr: -v what is done, -vv also debug messages from the kernel side
-    #[arg(short, long, action = ArgAction::Count, global = true)]
+    #[arg(short, long, action = ArgAction::Count, global = true, display_order = 100)]
     pub verbose: u8,
 
     /// Say nothing on stderr but errors
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", display_order = 101)]
     pub quiet: bool,
 
     /// What to do
@@ -51,6 +55,8 @@ pub struct Cli {
 pub enum Command {
     /// Trace the allocations of a running process; report what is never freed
     Attach(AttachArgs),
+    /// Say what can be traced of a process, what a result would lack and how to get it
+    Doctor(DoctorArgs),
     /// Print shell completions
     Completions {
         /// For which shell
@@ -70,11 +76,11 @@ pub struct AttachArgs {
     #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
     pub pid: u32,
 
-    /// End after this time (30s, 5m, 1h 30m); without it: on Ctrl-C, SIGTERM or the process's end
+    /// End after this time (30s, 5m, 1h 30m; a bare number is seconds); without it: on Ctrl-C, SIGTERM or the process's end
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
 
-    /// Write PREFIX.svg [default: memtrace-<command>-<pid>-<UTC time> in the current directory]
+    /// Write PREFIX.svg [default: memtrace-COMMAND-PID-TIME in the current directory]
     #[arg(short, long, value_name = "PREFIX")]
     pub output: Option<PathBuf>,
 
@@ -82,7 +88,7 @@ pub struct AttachArgs {
     #[arg(long)]
     pub force: bool,
 
-    /// Do not count blocks younger than this at the end as never freed (they may just be in use)
+    /// Leave out blocks younger than this at the end: they may just be in use
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "0s")]
     pub min_age: Duration,
 
@@ -95,23 +101,33 @@ pub struct AttachArgs {
     pub top: usize,
 
     /// Buffer between kernel and memtrace (64KiB to 1GiB, rounded up to a power of two)
-    #[arg(long, value_name = "SIZE", value_parser = parse_ring_size, default_value = "16MiB")]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        value_parser = parse_ring_size,
+        default_value = "16MiB",
+        help_heading = LIMITS
+    )]
     pub ring_size: u32,
 
     /// Most live blocks that are followed at once; 1 million takes about 40 MB
-    #[arg(long, value_name = "N", default_value_t = 3_500_000, value_parser = parse_max_live)]
+    #[arg(long, value_name = "N", default_value_t = 3_500_000, value_parser = parse_max_live, help_heading = LIMITS)]
     pub max_live: usize,
 
     /// Do not walk stacks: a little cheaper, but sites cannot be told apart
-    #[arg(long)]
+    #[arg(long, help_heading = LIMITS)]
     pub no_stacks: bool,
 
     /// Walk stacks by frame pointers only: less memory, and incomplete in code that has none
     #[arg(long, conflicts_with = "no_stacks")]
     pub frame_pointers: bool,
 
+    /// Look for debug files here, too (.build-id/xx/yyyy.debug, or the names of debug links)
+    #[arg(long = "debug-dir", value_name = "DIR")]
+    pub debug_dirs: Vec<PathBuf>,
+
     /// Attach even on a kernel where tracing is known to hurt this process
-    #[arg(long)]
+    #[arg(long, help_heading = LIMITS)]
     pub ignore_hazards: bool,
 
     /// Use one perf event per probe, as kernels before 6.10 need it: slower to attach and detach
@@ -119,8 +135,28 @@ pub struct AttachArgs {
     pub perf_event_links: bool,
 }
 
+/// `memtrace doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// The process to look at; no probe is armed
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
+    pub pid: u32,
+
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+
+    /// Look for debug files here, too (.build-id/xx/yyyy.debug, or the names of debug links)
+    #[arg(long = "debug-dir", value_name = "DIR")]
+    pub debug_dirs: Vec<PathBuf>,
+}
+
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 30s, 5m or 1h"))
+    // As for sleep(1) and timeout(1).
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    humantime::parse_duration(text).map_err(|_| "write a time like 30s, 5m or 1h 30m".to_owned())
 }
 
 fn parse_max_live(text: &str) -> Result<usize, String> {
@@ -163,7 +199,8 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_words_of_time() {
+    fn durations_are_words_of_time_or_seconds() {
+        assert_eq!(parse_duration("30"), Ok(Duration::from_secs(30)));
         assert_eq!(parse_duration("1m 30s"), Ok(Duration::from_secs(90)));
         assert!(parse_duration("soon").unwrap_err().contains("30s"));
     }

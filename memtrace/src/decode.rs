@@ -89,7 +89,9 @@ fn struct_bytes(kind: RecordKind) -> usize {
         RecordKind::RemapEnd => size_of::<RemapRecord>(),
         RecordKind::Break => size_of::<BreakRecord>(),
         RecordKind::Stack => size_of::<StackHeader>(),
-        RecordKind::Fork | RecordKind::Exec | RecordKind::ThreadExit => size_of::<ProcessRecord>(),
+        RecordKind::Fork | RecordKind::Exec | RecordKind::ThreadExit | RecordKind::CodeChange => {
+            size_of::<ProcessRecord>()
+        }
     }
 }
 
@@ -156,6 +158,7 @@ fn take_action(kind: RecordKind, rest: &mut &[u8]) -> Result<Action, DecodeError
         RecordKind::Fork => Action::Fork,
         RecordKind::Exec => Action::Exec,
         RecordKind::ThreadExit => Action::ThreadExit,
+        RecordKind::CodeChange => Action::CodeChange,
         RecordKind::Stack => take_stack(rest)?,
         RecordKind::Map
         | RecordKind::UnmapBegin
@@ -227,8 +230,8 @@ fn take_stack(rest: &mut &[u8]) -> Result<Action, DecodeError> {
     let frames = rest.get_u32_le();
     let word = rest.get_u32_le();
     let guessed = word & STACK_GUESSED != 0;
-    let end =
-        StackEnd::from_u32(word & !STACK_GUESSED).ok_or(DecodeError::UnknownStackEnd(word))?;
+    let end = word & !STACK_GUESSED;
+    let end = StackEnd::from_u32(end).ok_or(DecodeError::UnknownStackEnd(end))?;
     Ok(Action::Stack { id, stack: RawStack { frames: take_frames(rest, frames)?, end, guessed } })
 }
 

@@ -5,6 +5,7 @@
 //! offset in them for hostile.
 
 mod frames;
+mod names;
 mod symbols;
 
 use object::{
@@ -20,6 +21,7 @@ use thiserror::Error;
 
 pub use self::{
     frames::{CodeSegment, FrameSection},
+    names::{DebugLink, NameSources},
     symbols::{Symbol, SymbolKind},
 };
 

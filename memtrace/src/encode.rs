@@ -35,6 +35,7 @@ fn kind_of(action: &Action) -> RecordKind {
         Action::Fork => RecordKind::Fork,
         Action::Exec => RecordKind::Exec,
         Action::ThreadExit => RecordKind::ThreadExit,
+        Action::CodeChange => RecordKind::CodeChange,
     }
 }
 
@@ -75,7 +76,7 @@ fn put_action(action: &Action, out: &mut Vec<u8>) {
             put_words(out, &[old_break, new_break, stack.0]);
         }
         Action::Stack { id, ref stack } => put_stack(id.0, stack, out),
-        Action::Fork | Action::Exec | Action::ThreadExit => {}
+        Action::Fork | Action::Exec | Action::ThreadExit | Action::CodeChange => {}
     }
 }
 

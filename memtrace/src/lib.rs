@@ -4,6 +4,7 @@ pub mod allocator;
 pub mod cli;
 pub mod cmd;
 pub mod decode;
+pub mod doctor;
 pub mod elf;
 pub mod encode;
 pub mod ledger;

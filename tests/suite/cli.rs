@@ -46,13 +46,20 @@ fn help_of_attach_shows_its_options() {
         "--ring-size",
         "--max-live",
         "--no-stacks",
+        "--debug-dir",
     ];
     assert_says(&run(&["attach", "--help"]), &options);
 }
 
 #[test]
+fn help_of_doctor_shows_its_options() {
+    assert_says(&run(&["doctor", "--help"]), &["--pid", "--json", "--debug-dir"]);
+    assert_says(&run(&["man", "doctor"]), &[".TH", "\\-\\-debug\\-dir"]);
+}
+
+#[test]
 fn no_line_of_help_is_wider_than_100_columns() {
-    for arguments in [["--help"].as_slice(), &["attach", "--help"]] {
+    for arguments in [["--help"].as_slice(), &["attach", "--help"], &["doctor", "--help"]] {
         for line in stdout(&run(arguments)).lines() {
             assert!(line.chars().count() <= 100, "{line}");
         }
@@ -96,6 +103,37 @@ fn a_pid_that_does_not_exist_is_said_whoever_asks() {
     let output = run(&["attach", "-p", "4194305", "-o", "/tmp/memtrace-is-never-written"]);
     assert_refuses(&output, &["memtrace: ", "no process", "4194305"]);
     assert_eq!(stderr(&output).lines().count(), 1, "one sentence: {}", stderr(&output));
+}
+
+#[test]
+fn doctor_refuses_what_attach_refuses() {
+    let absent = run(&["doctor", "-p", "4194305"]);
+    assert_refuses(&absent, &["memtrace: ", "no process", "4194305"]);
+    assert_refuses(&run(&["doctor"]), &["--pid", "--help"]);
+    let pid = std::process::id().to_string();
+    let no_directory = run(&["doctor", "-p", &pid, "--debug-dir", "/nonexistent"]);
+    assert_refuses(&no_directory, &["--debug-dir", "/nonexistent"]);
+}
+
+/// With and without privileges: what may be looked at is told, and what may not is an error.
+#[test]
+fn doctor_describes_a_process_of_the_caller() {
+    let pid = std::process::id().to_string();
+    let output = run(&["doctor", "-p", &pid, "--json"]);
+    let diagnosis: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(diagnosis["schema"], "memtrace-doctor/1");
+    assert_eq!(diagnosis["target"]["pid"], std::process::id());
+    let traceable = diagnosis["traceable"] == true;
+    assert_eq!(output.status.code(), Some(if traceable { 0 } else { 2 }), "{}", stderr(&output));
+    let first = diagnosis["obstacles"].get(0).and_then(|it| it.as_str()).unwrap_or_default();
+    assert!(stderr(&output).contains(first), "{first} is not in {}", stderr(&output));
+    let own = std::env::current_exe().unwrap();
+    let objects = diagnosis["objects"].as_array().unwrap();
+    let this = objects.iter().find(|it| it["path"].as_str() == own.to_str()).unwrap();
+    assert_eq!(this["symbols"]["kind"], "lines");
+    assert_eq!(this["symbols"]["origin"], "embedded");
+    assert!(this["unwind"]["rows"].as_u64() > Some(100), "{this}");
+    assert_eq!(this["unwind"]["missing"], serde_json::Value::Null);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The test programs of `tests/programs/c`: one source, one program of the same name. A first line
+//! The test programs of `tests/programs/{c,rust}`: one source, one program of the same name. A first line
 //! `// cflags: ...` adds options.
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
     sync::OnceLock,
 };
 
-use xtask::test_program::{FLAGS, compile};
+use xtask::test_program::{FLAGS, RUST_FLAGS, SOURCES, compile};
 
 /// A directory of ready-made programs, for machines without a compiler.
 const READY_MADE: &str = "MEMTRACE_TEST_PROGRAMS";
@@ -52,16 +52,17 @@ fn compile_all() -> PathBuf {
 }
 
 fn sources() -> Vec<PathBuf> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/c");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let entries = SOURCES.map(|directory| fs::read_dir(root.join(directory)).unwrap());
     let mut sources: Vec<_> =
-        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+        entries.into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
     sources.sort();
     sources
 }
 
 fn hash(sources: &[PathBuf]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    FLAGS.hash(&mut hasher);
+    (FLAGS, RUST_FLAGS).hash(&mut hasher);
     for source in sources {
         source.file_name().hash(&mut hasher);
         fs::read(source).unwrap().hash(&mut hasher);

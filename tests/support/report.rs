@@ -98,7 +98,7 @@ pub struct Totals {
 }
 
 /// A site.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[expect(missing_docs, reason = "documented in docs/report-json.md")]
 pub struct SiteReport {
     pub function: String,
@@ -116,7 +116,7 @@ impl SiteReport {
 }
 
 /// A named stack, leaf first.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[expect(missing_docs, reason = "documented in docs/report-json.md")]
 pub struct Stack {
     pub frames: Vec<Frame>,
@@ -125,7 +125,7 @@ pub struct Stack {
 }
 
 /// A frame.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[expect(missing_docs, reason = "documented in docs/report-json.md")]
 pub struct Frame {
     pub function: String,
@@ -136,7 +136,7 @@ pub struct Frame {
 }
 
 /// What was never freed.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[expect(missing_docs, reason = "documented in docs/report-json.md")]
 pub struct Survivors {
     pub bytes: u64,

@@ -1,6 +1,6 @@
 //! Building with cargo, and learning where it put the executables.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::Stdio};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -52,6 +52,15 @@ pub fn build_bench() -> Result<Bench> {
         find(&messages, name, is_test).with_context(|| format!("cargo built no `{name}`"))
     };
     Ok(Bench { memtrace: executable("memtrace", false)?, overhead: executable("overhead", true)? })
+}
+
+/// Builds memtrace as it is shipped, with cargo's progress shown; returns its path.
+pub fn release() -> Result<PathBuf> {
+    let mut build = cargo();
+    build.args(["build", "--release", "--package", "memtrace", "--bin", "memtrace"]);
+    build.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
+    let messages = output(&mut build)?;
+    find(&messages, "memtrace", false).context("cargo built no `memtrace`")
 }
 
 #[derive(Deserialize)]

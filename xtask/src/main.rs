@@ -10,6 +10,7 @@ mod bench;
 mod bench_targets;
 mod bpf_toolchain;
 mod build_ebpf;
+mod demo;
 mod needs;
 mod privilege;
 mod programs;
@@ -28,6 +29,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Trace two bundled programs that leak, and show what memtrace says
+    Demo(demo::Options),
     /// Install what the other tasks need, after saying what
     Setup(setup::Options),
     /// Build the BPF object from source, or check that it is up to date
@@ -40,6 +43,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
+        Task::Demo(options) => demo::main(&options),
         Task::Setup(options) => setup::main(&options),
         Task::BuildEbpf(options) => build_ebpf::main(&options),
         Task::Test(options) => test::main(&options),

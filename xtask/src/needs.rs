@@ -21,6 +21,8 @@ pub enum Purpose {
     Vm,
     /// The benchmark.
     Bench,
+    /// Building memtrace and the programs that it is shown on.
+    Demo,
 }
 
 /// One thing that a task cannot do without.
@@ -35,7 +37,7 @@ pub struct Need {
     purposes: &'static [Purpose],
 }
 
-use Purpose::{Bench, Build, Test, Vm};
+use Purpose::{Bench, Build, Demo, Test, Vm};
 
 const NEEDS: &[Need] = &[
     Need {
@@ -43,7 +45,7 @@ const NEEDS: &[Need] = &[
         why: "compiles the test programs and links Rust programs",
         packages: &["gcc", "libc6-dev"],
         present: || compiles("cc", "c", &["-static"]),
-        purposes: &[Build, Test, Vm, Bench],
+        purposes: &[Build, Test, Vm, Bench, Demo],
     },
     Need {
         what: "a C++ compiler",

@@ -4,12 +4,9 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result};
-use xtask::test_program;
+use xtask::test_program::{self, SOURCES};
 
 use crate::shell::{root, say, work_dir};
-
-/// One source, one program of the same name.
-const SOURCES: &str = "tests/programs/c";
 
 /// Compiles everything in [`SOURCES`] into one directory, which it returns.
 pub fn compile() -> Result<PathBuf> {
@@ -17,11 +14,13 @@ pub fn compile() -> Result<PathBuf> {
     // A program whose source is gone must not be found.
     let _ = fs::remove_dir_all(&target);
     fs::create_dir_all(&target)?;
-    say(format_args!("compiling {SOURCES} to {}", target.display()));
-    for entry in fs::read_dir(root().join(SOURCES)).context(SOURCES)? {
-        let source = entry?.path();
-        let name = source.file_stem().context("a source has a name")?;
-        test_program::compile(&source, &target.join(name))?;
+    say(format_args!("compiling {} to {}", SOURCES.join(" and "), target.display()));
+    for directory in SOURCES {
+        for entry in fs::read_dir(root().join(directory)).context(directory)? {
+            let source = entry?.path();
+            let name = source.file_stem().context("a source has a name")?;
+            test_program::compile(&source, &target.join(name))?;
+        }
     }
     Ok(target)
 }

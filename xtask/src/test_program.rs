@@ -5,8 +5,17 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Options for every program: some optimisation, and frame pointers.
+/// Where the sources are, from the workspace's root: one source, one program of the same name.
+pub const SOURCES: [&str; 2] = ["tests/programs/c", "tests/programs/rust"];
+
+/// Options for every C and C++ program: some optimisation, and frame pointers.
 pub const FLAGS: [&str; 5] = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-builtin", "-pthread"];
+
+/// Options for every Rust program: those of a release.
+pub const RUST_FLAGS: [&str; 2] = ["--edition=2021", "-O"];
+
+/// The compiler that everything else is built with.
+const RUSTC: &str = "rustc";
 
 /// What the first line of a source begins with that needs more options.
 const MORE_FLAGS: &str = "// cflags: ";
@@ -18,14 +27,20 @@ const X86_FLAG: &str = "-m32";
 /// processor.
 pub fn compile(source: &Path, program: &Path) -> Result<()> {
     let Some(compiler) = compiler(source) else { return Ok(()) };
+    if compiler == RUSTC {
+        return run(Command::new(compiler).args(RUST_FLAGS).arg("-o").arg(program).arg(source));
+    }
     let text = fs::read_to_string(source).with_context(|| source.display().to_string())?;
     let flags = more_flags(&text);
     if flags.contains(&X86_FLAG) && cfg!(not(target_arch = "x86_64")) {
         return Ok(());
     }
     let mut command = Command::new(compiler);
-    command.args(FLAGS).args(flags).arg("-o").arg(program).arg(source);
-    let output = command.output().with_context(|| format!("cannot start {compiler}"))?;
+    run(command.args(FLAGS).args(flags).arg("-o").arg(program).arg(source))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
     ensure!(output.status.success(), "{command:?}:\n{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
@@ -34,6 +49,7 @@ fn compiler(source: &Path) -> Option<&'static str> {
     match source.extension()?.to_str()? {
         "c" => Some("cc"),
         "cpp" => Some("c++"),
+        "rs" => Some(RUSTC),
         _ => None,
     }
 }
@@ -57,5 +73,6 @@ mod tests {
     fn headers_are_not_programs() {
         assert_eq!(compiler(Path::new("program.h")), None);
         assert_eq!(compiler(Path::new("leak.cpp")), Some("c++"));
+        assert_eq!(compiler(Path::new("leak.rs")), Some("rustc"));
     }
 }

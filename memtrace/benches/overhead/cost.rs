@@ -18,7 +18,7 @@ const GROUP: &str = "Cost of a malloc and its free, to the target";
 const SIZES_BYTES: [u64; 4] = [16, 256, 4096, 65536];
 /// The size of the figures in detail.
 const SIZE_BYTES: u64 = 256;
-/// The deep stack: about what a web framework has.
+/// Frames more for the deep stack.
 const DEEP: u64 = 30;
 
 /// Of added cost with events over added cost of empty probes.
@@ -46,8 +46,8 @@ impl Variant {
             Empty => "empty programs on memtrace's sites",
             EmptyFreeAtEntry => "empty programs, free at its first instruction",
             Events => "memtrace --no-stacks",
-            Stacks => "memtrace, a stack of 3 frames",
-            DeepStacks => "memtrace, a stack of 33 frames",
+            Stacks => "memtrace, a stack of 4 frames",
+            DeepStacks => "memtrace, a stack of 34 frames",
         }
     }
 

@@ -38,7 +38,7 @@ impl Floor {
             pid: NonZeroU32::new(pid).context("no pid")?,
             ring_bytes: 64 << 10,
             stacks: StackMode::Off,
-            bpf_loop: false,
+            bpf_loop: true,
             table_words: TableWords::default(),
             debug_log: false,
             perf_event_links: false,

@@ -56,7 +56,7 @@ pub enum Unit {
     PerSecond,
 }
 
-/// What a figure must be. The largest value must be it too where `of_all` is set.
+/// What a figure must be.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Requirement {

@@ -169,8 +169,8 @@ mod tests {
     }
 
     #[test]
-    fn every_function_has_a_symbol() {
-        for function in AllocFn::ALL {
+    fn every_function_of_an_allocator_has_a_symbol() {
+        for function in AllocFn::ALL.into_iter().filter(|f| *f != AllocFn::DlDebugState) {
             assert!(FUNCTIONS.contains(&(function.name(), function)));
         }
     }

@@ -1,7 +1,7 @@
 //! `memtrace attach`: from arguments to files and a report on stdout.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     num::NonZeroU32,
     path::{Path, PathBuf},
 };
@@ -9,10 +9,14 @@ use std::{
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 
-use super::{Status, output::OutputFile, progress::Progress};
+use super::{
+    Status,
+    output::{OutputFile, is_broken_pipe, say, text_options},
+    progress::Progress,
+};
 use crate::{
     cli::AttachArgs,
-    render,
+    render::{self, text::TextOptions},
     report::Report,
     session::{self, Observer as _, Options, StackMode},
     sys::procfs::ProcFs,
@@ -20,14 +24,15 @@ use crate::{
 
 /// Runs the command.
 pub fn run(args: &AttachArgs, verbose: u8, quiet: bool) -> Result<Status> {
-    let svg = OutputFile::create(with_suffix(&prefix(args)?, ".svg"), args.force)?;
+    let prefix = prefix(args)?;
+    let svg = OutputFile::create(with_suffix(&prefix, ".svg"), args.force)?;
     let mut progress = Progress::new(quiet);
     let ending = session::trace(&options(args, verbose), &mut progress)?;
     progress.naming(ending.site_count());
     let mut report = ending.into_report_input(args.min_age.as_nanos() as u64).build();
     progress.clear();
     let status = write_flamegraph(&mut report, svg);
-    print(&report, args)?;
+    deliver(&report, args, &prefix)?;
     Ok(status)
 }
 
@@ -43,13 +48,14 @@ fn options(args: &AttachArgs, verbose: u8) -> Options {
             AttachArgs { frame_pointers: true, .. } => StackMode::FramePointers,
             _ => StackMode::Tables,
         },
+        debug_dirs: args.debug_dirs.clone(),
         debug_log: verbose >= 2,
         ignore_hazards: args.ignore_hazards,
         perf_event_links: args.perf_event_links,
     }
 }
 
-/// The prefix of all files, by default `memtrace-<command>-<pid>-<UTC time>`. A target that cannot
+/// The prefix of all files, by default `memtrace-COMMAND-PID-TIME`. A target that cannot
 /// be named is an error here already, so that no file is left behind for it.
 fn prefix(args: &AttachArgs) -> Result<PathBuf> {
     if let Some(prefix) = &args.output {
@@ -85,30 +91,46 @@ fn write_flamegraph(report: &mut Report, file: OutputFile) -> Status {
             Status::Done
         }
         Err(error) => {
-            eprintln!("memtrace: error: {error:#}; the report follows without it");
+            say(format_args!("error: {error:#}; the report follows without it"));
             Status::Incomplete
         }
     }
 }
 
-fn print(report: &Report, args: &AttachArgs) -> Result<()> {
-    let stdout = io::stdout();
-    let options = render::text::TextOptions {
-        colour: stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
-        width: terminal_width(&stdout),
-        top: args.top,
-    };
-    let mut out = io::BufWriter::new(stdout.lock());
-    if args.json {
-        render::json::write(report, &mut out)
-    } else {
-        render::text::write(report, options, &mut out)
+/// Prints the report. Where stdout is lost (a terminal that was closed, a full disk) a file beside
+/// the flamegraph takes it: the trace cannot be repeated.
+fn deliver(report: &Report, args: &AttachArgs, prefix: &Path) -> Result<()> {
+    let Err(error) = print(report, args) else { return Ok(()) };
+    if is_broken_pipe(&error) {
+        return Err(error);
     }
-    .and_then(|()| out.flush())
-    .context("cannot write the report to stdout")
+    let suffix = if args.json { ".json" } else { ".txt" };
+    let file = OutputFile::create(with_suffix(prefix, suffix), args.force)?;
+    let path = file.path().display().to_string();
+    let mut text = Vec::new();
+    render(report, args, TextOptions { top: args.top, ..TextOptions::default() }, &mut text)?;
+    file.write(&text)?;
+    Err(error.context(format!("the report is in {path}")))
 }
 
-/// Columns of the terminal; `None` when stdout is none, where lines are not cut.
-fn terminal_width(stdout: &io::Stdout) -> Option<usize> {
-    rustix::termios::tcgetwinsize(stdout).ok().map(|size| usize::from(size.ws_col))
+fn print(report: &Report, args: &AttachArgs) -> Result<()> {
+    let stdout = io::stdout();
+    let options = TextOptions { top: args.top, ..text_options(&stdout) };
+    let mut out = io::BufWriter::new(stdout.lock());
+    render(report, args, options, &mut out)
+        .and_then(|()| out.flush())
+        .context("cannot write the report to stdout")
+}
+
+fn render(
+    report: &Report,
+    args: &AttachArgs,
+    options: TextOptions,
+    out: &mut impl io::Write,
+) -> io::Result<()> {
+    if args.json {
+        render::json::write(report, out)
+    } else {
+        render::text::write(report, options, out)
+    }
 }

@@ -27,8 +27,21 @@ pub fn man(name: Option<&str>) -> Result<Status> {
         },
     };
     let mut page = Vec::new();
-    clap_mangen::Man::new(command).render(&mut page).context("cannot render the man page")?;
+    write_man(command, &mut page).context("cannot render the man page")?;
     print(&page)
+}
+
+/// clap_mangen's page, but examples are shown line by line as they were written.
+fn write_man(mut command: clap::Command, page: &mut Vec<u8>) -> std::io::Result<()> {
+    let examples = command.get_after_help().map(|text| text.to_string());
+    command = command.after_help(None::<&str>);
+    clap_mangen::Man::new(command).render(page)?;
+    if let Some(examples) = examples {
+        // groff_man(7): .EX and .EE enclose an example; a leading `.` or `'` would be a request.
+        let text = examples.replace('\\', "\\e").replace('-', "\\-");
+        write!(page, ".SH NOTES\n.EX\n{text}\n.EE\n")?;
+    }
+    Ok(())
 }
 
 fn print(bytes: &[u8]) -> Result<Status> {

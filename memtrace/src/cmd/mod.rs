@@ -3,6 +3,7 @@
 
 pub mod attach;
 mod docs;
+pub mod doctor;
 mod output;
 mod progress;
 
@@ -36,6 +37,7 @@ pub fn run(cli: Cli) -> ExitCode {
     init_log(cli.verbose, cli.quiet);
     let result = match &cli.command {
         Command::Attach(args) => attach::run(args, cli.verbose, cli.quiet),
+        Command::Doctor(args) => doctor::run(args),
         Command::Completions { shell } => docs::completions(*shell),
         Command::Man { command } => docs::man(command.as_deref()),
     };
@@ -43,7 +45,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Ok(status) => status.into(),
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("memtrace: error: {error:#}");
+            output::say(format_args!("error: {error:#}"));
             ExitCode::from(2)
         }
     }

@@ -3,6 +3,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use super::output;
 use crate::{
     model::size,
     report::EndReason,
@@ -25,14 +26,18 @@ impl Progress {
     fn say(&mut self, text: &str) {
         self.clear();
         if !self.quiet {
-            eprintln!("memtrace: {text}");
+            output::say(format_args!("{text}"));
         }
     }
 
     /// Shows a line that the next one replaces. A terminal that went away is no reason to stop.
     fn show(&mut self, text: &str) {
         if self.live {
-            let _ = write!(io::stderr(), "\r\x1b[2K{text}");
+            let _ = write!(
+                io::stderr(),
+                "\r\x1b[2K{}",
+                fitting(text, output::terminal_columns(&io::stderr()))
+            );
             let _ = io::stderr().flush();
             self.line_is_open = true;
         }
@@ -45,6 +50,12 @@ impl Progress {
             let _ = io::stderr().flush();
         }
     }
+}
+
+/// The text cut to one line: a line that the terminal broke could not be replaced. The last column
+/// stays free, because some terminals break there already.
+fn fitting(text: &str, columns: Option<usize>) -> String {
+    text.chars().take(columns.map_or(usize::MAX, |columns| columns.saturating_sub(1))).collect()
 }
 
 impl Observer for Progress {
@@ -61,11 +72,11 @@ impl Observer for Progress {
             lost => format!("{} LOST", size::count(lost)),
         };
         self.show(&format!(
-            "{}   {} events, {lost}   never freed so far {}   RSS {}",
-            size::duration_ns(sample.elapsed_ns),
-            size::count(sample.events),
-            size::bytes(sample.live_bytes),
+            "{:.0} s   RSS {}   never freed so far {}   {} events, {lost}",
+            sample.elapsed_ns as f64 / 1e9,
             size::bytes(sample.rss_bytes),
+            size::bytes(sample.live_bytes),
+            size::count(sample.events),
         ));
     }
 
@@ -79,5 +90,17 @@ impl Observer for Progress {
 
     fn naming(&mut self, stacks: usize) {
         self.show(&format!("naming {} stacks ...", size::count(stacks as u64)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_progress_is_never_broken() {
+        assert_eq!(fitting("größer", Some(5)), "größ");
+        assert_eq!(fitting("größer", Some(7)), "größer");
+        assert_eq!(fitting("größer", None), "größer");
     }
 }

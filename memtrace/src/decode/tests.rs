@@ -92,10 +92,14 @@ fn alignment_may_add_seven_bytes_and_no_more() {
 
 #[test]
 fn what_this_version_does_not_define_is_refused() {
-    assert_eq!(decode(&patched(free(), 0, &[14])), Err(DecodeError::UnknownKind(14)));
-    assert_eq!(decode(&patched(free(), 1, &[15])), Err(DecodeError::UnknownFunction(15)));
+    let (kind, function) = (RecordKind::COUNT as u8, AllocFn::COUNT as u8);
+    assert_eq!(decode(&patched(free(), 0, &[kind])), Err(DecodeError::UnknownKind(kind)));
+    assert_eq!(
+        decode(&patched(free(), 1, &[function])),
+        Err(DecodeError::UnknownFunction(function))
+    );
     assert_eq!(decode(&patched(free(), 2, &[2])), Err(DecodeError::UnknownFlags(2)));
-    assert_eq!(decode(&patched(stack(1), 28, &[4])), Err(DecodeError::UnknownStackEnd(4)));
+    assert_eq!(decode(&patched(stack(1), 28, &[9])), Err(DecodeError::UnknownStackEnd(9)));
     let unmapped = encoded(Action::UnmapEnd { address: 0, length_bytes: 0, failed: true });
     assert_eq!(decode(&patched(unmapped, 32, &[2])), Err(DecodeError::NotBoolean(2)));
 }
@@ -182,6 +186,7 @@ fn any_other_action() -> impl Strategy<Value = Action> {
         Just(Action::Fork),
         Just(Action::Exec),
         Just(Action::ThreadExit),
+        Just(Action::CodeChange),
     ]
 }
 

@@ -3,9 +3,9 @@
 use std::fs;
 
 use object::elf::{
-    DT_SONAME, EM_ARM, ET_DYN, ET_EXEC, PT_DYNAMIC, SHN_UNDEF, SHT_DYNSYM, SHT_GNU_VERSYM,
-    SHT_NULL, SHT_PROGBITS, SHT_STRTAB, SHT_SYMTAB, STB_LOCAL, STB_WEAK, STT_GNU_IFUNC, STT_OBJECT,
-    VERSYM_HIDDEN,
+    DT_SONAME, EM_ARM, ET_DYN, ET_EXEC, PT_DYNAMIC, SHF_COMPRESSED, SHN_UNDEF, SHT_DYNSYM,
+    SHT_GNU_VERSYM, SHT_NULL, SHT_PROGBITS, SHT_STRTAB, SHT_SYMTAB, STB_LOCAL, STB_WEAK,
+    STT_GNU_IFUNC, STT_OBJECT, VERSYM_HIDDEN,
 };
 use proptest::prelude::*;
 
@@ -25,7 +25,8 @@ pub(crate) struct TestElf {
     pub(crate) code: Vec<u8>,
     pub(crate) rodata: Vec<u8>,
     pub(crate) symbols: Vec<TestSymbol>,
-    pub(crate) extra_section: Option<&'static str>,
+    /// Name and content.
+    pub(crate) extra_section: Option<(&'static str, Vec<u8>)>,
     pub(crate) soname: Option<&'static str>,
     pub(crate) has_interpreter: bool,
     /// `e_type`.
@@ -93,8 +94,8 @@ impl TestElf {
         add(&mut file, ".dynsym", self.symbol_table, 4, &symbols);
         add(&mut file, ".dynstr", SHT_STRTAB, 0, &names);
         add(&mut file, ".gnu.version", SHT_GNU_VERSYM, 3, &versions);
-        if let Some(name) = self.extra_section {
-            add(&mut file, name, SHT_PROGBITS, 0, b"x");
+        if let Some((name, content)) = &self.extra_section {
+            add(&mut file, name, SHT_PROGBITS, 0, content);
         }
         add(&mut file, ".shstrtab", SHT_STRTAB, 0, &[0; 128]);
         put(&mut file, NOTE_OFFSET, &self.note());
@@ -315,8 +316,62 @@ fn the_soname_and_the_interpreter_are_read() {
 fn go_is_known_by_its_sections() {
     let file = TestElf::default().build();
     assert!(!Elf::parse(file.as_slice()).unwrap().is_go());
-    let file = TestElf { extra_section: Some(".go.buildinfo"), ..TestElf::default() }.build();
+    let extra_section = Some((".go.buildinfo", vec![0; 16]));
+    let file = TestElf { extra_section, ..TestElf::default() }.build();
     assert!(Elf::parse(file.as_slice()).unwrap().is_go());
+}
+
+#[test]
+fn executable_segments_are_listed() {
+    let file = TestElf::default().build();
+    let segments: Vec<_> = Elf::parse(file.as_slice()).unwrap().code_segments().collect();
+    let code = CodeSegment { address: CODE_ADDRESS, file_offset: CODE_OFFSET, size_bytes: 64 };
+    assert_eq!(segments, [code]);
+}
+
+#[test]
+fn unwind_information_is_found_by_its_section() {
+    for name in [".eh_frame", ".debug_frame"] {
+        let extra_section = Some((name, vec![7; 12]));
+        let file = TestElf { extra_section, ..TestElf::default() }.build();
+        let found = Elf::parse(file.as_slice()).unwrap().frame_section().unwrap();
+        assert_eq!(found, Some(FrameSection { name, address: 0, data: &[7; 12] }));
+    }
+    let file = TestElf::default().build();
+    assert_eq!(Elf::parse(file.as_slice()).unwrap().frame_section(), Ok(None));
+}
+
+#[test]
+fn a_frame_section_with_only_a_terminator_is_none() {
+    let extra_section = Some((".eh_frame", vec![0; 4]));
+    let file = TestElf { extra_section, ..TestElf::default() }.build();
+    assert_eq!(Elf::parse(file.as_slice()).unwrap().frame_section(), Ok(None));
+}
+
+#[test]
+fn compressed_unwind_information_is_refused_by_name() {
+    let extra_section = Some((".debug_frame", vec![7; 12]));
+    let mut file = TestElf { extra_section, ..TestElf::default() }.build();
+    let headers_at = u64::from_le_bytes(file[40..48].try_into().unwrap()) as usize;
+    // The section behind the six that every test file has, and its flags.
+    put(&mut file, headers_at + 6 * 64 + 8, &u64::from(SHF_COMPRESSED).to_le_bytes());
+    let error = Elf::parse(file.as_slice()).unwrap().frame_section().unwrap_err();
+    assert_eq!(error, ElfError::Compressed { section: ".debug_frame" });
+}
+
+#[test]
+fn without_section_headers_the_loaders_way_leads_to_the_same_section() {
+    let mut file = fs::read(std::env::current_exe().unwrap()).unwrap();
+    let find = |file: &[u8]| {
+        let section = Elf::parse(file).unwrap().frame_section().unwrap().unwrap();
+        (section.name, section.address, section.data.to_vec())
+    };
+    let (name, address, by_name) = find(&file);
+    put(&mut file, 40, &[0; 8]);
+    put(&mut file, 60, &[0; 4]);
+    let (loaded_name, loaded_address, loaded) = find(&file);
+    assert_eq!((name, address), (loaded_name, loaded_address));
+    assert_eq!(by_name, loaded[..by_name.len()]);
 }
 
 #[test]
@@ -376,6 +431,7 @@ fn read_all(bytes: &[u8]) {
         let _ = elf.code_around(symbol.address, symbol.size_bytes);
         let _ = elf.file_offset(symbol.address);
     }
+    let _ = (elf.name_sources(), elf.debug_link());
 }
 
 fn with_functions() -> Vec<u8> {
@@ -419,4 +475,22 @@ fn the_running_test_is_read() {
     let elf = Elf::parse(file.as_slice()).unwrap();
     assert!(elf.has_interpreter() && !elf.is_go());
     assert_eq!(elf.functions(&["main"]).len(), 1);
+}
+
+#[test]
+fn a_program_with_debug_information_names_its_lines_and_leads_nowhere_else() {
+    let file = fs::read("/proc/self/exe").unwrap();
+    let elf = Elf::parse(file.as_slice()).unwrap();
+    let sources = NameSources {
+        debug_info: true,
+        lines: true,
+        symtab: true,
+        dynsym: true,
+        mini_debug_info: false,
+    };
+    assert_eq!(elf.name_sources(), sources);
+    assert_eq!(elf.debug_link(), None);
+    let small = TestElf::default().build();
+    let names = Elf::parse(small.as_slice()).unwrap().name_sources();
+    assert_eq!(names, NameSources { dynsym: true, ..NameSources::default() });
 }

@@ -19,7 +19,6 @@ mod pages;
 mod pending;
 mod ranges;
 mod sites;
-mod stacks;
 mod survivors;
 
 pub use self::{
@@ -33,14 +32,12 @@ use self::{
     mapped::Requester,
     mappings::{Mapped, Mappings},
     sites::SiteTable,
-    stacks::StackTable,
     survivors::LiveItem,
 };
 use crate::model::{
     event::{Action, Event},
     loss::Loss,
     site::{Amount, Site, SiteStats, Survivors},
-    stack::{RawStack, StackId},
 };
 
 /// The sizes of the tables.
@@ -50,7 +47,7 @@ pub struct Limits {
     pub live_blocks: usize,
     /// Contiguous mapped ranges: about 100 bytes each, allocated when used.
     pub live_ranges: usize,
-    /// Sites, and stacks: about 250 bytes each, and the frames, allocated when used.
+    /// Sites: about 250 bytes each, allocated when used.
     pub sites: usize,
 }
 
@@ -106,7 +103,6 @@ pub struct Ledger {
     heap: Heap,
     mappings: Mappings,
     books: Books,
-    stacks: StackTable,
     counts: Counts,
 }
 
@@ -127,7 +123,6 @@ impl Ledger {
             heap: Heap::new(limits.live_blocks),
             mappings: Mappings::new(limits.live_ranges, start.page_bytes, start.initial_break),
             books: Books { sites: SiteTable::new(limits.sites), losses: LossCounts::default() },
-            stacks: StackTable::new(limits.sites),
             counts: Counts::default(),
         }
     }
@@ -152,7 +147,6 @@ impl Ledger {
                 let result = Reallocated { old_address, new_address, size_bytes, site };
                 self.heap.realloc_end(caller, result, books);
             }
-            Action::Stack { id, ref stack } => self.keep_stack(id, stack),
             Action::Fork => self.counts.forks += 1,
             Action::Exec => self.exec(),
             Action::ThreadExit => self.thread_exit(event.tid),
@@ -191,12 +185,6 @@ impl Ledger {
                 mappings.move_break(caller, old_break, new_break, by(stack), books);
             }
             _ => {}
-        }
-    }
-
-    fn keep_stack(&mut self, id: StackId, stack: &RawStack) {
-        if !self.stacks.insert(id, stack) {
-            self.books.losses.count(Loss::StacksFull);
         }
     }
 
@@ -261,16 +249,6 @@ impl Ledger {
             Some(LiveItem { site: mapping.site?, bytes: mapping.bytes, time_ns: mapping.time_ns })
         });
         blocks.chain(mappings)
-    }
-
-    /// The frames of a stack, if they were received.
-    pub fn stack(&self, id: StackId) -> Option<&RawStack> {
-        self.stacks.get(id)
-    }
-
-    /// Every stack that was received, in no order.
-    pub fn stacks(&self) -> impl Iterator<Item = (StackId, &RawStack)> {
-        self.stacks.iter()
     }
 
     /// Requested bytes of every heap block, reallocated ones anew.

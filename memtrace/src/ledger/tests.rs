@@ -6,6 +6,7 @@ mod program;
 
 use super::*;
 use crate::model::AllocFn;
+use crate::model::stack::StackId;
 
 const LIMITS: Limits = Limits { live_blocks: 100, live_ranges: 100, sites: 100 };
 const START: Start = Start { time_ns: 0, initial_break: None, page_bytes: 4096 };

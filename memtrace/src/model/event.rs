@@ -125,4 +125,6 @@ pub enum Action {
     Exec,
     /// A thread of the target ended.
     ThreadExit,
+    /// The target loads or unloads libraries.
+    CodeChange,
 }

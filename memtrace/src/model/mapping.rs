@@ -1,5 +1,8 @@
 //! The target's address space.
 
+/// Executable mappings that the kernel makes; all others without a file hold generated code.
+pub const KERNEL_CODE: [&str; 3] = ["[vdso]", "[vsyscall]", "[uprobes]"];
+
 /// One line of `/proc/PID/maps`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {

@@ -8,8 +8,8 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, MapError, PerCpuArray},
+    Ebpf, EbpfLoader,
+    maps::{Array, PerCpuArray},
     programs::{
         Program, ProgramError, RawTracePoint, UProbe,
         raw_trace_point::RawTracePointLink,
@@ -22,9 +22,14 @@ use memtrace_common::{
     loss::KernelCounters,
     unwind::table::{CHUNK_WORDS, CodeMappings, Rule},
 };
-use thiserror::Error;
 
-use super::{multi, ring::Ring};
+use super::{
+    error::{
+        LoadError, classify_arm_error, classify_object_error, classify_program_error, missing_map,
+    },
+    multi,
+    ring::Ring,
+};
 use crate::model::{AllocFn, CallShape};
 
 /// The object that `cargo xtask build-ebpf` made from memtrace-ebpf.
@@ -62,92 +67,6 @@ pub struct TableWords {
     pub rows: usize,
     /// Index entries.
     pub pages: usize,
-}
-
-/// What went wrong with the kernel, and what to do.
-#[derive(Debug, Error)]
-pub enum LoadError {
-    /// The caller lacks rights.
-    #[error(
-        "the kernel refused {what}: permission denied\n  run memtrace as root (sudo), or with \
-         CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN; in a container it also needs --pid=host and a \
-         kernel that is not in lockdown"
-    )]
-    Permission {
-        /// The operation.
-        what: String,
-    },
-    /// The kernel was built without uprobes, or hides them.
-    #[error(
-        "this kernel has no uprobes (no {path}): memtrace needs CONFIG_UPROBES and \
-         CONFIG_UPROBE_EVENTS; `zgrep UPROBE /proc/config.gz` shows what it was built with"
-    )]
-    NoUprobes {
-        /// The missing file.
-        path: String,
-    },
-    /// A map type, helper or attach cookie is missing.
-    #[error(
-        "this kernel is too old for memtrace: {what}; Linux 5.15 or newer is needed (ring \
-         buffer, attach cookies)"
-    )]
-    TooOld {
-        /// What is missing.
-        what: String,
-    },
-    /// Locked or kernel memory ran out.
-    #[error(
-        "the kernel has no memory for memtrace's tables ({what}): use a smaller --ring-size, or \
-         raise the memory limit of memtrace's own cgroup"
-    )]
-    Memory {
-        /// The operation.
-        what: String,
-    },
-    /// The object could not be parsed, or a map could not be created.
-    #[error("cannot load the BPF object: {0}")]
-    Object(#[from] EbpfError),
-    /// A map of the object cannot be used.
-    #[error("cannot use the BPF map {name}: {source}")]
-    Map {
-        /// Its name.
-        name: &'static str,
-        /// Why.
-        source: MapError,
-    },
-    /// A program was refused.
-    #[error("the kernel refused the BPF program {name}: {source}")]
-    Program {
-        /// Its name.
-        name: String,
-        /// Why, with the verifier's log.
-        source: Refusal,
-    },
-    /// The object lacks a program: it does not belong to this build.
-    #[error("the BPF object has no program {name}: it is not of this build of memtrace")]
-    MissingProgram {
-        /// Its name.
-        name: String,
-    },
-    /// A probe could not be armed.
-    #[error("cannot put a probe on {functions}: {source}")]
-    Arm {
-        /// The functions, with file offsets.
-        functions: String,
-        /// Why.
-        source: Refusal,
-    },
-}
-
-/// What the kernel, or aya on its behalf, said.
-#[derive(Debug, Error)]
-pub enum Refusal {
-    /// Through aya.
-    #[error(transparent)]
-    Program(#[from] ProgramError),
-    /// By a system call of our own.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
 }
 
 /// The loaded object and its armed probes. Dropping it removes everything; so does the kernel when
@@ -224,6 +143,11 @@ impl Kernel {
             Self { ebpf, config, backend, probes: Vec::new(), tracepoints: Vec::new() };
         kernel.write_config()?;
         Ok(kernel)
+    }
+
+    /// Whether all probes of a program in a file are one link (else each is one).
+    pub fn has_multi_uprobe_links(&self) -> bool {
+        matches!(self.backend, Backend::Multi { .. })
     }
 
     /// The ring buffer's user side. Can be taken once.
@@ -489,15 +413,6 @@ impl Kernel {
     }
 }
 
-impl Refusal {
-    fn errno(&self) -> Option<rustix::io::Errno> {
-        match self {
-            Self::Program(error) => errno_of(error),
-            Self::Io(error) => rustix::io::Errno::from_io_error(error),
-        }
-    }
-}
-
 impl ProbeSite {
     fn cookie(self) -> u64 {
         SiteCookie::new(self.function, self.site).0
@@ -548,6 +463,7 @@ fn entry_program(shape: CallShape) -> &'static str {
         CallShape::OldSize => "enter_old_size",
         CallShape::OldCountSize => "enter_old_count_size",
         CallShape::Block => "enter_block",
+        CallShape::Nothing => "enter_nothing",
         CallShape::AlignSize => "enter_align_size",
         CallShape::OutAlignSize => "enter_out_align_size",
         CallShape::Mmap => "enter_mmap",
@@ -560,7 +476,7 @@ fn entry_program(shape: CallShape) -> &'static str {
 
 fn return_program(shape: CallShape) -> Option<&'static str> {
     match shape {
-        CallShape::Block => None,
+        CallShape::Block | CallShape::Nothing => None,
         CallShape::Size | CallShape::CountSize | CallShape::AlignSize => Some("leave_block"),
         CallShape::OldSize | CallShape::OldCountSize => Some("leave_realloc"),
         CallShape::OutAlignSize => Some("leave_out_block"),
@@ -584,69 +500,4 @@ fn raise_memlock_limit() {
     if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
         log::debug!("RLIMIT_MEMLOCK stays as it is: {error}");
     }
-}
-
-fn missing_map() -> LoadError {
-    LoadError::MissingProgram { name: "(map)".to_owned() }
-}
-
-fn classify_object_error(error: EbpfError) -> LoadError {
-    match errno_of(&error) {
-        Some(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => {
-            LoadError::Permission { what: "to create BPF maps".to_owned() }
-        }
-        Some(rustix::io::Errno::NOMEM) => LoadError::Memory { what: error_chain(&error) },
-        Some(rustix::io::Errno::INVAL) => LoadError::TooOld { what: error_chain(&error) },
-        _ => LoadError::Object(error),
-    }
-}
-
-fn classify_program_error(name: &str, source: Refusal) -> LoadError {
-    match source.errno() {
-        Some(rustix::io::Errno::PERM) => {
-            LoadError::Permission { what: format!("to load the BPF program {name}") }
-        }
-        Some(rustix::io::Errno::NOMEM) => LoadError::Memory { what: format!("program {name}") },
-        _ => LoadError::Program { name: name.to_owned(), source },
-    }
-}
-
-fn classify_arm_error(sites: &[ProbeSite], source: Refusal) -> LoadError {
-    if matches!(source, Refusal::Program(ProgramError::AttachCookieNotSupported)) {
-        return LoadError::TooOld { what: "it has no attach cookies".to_owned() };
-    }
-    let functions: Vec<_> = sites
-        .iter()
-        .map(|site| format!("{} (file offset {:#x})", site.function.name(), site.offset))
-        .collect();
-    let functions = functions.join(", ");
-    match source.errno() {
-        Some(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => {
-            LoadError::Permission { what: format!("probes on {functions}") }
-        }
-        _ => LoadError::Arm { functions, source },
-    }
-}
-
-/// The system error at the root of an error, if there is one.
-fn errno_of(error: &(dyn std::error::Error + 'static)) -> Option<rustix::io::Errno> {
-    let mut current = Some(error);
-    while let Some(error) = current {
-        if let Some(io_error) = error.downcast_ref::<std::io::Error>() {
-            return rustix::io::Errno::from_io_error(io_error);
-        }
-        current = error.source();
-    }
-    None
-}
-
-fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut current = error.source();
-    while let Some(error) = current {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        current = error.source();
-    }
-    text
 }

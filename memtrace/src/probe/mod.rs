@@ -1,8 +1,10 @@
 //! Probes: where they go (`plan` and what it needs, pure), that the place is still right
 //! (`verify`), and the kernel that holds them (`load`, `multi`, `ring`: the only aya).
 
+pub mod error;
 pub mod load;
 mod load_order;
+pub mod loader;
 pub mod multi;
 pub mod plan;
 pub mod ring;

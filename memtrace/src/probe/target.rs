@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::{
     load_order::load_order,
+    loader::plan_loader,
     plan::{ObjectPlan, plan_object},
 };
 use crate::{
@@ -34,6 +35,8 @@ pub struct PlannedObject {
 pub struct TargetPlan {
     /// In lookup order: the first is the one that serves `malloc`. Never empty.
     pub objects: Vec<PlannedObject>,
+    /// The dynamic linker, which tells when the loaded libraries change.
+    pub loader: Option<PlannedObject>,
     /// Objects that are, or may be, allocators and are not traced.
     pub left_out: Vec<LeftOut>,
 }
@@ -154,6 +157,7 @@ struct Survey<'a> {
     executable_inode: Option<u64>,
     executable: Executable,
     objects: Vec<PlannedObject>,
+    loader: Option<PlannedObject>,
     left_out: Vec<LeftOut>,
 }
 
@@ -161,8 +165,8 @@ impl<'a> Survey<'a> {
     fn new(proc: &'a ProcFs, pid: u32, kernel: KernelVersion) -> Self {
         // The inode alone: overlayfs shows one device here and another in maps.
         let executable_inode = proc.executable_id(pid).map(|id| id.inode);
-        let (executable, objects, left_out) = Default::default();
-        Self { proc, pid, kernel, executable_inode, executable, objects, left_out }
+        let (executable, objects, loader, left_out) = Default::default();
+        Self { proc, pid, kernel, executable_inode, executable, objects, loader, left_out }
     }
 
     fn look_at(&mut self, file: FileId, maps: &[Mapping]) -> Result<(), PlanError> {
@@ -187,12 +191,29 @@ impl<'a> Survey<'a> {
         };
         let cache = ReadCache::new(&opened);
         let planned = match Elf::parse(&cache) {
-            Ok(elf) => self.plan(&elf, &mappings, is_executable)?,
+            Ok(elf) => {
+                self.look_for_loader(&elf, &opened, &mappings);
+                self.plan(&elf, &mappings, is_executable)?
+            }
             Err(source) => self.no_elf(&first.name, source, is_executable).map(|()| None)?,
         };
         drop(cache);
         self.objects.extend(planned.map(|plan| PlannedObject { plan, file: opened }));
         Ok(())
+    }
+
+    fn look_for_loader<'d, R: object::ReadRef<'d>>(
+        &mut self,
+        elf: &Elf<'d, R>,
+        file: &File,
+        mappings: &[Mapping],
+    ) {
+        if self.loader.is_none()
+            && let Some(plan) = plan_loader(elf, mappings, self.kernel)
+            && let Ok(file) = file.try_clone()
+        {
+            self.loader = Some(PlannedObject { plan, file });
+        }
     }
 
     fn plan<'d, R: object::ReadRef<'d>>(
@@ -258,7 +279,8 @@ impl<'a> Survey<'a> {
                         Go heap is not";
             self.objects[0].plan.notes.push(note.to_owned());
         }
-        Ok(TargetPlan { objects: self.objects, left_out: self.left_out })
+        let Self { objects, loader, left_out, .. } = self;
+        Ok(TargetPlan { objects, loader, left_out })
     }
 
     fn nothing(self) -> PlanError {

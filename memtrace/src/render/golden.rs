@@ -7,7 +7,10 @@ use super::{
     folded, json,
     text::{self, TextOptions},
 };
-use crate::report::{Report, sample};
+use crate::{
+    doctor::{self, Diagnosis},
+    report::{Report, sample},
+};
 
 fn as_text(report: &Report, options: TextOptions) -> String {
     let mut out = Vec::new();
@@ -66,6 +69,46 @@ fn folded_stacks_of_a_leak() {
     assert_snapshot!(folded::lines(&sample::lossy()).join("\n"));
 }
 
+fn diagnosis_as_text(diagnosis: &Diagnosis, options: TextOptions) -> String {
+    let mut out = Vec::new();
+    text::doctor::write(diagnosis, options, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn diagnosis_of_a_process_that_lacks_nothing() {
+    let text = diagnosis_as_text(&doctor::sample::whole(), TextOptions::default());
+    assert_snapshot!(text);
+}
+
+#[test]
+fn diagnosis_of_a_process_that_lacks_much() {
+    let text = diagnosis_as_text(&doctor::sample::lacking(), TextOptions::default());
+    assert_snapshot!(text);
+}
+
+#[test]
+fn diagnosis_on_a_narrow_terminal() {
+    let options = TextOptions { width: Some(90), ..TextOptions::default() };
+    let text = diagnosis_as_text(&doctor::sample::lacking(), options);
+    let longest = text.lines().map(|line| line.chars().count()).max().unwrap();
+    assert!(longest <= 90, "{longest}");
+    assert_snapshot!(text);
+}
+
+#[test]
+fn diagnosis_of_a_process_that_cannot_be_traced() {
+    let text = diagnosis_as_text(&doctor::sample::refused(), TextOptions::default());
+    assert_snapshot!(text);
+}
+
+#[test]
+fn json_of_a_diagnosis() {
+    let mut out = Vec::new();
+    json::write_diagnosis(&doctor::sample::lacking(), &mut out).unwrap();
+    assert_snapshot!(String::from_utf8(out).unwrap());
+}
+
 /// A reader that goes away (`| head`).
 struct Closed;
 
@@ -87,6 +130,7 @@ fn a_closed_pipe_is_told_to_the_caller() {
         json::write(&report, &mut Closed),
         folded::write(&report, &mut Closed),
         super::flamegraph::write(&report, &mut Closed),
+        text::doctor::write(&doctor::sample::whole(), TextOptions::default(), &mut Closed),
     ];
     for result in results {
         assert_eq!(result.unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);

@@ -2,14 +2,28 @@
 
 use std::io;
 
-use crate::report::Report;
+use serde::Serialize;
+
+use crate::{doctor::Diagnosis, report::Report};
 
 /// Writes the document and a newline.
 ///
 /// # Errors
 /// Those of the writer.
 pub fn write(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, report)?;
+    write_document(report, out)
+}
+
+/// Writes a diagnosis as one document and a newline; docs/doctor.md describes every field.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_diagnosis(diagnosis: &Diagnosis, out: &mut impl io::Write) -> io::Result<()> {
+    write_document(diagnosis, out)
+}
+
+fn write_document(document: &impl Serialize, out: &mut impl io::Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, document)?;
     out.write_all(b"\n")
 }
 
@@ -60,6 +74,20 @@ mod tests {
         let mut names = BTreeSet::new();
         field_names(&serde_json::to_value(&report).unwrap(), &mut names);
         assert!(names.contains("inlined") && names.contains("missing_root"));
+        for name in names {
+            assert!(document.contains(&format!("`{name}`")), "{name} is not documented");
+        }
+    }
+
+    #[test]
+    fn every_field_of_a_diagnosis_is_documented() {
+        let document = include_str!("../../../docs/doctor.md");
+        let mut diagnosis = crate::doctor::sample::lacking();
+        // Its keys are reasons, not fields.
+        diagnosis.objects.iter_mut().for_each(|object| object.unwind.unsupported.clear());
+        let mut names = BTreeSet::new();
+        field_names(&serde_json::to_value(&diagnosis).unwrap(), &mut names);
+        assert!(names.contains("remedy") && names.contains("unsupported_functions"));
         for name in names {
             assert!(document.contains(&format!("`{name}`")), "{name} is not documented");
         }

@@ -43,7 +43,7 @@ pub(super) fn plural(count: u64) -> &'static str {
 /// Follows the length of the window.
 pub(super) fn end_reason(reason: EndReason) -> &'static str {
     match reason {
-        EndReason::Duration => "until the duration was over",
+        EndReason::Duration => "until the time was over",
         EndReason::Interrupted => "until Ctrl-C",
         EndReason::Terminated => "until a signal to terminate",
         EndReason::TargetExited => "until the target ended",

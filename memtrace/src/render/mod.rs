@@ -1,5 +1,5 @@
 //! Reports for people and programs. Renderers compute nothing and touch no file: they write what
-//! the [`crate::report::Report`] says.
+//! the [`crate::report::Report`] (or the [`crate::doctor::Diagnosis`]) says.
 
 pub mod flamegraph;
 pub mod folded;

@@ -25,7 +25,7 @@ const PASSING_MODULES: [&str; 14] = [
 
 /// Functions that only pass an allocation on, by the start of their name: wrappers of `malloc`,
 /// containers, and the allocators of language runtimes.
-const PASSING_FUNCTIONS: [&str; 34] = [
+const PASSING_FUNCTIONS: [&str; 41] = [
     "operator new",
     "std::",
     "__gnu_cxx::",
@@ -52,6 +52,13 @@ const PASSING_FUNCTIONS: [&str; 34] = [
     "PyObject_Malloc",
     "PyObject_Calloc",
     "PyObject_Realloc",
+    "CRYPTO_malloc",
+    "CRYPTO_zalloc",
+    "CRYPTO_realloc",
+    "Perl_safesys",
+    "ruby_xmalloc",
+    "ruby_xcalloc",
+    "ruby_xrealloc",
     "xmalloc",
     "xcalloc",
     "xrealloc",
@@ -62,16 +69,52 @@ const PASSING_FUNCTIONS: [&str; 34] = [
     "g_malloc",
 ];
 
-/// The index of that frame; the leaf when every frame only passes on, `None` without frames.
+/// Where the sources of standard libraries are, whose generic code is compiled into the program.
+/// rustc maps the paths of its own to the first (rustc-dev-guide, "remap-debuginfo").
+const PASSING_SOURCES: [&str; 4] =
+    ["/rustc/", "/usr/include/c++/", "/usr/lib/rustlib/src/rust/library/", "/usr/src/rustc-"];
+
+/// The index of that frame. When every frame only passes on: the outermost of the wrappers, since
+/// `HashMap::insert` says more than `alloc`. `None` without frames.
 pub(super) fn key_frame(frames: &[Arc<Frame>]) -> Option<usize> {
-    let passing = |frame: &Arc<Frame>| only_passes_on(frame);
-    let index = frames.iter().position(|frame| !passing(frame)).unwrap_or(0);
-    (!frames.is_empty()).then_some(index)
+    let key = frames.iter().position(|frame| !is_library(frame) && !is_wrapper(frame));
+    let outermost_wrapper = || frames.iter().take_while(|frame| is_wrapper(frame)).count();
+    let index = key.unwrap_or_else(|| outermost_wrapper().saturating_sub(1));
+    (!frames.is_empty()).then(|| named_caller(frames, index))
 }
 
-fn only_passes_on(frame: &Frame) -> bool {
-    let starts = |text: &str, prefixes: &[&str]| prefixes.iter().any(|one| text.starts_with(one));
-    starts(&frame.module, &PASSING_MODULES) || starts(&frame.function, &PASSING_FUNCTIONS)
+/// In a stripped object only the exported functions have names: the first of those in the same
+/// object says more than an address in it. The frame itself where there is none.
+fn named_caller(frames: &[Arc<Frame>], index: usize) -> usize {
+    let module = &frames[index].module;
+    let same_object = frames[index..].iter().take_while(|frame| frame.module == *module);
+    index + same_object.into_iter().position(|frame| !is_nameless(frame)).unwrap_or(0)
+}
+
+/// `libplugin.so+0x1a2b0`: what stands for a function that has no name.
+fn is_nameless(frame: &Frame) -> bool {
+    frame.function.strip_prefix(&frame.module).is_some_and(|rest| rest.starts_with("+0x"))
+}
+
+fn is_library(frame: &Frame) -> bool {
+    starts(&frame.module, &PASSING_MODULES)
+}
+
+fn is_wrapper(frame: &Frame) -> bool {
+    let source = frame.file.as_deref().unwrap_or_default();
+    starts(&frame.function, &PASSING_FUNCTIONS)
+        || implements_alloc_trait(&frame.function)
+        || starts(source, &PASSING_SOURCES)
+}
+
+/// `<u8 as alloc::vec::spec_from_elem::SpecFromElem>::from_elem`: traits of `alloc` are its own
+/// machinery; those of `core` and `std` are what programs implement.
+fn implements_alloc_trait(function: &str) -> bool {
+    function.starts_with('<') && function.contains(" as alloc::")
+}
+
+fn starts(text: &str, prefixes: &[&str]) -> bool {
+    prefixes.iter().any(|one| text.starts_with(one))
 }
 
 #[cfg(test)]
@@ -102,7 +145,55 @@ mod tests {
     }
 
     #[test]
-    fn the_leaf_is_taken_when_all_frames_pass_on() {
+    fn the_inside_of_rusts_vectors_is_passed_over() {
+        check(
+            &[
+                ("alloc::alloc::alloc", "app"),
+                ("<u8 as alloc::vec::spec_from_elem::SpecFromElem>::from_elem", "app"),
+                ("alloc::vec::from_elem", "app"),
+                ("<app::Weights as core::clone::Clone>::clone", "app"),
+            ],
+            Some(3),
+        );
+    }
+
+    #[test]
+    fn code_from_the_sources_of_a_standard_library_is_passed_over() {
+        let frame = |function: &str, file: &str| {
+            let (function, module) = (function.to_owned(), "app".to_owned());
+            Arc::new(Frame { function, module, file: Some(file.to_owned()), ..Frame::default() })
+        };
+        let frames = [
+            frame("extend_desugared", "/rustc/5980/library/alloc/src/vec/mod.rs"),
+            frame("allocate", "/usr/include/c++/12/bits/new_allocator.h"),
+            frame("load", "/srv/load.rs"),
+        ];
+        assert_eq!(key_frame(&frames), Some(2));
+    }
+
+    #[test]
+    fn in_a_stripped_object_the_first_exported_function_is_taken() {
+        let nameless = ("python3.11+0xfb51c", "python3.11");
+        let resize = ("PyByteArray_Resize", "python3.11");
+        check(&[nameless, nameless, resize], Some(2));
+        check(&[nameless, ("main", "app"), resize], Some(0));
+        check(&[nameless], Some(0));
+    }
+
+    #[test]
+    fn the_outermost_wrapper_is_taken_when_no_frame_is_the_programs() {
+        check(
+            &[
+                ("alloc::alloc::alloc", "app"),
+                ("hashbrown::raw::RawTable<T>::reserve_rehash", "app"),
+                ("__libc_start_call_main", "libc.so.6"),
+            ],
+            Some(1),
+        );
+    }
+
+    #[test]
+    fn the_leaf_is_taken_when_all_frames_are_a_librarys() {
         check(&[("strdup", "libc.so.6"), ("libc.so.6+0x2724a", "libc.so.6")], Some(0));
     }
 

@@ -2,7 +2,7 @@
 
 use crate::model::size;
 
-use super::{Report, Rss};
+use super::{EndReason, Report, Rss};
 
 /// From this share of the growth of RSS on, live memory explains it.
 const EXPLAINS: f64 = 0.8;
@@ -13,6 +13,14 @@ const EXPLAINS_LITTLE: f64 = 0.5;
 /// Above this share, live memory is clearly more than the growth.
 const EXCEEDS: f64 = 1.5;
 
+/// From this growth on, its pace is said.
+const PACE_BYTES: u64 = 1 << 20;
+
+/// From this length of the window on, the pace of growth is said.
+const PACE_WINDOW_NS: u64 = 9_500_000_000;
+
+const HOUR_NS: f64 = 3.6e12;
+
 /// The most important first.
 pub(super) fn sentences(report: &Report) -> Vec<String> {
     let totals = &report.totals;
@@ -20,7 +28,20 @@ pub(super) fn sentences(report: &Report) -> Vec<String> {
         return vec![nothing_allocated(report)];
     }
     let live = totals.heap.live.bytes.saturating_add(totals.mappings.live.bytes);
-    vec![growth(report.rss, live)]
+    [Some(growth(report.rss, live)), pace(report)].into_iter().flatten().collect()
+}
+
+/// How fast RSS grows, for who must know how long there is still time. Not said of short windows
+/// and small growth, which are more noise than trend.
+fn pace(report: &Report) -> Option<String> {
+    let grown = report.rss.end_bytes.saturating_sub(report.rss.start_bytes);
+    let window_ns = report.window.duration_ns;
+    let ended = report.window.ended_by == EndReason::TargetExited;
+    if ended || grown < PACE_BYTES || window_ns < PACE_WINDOW_NS {
+        return None;
+    }
+    let hourly = grown as f64 * HOUR_NS / window_ns as f64;
+    Some(format!("If that goes on, it grows by {} an hour.", size::bytes(hourly as u64)))
 }
 
 fn nothing_allocated(report: &Report) -> String {
@@ -100,6 +121,23 @@ mod tests {
             let sentence = growth_of(start, end, live);
             assert!(sentence.contains(expected), "{sentence:?} lacks {expected:?}");
         }
+    }
+
+    #[test]
+    fn the_pace_of_growth_is_said_when_the_window_is_long_enough() {
+        let mut report = sample::leaking();
+        report.window.duration_ns = 30_000_000_000;
+        report.rss = Rss { start_bytes: 0, end_bytes: 10 << 20, ..Rss::default() };
+        let expected = "If that goes on, it grows by 1.2 GiB an hour.";
+        assert_eq!(pace(&report).as_deref(), Some(expected));
+        report.rss.end_bytes = 1 << 19;
+        assert_eq!(pace(&report), None);
+        report.rss.end_bytes = 10 << 20;
+        report.window.ended_by = EndReason::TargetExited;
+        assert_eq!(pace(&report), None);
+        report.window.ended_by = EndReason::Duration;
+        report.window.duration_ns = 3_000_000_000;
+        assert_eq!(pace(&report), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! From a pid to armed probes: look, plan, verify, arm, open the window.
 
-use std::{io, os::fd::AsFd as _};
+use std::{io, os::fd::AsFd as _, path::PathBuf};
 
 use jiff::Timestamp;
 use thiserror::Error;
@@ -11,12 +11,18 @@ use super::{Options, StackMode, code::Code, steps::Steps};
 use crate::{
     model::mapping::Mapping,
     probe::{
-        load::{Kernel, KernelLog, LoadError, LoadOptions, ProbeSite},
+        error::LoadError,
+        load::{Kernel, KernelLog, LoadOptions, ProbeSite},
         ring::Ring,
         target::{LeftOut, PlanError, PlannedObject, TargetPlan, plan_target},
         verify::{VerifyError, verify},
     },
     report::AttachStep,
+    symbolize::{
+        Symbolizer,
+        debug_file::{DebugRoots, NoDirectory},
+        perf_map::PerfMap,
+    },
     sys::{
         clock,
         kernel::KernelVersion,
@@ -27,7 +33,7 @@ use crate::{
 };
 
 /// The first kernel with the `bpf_loop` helper.
-const BPF_LOOP_SINCE: KernelVersion = KernelVersion::new(5, 17);
+pub(super) const BPF_LOOP_SINCE: KernelVersion = KernelVersion::new(5, 17);
 
 /// Why there is no trace.
 #[derive(Debug, Error)]
@@ -55,6 +61,9 @@ pub enum AttachError {
     /// Tracing is known to hurt the target on this kernel.
     #[error(transparent)]
     Hazard(#[from] Hazard),
+    /// A directory that was given for debug files.
+    #[error(transparent)]
+    DebugDir(#[from] NoDirectory),
     /// There is nothing to put probes on.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -115,9 +124,11 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     }
     let maps = proc.maps(pid)?;
     steps.over("look at the target");
-    let TargetPlan { objects, left_out } = plan_target(&proc, pid, &maps, version)?;
+    let TargetPlan { objects, loader, left_out } = plan_target(&proc, pid, &maps, version)?;
     steps.over("plan the probes");
-    let mut code = Code::new(options.stacks == StackMode::Tables);
+    let debug_roots = debug_roots(&proc, pid, &options.debug_dirs)?;
+    let symbolizer = Symbolizer::with_names(debug_roots, perf_map(&proc, &process));
+    let mut code = Code::new(options.stacks == StackMode::Tables, symbolizer);
     code.add(&proc, pid, &maps);
     steps.over("compile unwind tables");
     let mut kernel = Kernel::load(LoadOptions {
@@ -137,6 +148,7 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     kernel.follow_process()?;
     kernel.set_allocator_code(&allocator_code(&objects, &process.executable), 0)?;
     let probes = arm(&mut kernel, &objects, &proc, pid, 0)?;
+    arm_loader(&mut kernel, loader.as_ref(), &proc, pid);
     check_identity(&proc, &process, &pidfd)?;
     kernel.set_active(true)?;
     steps.over("load the programs and arm the probes");
@@ -160,13 +172,29 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     })
 }
 
-fn identify(proc: &ProcFs, pid: u32) -> Result<Process, AttachError> {
+/// The process, if it can be traced at all.
+pub(super) fn identify(proc: &ProcFs, pid: u32) -> Result<Process, AttachError> {
     if pid == std::process::id() {
         return Err(AttachError::Own { pid });
     }
     let process = proc.process(pid)?;
     process.check_traceable()?;
     Ok(process)
+}
+
+/// Where debug files of the target's objects are looked for.
+pub(super) fn debug_roots(
+    proc: &ProcFs,
+    pid: u32,
+    given: &[PathBuf],
+) -> Result<DebugRoots, AttachError> {
+    Ok(DebugRoots::new(given, &proc.root_of(pid))?)
+}
+
+/// Where the target's just-in-time compiler writes names, if it has one.
+pub(super) fn perf_map(proc: &ProcFs, process: &Process) -> PerfMap {
+    let own_pid = process.namespace_pids.last().copied().unwrap_or(process.pid);
+    PerfMap::of(&proc.root_of(process.pid), own_pid, process.user)
 }
 
 /// Verifies and arms every planned object. The verification comes right before the arming, which
@@ -197,6 +225,20 @@ pub(super) fn arm(
         armed += kernel.arm(object.file.as_fd(), &sites)?;
     }
     Ok(armed)
+}
+
+/// Lets the dynamic linker tell of libraries that are loaded later. Without it, they are found when
+/// a stack leads through them.
+pub(super) fn arm_loader(
+    kernel: &mut Kernel,
+    loader: Option<&PlannedObject>,
+    proc: &ProcFs,
+    pid: u32,
+) {
+    let armed = loader.map(|loader| arm(kernel, std::slice::from_ref(loader), proc, pid, 0));
+    if let Some(Err(error)) = armed {
+        log::info!("loading of libraries is not watched: {error}");
+    }
 }
 
 /// The code that calls of allocators inside allocators come from.

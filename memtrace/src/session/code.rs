@@ -13,7 +13,10 @@ use crate::{
         mapping::{FileId, Mapping},
         stack::{NamedStack, RawStack, StackId},
     },
-    probe::load::{Kernel, LoadError, TableWords},
+    probe::{
+        error::LoadError,
+        load::{Kernel, TableWords},
+    },
     report::UnwindTables,
     symbolize::{Observed, Symbolizer},
     sys::procfs::ProcFs,
@@ -27,6 +30,8 @@ use crate::{
 const MAX_ROWS: usize = 64 << 20;
 /// Most pages of code with rows: 16 GiB of code.
 const MAX_PAGES: usize = 16 << 20;
+/// Room in the tables of one target.
+pub(super) const LIMITS: Limits = Limits { rows: MAX_ROWS, pages: MAX_PAGES, ..Limits::DEFAULT };
 /// Room for rows of libraries that the target loads later: about 40 MB of code.
 const SPARE_ROWS: usize = 128 << 10;
 /// Room for their pages.
@@ -46,11 +51,10 @@ pub(super) struct Code {
 
 impl Code {
     /// Knows no code; makes tables only if stacks are to be walked by them.
-    pub(super) fn new(walk_by_tables: bool) -> Self {
-        let limits = Limits { rows: MAX_ROWS, pages: MAX_PAGES, ..Limits::DEFAULT };
+    pub(super) fn new(walk_by_tables: bool, symbolizer: Symbolizer) -> Self {
         Self {
-            symbolizer: Symbolizer::new(),
-            tables: Tables::new(limits),
+            symbolizer,
+            tables: Tables::new(LIMITS),
             seen: HashMap::new(),
             walk_by_tables,
             text_bytes: 0,
@@ -177,6 +181,11 @@ impl Code {
         self.symbolizer.name(id)
     }
 
+    /// Takes the last names of generated code.
+    pub(super) fn refresh_names(&mut self) {
+        self.symbolizer.refresh_names();
+    }
+
     /// Forgets the mappings of a program that another one has replaced.
     pub(super) fn forget_mappings(&mut self) {
         self.symbolizer.forget_mappings();
@@ -190,7 +199,8 @@ impl Code {
     }
 }
 
-fn key_of(mapping: &Mapping) -> Option<ObjectKey> {
+/// What the tables call a mapping's object; `None` for code without one.
+pub(super) fn key_of(mapping: &Mapping) -> Option<ObjectKey> {
     match mapping.file {
         Some(FileId { inode: 0, .. }) | None => (mapping.name == VDSO).then_some(ObjectKey::Vdso),
         Some(file) => Some(ObjectKey::File(file)),

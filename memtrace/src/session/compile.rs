@@ -76,7 +76,7 @@ fn threads(objects: usize) -> usize {
 
 /// Hands an object's bytes over: the file by a mapping of our own, because it may be larger than
 /// the memory that is left, and the vDSO out of the target's memory.
-fn with_image<T>(
+pub(super) fn with_image<T>(
     opener: &Opener<'_>,
     mapping: &Mapping,
     read: impl FnOnce(&[u8]) -> T,

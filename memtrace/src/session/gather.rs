@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use memtrace_common::loss::{KernelCounters, KernelLoss};
 
-use super::{code::Code, window::Ending};
+use super::{code::Code, examine::hex, window::Ending};
 use crate::{
     ledger::{self, Ledger, SiteId},
     model::{AllocFn, loss::Loss, mapping::Mapping, site::Survivors, stack::NamedStack},
@@ -23,6 +23,7 @@ impl Ending {
 
     /// Names every stack and hands over all that the report is made of.
     pub fn into_report_input(mut self, min_age_ns: u64) -> ReportInput {
+        self.code.refresh_names();
         let sites = sites(&self.ledger, &mut self.code, self.closed_ns, min_age_ns);
         ReportInput {
             window: Window {
@@ -184,8 +185,4 @@ fn probe(probe: &PlannedProbe) -> ProbeReport {
         offset: probe.site_offset,
         emulated: probe.cost == SiteCost::Emulated,
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

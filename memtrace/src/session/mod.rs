@@ -4,16 +4,18 @@
 mod attach;
 mod code;
 mod compile;
+mod examine;
 mod gather;
 mod run;
 mod steps;
 mod window;
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 pub use memtrace_common::config::StackMode;
 
 pub use attach::AttachError;
+pub use examine::{Examination, ExamineOptions, examine};
 pub use run::trace;
 pub use window::Ending;
 
@@ -32,6 +34,8 @@ pub struct Options {
     pub max_live: usize,
     /// How stacks are walked.
     pub stacks: StackMode,
+    /// Where else debug files are.
+    pub debug_dirs: Vec<PathBuf>,
     /// Forward the BPF side's debug messages.
     pub debug_log: bool,
     /// Attach even where that is known to hurt the target.

@@ -38,6 +38,8 @@ const MAX_SITES: usize = 1 << 18;
 const MAX_RANGES: usize = 1 << 20;
 /// New code in the target is looked for at most this often.
 const MAPS_REFRESH_NS: u64 = 50_000_000;
+/// Most stacks that wait for the next look; each is sent by the kernel side only once.
+const MAX_PUZZLING: usize = 1024;
 
 /// A trace in progress.
 pub(super) struct Window {
@@ -51,7 +53,11 @@ pub(super) struct Window {
     undecodable: u64,
     unkept_stacks: u64,
     trampoline_known: bool,
+    /// Libraries were loaded or unloaded since the mappings were read.
+    code_changed: bool,
     maps_read_ns: u64,
+    /// Stacks through code that was not known, since the last look at the mappings.
+    puzzling: Vec<(StackId, RawStack)>,
     opened_ns: u64,
     started_at: Timestamp,
     attach_ns: u64,
@@ -129,7 +135,9 @@ impl Window {
             undecodable: 0,
             unkept_stacks: 0,
             trampoline_known: false,
+            code_changed: false,
             maps_read_ns: attached.opened_ns,
+            puzzling: Vec::new(),
             opened_ns: attached.opened_ns,
             started_at: attached.started_at,
             attach_ns: attached.attach_ns,
@@ -142,6 +150,8 @@ impl Window {
             objects,
         };
         window.sample_rss();
+        // As of now: the attach took a moment, in which the target went on.
+        window.rss.start_bytes = window.rss.end_bytes;
         (window, ring, pidfd)
     }
 
@@ -166,8 +176,12 @@ impl Window {
             log.flush();
         }
         let drained = ring.drain(limit, |record| self.book(record));
+        self.solve_puzzles();
         if drained > 0 && !self.trampoline_known {
             self.find_trampoline();
+        }
+        if std::mem::take(&mut self.code_changed) {
+            self.read_mappings();
         }
         drained
     }
@@ -183,18 +197,29 @@ impl Window {
                 self.ledger.apply(&event);
                 self.follow_exec(&event);
             }
+            Action::CodeChange => self.code_changed = true,
             _ => self.ledger.apply(&event),
         }
     }
 
     /// Resolves a new stack while the target is there to be asked where its code came from.
     fn observe(&mut self, id: StackId, stack: &RawStack) {
-        let mut observed = self.code.observe(id, stack);
-        if observed == Observed::UnknownMapping && self.refresh_mappings() {
-            observed = self.code.observe(id, stack);
+        match self.code.observe(id, stack) {
+            Observed::UnknownMapping if self.puzzling.len() < MAX_PUZZLING => {
+                self.puzzling.push((id, stack.clone()));
+            }
+            Observed::TableFull => self.unkept_stacks += 1,
+            Observed::UnknownMapping | Observed::Kept => {}
         }
-        if observed == Observed::TableFull {
-            self.unkept_stacks += 1;
+    }
+
+    /// Looks for the code that was not known, now or when the time for a look has come.
+    fn solve_puzzles(&mut self) {
+        if self.puzzling.is_empty() || !self.refresh_mappings() {
+            return;
+        }
+        for (id, stack) in std::mem::take(&mut self.puzzling) {
+            self.code.observe(id, &stack);
         }
     }
 
@@ -204,7 +229,11 @@ impl Window {
         if now.saturating_sub(self.maps_read_ns) < MAPS_REFRESH_NS {
             return false;
         }
-        self.maps_read_ns = now;
+        self.read_mappings()
+    }
+
+    fn read_mappings(&mut self) -> bool {
+        self.maps_read_ns = clock::monotonic_ns();
         let Ok(maps) = self.proc.maps(self.process.pid) else { return false };
         self.add_mappings(&maps);
         true
@@ -258,7 +287,7 @@ impl Window {
         let version = self.proc.kernel_version().map_err(super::AttachError::KernelVersion)?;
         let known: Vec<Option<FileId>> =
             self.objects.iter().map(|object| object.plan.mapping.file).collect();
-        let TargetPlan { mut objects, left_out } = plan_target(&self.proc, pid, maps, version)?;
+        let TargetPlan { mut objects, left_out, .. } = plan_target(&self.proc, pid, maps, version)?;
         self.notes.extend(left_out.iter().map(left_out_note));
         let code = allocator_code(&objects, executable);
         self.kernel.set_allocator_code(&code, self.ledger.totals().execs)?;

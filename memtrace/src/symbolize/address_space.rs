@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::mapping::Mapping;
+use crate::model::mapping::{KERNEL_CODE, Mapping};
 
 use super::object::ObjectId;
 
@@ -14,7 +14,8 @@ const MAX_RANGES: usize = 1 << 16;
 pub(super) struct Location {
     /// Which object.
     pub(super) object: ObjectId,
-    /// Offset in the file; in its range for code without a file.
+    /// Offset in the file; the address for generated code, the offset in its range for the
+    /// kernel's.
     pub(super) offset: u64,
 }
 
@@ -41,7 +42,11 @@ impl AddressSpace {
         }
         self.cut(mapping.start, mapping.end);
         if self.by_start.len() < MAX_RANGES {
-            let start_offset = mapping.file.map_or(0, |_| mapping.file_offset);
+            let start_offset = match mapping.file {
+                Some(_) => mapping.file_offset,
+                None if KERNEL_CODE.contains(&mapping.name.as_str()) => 0,
+                None => mapping.start,
+            };
             self.by_start.insert(mapping.start, Range { end: mapping.end, start_offset, object });
         }
     }

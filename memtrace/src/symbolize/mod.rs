@@ -9,8 +9,11 @@
 
 mod address_space;
 mod call_site;
+pub mod debug_file;
+mod directory;
 mod namer;
 mod object;
+pub mod perf_map;
 mod root;
 
 use std::collections::HashMap;
@@ -24,8 +27,10 @@ use crate::model::{
 
 use self::{
     address_space::{AddressSpace, Location},
+    debug_file::DebugRoots,
     namer::Namer,
     object::ObjectTable,
+    perf_map::PerfMap,
 };
 
 pub use self::object::OpenObject;
@@ -81,6 +86,16 @@ impl Symbolizer {
     /// Knows no mapping and no stack.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same; names come from these, too.
+    pub fn with_names(debug_roots: DebugRoots, perf_map: PerfMap) -> Self {
+        Self { namer: Namer::new(debug_roots, perf_map), ..Self::default() }
+    }
+
+    /// Takes the last names of generated code; call it when no more stacks will come.
+    pub fn refresh_names(&mut self) {
+        self.namer.refresh();
     }
 
     /// Adds the executable ones of these mappings, and opens their files. Call it with all
@@ -142,10 +157,11 @@ impl Symbolizer {
 
     /// Resolves as many frames as can be trusted. The first was read at the probe itself; those
     /// above it come from a walk that may have followed garbage.
-    fn locate(&self, raw: &RawStack) -> Stack {
+    fn locate(&mut self, raw: &RawStack) -> Stack {
         let mut frames = Vec::with_capacity(raw.frames.len());
         let mut end = End::Walk(raw.end);
         let by_rules = is_by_rules(raw);
+        let mut generated = false;
         for (index, address) in raw.frames.iter().enumerate() {
             let Some(place) = self.space.locate(*address) else {
                 end = End::UnknownMapping;
@@ -156,7 +172,11 @@ impl Symbolizer {
                 end = End::NotACall;
                 break;
             }
+            generated |= self.objects.get(place.object).is_generated();
             frames.push(place);
+        }
+        if generated {
+            self.namer.generated_code_was_seen();
         }
         Stack { frames: frames.into(), end, guessed: raw.guessed }
     }

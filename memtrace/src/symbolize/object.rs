@@ -8,7 +8,7 @@ use std::{
     path::PathBuf,
 };
 
-use crate::model::mapping::{FileId, Mapping};
+use crate::model::mapping::{FileId, KERNEL_CODE, Mapping};
 
 use super::call_site::{LONGEST_CALL_BYTES, ends_with_call};
 
@@ -41,7 +41,10 @@ pub(super) struct ObjectId(u32);
 pub(super) struct Object {
     /// File name, or `[name]`.
     pub(super) name: String,
-    file: Option<File>,
+    /// Path in the target's mount namespace, or as in `maps`.
+    pub(super) mapped_path: String,
+    is_mapped_file: bool,
+    pub(super) file: Option<File>,
 }
 
 /// All objects seen so far.
@@ -71,7 +74,12 @@ impl ObjectTable {
     fn add(&mut self, mapping: &Mapping, opener: &impl OpenObject) -> ObjectId {
         let id = ObjectId(self.objects.len() as u32);
         let file = mapping.file.and_then(|_| self.open(mapping, opener));
-        self.objects.push(Object { name: object_name(mapping), file });
+        self.objects.push(Object {
+            name: object_name(mapping),
+            mapped_path: mapping.name.clone(),
+            is_mapped_file: mapping.file.is_some(),
+            file,
+        });
         match mapping.file {
             Some(file) => self.by_file.insert(file, id),
             None => self.by_name.insert(mapping.name.clone(), id),
@@ -92,6 +100,12 @@ impl ObjectTable {
 }
 
 impl Object {
+    /// Memory without a file that the target itself has written code into: its places are
+    /// addresses.
+    pub(super) fn is_generated(&self) -> bool {
+        !self.is_mapped_file && !KERNEL_CODE.contains(&self.mapped_path.as_str())
+    }
+
     /// A path that opens the same file again; `None` for code without a file.
     pub(super) fn path(&self) -> Option<PathBuf> {
         let descriptor = self.file.as_ref()?.as_raw_fd();

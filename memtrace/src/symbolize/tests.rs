@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+use crate::elf::Elf;
 use crate::model::{
     mapping::{FileId, Permissions},
     stack::Frame,
@@ -281,14 +282,14 @@ fn a_stack_ends_at_an_address_outside_of_all_code_until_its_mapping_is_added() {
 }
 
 #[test]
-fn code_without_a_file_is_named_by_its_range() {
+fn code_without_a_file_is_named_by_its_address_and_the_kernels_by_its_offset() {
     let anonymous = Mapping { file: None, name: String::new(), ..mapped_file(Path::new("")) };
     let mut vdso = Mapping { name: "[vdso]".to_owned(), ..anonymous.clone() };
     (vdso.start, vdso.end) = (vdso.end, vdso.end + 4096);
     let mut symbolizer = Symbolizer::new();
     symbolizer.add_mappings(&[anonymous, vdso.clone()], &open_by_name);
     let stack = name(&mut symbolizer, &raw([BASE + 16, vdso.start + 2]));
-    assert_eq!(functions(&stack), ["[anon]+0x10", "[vdso]+0x2"]);
+    assert_eq!(functions(&stack), [format!("[anon]+{:#x}", BASE + 0x10), "[vdso]+0x2".to_owned()]);
 }
 
 #[test]
@@ -351,4 +352,158 @@ fn broken_files_give_offsets_and_no_panic() {
         }
         survives(&hostile, address);
     });
+}
+
+fn done(command: &mut Command) {
+    assert!(command.status().unwrap().success(), "{command:?}");
+}
+
+/// A stripped library with its debug file beside it, and an address in its static function.
+struct Stripped {
+    directory: TempDir,
+    library: PathBuf,
+    debug: PathBuf,
+    hidden: u64,
+}
+
+impl Stripped {
+    fn new(options: &[&str]) -> Self {
+        let directory = TempDir::new().unwrap();
+        let library = compile(&directory, LIBRARY, &[&["-O0", "-g"], options].concat());
+        let (debug, hidden) = (directory.path().join("leaky.debug"), inside(&library, "hidden"));
+        done(Command::new("objcopy").arg("--only-keep-debug").args([&library, &debug]));
+        done(Command::new("strip").arg(&library));
+        Self { directory, library, debug, hidden }
+    }
+
+    /// Writes a debug link, which leads nowhere yet.
+    fn link(self) -> Self {
+        let link = format!("--add-gnu-debuglink={}", self.debug.display());
+        done(Command::new("objcopy").arg(link).arg(&self.library));
+        let hidden = self.directory.path().join("elsewhere");
+        fs::rename(&self.debug, &hidden).unwrap();
+        Self { debug: hidden, ..self }
+    }
+
+    fn build_id_path(&self) -> PathBuf {
+        let bytes = fs::read(&self.library).unwrap();
+        let id = Elf::parse(bytes.as_slice()).unwrap().build_id().unwrap().id;
+        let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        PathBuf::from(format!(".build-id/{}/{}.debug", &hex[..2], &hex[2..]))
+    }
+
+    /// Puts the debug file to a place below a directory.
+    fn put(&self, root: &Path, at: &Path) {
+        let to = root.join(at);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(&self.debug, to).unwrap();
+    }
+
+    /// The function of the address, and its line, with debug files from these places.
+    fn named(&self, given: &Path, target_root: &Path) -> (String, Option<u32>) {
+        let roots = DebugRoots::new(&[given.to_owned()], target_root).unwrap();
+        let mut symbolizer = Symbolizer::with_names(roots, PerfMap::default());
+        symbolizer.add_mappings(&[mapped_file(&self.library)], &open_by_name);
+        let frame = name(&mut symbolizer, &raw([self.hidden])).frames[0].clone();
+        (frame.function.clone(), frame.line)
+    }
+
+    fn assert_named(&self, given: &Path, target_root: &Path) {
+        let (function, line) = self.named(given, target_root);
+        assert_eq!((function.as_str(), line.is_some()), ("hidden", true));
+    }
+
+    fn assert_nameless(&self, given: &Path, target_root: &Path) {
+        assert!(self.named(given, target_root).0.starts_with("leaky.so+0x"));
+    }
+}
+
+#[test]
+fn a_debug_file_is_found_by_build_id_in_a_given_directory() {
+    let (stripped, root, none) =
+        (Stripped::new(&[]), TempDir::new().unwrap(), TempDir::new().unwrap());
+    stripped.assert_nameless(root.path(), none.path());
+    stripped.put(root.path(), &stripped.build_id_path());
+    stripped.assert_named(root.path(), none.path());
+}
+
+#[test]
+fn a_debug_file_is_found_by_build_id_in_the_targets_own_system() {
+    let (stripped, root, none) =
+        (Stripped::new(&[]), TempDir::new().unwrap(), TempDir::new().unwrap());
+    stripped.put(root.path(), &Path::new("usr/lib/debug").join(stripped.build_id_path()));
+    stripped.assert_named(none.path(), root.path());
+}
+
+#[test]
+fn a_debug_file_is_found_by_its_link_in_a_given_directory_and_near_the_object() {
+    let (stripped, none) =
+        (Stripped::new(&["-Wl,--build-id=none"]).link(), TempDir::new().unwrap());
+    stripped.assert_nameless(none.path(), none.path());
+    let root = TempDir::new().unwrap();
+    stripped.put(root.path(), Path::new("leaky.debug"));
+    stripped.assert_named(root.path(), none.path());
+    let inside = stripped.directory.path().strip_prefix("/").unwrap();
+    for near in [inside.join("leaky.debug"), inside.join(".debug/leaky.debug")] {
+        let root = TempDir::new().unwrap();
+        stripped.put(root.path(), &near);
+        stripped.assert_named(none.path(), root.path());
+    }
+}
+
+#[test]
+fn a_debug_file_of_another_build_is_not_taken() {
+    let (stripped, none) = (Stripped::new(&[]), TempDir::new().unwrap());
+    let (other, root) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let stripped = Stripped { debug: rebuilt(&other), ..stripped };
+    stripped.put(root.path(), &stripped.build_id_path());
+    stripped.assert_nameless(root.path(), none.path());
+    let linked = Stripped::new(&["-Wl,--build-id=none"]).link();
+    let wrong = Stripped { debug: rebuilt(&other), ..linked };
+    let root = TempDir::new().unwrap();
+    wrong.put(root.path(), Path::new("leaky.debug"));
+    wrong.assert_nameless(root.path(), none.path());
+}
+
+/// Another build of the library, with its debug information.
+fn rebuilt(directory: &TempDir) -> PathBuf {
+    let source = format!("{LIBRARY}\nint one_more = 1;\n");
+    compile(directory, &source, &["-O0", "-g"])
+}
+
+#[test]
+fn what_blocks_or_leads_out_of_the_targets_system_is_no_debug_file() {
+    let (stripped, root, none) =
+        (Stripped::new(&[]), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let at = root.path().join("usr/lib/debug").join(stripped.build_id_path());
+    fs::create_dir_all(at.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(&stripped.debug, &at).unwrap();
+    stripped.assert_nameless(none.path(), root.path());
+    fs::remove_file(&at).unwrap();
+    let mode = rustix::fs::Mode::RUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &at, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    stripped.assert_nameless(none.path(), root.path());
+}
+
+#[test]
+fn generated_code_is_named_by_its_perf_map_as_it_was_and_as_it_became() {
+    let root = TempDir::new().unwrap();
+    fs::create_dir(root.path().join("tmp")).unwrap();
+    let map = root.path().join("tmp/perf-9.map");
+    fs::write(&map, format!("{BASE:x} 10 early\n")).unwrap();
+    let user = rustix::process::geteuid().as_raw();
+    let perf_map = PerfMap::of(root.path(), 9, user);
+    let mut symbolizer = Symbolizer::with_names(DebugRoots::default(), perf_map);
+    let anonymous = Mapping { file: None, name: String::new(), ..mapped_file(Path::new("")) };
+    symbolizer.add_mappings(&[anonymous], &open_by_name);
+    // The return address behind the last instruction of a function is the next one's first.
+    let stack = raw([BASE + 0x10, BASE + 0x14]);
+    let of = |symbolizer: &mut Symbolizer| {
+        let named = name(symbolizer, &stack);
+        functions(&named).iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&mut symbolizer), ["early".to_owned(), format!("[anon]+{:#x}", BASE + 0x14)]);
+    fs::write(&map, format!("{BASE:x} 10 early\n{:x} 10 late\n", BASE + 0x10)).unwrap();
+    symbolizer.refresh_names();
+    assert_eq!(of(&mut symbolizer), ["early", "late"]);
 }

@@ -71,6 +71,11 @@ impl ProcFs {
         fs::metadata(self.path(pid, "exe")).ok().as_ref().map(file_id)
     }
 
+    /// The root directory of a process, as a link that leads into its mount namespace.
+    pub fn root_of(&self, pid: u32) -> PathBuf {
+        self.path(pid, "root")
+    }
+
     /// The memory of a process, for positioned reads at its addresses.
     pub fn open_memory(&self, pid: u32) -> Result<File, ProcError> {
         File::open(self.path(pid, "mem")).map_err(|error| self.explain(pid, "mem", error))

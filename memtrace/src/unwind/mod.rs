@@ -9,8 +9,13 @@
 
 mod call_sites;
 pub mod compile;
+mod functions;
 pub mod mappings;
+mod output;
 mod rows;
 mod rule;
 pub mod table;
 mod words;
+
+#[cfg(test)]
+mod tests;

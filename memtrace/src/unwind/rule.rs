@@ -3,6 +3,8 @@
 //! What compilers and linkers write for x86-64 falls into few shapes; the rest (frame addresses
 //! in `r10` during the prologue of a realigned frame, hand-written assembly) is refused by name.
 
+use std::mem;
+
 use gimli::{
     CfaRule as DwarfCfa, EndianSlice, Expression, LittleEndian, Operation, Register, RegisterRule,
     UnwindContextStorage, UnwindExpression, UnwindSection, UnwindTableRow, X86_64,
@@ -156,22 +158,25 @@ fn operations(expression: Expression<Bytes<'_>>) -> Option<[Option<Operation<Byt
 /// `rsp + 8 + ((rip & 15) >= N) << 3`. 11 in the classic PLT, 10 with IBT and in x32's.
 /// Source: GNU ld, bfd/elfxx-x86.c (`elf_x86_64_eh_frame_lazy_plt` and kin).
 fn plt(expression: &[u8]) -> Option<i32> {
-    let (&[breg7, 8, breg16, 0, lit15, and, lit_n, ge, lit3, shl, plus], literals) =
-        (expression, DW_OP_lit0.0..=DW_OP_lit31.0)
-    else {
-        return None;
-    };
-    let found = [breg7, breg16, lit15, and, ge, lit3, shl, plus];
-    let wanted = [
-        DW_OP_breg7,
-        DW_OP_breg16,
-        DW_OP_lit15,
-        DW_OP_and,
-        DW_OP_ge,
-        DW_OP_lit3,
-        DW_OP_shl,
-        DW_OP_plus,
-    ];
-    let is_plt = found == wanted.map(|operation| operation.0) && literals.contains(&lit_n);
-    is_plt.then(|| i32::from(lit_n - DW_OP_lit0.0))
+    let mut bytes: [u8; PLT.len()] = expression.try_into().ok()?;
+    let literal = mem::take(&mut bytes[PLT_LITERAL]);
+    let is_literal = (DW_OP_lit0.0..=DW_OP_lit31.0).contains(&literal);
+    (bytes == PLT && is_literal).then(|| i32::from(literal - DW_OP_lit0.0))
 }
+
+/// The expression, with 0 for the operation that pushes N.
+const PLT: [u8; 11] = [
+    DW_OP_breg7.0,
+    8,
+    DW_OP_breg16.0,
+    0,
+    DW_OP_lit15.0,
+    DW_OP_and.0,
+    0,
+    DW_OP_ge.0,
+    DW_OP_lit3.0,
+    DW_OP_shl.0,
+    DW_OP_plus.0,
+];
+/// Where that operation is.
+const PLT_LITERAL: usize = 6;

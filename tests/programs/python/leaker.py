@@ -1,13 +1,19 @@
 """A small model server with a leak, for demonstrations.
 
 Every deployment loads new weights and puts the model into a cache; the cache "evicts" the oldest
-model, but a registry still holds it. Requests meanwhile allocate and free. Runs until it is
-killed, or for the number of seconds given.
+model, but a registry still holds it. Requests meanwhile allocate and free. The weights are numpy
+arrays where there is numpy, else byte arrays. Runs until it is killed, or for the number of
+seconds given.
 """
 
 import os
 import sys
 import time
+
+try:
+    import numpy
+except ImportError:
+    numpy = None
 
 CACHED_MODELS = 3
 WEIGHT_BYTES = 256 * 1024
@@ -18,7 +24,8 @@ registry = []  # the leak: nobody takes anything out
 
 
 def load_weights(version):
-    return bytearray(WEIGHT_BYTES + version % 7)
+    size = WEIGHT_BYTES + version % 7
+    return numpy.ones(size, dtype=numpy.uint8) if numpy else bytearray(size)
 
 
 def load_model(version):

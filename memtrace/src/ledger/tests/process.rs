@@ -1,5 +1,3 @@
-use memtrace_common::wire::StackEnd;
-
 use super::*;
 
 fn process(trace: &mut Trace, action: Action) {
@@ -47,18 +45,6 @@ fn forks_and_ended_threads_are_counted_and_change_nothing() {
     assert_eq!((trace.totals().forks, trace.totals().thread_exits), (1, 1));
     assert_eq!(trace.totals().events, 3);
     assert_eq!(trace.totals().heap.live, amount(100, 1));
-}
-
-#[test]
-fn stacks_are_kept_by_id_up_to_the_limit() {
-    let mut trace = Trace::with(Limits { sites: 1, ..LIMITS }, START);
-    let stack = RawStack { frames: vec![1, 2], end: StackEnd::Root, guessed: false };
-    for id in [A, B, A] {
-        process(&mut trace, Action::Stack { id, stack: stack.clone() });
-    }
-    assert_eq!(trace.ledger.stack(A), Some(&stack));
-    assert_eq!(trace.ledger.stack(B), None);
-    assert_eq!(trace.losses(), [(Loss::StacksFull, 1)]);
 }
 
 #[test]

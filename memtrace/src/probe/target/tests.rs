@@ -109,7 +109,7 @@ fn with_the_linkers_list_its_order_decides() {
 #[test]
 fn a_static_go_program_points_to_its_own_profiler() {
     let go = TestElf {
-        extra_section: Some(".go.buildinfo"),
+        extra_section: Some((".go.buildinfo", vec![0; 16])),
         has_interpreter: false,
         kind: ET_EXEC,
         ..program()
@@ -125,7 +125,7 @@ fn a_static_go_program_points_to_its_own_profiler() {
 
 #[test]
 fn a_go_program_with_a_c_library_is_traced_with_a_note() {
-    let go = TestElf { extra_section: Some(".note.go.buildid"), ..program() };
+    let go = TestElf { extra_section: Some((".note.go.buildid", vec![0; 16])), ..program() };
     let libc = allocator("gnu_get_libc_version");
     let plan = plan_of(&[("/bin/server", go.build()), ("/lib/libc.so.6", libc)]).unwrap();
     assert!(plan.objects[0].plan.notes[0].contains("Go"), "{:?}", plan.objects[0].plan.notes);

@@ -16,8 +16,7 @@ const COMMAND_COLUMNS: usize = 160;
 
 pub(super) fn write(page: &mut Page, report: &Report) {
     page.prose(Some(Style::Strong), 0, &title(report));
-    let command = report.target.command_line.join(" ");
-    page.field("command", &cut(&command, COMMAND_COLUMNS));
+    page.field("command", &command(&report.target.command_line));
     for allocator in &report.target.allocators {
         page.field("allocator", &allocator_line(allocator));
     }
@@ -32,14 +31,20 @@ pub(super) fn write(page: &mut Page, report: &Report) {
     }
 }
 
+/// On one line, also where an argument is a whole script.
+fn command(command_line: &[String]) -> String {
+    let words = command_line.iter().flat_map(|argument| argument.split_whitespace());
+    cut(&words.collect::<Vec<_>>().join(" "), COMMAND_COLUMNS)
+}
+
 fn title(report: &Report) -> String {
     format!(
-        "{} (pid {}), traced for {}, {}, from {}",
+        "{} (pid {}), traced for {} from {}, {}",
         report.target.command,
         report.target.pid,
         duration_ns(report.window.duration_ns),
-        end_reason(report.window.ended_by),
         report.window.started_at,
+        end_reason(report.window.ended_by),
     )
 }
 
@@ -74,11 +79,23 @@ fn live(totals: &Totals) -> String {
     };
     let own = match totals.allocator_mappings.live.bytes {
         0 => String::new(),
-        own => format!("; the allocator mapped +{} to hold the heap", bytes(own)),
+        own => format!("; the allocator itself mapped +{}", bytes(own)),
     };
-    format!(
-        "heap {}, mappings {}{own}",
-        grown(totals.heap.live, "block"),
-        grown(totals.mappings.live, "range"),
-    )
+    let mappings = match totals.mappings.live.count {
+        0 => String::new(),
+        _ => format!(", mappings {}", grown(totals.mappings.live, "range")),
+    };
+    format!("heap {}{mappings}{own}", grown(totals.heap.live, "block"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_on_the_command_line_is_shown_on_one_line() {
+        let words = ["python3", "-c", "import time\nwhile True:\n\ttime.sleep(1)", "  "];
+        let shown = command(&words.map(str::to_owned));
+        assert_eq!(shown, "python3 -c import time while True: time.sleep(1)");
+    }
 }

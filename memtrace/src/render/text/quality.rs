@@ -42,7 +42,7 @@ fn own_cost(report: &Report) -> String {
 fn percentiles(of: &Distribution, show: fn(u64) -> String, words: [&str; 2]) -> String {
     let [most, done] = words;
     format!(
-        "median {}, 90 % {}, 99 % {}, {most} {} ({} block{} {done})",
+        "median {}, p90 {}, p99 {}, {most} {} ({} block{} {done})",
         show(of.p50),
         show(of.p90),
         show(of.p99),

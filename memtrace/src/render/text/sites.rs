@@ -1,5 +1,7 @@
 //! The sites whose memory was never freed, largest first.
 
+use std::ops::Range;
+
 use crate::{
     model::{
         site::Amount,
@@ -14,6 +16,9 @@ use super::page::{Page, Style, columns, cut};
 
 /// Frames shown of a stack, unless the key frame is deeper.
 const FRAMES: usize = 5;
+
+/// Frames below the key frame that are shown when there are too many.
+const WRAPPERS: usize = 3;
 
 /// Callers of the key frame that are shown at least.
 const CALLERS: usize = 2;
@@ -130,7 +135,12 @@ fn write_stack(page: &mut Page, site: &SiteReport) {
     let shown = if frames.len() <= wanted + 1 { frames.len() } else { wanted };
     let indent = INDENT + 4;
     page.line(Some(Style::Faint), &format!("{:indent$}{}", "", site.function));
-    for (index, frame) in frames[..shown].iter().enumerate() {
+    let folded = wrappers(site.key_frame);
+    if !folded.is_empty() {
+        let text = format!("... {} frames of wrappers", folded.len());
+        page.line(Some(Style::Faint), &format!("{:indent$}{text}", ""));
+    }
+    for (index, frame) in frames[..shown].iter().enumerate().skip(folded.end) {
         let mark = if site.key_frame == Some(index) { "> " } else { "  " };
         let text = described_short(frame, page.room(indent));
         page.line(Some(Style::Faint), &format!("{:1$}{mark}{text}", "", indent - 2));
@@ -140,6 +150,15 @@ fn write_stack(page: &mut Page, site: &SiteReport) {
         page.line(Some(Style::Faint), &format!("{:indent$}{hidden}", ""));
     } else if let Some(label) = site.stack.missing_root {
         page.line(Some(Style::Faint), &format!("{:indent$}{label}", ""));
+    }
+}
+
+/// The frames below the key frame that are left out: the inside of a container can be a dozen
+/// frames, and says less than the last of them.
+fn wrappers(key_frame: Option<usize>) -> Range<usize> {
+    match key_frame {
+        Some(key) if key > WRAPPERS + 1 => 0..key - WRAPPERS,
+        _ => 0..0,
     }
 }
 
@@ -179,4 +198,18 @@ fn write_hidden(page: &mut Page, hidden: &[&SiteReport]) {
         format!("... {} more site{} with {} (--top)", count(sites), plural(sites), blocks(sum));
     page.gap();
     page.prose(None, 0, &text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_wrappers_are_folded_and_a_few_are_not() {
+        assert_eq!(wrappers(None), 0..0);
+        assert_eq!(wrappers(Some(4)), 0..0);
+        // A line for one frame would be no gain: at least two are folded.
+        assert_eq!(wrappers(Some(5)), 0..2);
+        assert_eq!(wrappers(Some(10)), 0..7);
+    }
 }

@@ -17,7 +17,10 @@ pub enum ProcError {
         pid: u32,
     },
     /// The caller may not look.
-    #[error("process {pid} may not be looked at ({file}: permission denied); run as root (sudo)")]
+    #[error(
+        "process {pid} may not be looked at ({file}: permission denied); run as root (sudo), and in \
+         a container with CAP_SYS_PTRACE"
+    )]
     PermissionDenied {
         /// As given.
         pid: u32,

@@ -32,6 +32,8 @@ pub struct Process {
     pub is_kernel_thread: bool,
     /// It has ended; its parent has not asked for its status yet.
     pub is_zombie: bool,
+    /// Effective user.
+    pub user: u32,
     /// Threads.
     pub threads: u64,
     /// Whether system calls are filtered.
@@ -71,6 +73,7 @@ impl Process {
             start_time_ticks: stat.starttime,
             is_kernel_thread: stat.flags & KERNEL_THREAD_FLAG != 0,
             is_zombie: matches!(stat.state, 'Z' | 'X'),
+            user: status.numbers("Uid").get(1).copied().unwrap_or_default(),
             threads: status.number("Threads")?,
             seccomp: status.seccomp(),
             resident_bytes: status.kib("VmRSS")?,

@@ -1,0 +1,173 @@
+//! What `memtrace doctor` tells: the same look at a process as an attach, without a probe.
+
+mod objects;
+
+use std::{num::NonZeroU32, path::PathBuf};
+
+use self::objects::{Survey, with_map};
+use super::{
+    StackMode,
+    attach::{AttachError, BPF_LOOP_SINCE, debug_roots, identify, perf_map},
+};
+use crate::{
+    doctor::{
+        AllocatorFacts, Diagnosis, Exception, KernelFacts, ProbeFacts, SCHEMA, Subject, findings,
+    },
+    probe::{
+        error::LoadError,
+        load::{Kernel, LoadOptions, RING_BYTES, TableWords},
+        plan::{ObjectPlan, PlannedProbe, SiteCost},
+        target::{PlannedObject, TargetPlan, plan_target},
+        verify::verify,
+    },
+    sys::{
+        kernel::KernelVersion,
+        preflight::preflight,
+        procfs::{ProcFs, Process, SeccompMode},
+    },
+};
+
+/// A process to look at.
+#[derive(Clone, Debug)]
+pub struct ExamineOptions {
+    /// The process.
+    pub pid: NonZeroU32,
+    /// Where else debug files are.
+    pub debug_dirs: Vec<PathBuf>,
+}
+
+/// What was found, and what an attach would have failed with.
+pub struct Examination {
+    /// For people and programs.
+    pub diagnosis: Diagnosis,
+    /// The first obstacle.
+    pub refusal: Option<AttachError>,
+}
+
+/// Looks at a process.
+///
+/// # Errors
+/// When there is no such process to look at, or the caller may not; what only an attach needs is
+/// in [`Examination::refusal`].
+pub fn examine(options: &ExamineOptions) -> Result<Examination, AttachError> {
+    let pid = options.pid.get();
+    let proc = ProcFs::new("/proc");
+    let process = identify(&proc, pid)?;
+    let version = proc.kernel_version().map_err(AttachError::KernelVersion)?;
+    let maps = proc.maps(pid)?;
+    let roots = debug_roots(&proc, pid, &options.debug_dirs)?;
+    let mut perf_map = perf_map(&proc, &process);
+    perf_map.read();
+    let hazard = preflight(&process, version).err();
+    let plan = plan_target(&proc, pid, &maps, version);
+    let kernel = try_kernel(options.pid, version);
+    let facts = kernel_facts(version, hazard.is_some(), &kernel);
+    let (planned, left_out, unplanned) = match plan {
+        Ok(TargetPlan { objects, left_out, .. }) => (objects, left_out, None),
+        Err(error) => (Vec::new(), Vec::new(), Some(error)),
+    };
+    let mismatch = planned.iter().find_map(|it| verify(&it.plan, &it.file, pid, &proc).err());
+    let refusals: Vec<AttachError> = [
+        hazard.map(AttachError::from),
+        unplanned.map(AttachError::from),
+        kernel.err().map(AttachError::from),
+        mismatch.map(AttachError::from),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let mut survey = Survey::new(&proc, pid, &roots);
+    survey.look_at(&maps);
+    let mut diagnosis = Diagnosis {
+        schema: SCHEMA,
+        traceable: refusals.is_empty(),
+        obstacles: refusals.iter().map(AttachError::to_string).collect(),
+        target: subject(process),
+        kernel: facts,
+        allocators: planned.iter().map(allocator).collect(),
+        left_out: left_out
+            .into_iter()
+            .map(|left| Exception { name: left.path, reason: left.reason })
+            .collect(),
+        totals: survey.totals(),
+        objects: survey.objects.into_iter().map(|it| with_map(it, &perf_map)).collect(),
+        findings: Vec::new(),
+    };
+    diagnosis.findings = findings(&diagnosis);
+    Ok(Examination { diagnosis, refusal: refusals.into_iter().next() })
+}
+
+/// Creates the maps and loads a program, as an attach would; whether there are multi-uprobe links.
+fn try_kernel(pid: NonZeroU32, version: KernelVersion) -> Result<bool, LoadError> {
+    let kernel = Kernel::load(LoadOptions {
+        pid,
+        ring_bytes: *RING_BYTES.start() as u32,
+        stacks: StackMode::Off,
+        bpf_loop: version >= BPF_LOOP_SINCE,
+        table_words: TableWords::default(),
+        debug_log: false,
+        perf_event_links: false,
+    })?;
+    Ok(kernel.has_multi_uprobe_links())
+}
+
+fn kernel_facts(
+    version: KernelVersion,
+    seccomp_hazard: bool,
+    tried: &Result<bool, LoadError>,
+) -> KernelFacts {
+    KernelFacts {
+        version: version.to_string(),
+        uprobes: !matches!(tried, Err(LoadError::NoUprobes { .. })),
+        bpf_permitted: match tried {
+            Ok(_) => Some(true),
+            Err(LoadError::Permission { .. }) => Some(false),
+            Err(_) => None,
+        },
+        multi_uprobe_links: tried.as_ref().ok().copied(),
+        bpf_loop: version >= BPF_LOOP_SINCE,
+        seccomp_hazard,
+    }
+}
+
+fn subject(process: Process) -> Subject {
+    Subject {
+        pid: process.pid,
+        command: process.command,
+        command_line: process.command_line,
+        executable: process.executable,
+        threads: process.threads,
+        resident_bytes: process.resident_bytes,
+        seccomp_filter: process.seccomp == SeccompMode::Filter,
+    }
+}
+
+fn allocator(object: &PlannedObject) -> AllocatorFacts {
+    let ObjectPlan { mapping, allocator, version, build_id, probes, skipped, notes } =
+        object.plan.clone();
+    AllocatorFacts {
+        name: allocator.name().to_owned(),
+        version,
+        path: mapping.name,
+        build_id: build_id.map(|id| hex(&id)),
+        probes: probes.iter().map(probe).collect(),
+        skipped: skipped
+            .into_iter()
+            .map(|(function, reason)| Exception { name: function.name().to_owned(), reason })
+            .collect(),
+        notes,
+    }
+}
+
+fn probe(probe: &PlannedProbe) -> ProbeFacts {
+    ProbeFacts {
+        function: probe.function.name(),
+        aliases: probe.aliases.iter().map(|function| function.name()).collect(),
+        offset: probe.site_offset,
+        emulated: probe.cost == SiteCost::Emulated,
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

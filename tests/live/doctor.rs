@@ -1,0 +1,124 @@
+//! What `memtrace doctor` says is what an attach then meets.
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::Path,
+    process::{Command, Output},
+};
+
+use memtrace_tests::{
+    attach::Attach,
+    binary::{memtrace, run, stderr},
+    programs,
+    target::{Background, Target},
+    wait_until,
+};
+use serde_json::Value;
+
+const NOBODY: u32 = 65534;
+
+fn doctor(pid: u32) -> Output {
+    run(&["doctor", "-p", &pid.to_string(), "--json"])
+}
+
+fn diagnosis(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!("{error}: {}{}", String::from_utf8_lossy(&output.stdout), stderr(output))
+    })
+}
+
+#[test]
+fn a_process_that_can_be_traced_is_described() {
+    let target = Target::start("ground_truth", &["heap", "1"]);
+    let output = doctor(target.pid());
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    let diagnosis = diagnosis(&output);
+    assert_eq!(
+        (&diagnosis["traceable"], &diagnosis["obstacles"]),
+        (&true.into(), &Value::Array(vec![]))
+    );
+    let kernel = &diagnosis["kernel"];
+    assert_eq!((&kernel["uprobes"], &kernel["bpf_permitted"]), (&true.into(), &true.into()));
+    let allocator = &diagnosis["allocators"][0];
+    assert_eq!(allocator["name"], "glibc");
+    let probes = allocator["probes"].as_array().unwrap();
+    assert!(probes.iter().any(|probe| probe["function"] == "malloc"), "{probes:?}");
+    let path = programs::path("ground_truth").canonicalize().unwrap();
+    let objects = diagnosis["objects"].as_array().unwrap();
+    let program = objects.iter().find(|it| it["path"].as_str() == path.to_str()).unwrap();
+    assert_eq!(program["symbols"]["kind"], "lines");
+    let vdso = objects.iter().find(|it| it["path"] == "[vdso]").unwrap();
+    assert!(vdso["unwind"]["rows"].as_u64() > Some(0), "{vdso}");
+    let sum: u64 = objects.iter().map(|it| it["unwind"]["rows"].as_u64().unwrap()).sum();
+    assert_eq!(diagnosis["totals"]["rows"], sum);
+}
+
+fn assert_same_refusal(pid: u32) {
+    let refused = Attach::to(pid).run();
+    let output = doctor(pid);
+    assert_eq!((output.status.code(), refused.status.code()), (Some(2), Some(2)));
+    assert_eq!(stderr(&output).trim_end(), refused.stderr.trim_end());
+    assert!(stderr(&output).starts_with("memtrace: error: "), "{}", stderr(&output));
+}
+
+#[test]
+fn what_cannot_be_traced_is_refused_in_the_words_of_attach() {
+    assert_same_refusal(4_194_305);
+    assert_same_refusal(2);
+    assert_same_refusal(Target::start("nomalloc", &[]).pid());
+}
+
+#[test]
+fn a_zombie_is_refused_in_the_words_of_attach() {
+    let mut child = Command::new("true").spawn().unwrap();
+    let stat = format!("/proc/{}/stat", child.id());
+    wait_until("it is a zombie", || fs::read_to_string(&stat).unwrap().contains(") Z "));
+    assert_same_refusal(child.id());
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_process_without_an_allocator_is_described_all_the_same() {
+    let target = Target::start("nomalloc", &[]);
+    let diagnosis = diagnosis(&doctor(target.pid()));
+    assert_eq!(diagnosis["traceable"], false);
+    assert!(diagnosis["obstacles"][0].as_str().unwrap().contains("malloc"), "{diagnosis}");
+    assert_ne!(diagnosis["objects"], Value::Array(Vec::new()));
+}
+
+/// Runs the doctor as nobody, with a copy of memtrace that nobody can get at.
+fn doctor_as_nobody(directory: &Path, pid: u32) -> Output {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = directory.join("memtrace");
+    fs::copy(memtrace(), &copy).unwrap();
+    let mut command = Command::new(copy);
+    command.args(["doctor", "--json", "-p", &pid.to_string()]);
+    command.uid(NOBODY).gid(NOBODY).output().unwrap()
+}
+
+#[test]
+fn a_process_of_root_is_not_described_to_nobody() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let target = Target::start("ground_truth", &["heap", "1"]);
+    let output = doctor_as_nobody(directory.path(), target.pid());
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(2), b"".as_slice()));
+    assert!(stderr(&output).contains("sudo"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_process_of_nobody_is_described_to_nobody_without_the_right_to_trace_it() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "echo here; exec sleep 1000"]).uid(NOBODY).gid(NOBODY);
+    let target = Background::start(&mut command, "here");
+    let comm = format!("/proc/{}/comm", target.pid());
+    wait_until("it is sleep", || fs::read_to_string(&comm).unwrap() == "sleep\n");
+    let output = doctor_as_nobody(directory.path(), target.pid());
+    assert_eq!(output.status.code(), Some(2));
+    let diagnosis = diagnosis(&output);
+    assert_eq!(diagnosis["kernel"]["bpf_permitted"], false);
+    assert!(stderr(&output).contains("permission denied"), "{}", stderr(&output));
+    let libc = diagnosis["allocators"][0]["path"].as_str().unwrap().to_owned();
+    assert!(libc.contains("libc.so"), "{libc}");
+}
