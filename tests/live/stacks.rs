@@ -43,6 +43,38 @@ fn a_stack_that_is_too_deep_says_that_its_root_is_missing() {
     assert_eq!(site.stack.missing_root.as_deref(), Some("[truncated]"));
 }
 
+/// A frame as the target sees it by `backtrace(3)`.
+#[derive(Debug, serde::Deserialize)]
+struct Walked {
+    module: String,
+    offset: u64,
+}
+
+#[test]
+fn stacks_are_those_of_backtrace_address_by_address() {
+    let mut target = Target::start("walked", &[]);
+    let tracing = Attach::to(target.pid()).armed();
+    target.go();
+    let stacks: Vec<Vec<Walked>> = serde_json::from_str(&target.line()).unwrap();
+    let report = tracing.interrupt().report();
+    assert_complete(&report);
+    for (number, walked) in stacks.iter().enumerate() {
+        assert!(walked.len() > 15, "{walked:?}");
+        let size = 1000 + number as u64;
+        let site = report.sites.iter().find(|site| site.stats.live.bytes == size).unwrap();
+        assert_eq!(site.stack.missing_root, None);
+        // One for each address: what is inlined shares that of the frame behind it.
+        let frames: Vec<_> = site.stack.frames[1..].iter().filter(|f| !f.inlined).collect();
+        assert_eq!(frames.len(), walked.len(), "{frames:?}\n{walked:?}");
+        for (frame, walked) in frames.iter().zip(walked) {
+            assert_eq!(frame.module, walked.module);
+            if walked.module == "walked" {
+                assert_eq!(frame.function, format!("walked+{:#x}", walked.offset));
+            }
+        }
+    }
+}
+
 #[test]
 fn names_of_cxx_are_demangled() {
     let mut target = Target::start("cxx_leak", &[]);

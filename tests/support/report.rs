@@ -129,6 +129,9 @@ pub struct Stack {
 #[expect(missing_docs, reason = "documented in docs/report-json.md")]
 pub struct Frame {
     pub function: String,
+    pub module: String,
+    #[serde(default)]
+    pub inlined: bool,
     #[serde(default)]
     pub file: Option<String>,
     #[serde(default)]
