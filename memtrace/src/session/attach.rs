@@ -267,3 +267,42 @@ fn check_identity(proc: &ProcFs, process: &Process, pidfd: &PidFd) -> Result<(),
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The test's own process, and as it would look if its pid had been another process's before.
+    fn own_and_reused() -> (ProcFs, Process, Process) {
+        let proc = ProcFs::new("/proc");
+        let own = proc.process(std::process::id()).unwrap();
+        let mut reused = own.clone();
+        reused.start_time_ticks -= 1;
+        (proc, own, reused)
+    }
+
+    fn ended_child() -> PidFd {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pidfd = PidFd::open(child.id()).unwrap();
+        child.wait().unwrap();
+        pidfd
+    }
+
+    #[test]
+    fn a_pid_that_means_another_process_than_at_the_beginning_is_refused() {
+        let (proc, own, reused) = own_and_reused();
+        let pidfd = PidFd::open(own.pid).unwrap();
+        assert!(check_identity(&proc, &own, &pidfd).is_ok());
+        let error = check_identity(&proc, &reused, &pidfd).unwrap_err();
+        assert!(matches!(error, AttachError::PidReused { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_process_that_ended_is_told_from_one_whose_pid_was_reused() {
+        let (proc, own, reused) = own_and_reused();
+        let error = check_identity(&proc, &own, &ended_child()).unwrap_err();
+        assert!(matches!(error, AttachError::Proc(ProcError::Ended { .. })), "{error}");
+        let error = check_identity(&proc, &reused, &ended_child()).unwrap_err();
+        assert!(matches!(error, AttachError::PidReused { .. }), "{error}");
+    }
+}
