@@ -10,5 +10,6 @@ pub mod config;
 pub mod function;
 pub mod loss;
 pub mod memory;
+pub mod python;
 pub mod unwind;
 pub mod wire;

@@ -210,8 +210,10 @@ pub struct BreakRecord {
     pub stack: u64,
 }
 
-/// A stack seen for the first time. `frames` words follow: return addresses, leaf first, the
-/// direct caller of the traced function at index 0.
+/// A stack seen for the first time. `python_frames` [`PythonFrame`](crate::python::PythonFrame)s
+/// follow, innermost first; then `frames` words: return addresses, leaf first, the direct caller of
+/// the traced function at index 0, with [`ENTRY_MARK`](crate::python::ENTRY_MARK) where the frame
+/// is a run of Python's interpreter loop.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StackHeader {
@@ -219,10 +221,14 @@ pub struct StackHeader {
     pub header: RecordHeader,
     /// Hash of the frames, never 0.
     pub stack: u64,
-    /// Number of frames that follow, at most [`MAX_FRAMES`].
+    /// Number of native frames, at most [`MAX_FRAMES`].
     pub frames: u32,
     /// A [`StackEnd`], with [`STACK_GUESSED`].
     pub end: u32,
+    /// Number of Python frames, at most [`MAX_PYTHON_FRAMES`](crate::python::MAX_PYTHON_FRAMES).
+    pub python_frames: u32,
+    /// A [`PythonEnd`](crate::python::PythonEnd).
+    pub python_end: u32,
 }
 
 /// Set in [`StackHeader::end`] when a frame was guessed by its frame pointer, in code without unwind
@@ -293,7 +299,7 @@ const _: () = {
     assert!(size_of::<UnmapRecord>() == 40);
     assert!(size_of::<RemapRecord>() == 56);
     assert!(size_of::<BreakRecord>() == 40);
-    assert!(size_of::<StackHeader>() == 32);
+    assert!(size_of::<StackHeader>() == 40);
     assert!(size_of::<ProcessRecord>() == 16);
 };
 

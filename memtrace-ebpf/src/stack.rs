@@ -6,6 +6,7 @@ use memtrace_common::{
     config::{Config, StackMode},
     loss::KernelLoss,
     memory::ReadMemory as _,
+    python::PythonEnd,
     unwind::{
         FrameSink, HASH_SEED, Registers, finish, frame_pointer, mix,
         table::{CodeMapping, CodeMappings, MAX_MAPPINGS, Row, Rule},
@@ -239,6 +240,8 @@ fn publish(
         stack: hash,
         frames: count as u32,
         end,
+        python_frames: 0,
+        python_end: PythonEnd::Off as u32,
     };
     let frames_bytes = (count & (2 * MAX_FRAMES - 1)).min(MAX_FRAMES) * size_of::<u64>();
     let bytes = size_of::<StackHeader>() + frames_bytes;

@@ -5,6 +5,7 @@
 //! the frames of a stack.
 
 use bytes::Buf;
+use memtrace_common::python::{MAX_PYTHON_FRAMES, PythonEnd, PythonFrame};
 use memtrace_common::wire::{
     AllocRecord, BreakRecord, FLAG_INTERNAL, FreeRecord, MAX_FRAMES, MapRecord, ProcessRecord,
     RangeRecord, ReallocRecord, RecordHeader, RecordKind, RemapRecord, STACK_GUESSED, StackEnd,
@@ -47,10 +48,10 @@ pub enum DecodeError {
     /// A flag bit that this version does not define.
     #[error("unknown flags {0:#x}")]
     UnknownFlags(u16),
-    /// No [`StackEnd`] has this value.
+    /// No [`StackEnd`] or [`PythonEnd`] has this value.
     #[error("unknown end of stack {0}")]
     UnknownStackEnd(u32),
-    /// More frames than [`MAX_FRAMES`].
+    /// More frames than [`MAX_FRAMES`] or [`MAX_PYTHON_FRAMES`].
     #[error("stack of {0} frames, more than the most that are ever written")]
     TooManyFrames(u32),
     /// A field that is never 0 is.
@@ -227,30 +228,39 @@ fn take_bool(rest: &mut &[u8]) -> Result<bool, DecodeError> {
 
 fn take_stack(rest: &mut &[u8]) -> Result<Action, DecodeError> {
     let id = StackId(take_nonzero(rest, "the id of a stack")?);
-    let frames = rest.get_u32_le();
+    let frames = limited(rest.get_u32_le(), MAX_FRAMES)?;
     let word = rest.get_u32_le();
     let guessed = word & STACK_GUESSED != 0;
     let end = word & !STACK_GUESSED;
     let end = StackEnd::from_u32(end).ok_or(DecodeError::UnknownStackEnd(end))?;
-    Ok(Action::Stack { id, stack: RawStack { frames: take_frames(rest, frames)?, end, guessed } })
+    let python_frames = limited(rest.get_u32_le(), MAX_PYTHON_FRAMES)?;
+    let python_end = rest.get_u32_le();
+    let python_end =
+        PythonEnd::from_u32(python_end).ok_or(DecodeError::UnknownStackEnd(python_end))?;
+    check_frames(rest, python_frames * size_of::<PythonFrame>() + frames * size_of::<u64>())?;
+    let python = (0..python_frames).map(|_| take_python_frame(rest)).collect();
+    let frames = (0..frames).map(|_| rest.get_u64_le()).collect();
+    Ok(Action::Stack { id, stack: RawStack { frames, end, guessed, python, python_end } })
 }
 
-/// Takes the frames; their number is checked before anything is allocated for them.
-fn take_frames(rest: &mut &[u8], count: u32) -> Result<Vec<u64>, DecodeError> {
-    if count as usize > MAX_FRAMES {
-        return Err(DecodeError::TooManyFrames(count));
-    }
-    let frame_bytes = count as usize * size_of::<u64>();
+fn take_python_frame(rest: &mut &[u8]) -> PythonFrame {
+    PythonFrame { code: rest.get_u64_le(), position: rest.get_u64_le() }
+}
+
+/// A number of frames, checked before anything is allocated for them.
+fn limited(count: u32, most: usize) -> Result<usize, DecodeError> {
+    if count as usize > most { Err(DecodeError::TooManyFrames(count)) } else { Ok(count as usize) }
+}
+
+/// Checks that just the frames follow.
+fn check_frames(rest: &[u8], frame_bytes: usize) -> Result<(), DecodeError> {
     match rest.len().checked_sub(frame_bytes) {
-        Some(extra) => check_padding(extra)?,
-        None => {
-            return Err(DecodeError::Short {
-                needed_bytes: size_of::<StackHeader>() + frame_bytes,
-                actual_bytes: size_of::<StackHeader>() + rest.len(),
-            });
-        }
+        Some(extra) => check_padding(extra),
+        None => Err(DecodeError::Short {
+            needed_bytes: size_of::<StackHeader>() + frame_bytes,
+            actual_bytes: size_of::<StackHeader>() + rest.len(),
+        }),
     }
-    Ok((0..count).map(|_| rest.get_u64_le()).collect())
 }
 
 #[cfg(test)]

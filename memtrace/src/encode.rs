@@ -84,6 +84,11 @@ fn put_stack(id: u64, stack: &RawStack, out: &mut Vec<u8>) {
     put_words(out, &[id]);
     out.put_u32_le(stack.frames.len() as u32);
     out.put_u32_le(stack.end as u32 | if stack.guessed { STACK_GUESSED } else { 0 });
+    out.put_u32_le(stack.python.len() as u32);
+    out.put_u32_le(stack.python_end as u32);
+    for frame in &stack.python {
+        put_words(out, &[frame.code, frame.position]);
+    }
     put_words(out, &stack.frames);
 }
 

@@ -15,7 +15,10 @@ fn free() -> Vec<u8> {
 }
 
 fn stack(frames: usize) -> Vec<u8> {
-    let stack = RawStack { frames: vec![0x40_0000; frames], end: StackEnd::Root, guessed: true };
+    let python = vec![PythonFrame { code: 0x50_0000, position: 7 }; 2];
+    let frames = vec![0x40_0000; frames];
+    let python_end = PythonEnd::Complete;
+    let stack = RawStack { frames, end: StackEnd::Root, guessed: true, python, python_end };
     encoded(Action::Stack { id: StackId(5), stack })
 }
 
@@ -111,10 +114,7 @@ fn addresses_of_blocks_are_never_zero() {
         Action::Alloc { address: 0, size_bytes: 1, stack },
         Action::Free { address: 0 },
         Action::ReallocBegin { old_address: 0 },
-        Action::Stack {
-            id: stack,
-            stack: RawStack { frames: vec![], end: StackEnd::Root, guessed: false },
-        },
+        Action::Stack { id: stack, stack: RawStack::native(vec![], StackEnd::Root) },
     ] {
         assert!(matches!(decode(&encoded(action)), Err(DecodeError::Zero(_))));
     }
@@ -123,7 +123,7 @@ fn addresses_of_blocks_are_never_zero() {
 #[test]
 fn the_number_of_frames_is_not_trusted() {
     let more = patched(stack(3), 24, &4_u32.to_le_bytes());
-    assert_eq!(decode(&more), Err(DecodeError::Short { needed_bytes: 64, actual_bytes: 56 }));
+    assert_eq!(decode(&more), Err(DecodeError::Short { needed_bytes: 104, actual_bytes: 96 }));
     let fewer = patched(stack(3), 24, &2_u32.to_le_bytes());
     assert_eq!(decode(&fewer), Err(DecodeError::Trailing { extra_bytes: 8 }));
     let huge = patched(stack(3), 24, &u32::MAX.to_le_bytes());
@@ -178,11 +178,20 @@ fn any_mapping_action() -> impl Strategy<Value = Action> {
 
 fn any_other_action() -> impl Strategy<Value = Action> {
     let end = (0..StackEnd::ALL.len()).prop_map(|index| StackEnd::ALL[index]);
-    let stack = (vec(any::<u64>(), 0..=MAX_FRAMES), end, any::<bool>());
+    let python_frame =
+        any::<[u64; 2]>().prop_map(|[code, position]| PythonFrame { code, position });
+    let python = vec(python_frame, 0..=MAX_PYTHON_FRAMES);
+    let python_end = (0..PythonEnd::ALL.len()).prop_map(|index| PythonEnd::ALL[index]);
+    let stack = (vec(any::<u64>(), 0..=MAX_FRAMES), end, any::<bool>(), python, python_end)
+        .prop_map(|(frames, end, guessed, python, python_end)| RawStack {
+            frames,
+            end,
+            guessed,
+            python,
+            python_end,
+        });
     prop_oneof![
-        (1..=u64::MAX, stack).prop_map(|(id, (frames, end, guessed))| {
-            Action::Stack { id: StackId(id), stack: RawStack { frames, end, guessed } }
-        }),
+        (1..=u64::MAX, stack).prop_map(|(id, stack)| Action::Stack { id: StackId(id), stack }),
         Just(Action::Fork),
         Just(Action::Exec),
         Just(Action::ThreadExit),

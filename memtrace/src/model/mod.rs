@@ -1,10 +1,13 @@
 //! The vocabulary: plain data that every other part speaks. No I/O, no logic beyond arithmetic.
 
+pub mod census;
 pub mod event;
 pub mod loss;
 pub mod mapping;
+pub mod memory;
 pub mod site;
 pub mod size;
 pub mod stack;
+pub mod timeline;
 
 pub use memtrace_common::function::{AllocFn, CallShape};

@@ -29,7 +29,7 @@ pub(crate) fn stack(frames: &[FrameParts], missing_root: Option<&'static str>) -
             module: (*module).to_owned(),
             file: source.map(|(file, _)| file.to_owned()),
             line: source.map(|(_, line)| line),
-            inlined: false,
+            ..Frame::default()
         })
     };
     NamedStack { frames: frames.iter().map(frame).collect(), missing_root }

@@ -20,7 +20,7 @@ use object::ReadCache;
 
 use crate::{
     elf::{CodeSegment, Elf},
-    model::stack::Frame,
+    model::stack::{Frame, Language},
 };
 
 use super::{
@@ -214,6 +214,7 @@ fn frame(function: &str, code: Option<&CodeInfo<'_>>, module: &str, inlined: boo
         // DWARF's line 0 is "no line".
         line: code.and_then(|code| code.line).filter(|line| *line != 0),
         inlined,
+        language: Language::Native,
     }
 }
 

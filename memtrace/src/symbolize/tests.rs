@@ -47,7 +47,7 @@ fn symbolizer_of(path: &Path) -> Symbolizer {
 }
 
 fn raw(frames: impl IntoIterator<Item = u64>) -> RawStack {
-    RawStack { frames: frames.into_iter().collect(), end: StackEnd::NoFramePointer, guessed: false }
+    RawStack::native(frames.into_iter().collect(), StackEnd::NoFramePointer)
 }
 
 fn name(symbolizer: &mut Symbolizer, raw: &RawStack) -> NamedStack {

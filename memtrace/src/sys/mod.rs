@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod kernel;
+pub mod memory;
 pub mod pidfd;
 pub mod preflight;
 pub mod procfs;

@@ -1,0 +1,49 @@
+//! How memory developed: samples over a window.
+
+use serde::Serialize;
+
+/// One sample. Cheap sources are in every one, a walk of the heap only in some.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TimelineSample {
+    /// Since the window's start.
+    pub at_ns: u64,
+    /// VmRSS.
+    pub rss_bytes: u64,
+    /// The highest VmRSS since the sample before, where the kernel's mark could be reset and read
+    /// (`VmHWM` and `/proc/PID/clear_refs`).
+    pub rss_peak_bytes: Option<u64>,
+    /// Live bytes that were traced since the attach; `None` without probes.
+    pub live_bytes: Option<u64>,
+    /// From a walk: bytes in use, as the allocators count them.
+    pub in_use_bytes: Option<u64>,
+    /// From a walk: resident bytes of the heaps.
+    pub heap_resident_bytes: Option<u64>,
+    /// From a walk: free but trapped.
+    pub trapped_bytes: Option<u64>,
+}
+
+/// Where a peak comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeakSource {
+    /// The largest sample: there may have been higher ones between samples.
+    Samples,
+    /// VmHWM rose in the window, so that it is the window's exact peak.
+    HighWaterMark,
+    /// VmHWM was reset at the start of the window: exact.
+    ResetHighWaterMark,
+}
+
+/// The samples of a window.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Timeline {
+    /// Ascending by time.
+    pub samples: Vec<TimelineSample>,
+    /// The highest RSS of the window.
+    pub rss_peak_bytes: u64,
+    /// Where that comes from.
+    pub rss_peak_source: Option<PeakSource>,
+    /// The cgroup's own peak (`memory.peak`), where there is one: of all its processes, and since
+    /// its creation.
+    pub cgroup_peak_bytes: Option<u64>,
+}
