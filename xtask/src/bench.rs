@@ -25,7 +25,7 @@ pub struct Options {
     #[arg(long)]
     quick: bool,
     /// Only this group; can be given more than once [default: all]
-    #[arg(long, value_name = "GROUP", value_parser = ["cost", "rate", "attach", "peers", "stacks", "walk", "tables"])]
+    #[arg(long, value_name = "GROUP", value_parser = ["cost", "rate", "attach", "peers", "services", "stacks", "walk", "tables"])]
     only: Vec<String>,
     /// Print the tables in Markdown, as in docs/benchmarks.md
     #[arg(long)]
@@ -56,6 +56,13 @@ fn measure(options: &Options, built: &artifacts::Bench, results: &Path) -> Resul
     option("--targets", text(&directory)?);
     for python in bench_targets::pythons(&directory) {
         option("--python", text(&python)?);
+    }
+    match bench_targets::services(&directory) {
+        Ok(services) => {
+            option("--services-python", text(&services.python)?);
+            option("--pyperformance", text(&services.pyperformance)?);
+        }
+        Err(error) => say(format_args!("Python services are not measured: {error:#}")),
     }
     if let Some(cc1plus) = bench_targets::cc1plus() {
         option("--cc1plus", text(&cc1plus)?);

@@ -14,7 +14,7 @@ use crate::shell::{output, root, run, say, succeeds};
 
 const SOURCES: &str = "memtrace/benches/overhead";
 const COMPILED: [&str; 3] = ["pairs.c", "targets/walk.c", "targets/throws.cpp"];
-const SCRIPTS: [&str; 2] = ["targets/work.py", "targets/work.pl"];
+const SCRIPTS: [&str; 3] = ["targets/work.py", "targets/work.pl", "targets/service.py"];
 const RUST: &str = "targets/collections.rs";
 /// What GCC's compiler proper is given, with its headers in it.
 const HEADERS: &str = "targets/headers.cpp";
@@ -62,6 +62,38 @@ pub fn pythons(directory: &Path) -> Vec<PathBuf> {
             }
         })
         .collect()
+}
+
+/// What the Python services need.
+pub struct Services {
+    /// Can import numpy and memray.
+    pub python: PathBuf,
+    /// Where pyperformance's benchmarks are.
+    pub pyperformance: PathBuf,
+}
+
+/// An environment of the system's Python for the services.
+pub fn services(directory: &Path) -> Result<Services> {
+    const BENCHMARKS: &str = "import pathlib, pyperformance, numpy, memray; \
+        print(pathlib.Path(pyperformance.__file__).parent / 'data-files/benchmarks')";
+    let environment = directory.join("venv-services");
+    let python = environment.join("bin/python3");
+    let ask = || {
+        let mut ask = Command::new(&python);
+        ask.args(["-c", BENCHMARKS]);
+        ask
+    };
+    if !succeeds(&mut ask()) {
+        say(format_args!(
+            "installing numpy, memray and pyperformance into {}",
+            environment.display()
+        ));
+        output(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
+        let pip = ["-m", "pip", "install", "--quiet", "numpy", "memray", "pyperformance"];
+        output(Command::new(&python).args(pip))?;
+    }
+    let pyperformance = PathBuf::from(output(&mut ask())?.trim());
+    Ok(Services { python, pyperformance })
 }
 
 fn with_numpy(python: &Path, environment: &Path) -> Result<PathBuf> {

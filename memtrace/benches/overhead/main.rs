@@ -14,6 +14,7 @@ mod programs;
 mod rate;
 mod render;
 mod results;
+mod services;
 mod stacks;
 mod tables;
 mod target;
@@ -57,6 +58,12 @@ struct Setup {
     /// A Python 3 that can import numpy; can be given more than once
     #[arg(long)]
     python: Vec<PathBuf>,
+    /// A Python 3 that can import numpy and memray
+    #[arg(long)]
+    services_python: Option<PathBuf>,
+    /// The directory of pyperformance's benchmarks
+    #[arg(long)]
+    pyperformance: Option<PathBuf>,
     /// GCC's C++ compiler proper
     #[arg(long)]
     cc1plus: Option<PathBuf>,
@@ -74,6 +81,7 @@ enum Group {
     Rate,
     Attach,
     Peers,
+    Services,
     Stacks,
     Walk,
     Tables,
@@ -111,6 +119,9 @@ fn measure(setup: &Setup) -> Result<()> {
     }
     if setup.wants(Group::Peers) {
         peers::measure(setup, cpus, &mut results).context("peers")?;
+    }
+    if setup.wants(Group::Services) {
+        services::measure(setup, cpus, &mut results).context("Python services")?;
     }
     if setup.wants(Group::Stacks) {
         stacks::measure(setup, &mut results).context("complete stacks")?;

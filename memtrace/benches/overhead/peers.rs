@@ -80,7 +80,8 @@ impl Drop for Tool {
     }
 }
 
-fn which(name: &str) -> Option<std::path::PathBuf> {
+/// The first file of a name in PATH.
+pub fn which(name: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| file.is_file())
 }

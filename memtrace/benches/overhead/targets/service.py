@@ -1,0 +1,110 @@
+"""Python services as memtrace's targets meet them. Says `ready`, then answers each line
+`time N SIZE DEPTH` (the last two are not used) with `N CPU_NS WALL_NS` for N units of its work.
+
+Usage: service.py pusher | model-server | pickle DIRECTORY-OF-BENCHMARKS
+"""
+
+import sys
+import time
+
+
+def pusher():
+    """A websocket service: connections that take audio frames, extend a buffer, and push it on."""
+    import asyncio
+
+    class Connection:
+        def __init__(self, number):
+            self.number = number
+            self.buffer = bytearray()
+
+        async def receive(self, frame):
+            await asyncio.sleep(0)
+            self.buffer.extend(frame)
+            if len(self.buffer) > 16_000:
+                await self.push()
+
+        async def push(self):
+            message = self.encode(bytearray(self.buffer))
+            self.buffer = bytearray()
+            await asyncio.sleep(0)
+            return len(message)
+
+        def encode(self, payload):
+            header = len(payload).to_bytes(8, "big")
+            return bytes(header) + bytes(payload)
+
+    async def serve(frames):
+        connections = [Connection(number) for number in range(50)]
+        sizes = [640, 1280, 2560, 5000]
+        for number in range(frames // 50):
+            frame = bytearray(sizes[number % len(sizes)])
+            await asyncio.gather(*(each.receive(bytes(frame)) for each in connections))
+
+    return lambda units: asyncio.run(serve(units * 50))
+
+
+def model_server():
+    """An inference service: requests against a few models of numpy arrays, which it reloads."""
+    import numpy
+
+    class Model:
+        def __init__(self, seed):
+            generator = numpy.random.default_rng(seed)
+            shape = (64, 64)
+            self.layers = [generator.standard_normal(shape, dtype="float32") for _ in range(4)]
+
+        def predict(self, batch):
+            for layer in self.layers:
+                batch = numpy.maximum(batch @ layer, 0.0)
+            return self.softmax(batch)
+
+        def softmax(self, batch):
+            shifted = numpy.exp(batch - batch.max(axis=1, keepdims=True))
+            return shifted / shifted.sum(axis=1, keepdims=True)
+
+    models = {}
+
+    def handle(number):
+        key = number % 4
+        if key not in models or number % 100 == 0:
+            models[key] = Model(number)
+        features = numpy.ones((16, 64), dtype="float32") * number
+        return models[key].predict(features).tolist()
+
+    def work(units):
+        for number in range(units):
+            handle(number)
+
+    return work
+
+
+def pickle_benchmark(directory):
+    """pyperformance's `pickle`, its own code and data."""
+    import importlib.util
+    import pickle
+    from types import SimpleNamespace
+
+    path = directory + "/bm_pickle/run_benchmark.py"
+    specification = importlib.util.spec_from_file_location("run_benchmark", path)
+    benchmark = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(benchmark)
+    options = SimpleNamespace(protocol=pickle.HIGHEST_PROTOCOL)
+    return lambda units: benchmark.bench_pickle(units, pickle, options)
+
+
+SERVICES = {"pusher": pusher, "model-server": model_server, "pickle": pickle_benchmark}
+
+
+def main():
+    work = SERVICES[sys.argv[1]](*sys.argv[2:])
+    work(2)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        units = int(line.split()[1])
+        cpu, wall = time.process_time_ns(), time.perf_counter_ns()
+        work(units)
+        cpu, wall = time.process_time_ns() - cpu, time.perf_counter_ns() - wall
+        print(units, cpu, wall, flush=True)
+
+
+main()
