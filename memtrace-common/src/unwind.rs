@@ -5,6 +5,7 @@
 //! keeps frame pointers.
 
 pub mod frame_pointer;
+pub mod memo;
 pub mod table;
 pub mod walk;
 

@@ -9,7 +9,10 @@ use memtrace_common::{
     function::AllocFn,
     loss::{FunctionCounters, KernelCounters, KernelLoss},
     python::{PythonKind, PythonLayout},
-    unwind::table::{CHUNK_WORDS, CodeMappings, MAX_RULES, Rule},
+    unwind::{
+        memo::Memo,
+        table::{CHUNK_WORDS, CodeMappings, MAX_RULES, Rule},
+    },
     wire::RecordKind,
 };
 
@@ -53,6 +56,10 @@ static RULES: Array<Rule> = Array::with_max_entries(MAX_RULES, 0);
 #[map]
 static MAPPINGS: Array<CodeMappings> = Array::with_max_entries(2, 0);
 
+/// The rules that were found, for each version of the mappings.
+#[map]
+static MEMOS: Array<Memo> = Array::with_max_entries(2, 0);
+
 /// Where the target's CPython has what, see [`python_layout`].
 #[map]
 static PYTHON: Array<PythonLayout> = Array::with_max_entries(1, 0);
@@ -91,6 +98,12 @@ pub fn image() -> u64 {
 #[inline(always)]
 pub fn mappings(config: &Config) -> Option<*const CodeMappings> {
     MAPPINGS.get_ptr(config.mappings)
+}
+
+/// The rules that were found in the current mappings.
+#[inline(always)]
+pub fn memo(config: &Config) -> Option<*mut Memo> {
+    MEMOS.get_ptr_mut(config.mappings)
 }
 
 /// What is needed to walk Python's frames in the program image with this number; `None` when there

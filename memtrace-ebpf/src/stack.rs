@@ -9,6 +9,7 @@ use memtrace_common::{
     python::{MAX_PYTHON_FRAMES, PythonLayout, walk::MAX_PYTHON_STEPS},
     unwind::{
         Registers, StackWords, finish, frame_pointer,
+        memo::{Memo, PLACES},
         table::{CodeMapping, CodeMappings, MAX_MAPPINGS, Row, Rule},
         walk::{Tables, Walk},
     },
@@ -18,8 +19,8 @@ use memtrace_common::{
 use crate::{
     atomic, emit,
     maps::{
-        EVENTS, STACKS, count_loss, count_ring_full, image, mappings, page_word, python_layout,
-        row_word, rule, stack_buffer,
+        EVENTS, STACKS, count_loss, count_ring_full, image, mappings, memo, page_word,
+        python_layout, row_word, rule, stack_buffer,
     },
     memory::{UserMemory, thread_pointer},
 };
@@ -79,8 +80,10 @@ fn claim() -> Option<*mut StackBuffer> {
 }
 
 /// The unwind tables in their maps.
+#[repr(C)]
 struct KernelTables {
     mappings: *const CodeMappings,
+    memo: *mut Memo,
 }
 
 impl KernelTables {
@@ -127,6 +130,18 @@ impl Tables for KernelTables {
     #[inline(always)]
     fn rule(&self, index: u32) -> Rule {
         rule(index)
+    }
+
+    #[inline(always)]
+    fn noted(&self, place: usize) -> u64 {
+        // SAFETY: the map value outlives the run and the mask keeps the index inside.
+        unsafe { self.memo.cast::<u64>().add(place & (PLACES - 1)).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn note(&self, place: usize, entry: u64) {
+        // SAFETY: as above.
+        unsafe { self.memo.cast::<u64>().add(place & (PLACES - 1)).write_volatile(entry) };
     }
 }
 
@@ -182,7 +197,7 @@ unsafe extern "C" fn python_step(_index: u32, context: *mut PythonLoopContext) -
 #[repr(C)]
 struct LoopContext {
     walk: *mut Walk,
-    mappings: *const CodeMappings,
+    tables: KernelTables,
 }
 
 #[inline(always)]
@@ -190,8 +205,8 @@ fn walk_by_tables(config: &Config, registers: Registers, walk: &mut Walk) {
     if !walk.start(&UserMemory, registers) {
         return;
     }
-    let Some(mappings) = mappings(config) else { return };
-    let mut context = LoopContext { walk, mappings };
+    let (Some(mappings), Some(memo)) = (mappings(config), memo(config)) else { return };
+    let mut context = LoopContext { walk, tables: KernelTables { mappings, memo } };
     if USE_BPF_LOOP.load() != 0 {
         // SAFETY: `step` has the signature that the helper wants, and the context outlives the
         // call.
@@ -215,8 +230,8 @@ fn walk_by_tables(config: &Config, registers: Registers, walk: &mut Walk) {
 #[inline(never)]
 unsafe extern "C" fn step(_index: u32, context: *mut LoopContext) -> i64 {
     // SAFETY: by contract; the walk is claimed.
-    let (walk, mappings) = unsafe { (&mut *(*context).walk, (*context).mappings) };
-    i64::from(!walk.step(&UserMemory, &KernelTables { mappings }))
+    let (walk, tables) = unsafe { (&mut *(*context).walk, &(*context).tables) };
+    i64::from(!walk.step(&UserMemory, tables))
 }
 
 /// The frames go to the walk's memory, which makes the verifier forget them: a walk can end after

@@ -5,7 +5,7 @@
 //! (2^10 paths a search).
 
 use super::{
-    FrameSink, HASH_SEED, Registers, StackWords, mix,
+    FrameSink, HASH_SEED, Registers, StackWords, memo, mix,
     table::{CfaRule, CodeMapping, FpRule, PAGE_BITS, PAGE_BYTES, Row, Rule},
 };
 use crate::{
@@ -41,6 +41,11 @@ pub trait Tables {
     fn row(&self, index: u32) -> Row;
     /// A rule.
     fn rule(&self, index: u32) -> Rule;
+    /// A word of the memory of rules that were found before (see [`memo`]): what was noted there
+    /// last, or 0.
+    fn noted(&self, place: usize) -> u64;
+    /// Notes it.
+    fn note(&self, place: usize, entry: u64);
 }
 
 /// A walk in progress, and its result.
@@ -59,6 +64,9 @@ pub struct Walk {
     pages: Opaque<u32>,
     low: Opaque<u32>,
     high: Opaque<u32>,
+    /// The number of the frame's rule.
+    rule: Opaque<u32>,
+    padding: u32,
     /// Which word is the first native frame's.
     first_word: Opaque<u32>,
     count: Opaque<u32>,
@@ -198,12 +206,19 @@ impl Walk {
         self.push(pc);
         // A return address belongs to the call before it.
         let call = pc.wrapping_sub(1);
-        self.find_mapping(tables, call)?;
-        if self.pages.get() == 0 {
-            return self.guess(memory);
+        let place = memo::place(call);
+        let noted = tables.noted(place);
+        if memo::is_of(noted, call) {
+            self.rule.set(memo::rule(noted));
+        } else {
+            self.find_mapping(tables, call)?;
+            if self.pages.get() == 0 {
+                return self.guess(memory);
+            }
+            self.find_rule(tables, call.wrapping_sub(self.bias.get()))?;
+            tables.note(place, memo::entry(call, self.rule.get()));
         }
-        let rule = self.find_rule(tables, call.wrapping_sub(self.bias.get()))?;
-        self.apply(memory, rule, pc)
+        self.apply(memory, tables.rule(self.rule.get()), pc)
     }
 
     /// Which word is that of the frame with this number.
@@ -275,7 +290,7 @@ impl Walk {
     }
 
     #[inline(always)]
-    fn find_rule<T: Tables>(&mut self, tables: &T, address: u64) -> Result<Rule, StackEnd> {
+    fn find_rule<T: Tables>(&mut self, tables: &T, address: u64) -> Result<(), StackEnd> {
         let page = address >> PAGE_BITS;
         if page >= u64::from(self.pages.get()) {
             return Err(StackEnd::NoRule);
@@ -297,7 +312,8 @@ impl Walk {
             }
         }
         let row = tables.row(self.low.get().wrapping_sub(1));
-        Ok(tables.rule(row.rule()))
+        self.rule.set(row.rule());
+        Ok(())
     }
 
     #[inline(always)]

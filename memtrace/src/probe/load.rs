@@ -21,7 +21,10 @@ use memtrace_common::{
     config::{ALLOCATOR_RANGES, CodeRange, Config, StackMode},
     loss::KernelCounters,
     python::{PythonKind, PythonLayout},
-    unwind::table::{CHUNK_WORDS, CodeMappings, Rule},
+    unwind::{
+        memo::{Memo, PLACES},
+        table::{CHUNK_WORDS, CodeMappings, Rule},
+    },
 };
 
 use super::{
@@ -375,12 +378,22 @@ impl Kernel {
     /// written before. Walks under way finish with the version before.
     pub fn publish_mappings(&mut self, mappings: &CodeMappings) -> Result<(), LoadError> {
         let next = 1 - self.config.mappings.min(1);
+        self.forget_rules(next)?;
         let map = self.ebpf.map_mut("MAPPINGS").ok_or_else(missing_map)?;
         Array::<_, CodeMappings>::try_from(map)
             .and_then(|mut array| array.set(next, mappings, 0))
             .map_err(|source| LoadError::Map { name: "MAPPINGS", source })?;
         self.config.mappings = next;
         self.write_config()
+    }
+
+    /// Empties the memory of rules of a version of the mappings.
+    fn forget_rules(&mut self, version: u32) -> Result<(), LoadError> {
+        let map = self.ebpf.map_mut("MEMOS").ok_or_else(missing_map)?;
+        let empty: Box<Memo> = vec![0; PLACES].try_into().map_err(|_| missing_map())?;
+        Array::<_, Memo>::try_from(map)
+            .and_then(|mut array| array.set(version, &*empty, 0))
+            .map_err(|source| LoadError::Map { name: "MEMOS", source })
     }
 
     /// Tells where the target's CPython has what; from then on stacks have Python frames while the

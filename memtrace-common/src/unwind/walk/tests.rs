@@ -1,3 +1,5 @@
+use std::{cell::RefCell, collections::HashMap};
+
 use super::*;
 use crate::{
     config::CodeRange,
@@ -13,6 +15,7 @@ struct World {
     rules: Vec<Rule>,
     stack_base: u64,
     stack: Vec<u64>,
+    memo: RefCell<HashMap<usize, u64>>,
 }
 
 impl Tables for World {
@@ -33,6 +36,12 @@ impl Tables for World {
     }
     fn rule(&self, index: u32) -> Rule {
         self.rules[index as usize]
+    }
+    fn noted(&self, place: usize) -> u64 {
+        self.memo.borrow().get(&place).copied().unwrap_or_default()
+    }
+    fn note(&self, place: usize, entry: u64) {
+        self.memo.borrow_mut().insert(place, entry);
     }
 }
 
