@@ -11,8 +11,8 @@ pub mod walk;
 /// The most Python frames a stack record holds.
 pub const MAX_PYTHON_FRAMES: usize = 128;
 
-/// The most words that are read of a frame: `PyFrameObject` needs 14 of them.
-pub const FRAME_WORDS: usize = 16;
+/// The most bytes of a frame that can be of interest: `PyFrameObject` needs 112 of them.
+pub const MAX_FRAME_BYTES: u32 = 128;
 
 /// Set in [`PythonFrame::position`] of the oldest frame that one run of the interpreter loop
 /// serves, and in a native return address whose frame is that run.
@@ -64,7 +64,7 @@ pub struct PythonLayout {
     pub cframe_frame: u32,
     /// In `_PyCFrame`: the previous one.
     pub cframe_previous: u32,
-    /// How much of a frame is read, at most 128: [`FRAME_WORDS`].
+    /// How much of a frame is read, a multiple of 8 and at most [`MAX_FRAME_BYTES`].
     pub frame_bytes: u32,
     /// In a frame: the code object.
     pub frame_code: u32,

@@ -4,7 +4,7 @@ use aya_ebpf::helpers::{
     bpf_probe_read_user,
     generated::{self, bpf_get_current_task, bpf_probe_read_kernel},
 };
-use memtrace_common::{memory::ReadMemory, python::FRAME_WORDS, unwind::walk::WINDOW_WORDS};
+use memtrace_common::{memory::ReadMemory, unwind::walk::WINDOW_WORDS};
 
 /// The memory of the current task.
 pub struct UserMemory;
@@ -26,11 +26,11 @@ impl ReadMemory for UserMemory {
     }
 
     #[inline(always)]
-    fn read_frame(&self, address: u64, bytes: u32, frame: &mut [u64; FRAME_WORDS]) -> bool {
-        let bytes = bytes.min(size_of::<[u64; FRAME_WORDS]>() as u32);
-        let frame = core::ptr::from_mut(frame);
-        // SAFETY: the helper checks the address, and the frame has room for as many bytes.
-        unsafe { generated::bpf_probe_read_user(frame.cast(), bytes, address as *const _) == 0 }
+    fn read_part(&self, address: u64, bytes: u32, window: &mut [u64; WINDOW_WORDS]) -> bool {
+        let bytes = bytes.min(size_of::<[u64; WINDOW_WORDS]>() as u32);
+        let window = core::ptr::from_mut(window);
+        // SAFETY: the helper checks the address, and the window has room for as many bytes.
+        unsafe { generated::bpf_probe_read_user(window.cast(), bytes, address as *const _) == 0 }
     }
 }
 

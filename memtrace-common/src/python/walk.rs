@@ -1,20 +1,26 @@
-//! The walk of CPython's frames, innermost first: one read a frame.
+//! The walk of CPython's frames, innermost first: one read for frames that lie close together, as
+//! those of 3.11 and later do.
 //!
 //! All state lives in a [`PythonWalk`], which in the kernel is map memory; see [`crate::opaque`].
 //! The thread that is walked is inside of an allocator call of its own, so that its frames do not
 //! change meanwhile. Whatever memory holds, the walk is bounded.
 
 use super::{
-    ENTRY_MARK, FRAME_WORDS, MAX_PYTHON_FRAMES, PythonEnd, PythonKind, PythonLayout, marks::Marks,
+    ENTRY_MARK, MAX_FRAME_BYTES, MAX_PYTHON_FRAMES, PythonEnd, PythonKind, PythonLayout,
+    marks::Marks,
 };
 use crate::{
     memory::ReadMemory,
     opaque::{Opaque, OpaqueWords},
-    unwind::{StackWords, mix},
+    unwind::{StackWords, mix, walk::WINDOW_WORDS},
 };
 
 /// How many times [`PythonWalk::step`] is to be called at most: each frame, its entry, the end.
 pub const MAX_PYTHON_STEPS: usize = 2 * MAX_PYTHON_FRAMES + 1;
+
+const WINDOW_BYTES: u64 = WINDOW_WORDS as u64 * 8;
+/// Of the smallest pages.
+const PAGE_MASK: u64 = 4095;
 
 /// A walk in progress, and its result.
 #[repr(C)]
@@ -31,7 +37,11 @@ pub struct PythonWalk {
     end: Opaque<u32>,
     /// 1 once there was no room for a frame.
     full: Opaque<u32>,
-    window: OpaqueWords<FRAME_WORDS>,
+    /// What was read last: from where, how much, and which word of it is the frame's first.
+    window_start: Opaque<u64>,
+    window_bytes: Opaque<u32>,
+    first_word: Opaque<u32>,
+    window: OpaqueWords<WINDOW_WORDS>,
     marks: Marks,
 }
 
@@ -58,6 +68,7 @@ impl PythonWalk {
         self.skip(seed);
         self.entered.set(0);
         self.full.set(0);
+        self.window_bytes.set(0);
         self.end.set(PythonEnd::Truncated as u32);
         if layout.kind == PythonKind::FrameObjects as u32 {
             self.marks.set_code(&layout.eval_ranges);
@@ -122,9 +133,7 @@ impl PythonWalk {
         if frame == 0 {
             return Err(self.outermost());
         }
-        if !memory.read_frame(frame, layout.frame_bytes, self.window.as_words_mut()) {
-            return Err(PythonEnd::Unreadable);
-        }
+        self.load(memory, layout, frame)?;
         self.frame.set(self.word(layout.frame_previous));
         if layout.kind == PythonKind::EntryFrames as u32
             && self.byte(layout.frame_owner) >= layout.entry_owner_min
@@ -137,6 +146,41 @@ impl PythonWalk {
             return self.leave_cframe(memory, layout, words);
         }
         Ok(())
+    }
+
+    /// Brings a frame into the window, if it is not in it.
+    #[inline(always)]
+    fn load<M: ReadMemory>(
+        &mut self,
+        memory: &M,
+        layout: &PythonLayout,
+        frame: u64,
+    ) -> Result<(), PythonEnd> {
+        let bytes = u64::from(layout.frame_bytes.min(MAX_FRAME_BYTES) & !7);
+        let distance = frame.wrapping_sub(self.window_start.get());
+        if distance & 7 == 0 && distance.saturating_add(bytes) <= u64::from(self.window_bytes.get())
+        {
+            self.first_word.set((distance >> 3) as u32);
+            return Ok(());
+        }
+        // Frames of 3.11 and later lie on a stack that grows up: the older ones are below. What is
+        // below the frame's page may not be there.
+        let with_older = frame.saturating_add(bytes).saturating_sub(WINDOW_BYTES);
+        let is_stacked = layout.kind != PythonKind::FrameObjects as u32 && frame & 7 == 0;
+        let start = if is_stacked { with_older.max(frame & !PAGE_MASK).min(frame) } else { frame };
+        if self.fill(memory, start, frame, bytes) || self.fill(memory, frame, frame, bytes) {
+            return Ok(());
+        }
+        Err(PythonEnd::Unreadable)
+    }
+
+    /// Fills the window from `start` to the end of the frame.
+    #[inline(always)]
+    fn fill<M: ReadMemory>(&mut self, memory: &M, start: u64, frame: u64, bytes: u64) -> bool {
+        self.window_start.set(start);
+        self.window_bytes.set((frame - start).wrapping_add(bytes) as u32);
+        self.first_word.set(((frame - start) >> 3) as u32);
+        memory.read_part(start, self.window_bytes.get(), self.window.as_words_mut())
     }
 
     #[inline(always)]
@@ -207,7 +251,7 @@ impl PythonWalk {
     /// The word of the frame at this offset.
     #[inline(always)]
     fn word(&self, offset: u32) -> u64 {
-        self.window.get((offset >> 3) as usize)
+        self.window.get(self.first_word.get().wrapping_add(offset >> 3) as usize)
     }
 
     /// The byte of the frame at this offset.

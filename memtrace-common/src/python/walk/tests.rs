@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::{cell::Cell, collections::HashMap};
 
 use proptest::prelude::*;
 
@@ -114,7 +114,7 @@ impl Walked {
     }
 }
 
-fn walk(memory: &Image, layout: &PythonLayout) -> Walked {
+fn walk(memory: &impl ReadMemory, layout: &PythonLayout) -> Walked {
     let (mut walk, mut words) = (PythonWalk::default(), StackWords::default());
     if walk.start(memory, layout, THREAD_POINTER, SEED) {
         let mut steps = 0..MAX_PYTHON_STEPS;
@@ -123,6 +123,41 @@ fn walk(memory: &Image, layout: &PythonLayout) -> Walked {
     let count = walk.count() as usize;
     let frames = (0..count).map(|at| (words.get(2 * at), words.get(2 * at + 1))).collect();
     Walked { walk, frames }
+}
+
+/// Memory that counts how often it is read.
+struct Counted(Image, Cell<u32>);
+
+impl ReadMemory for Counted {
+    fn read_words<const N: usize>(&self, address: u64) -> Option<[u64; N]> {
+        self.0.read_words(address)
+    }
+
+    fn read_part(&self, address: u64, bytes: u32, window: &mut [u64; WINDOW_WORDS]) -> bool {
+        self.1.set(self.1.get() + 1);
+        self.0.read_part(address, bytes, window)
+    }
+}
+
+/// As on the stack of a thread of 3.11 and later: 40 frames of 96 bytes on two pages.
+#[test]
+fn frames_that_lie_close_together_are_read_together() {
+    let (frames, size_bytes) = (40, 96);
+    let place = |index: u64| FRAMES + 0x200 + index * size_bytes;
+    let mut image = image(place(frames - 1));
+    image.put(FRAMES, &[!0; 1024]);
+    for index in 0..frames {
+        let previous = if index == 0 { 0 } else { place(index - 1) };
+        put_frame(&mut image, place(index), previous, 0);
+    }
+    let expected: Vec<_> = (0..frames).rev().map(|index| frame(place(index))).collect();
+    let together = Counted(image.clone(), Cell::new(0));
+    walk(&together, &layout(PythonKind::EntryFrames)).assert(&expected, &[], PythonEnd::Complete);
+    assert!(together.1.get() <= 10, "{} reads of {frames} frames", together.1.get());
+    // Frames that are objects lie anywhere.
+    let apart = Counted(image, Cell::new(0));
+    assert_eq!(walk(&apart, &layout(PythonKind::FrameObjects)).end(), PythonEnd::Complete);
+    assert_eq!(u64::from(apart.1.get()), frames);
 }
 
 /// Entry frames lie on the C stack; the last of a run's frames leads to one.
