@@ -22,4 +22,15 @@ pub trait ReadMemory {
         }
         true
     }
+
+    /// Reads the first `bytes` of a window in place, at most as many as there is room for; `false`
+    /// when any of them cannot be read.
+    fn read_part(&self, address: u64, bytes: u32, window: &mut [u64; WINDOW_WORDS]) -> bool {
+        let words = (bytes as usize).div_ceil(8).min(WINDOW_WORDS);
+        window.iter_mut().take(words).enumerate().all(|(index, word)| {
+            let value = self.read_word(address.wrapping_add(8 * index as u64));
+            *word = value.unwrap_or_default();
+            value.is_some()
+        })
+    }
 }

@@ -20,7 +20,11 @@ use memtrace_common::{
     call::SiteCookie,
     config::{ALLOCATOR_RANGES, CodeRange, Config, StackMode},
     loss::KernelCounters,
-    unwind::table::{CHUNK_WORDS, CodeMappings, Rule},
+    python::{PythonKind, PythonLayout},
+    unwind::{
+        memo::{Memo, PLACES},
+        table::{CHUNK_WORDS, CodeMappings, Rule},
+    },
 };
 
 use super::{
@@ -374,12 +378,38 @@ impl Kernel {
     /// written before. Walks under way finish with the version before.
     pub fn publish_mappings(&mut self, mappings: &CodeMappings) -> Result<(), LoadError> {
         let next = 1 - self.config.mappings.min(1);
+        self.forget_rules(next)?;
         let map = self.ebpf.map_mut("MAPPINGS").ok_or_else(missing_map)?;
         Array::<_, CodeMappings>::try_from(map)
             .and_then(|mut array| array.set(next, mappings, 0))
             .map_err(|source| LoadError::Map { name: "MAPPINGS", source })?;
         self.config.mappings = next;
         self.write_config()
+    }
+
+    /// Empties the memory of rules of a version of the mappings.
+    fn forget_rules(&mut self, version: u32) -> Result<(), LoadError> {
+        let map = self.ebpf.map_mut("MEMOS").ok_or_else(missing_map)?;
+        let empty: Box<Memo> = vec![0; PLACES].try_into().map_err(|_| missing_map())?;
+        Array::<_, Memo>::try_from(map)
+            .and_then(|mut array| array.set(version, &*empty, 0))
+            .map_err(|source| LoadError::Map { name: "MEMOS", source })
+    }
+
+    /// Tells where the target's CPython has what; from then on stacks have Python frames while the
+    /// target executes the image that this is of. It can be told anew at any time.
+    pub fn set_python(&mut self, layout: &PythonLayout) -> Result<(), LoadError> {
+        // A program may read while the kernel copies: the second copy only changes the one word
+        // that makes the layout valid.
+        self.write_python(&PythonLayout { kind: PythonKind::Off as u32, ..*layout })?;
+        self.write_python(layout)
+    }
+
+    fn write_python(&mut self, layout: &PythonLayout) -> Result<(), LoadError> {
+        let map = self.ebpf.map_mut("PYTHON").ok_or_else(missing_map)?;
+        Array::<_, PythonLayout>::try_from(map)
+            .and_then(|mut array| array.set(0, layout, 0))
+            .map_err(|source| LoadError::Map { name: "PYTHON", source })
     }
 
     fn write_config(&mut self) -> Result<(), LoadError> {
