@@ -177,7 +177,6 @@ impl<M: TargetMemory> Process<'_, M> {
             bytes_type: symbol("PyBytes_Type")?,
             none: symbol("_Py_NoneStruct")?,
         };
-        code_type::check(&objects, self.memory)?;
         Ok((runtime, objects))
     }
 
@@ -222,6 +221,8 @@ impl<M: TargetMemory> Process<'_, M> {
         if threads.is_empty() {
             return pending("it has no threads (yet)");
         }
+        // Only now: before, the loader may not have put the addresses into the type.
+        code_type::check(objects, self.memory)?;
         let mut layout = objects.offsets.layout();
         layout.eval_ranges = object.eval.ranges;
         let proven_frames = match prove(objects, &layout, &threads, self.memory) {
@@ -231,6 +232,9 @@ impl<M: TargetMemory> Process<'_, M> {
         };
         let key_at = runtime.checked_add(objects.offsets.runtime.tss_key.into());
         let key = key_at.and_then(|address| self.memory.read_u32(address));
+        if self.is_loading() {
+            return pending("it is still being loaded");
+        }
         layout.thread_state_slot =
             self.thread_slot(|data| data.find_slot(&threads, key, self.memory))?;
         let needs_ranges = objects.offsets.layout().kind
@@ -250,8 +254,7 @@ impl<M: TargetMemory> Process<'_, M> {
         &self,
         find: impl Fn(&ThreadData) -> Result<u32, Refusal>,
     ) -> Result<u32, Refusal> {
-        let is_musl = self.maps.iter().any(|mapping| mapping.base_name().starts_with("ld-musl"));
-        let library = if is_musl { "musl" } else { "an unknown one" };
+        let library = if self.maps_any(&["ld-musl"]) { "musl" } else { "an unknown one" };
         let mut result = Err(Refusal::OtherLibc { library });
         for data in &self.thread_data {
             result = find(data);
@@ -261,4 +264,20 @@ impl<M: TargetMemory> Process<'_, M> {
         }
         result
     }
+
+    /// Whether there is a dynamic linker and no C library: the mappings are those of a moment
+    /// before it was loaded.
+    fn is_loading(&self) -> bool {
+        self.maps_any(&["ld-linux", "ld-2."])
+            && !self.maps_any(&["libc.so", "libc-2.", "libpthread"])
+    }
+
+    /// Whether a file with such a name is mapped.
+    fn maps_any(&self, prefixes: &[&str]) -> bool {
+        let is_any = |name: &str| prefixes.iter().any(|prefix| name.starts_with(prefix));
+        self.maps.iter().any(|mapping| is_any(mapping.base_name()))
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -133,7 +133,8 @@ fn eval_code<'d, R: ReadRef<'d>>(elf: &Elf<'d, R>, bias: u64) -> EvalCode {
     let all = elf.definitions(SymbolTable::Full, is_part).filter(|parts| !parts.is_empty());
     let has_all = all.is_some();
     let parts = all.or_else(|| elf.definitions(SymbolTable::Dynamic, is_part)).unwrap_or_default();
-    let sized: Vec<_> = parts.iter().filter(|part| part.size_bytes > 0).collect();
+    let mut sized: Vec<_> = parts.iter().filter(|part| part.size_bytes > 0).collect();
+    sized.sort_by_key(|part| part.name.len());
     let mut ranges = [CodeRange::default(); 2];
     for (range, part) in ranges.iter_mut().zip(&sized) {
         range.start = part.address.wrapping_add(bias);

@@ -105,3 +105,83 @@ impl ThreadData {
         Some((first, slots.filter(|(slot, _)| holds(slot)).map(|(_, index)| index).collect()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    const DATA: ThreadData = ThreadData { blocks: 0x510, slot_bytes: 16, slots: 32, data: 8 };
+    /// Where the first block is in glibc's `struct pthread` on x86-64.
+    const FIRST_BLOCK: u64 = 0x310;
+
+    /// Words at addresses; all others of the threads are 0.
+    #[derive(Default)]
+    struct Threads(HashMap<u64, u64>);
+
+    impl TargetMemory for Threads {
+        fn read(&self, address: u64, buffer: &mut [u8]) -> bool {
+            let words = (0..).step_by(8).map(|at| self.0.get(&(address + at)).copied());
+            for (chunk, word) in buffer.chunks_mut(8).zip(words) {
+                chunk.copy_from_slice(&word.unwrap_or(0).to_le_bytes()[..chunk.len()]);
+            }
+            true
+        }
+    }
+
+    impl Threads {
+        /// A thread with this data under these keys.
+        fn add(&mut self, pthread: u64, data: &[(u64, u64)]) {
+            self.0.insert(pthread + TCB_SELF, pthread);
+            self.0.insert(pthread + 0x510, pthread + FIRST_BLOCK);
+            for (key, value) in data {
+                self.0.insert(pthread + FIRST_BLOCK + 16 * key + 8, *value);
+            }
+        }
+    }
+
+    const TWO: [Thread; 2] =
+        [Thread { state: 0xaa00, pthread: 0x10000 }, Thread { state: 0xbb00, pthread: 0x20000 }];
+
+    fn slot_of_key(key: u32) -> u32 {
+        0x318 + 16 * key
+    }
+
+    fn find(data: [&[(u64, u64)]; 2], key: Option<u32>) -> Result<u32, Refusal> {
+        let mut threads = Threads::default();
+        TWO.iter().zip(data).for_each(|(thread, data)| threads.add(thread.pthread, data));
+        DATA.find_slot(&TWO, key, &threads)
+    }
+
+    #[test]
+    fn the_runtimes_key_is_taken_when_a_thread_has_its_state_there() {
+        let with_pybind11 = [(2, 0xaa00), (5, 0xaa00)];
+        assert_eq!(find([&with_pybind11, &[]], Some(2)), Ok(slot_of_key(2)));
+        assert_eq!(find([&with_pybind11, &[]], Some(5)), Ok(slot_of_key(5)));
+    }
+
+    #[test]
+    fn the_only_slot_with_the_states_is_the_one_when_the_key_is_unknown_or_wrong() {
+        let data: [&[(u64, u64)]; 2] = [&[(2, 0xaa00), (5, 0xaa00)], &[(2, 0xbb00)]];
+        assert_eq!(find(data, None), Ok(slot_of_key(2)));
+        assert_eq!(find(data, Some(900)), Ok(slot_of_key(2)));
+    }
+
+    #[test]
+    fn several_slots_or_none_are_refused() {
+        let both = find([&[(2, 0xaa00), (5, 0xaa00)], &[]], None).unwrap_err();
+        assert!(both.to_string().contains("several slots"), "{both}");
+        let none = find([&[(2, 0xcc00)], &[]], Some(2)).unwrap_err();
+        assert!(none.to_string().contains("no slot holds"), "{none}");
+    }
+
+    #[test]
+    fn threads_that_are_gone_are_passed_over_and_all_gone_is_refused() {
+        let mut threads = Threads::default();
+        threads.add(TWO[1].pthread, &[(2, 0xbb00)]);
+        assert_eq!(DATA.find_slot(&TWO, Some(2), &threads), Ok(slot_of_key(2)));
+        let refusal = DATA.find_slot(&TWO, Some(2), &Threads::default()).unwrap_err();
+        assert!(refusal.to_string().contains("no thread's own data"), "{refusal}");
+    }
+}
