@@ -117,3 +117,28 @@ fn the_interpreter_loop_is_known_where_it_is_needed() {
         assert!(python.eval_is_complete || python.version().minor < 11, "{path:?}");
     }
 }
+
+#[test]
+fn threads_of_subinterpreters_are_found_and_read() {
+    let program = "import threading, time
+try: import _interpreters as it
+except ImportError: import _xxsubinterpreters as it
+code = 'def within(): import time; time.sleep(60)\\nwithin()'
+run = getattr(it, 'exec', None) or it.run_string
+threading.Thread(target=lambda: run(it.create(), code), daemon=True).start()
+time.sleep(0.3)
+print('READY', flush=True)
+time.sleep(60)";
+    for path in pythons() {
+        let mut interpreter = Interpreter::start(&path, &["-c", program]);
+        interpreter.output();
+        let python = interpreter.search().python.unwrap();
+        let threads = threads(&python.objects.offsets, python.runtime, &interpreter.memory());
+        let innermost = threads.iter().filter_map(|thread| {
+            let (lines, _) = lines_of(thread, &python, &interpreter);
+            lines.into_iter().next().map(|(function, _, line)| (function, line))
+        });
+        let innermost: Vec<_> = innermost.collect();
+        assert!(innermost.contains(&("within".to_owned(), 1)), "{path:?}: {innermost:?}");
+    }
+}
