@@ -110,12 +110,17 @@ fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
 }
 
-/// What the file defines of [`WANTED`]. A program may hold an interpreter that it does not export.
+/// What the file defines of [`WANTED`]. A program may hold an interpreter that it does not export;
+/// before glibc 2.34 the constants are local symbols of `libpthread`.
 fn wanted_symbols<'d, R: ReadRef<'d>>(elf: &Elf<'d, R>) -> Vec<(&'static str, Definition<'d>)> {
     let is_wanted = |name: &[u8]| WANTED.iter().any(|wanted| wanted.as_bytes() == name);
     let is_program = elf.has_interpreter() || elf.is_static_program();
     let mut found = elf.definitions(SymbolTable::Dynamic, is_wanted).unwrap_or_default();
-    if is_program && elf.soname().is_none() && found.is_empty() {
+    let may_hide = match elf.soname() {
+        None => is_program,
+        Some(name) => name == b"libpthread.so.0",
+    };
+    if may_hide && found.is_empty() {
         found = elf.definitions(SymbolTable::Full, is_wanted).unwrap_or_default();
     }
     let named = |it: Definition<'d>| {

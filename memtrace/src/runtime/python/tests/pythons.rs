@@ -22,10 +22,17 @@ pub(super) fn pythons() -> BTreeSet<PathBuf> {
     let directories = directories.chain(["/usr/bin".into(), "/usr/local/bin".into()]);
     let found: BTreeSet<PathBuf> = directories
         .flat_map(|directory| (8..=14).map(move |minor| directory.join(format!("python3.{minor}"))))
+        .chain(unpacked())
         .filter_map(|path| path.canonicalize().ok())
         .collect();
     assert!(found.len() >= 2, "these tests need two versions of Python, here are {found:?}");
     found
+}
+
+/// Those of other distributions that were unpacked for tests, as `target/pythons/python3.N-WHERE`.
+fn unpacked() -> impl Iterator<Item = PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/pythons");
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 /// A process; killed when it goes.
