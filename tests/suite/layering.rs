@@ -32,6 +32,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "report",
             "doctor",
             "sys",
+            "analysis",
             "ledger",
             "decode",
             "unwind",
@@ -46,6 +47,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("symbolize", &["elf", "model"]),
     ("allocator", &["elf", "model"]),
     ("sys", &["elf", "model"]),
+    ("analysis", &["model"]),
     ("ledger", &["model"]),
     ("decode", &["model"]),
     // The inverse of decode, for tests.

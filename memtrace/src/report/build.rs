@@ -125,7 +125,7 @@ fn add_stats(sum: &mut SiteStats, other: &SiteStats) {
     sum.peak += other.peak;
 }
 
-/// The median of two parts is not known from theirs: that of the part with more blocks stands for
+/// The medians of two parts are not known from theirs: those of the part with more blocks stand for
 /// both.
 fn joined(one: Survivors, other: Survivors) -> Survivors {
     let (mut larger, smaller) =
@@ -134,6 +134,8 @@ fn joined(one: Survivors, other: Survivors) -> Survivors {
         larger.amount += smaller.amount;
         larger.oldest_age_ns = larger.oldest_age_ns.max(smaller.oldest_age_ns);
         larger.youngest_age_ns = larger.youngest_age_ns.min(smaller.youngest_age_ns);
+        larger.smallest_bytes = larger.smallest_bytes.min(smaller.smallest_bytes);
+        larger.largest_bytes = larger.largest_bytes.max(smaller.largest_bytes);
     }
     larger
 }
@@ -178,6 +180,9 @@ mod tests {
                 oldest_age_ns: ages[0],
                 median_age_ns: ages[1],
                 youngest_age_ns: ages[2],
+                smallest_bytes: bytes / count.max(1),
+                median_bytes: bytes / count.max(1),
+                largest_bytes: bytes / count.max(1),
             },
         }
     }

@@ -53,6 +53,9 @@ fn site(function: AllocFn, stack: NamedStack, allocated: Amount, kept: Amount) -
             oldest_age_ns: age(28),
             median_age_ns: age(20),
             youngest_age_ns: age(11),
+            smallest_bytes: kept.bytes / kept.count.max(1),
+            median_bytes: kept.bytes / kept.count.max(1),
+            largest_bytes: kept.bytes / kept.count.max(1),
         },
     }
 }
