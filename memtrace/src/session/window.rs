@@ -204,7 +204,7 @@ impl Window {
 
     /// Resolves a new stack while the target is there to be asked where its code came from.
     fn observe(&mut self, id: StackId, stack: &RawStack) {
-        match self.code.observe(id, stack) {
+        match self.code.observe(id, stack, &[]) {
             Observed::UnknownMapping if self.puzzling.len() < MAX_PUZZLING => {
                 self.puzzling.push((id, stack.clone()));
             }
@@ -219,7 +219,7 @@ impl Window {
             return;
         }
         for (id, stack) in std::mem::take(&mut self.puzzling) {
-            self.code.observe(id, &stack);
+            self.code.observe(id, &stack, &[]);
         }
     }
 
