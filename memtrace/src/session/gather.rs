@@ -38,6 +38,8 @@ impl Ending {
             rss: self.rss,
             totals: totals(&self.ledger),
             sites,
+            group_by: Default::default(),
+            groups: Vec::new(),
             sizes: distribution(self.ledger.sizes()),
             lifetimes: distribution(self.ledger.lifetimes()),
             functions: functions(&self.counters),
@@ -164,6 +166,7 @@ fn target(ending: Ending) -> Target {
         executable: process.executable,
         allocators: ending.objects.iter().map(allocator).collect(),
         threads: process.threads,
+        python: None,
     }
 }
 
