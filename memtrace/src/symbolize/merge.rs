@@ -11,10 +11,13 @@ use std::sync::Arc;
 
 use crate::model::stack::{ENTRY_MARK, Frame};
 
-use super::root::is_c_library;
+use super::root::{is_c_library, is_start};
 
 /// User addresses never have it; the kernel's have it together with [`ENTRY_MARK`].
 const KERNEL_HALF: u64 = 1 << 62;
+
+/// The program that starts an interpreter that is in a libpython: `python3.11`.
+const PROGRAM: &str = "python";
 
 /// A word of a native stack as its return address, and whether it is marked.
 pub(super) fn unmarked(word: u64) -> (u64, bool) {
@@ -122,7 +125,10 @@ fn without_start_up(native: &[NativeFrames]) -> &[NativeFrames] {
 }
 
 fn is_start_up(one: &NativeFrames) -> bool {
-    one.of_interpreter || one.frames.iter().all(|frame| is_c_library(&frame.module))
+    let is_outer = |frame: &Arc<Frame>| {
+        is_c_library(&frame.module) || is_start(frame) || frame.module.starts_with(PROGRAM)
+    };
+    one.of_interpreter || one.frames.iter().all(is_outer)
 }
 
 #[cfg(test)]

@@ -73,10 +73,15 @@ fn ends_at_root(frames: &[impl AsRef<Frame>], end: StackEnd) -> bool {
     let [rest @ .., last] = frames else { return false };
     let last = last.as_ref();
     let called_main = rest.last().is_some_and(|frame| frame.as_ref().function == "main");
-    ROOTS.contains(&base_symbol(&last.function))
+    is_start(last)
         || (is_nameless(last)
             && is_c_library(&last.module)
             && (called_main || end == StackEnd::Root))
+}
+
+/// Whether nothing calls the frame's function.
+pub(super) fn is_start(frame: &Frame) -> bool {
+    ROOTS.contains(&base_symbol(&frame.function))
 }
 
 /// The name without symbol versions (`__libc_start_main@@GLIBC_2.34`).

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const PYTHON: &str = "python3.11";
+const PYTHON: &str = "libpython3.11.so.1.0";
 
 fn native(text: &str) -> Vec<NativeFrames> {
     let frame = |word: &str| {
@@ -61,6 +61,16 @@ fn the_start_of_the_process_and_of_threads_goes() {
         "work run _bootstrap*",
         "resize work run _bootstrap",
     );
+}
+
+#[test]
+fn the_program_that_only_starts_libpython_goes_too() {
+    check(
+        "resize eval* Py_BytesMain python3:main libc.so.6:__libc_start_main python3:_start",
+        "load <module>*",
+        "resize load <module>",
+    );
+    check("resize eval* Py_BytesMain libc.so.6:x stub:_start", "<module>*", "resize <module>");
 }
 
 #[test]
