@@ -97,11 +97,11 @@ pub struct AttachArgs {
     pub json: bool,
 
     /// Take together what was never freed by line, by function, by module (or Python package), or not at all: by stack
-    #[arg(long, value_name = "WHAT", value_enum, default_value_t, hide_possible_values = true)]
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
     pub by: By,
 
     /// Python frames in the places of the interpreter's (merged), without native ones (only), or none
-    #[arg(long, value_name = "HOW", value_enum, default_value_t, hide_possible_values = true)]
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub python: PythonArg,
 
     /// How many of these the text report shows
