@@ -59,10 +59,14 @@ fn member_offset(bytes: &[u8], of: &'static str, path: &[&'static str]) -> Resul
     let btf = Btf::parse(bytes).ok_or(BtfError::Unknown { what: "anything" })?;
     let mut at = btf.struct_named(of).ok_or(BtfError::Unknown { what: of })?;
     let mut bits = 0;
-    for name in path {
+    let mut names = path.iter().peekable();
+    while let Some(name) = names.next() {
         let member = btf.member(&at, name).ok_or(BtfError::Unknown { what: name })?;
         bits += u64::from(member.bit_offset);
-        at = btf.type_with_id(member.type_id).ok_or(BtfError::Unknown { what: name })?;
+        // To find a type by its number is a pass over all of them.
+        if names.peek().is_some() {
+            at = btf.type_with_id(member.type_id).ok_or(BtfError::Unknown { what: name })?;
+        }
     }
     Ok(bits / 8)
 }
