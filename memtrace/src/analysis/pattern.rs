@@ -42,7 +42,7 @@ pub fn pattern(bursts: &[Burst], from_ns: u64, to_ns: u64) -> GrowthPattern {
     if span_ns <= to_ns.saturating_sub(from_ns) / ONCE_PART {
         return GrowthPattern::Once;
     }
-    steps(&bursts).unwrap_or_else(|| slope(&bursts, to_ns))
+    steps(&bursts).unwrap_or_else(|| slope(&bursts, from_ns, to_ns))
 }
 
 /// The bursts that matter.
@@ -137,14 +137,18 @@ fn median(mut values: Vec<u64>) -> Option<u64> {
     values.get(values.len().checked_sub(1)? / 2).copied()
 }
 
-/// Steady when each quarter of the time from the first to the end has its share.
-fn slope(bursts: &[Burst], to_ns: u64) -> GrowthPattern {
+/// Steady when each quarter of the time from the first to the end has its share. Of a cache that
+/// replaces its contents only the newest are left, steadily born but no growth.
+fn slope(bursts: &[Burst], window_from_ns: u64, to_ns: u64) -> GrowthPattern {
     let blocks = sum(bursts.iter().map(|burst| burst.amount.count));
     if blocks < MANY_BLOCKS {
         return GrowthPattern::Few;
     }
     let total = sum(bursts.iter().map(|burst| burst.amount.bytes));
     let from_ns = bursts[0].first_ns;
+    if from_ns > window_from_ns.midpoint(to_ns) {
+        return GrowthPattern::Lately;
+    }
     let length_ns = to_ns.saturating_sub(from_ns).max(1);
     let mut quarters = [0_u64; 4];
     for burst in bursts {

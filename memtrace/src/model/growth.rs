@@ -35,6 +35,8 @@ pub enum GrowthPattern {
         /// From the first survivor to the end of the window.
         bytes_per_s: u64,
     },
+    /// All in the later half of the window: what is in use just now, or a leak that has just begun.
+    Lately,
     /// Now and then, without a pattern.
     Uneven,
     /// Too few to tell.

@@ -93,6 +93,7 @@ pub(super) fn pattern(pattern: GrowthPattern) -> Option<String> {
         GrowthPattern::Steady { bytes_per_s } => {
             Some(format!("steadily, {} a second", bytes(bytes_per_s)))
         }
+        GrowthPattern::Lately => Some("only lately".to_owned()),
         GrowthPattern::Uneven => Some("now and then".to_owned()),
         GrowthPattern::Few => None,
     }

@@ -116,6 +116,12 @@ fn a_leak_that_begins_in_the_window_is_steady_from_then_on() {
 }
 
 #[test]
+fn the_newest_contents_of_a_cache_that_replaces_them_are_no_slope() {
+    let times = (0..64).map(|n| 56 * SECOND + n * 60 * MS);
+    assert_eq!(pattern_of(&births(16_000, times)), GrowthPattern::Lately);
+}
+
+#[test]
 fn a_cache_that_has_filled_up_is_not_steady() {
     let times = (0..1000_u64).map(|n| n * n * 10_000).chain([50 * SECOND]);
     assert_eq!(pattern_of(&births(100, times)), GrowthPattern::Uneven);
