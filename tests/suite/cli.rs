@@ -41,6 +41,8 @@ fn help_of_attach_shows_its_options() {
         "--duration",
         "--output",
         "--min-age",
+        "--by",
+        "--python",
         "--json",
         "--top",
         "--ring-size",
@@ -75,6 +77,8 @@ fn the_version_is_said() {
 fn bad_usage_is_refused() {
     assert_refuses(&run(&["frobnicate"]), &["frobnicate", "--help"]);
     assert_refuses(&run(&["attach"]), &["--pid", "--help"]);
+    assert_refuses(&run(&["attach", "-p", "1", "--by", "colour"]), &["colour", "line", "module"]);
+    assert_refuses(&run(&["attach", "-p", "1", "--python", "some"]), &["some", "merged", "only"]);
     assert_refuses(&run(&["attach", "-p", "0"]), &["0"]);
     assert_refuses(&run(&["attach", "-p", "-1"]), &["-1"]);
     assert_refuses(&run(&["attach", "-p", "abc"]), &["abc"]);

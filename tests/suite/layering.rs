@@ -33,6 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "report",
             "doctor",
             "sys",
+            "analysis",
             "ledger",
             "decode",
             "unwind",
@@ -48,6 +49,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("allocator", &["elf", "model"]),
     ("runtime", &["elf", "model"]),
     ("sys", &["elf", "model"]),
+    ("analysis", &["model"]),
     ("ledger", &["model"]),
     ("decode", &["model"]),
     // The inverse of decode, for tests.

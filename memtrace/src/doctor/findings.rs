@@ -17,6 +17,7 @@ pub fn findings(diagnosis: &Diagnosis) -> Vec<Finding> {
         left_out(diagnosis),
         skipped(&diagnosis.allocators),
         stepped(&diagnosis.allocators),
+        python(diagnosis),
         no_rows(objects),
         unsupported(objects),
         generated(objects),
@@ -87,6 +88,16 @@ fn stepped(allocators: &[AllocatorFacts]) -> Option<Finding> {
         format!("Calls of {} would cost the target two traps each, not one.", stepped.join(", ")),
         "None of their first instructions can be emulated by this kernel: keep the window short if \
          they are called often.",
+    )
+}
+
+fn python(diagnosis: &Diagnosis) -> Option<Finding> {
+    let python = diagnosis.python.as_ref()?;
+    let reason = python.refused.as_ref()?;
+    finding(
+        format!("The frames of the Python in {} would be missing: {reason}.", python.path),
+        "Stacks would show the interpreter's own functions in their place, and memory can still be \
+         told apart by the objects that allocate it.",
     )
 }
 

@@ -35,6 +35,8 @@ pub struct Diagnosis {
     pub allocators: Vec<AllocatorFacts>,
     /// Objects that are, or may be, allocators and would not be probed.
     pub left_out: Vec<Exception>,
+    /// The target's CPython, if it has one.
+    pub python: Option<PythonFacts>,
     /// Mapped executable code, the largest first.
     pub objects: Vec<ObjectFacts>,
     /// Sums over the objects.
@@ -77,6 +79,17 @@ pub struct KernelFacts {
     pub bpf_loop: bool,
     /// Return probes would get this process killed (Linux 6.11 to 6.13 with a seccomp filter).
     pub seccomp_hazard: bool,
+}
+
+/// A CPython.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PythonFacts {
+    /// Where it is known.
+    pub version: Option<String>,
+    /// The object that holds it, in the target's mount namespace.
+    pub path: String,
+    /// Why its frames would be missing; `None` when they would not.
+    pub refused: Option<String>,
 }
 
 /// An object that would be probed.

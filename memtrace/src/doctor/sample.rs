@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    AllocatorFacts, Diagnosis, Exception, KernelFacts, ObjectFacts, ProbeFacts, SCHEMA, Subject,
-    SymbolFacts, SymbolKind, SymbolOrigin, TableTotals, UnwindFacts, findings,
+    AllocatorFacts, Diagnosis, Exception, KernelFacts, ObjectFacts, ProbeFacts, PythonFacts,
+    SCHEMA, Subject, SymbolFacts, SymbolKind, SymbolOrigin, TableTotals, UnwindFacts, findings,
 };
 
 fn object(path: &str, text_bytes: u64, kind: SymbolKind, unwind: UnwindFacts) -> ObjectFacts {
@@ -67,6 +67,7 @@ pub(crate) fn whole() -> Diagnosis {
             notes: Vec::new(),
         }],
         left_out: Vec::new(),
+        python: None,
         objects: vec![
             libc,
             object("/srv/shop-worker", 802_816, SymbolKind::Lines, rows(1900)),
@@ -110,6 +111,11 @@ pub(crate) fn lacking() -> Diagnosis {
     diagnosis.allocators[0].skipped =
         vec![exception("pvalloc", "its code is not mapped into the process")];
     diagnosis.allocators[0].notes = vec!["operator new and delete are not traced".to_owned()];
+    diagnosis.python = Some(PythonFacts {
+        version: Some("3.13".to_owned()),
+        path: "/usr/lib/libpython3.13t.so.1.0".to_owned(),
+        refused: Some("it is a free-threaded build".to_owned()),
+    });
     diagnosis.left_out = vec![exception("/opt/lib/libodd.so", "its .eh_frame is compressed")];
     diagnosis.kernel.multi_uprobe_links = Some(false);
     diagnosis.findings = findings(&diagnosis);

@@ -8,11 +8,14 @@ use self::objects::{Survey, with_map};
 use super::{
     StackMode,
     attach::{AttachError, BPF_LOOP_SINCE, debug_roots, identify, perf_map},
+    python::Python,
 };
 use crate::{
     doctor::{
-        AllocatorFacts, Diagnosis, Exception, KernelFacts, ProbeFacts, SCHEMA, Subject, findings,
+        AllocatorFacts, Diagnosis, Exception, KernelFacts, ProbeFacts, PythonFacts, SCHEMA,
+        Subject, findings,
     },
+    model::mapping::Mapping,
     probe::{
         error::LoadError,
         load::{Kernel, LoadOptions, RING_BYTES, TableWords},
@@ -20,6 +23,7 @@ use crate::{
         target::{PlannedObject, TargetPlan, plan_target},
         verify::verify,
     },
+    report::PythonReport,
     sys::{
         kernel::KernelVersion,
         preflight::preflight,
@@ -89,6 +93,7 @@ pub fn examine(options: &ExamineOptions) -> Result<Examination, AttachError> {
             .into_iter()
             .map(|left| Exception { name: left.path, reason: left.reason })
             .collect(),
+        python: python(&proc, pid, &maps),
         totals: survey.totals(),
         objects: survey.objects.into_iter().map(|it| with_map(it, &perf_map)).collect(),
         findings: Vec::new(),
@@ -128,6 +133,14 @@ fn kernel_facts(
         bpf_loop: version >= BPF_LOOP_SINCE,
         seccomp_hazard,
     }
+}
+
+/// As an attach would find it.
+fn python(proc: &ProcFs, pid: u32, maps: &[Mapping]) -> Option<PythonFacts> {
+    let mut python = Python::new(true);
+    python.look(proc, pid, maps, 0);
+    let (report, _) = python.into_report();
+    report.map(|PythonReport { version, path, refused }| PythonFacts { version, path, refused })
 }
 
 fn subject(process: Process) -> Subject {

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     doctor::{
-        AllocatorFacts, Diagnosis, KernelFacts, ObjectFacts, ProbeFacts, Subject, SymbolFacts,
-        SymbolKind, SymbolOrigin, TableTotals,
+        AllocatorFacts, Diagnosis, KernelFacts, ObjectFacts, ProbeFacts, PythonFacts, Subject,
+        SymbolFacts, SymbolKind, SymbolOrigin, TableTotals,
     },
     model::size::{bytes, count, duration_ns},
     render::label::{clean, plural},
@@ -51,6 +51,9 @@ fn header(page: &mut Page, diagnosis: &Diagnosis) {
     for facts in &diagnosis.allocators {
         allocator(page, facts);
     }
+    if let Some(python) = &diagnosis.python {
+        page.field("Python", &python_line(python));
+    }
     for left in &diagnosis.left_out {
         page.field("left out", &format!("{}: {}", left.name, left.reason));
     }
@@ -90,6 +93,12 @@ fn allocator(page: &mut Page, facts: &AllocatorFacts) {
     for note in &facts.notes {
         page.field("", &format!("note: {note}"));
     }
+}
+
+fn python_line(python: &PythonFacts) -> String {
+    let version = python.version.as_deref().unwrap_or("of unknown version");
+    let frames = if python.refused.is_some() { "missing" } else { "shown" };
+    format!("{version} ({}), frames {frames}", python.path)
 }
 
 /// The functions whose calls cost as much, with the place of the probe behind their first

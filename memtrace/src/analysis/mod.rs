@@ -1,0 +1,3 @@
+//! What the numbers mean. Pure: from data of the model to data.
+
+pub mod pattern;
