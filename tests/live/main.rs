@@ -16,6 +16,8 @@ mod kernel_side;
 mod loss;
 mod namespaces;
 mod outputs;
+mod python;
+mod python_peers;
 mod sigkill;
 mod smoke;
 mod stacks;

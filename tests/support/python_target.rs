@@ -5,28 +5,15 @@ use std::{
     process::{ChildStdin, Command, ExitStatus, Stdio},
 };
 
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
-use crate::{lines::Lines, programs, pythons::Python, report::Amount, running::Running};
+use crate::{lines::Lines, programs, pythons::Python, running::Running};
 
 /// A running Python program.
 pub struct PythonTarget {
     process: Running,
     input: Option<ChildStdin>,
     output: Lines,
-}
-
-/// A line of a program, and what was allocated there that is still alive.
-#[derive(Clone, Debug, Deserialize)]
-pub struct LineTruth {
-    /// As the frame has it: qualified since 3.11.
-    pub function: String,
-    /// Absolute path of the source.
-    pub file: String,
-    /// 1-based.
-    pub line: u32,
-    /// Blocks and the bytes asked of malloc.
-    pub survivors: Amount,
 }
 
 impl PythonTarget {
