@@ -11,6 +11,7 @@ pub mod binary;
 pub mod bpf;
 pub mod code;
 pub mod glibcs;
+pub mod inspection;
 pub mod lines;
 pub mod programs;
 pub mod python_target;

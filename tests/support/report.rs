@@ -38,6 +38,8 @@ pub struct Stats {
 pub struct Report {
     pub schema: String,
     pub target: ReportTarget,
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
     pub window: Window,
     pub rss: Rss,
     pub totals: Totals,
@@ -138,6 +140,30 @@ pub struct Group {
     #[serde(default)]
     pub language: Language,
     pub survivors: Survivors,
+    #[serde(default)]
+    pub pattern: Option<GrowthPattern>,
+}
+
+/// How survivors came to be.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub enum GrowthPattern {
+    Steps {
+        count: u64,
+        step_bytes: u64,
+        interval_ns: u64,
+    },
+    #[serde(other)]
+    Other,
+}
+
+/// The conclusion.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Verdict {
+    pub kind: String,
+    pub headline: String,
 }
 
 /// What a frame was written in.
