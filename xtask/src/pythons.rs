@@ -12,7 +12,8 @@ use serde::Deserialize;
 /// Unpacked suites of Debian, from the workspace's root: `ROOTS/SUITE` is like a `/`.
 pub const ROOTS: &str = "target/roots";
 
-/// Packages of PyPI, from the workspace's root: `WHEELS/NAME-3.MINOR` goes into `PYTHONPATH`.
+/// Packages of PyPI, from the workspace's root: `WHEELS/NAME-3.MINOR/site-packages` goes into
+/// `PYTHONPATH`. The name matters: it tells other people's code from the program's own.
 pub const WHEELS: &str = "target/wheels";
 
 /// Links to the Pythons of [`ROOTS`], from the workspace's root: `PYTHONS/python3.MINOR-SUITE`.
@@ -69,7 +70,8 @@ impl Python {
 
     /// Where [`WHEELS`] has `package` for this version.
     pub fn wheels(&self, workspace: &Path, package: &str) -> PathBuf {
-        workspace.join(WHEELS).join(format!("{package}-3.{}", self.version.1))
+        let directory = workspace.join(WHEELS).join(format!("{package}-3.{}", self.version.1));
+        directory.join("site-packages")
     }
 }
 
@@ -114,6 +116,6 @@ mod tests {
         let path = PathBuf::from("/usr/bin/python3.11");
         let python = Python { path, version: (3, 11, 2), origin: Origin::System, shared: false };
         let wheels = python.wheels(Path::new("/w"), "numpy");
-        assert_eq!(wheels, Path::new("/w/target/wheels/numpy-3.11"));
+        assert_eq!(wheels, Path::new("/w/target/wheels/numpy-3.11/site-packages"));
     }
 }
