@@ -38,7 +38,7 @@ pub fn pythons() -> &'static [Python] {
 /// The system's own Python, for what one Python is enough to show.
 pub fn system() -> &'static Python {
     let system = pythons().iter().find(|python| python.origin() == Origin::System);
-    system.expect("/usr/bin/python3 is a CPython that memtrace knows")
+    system.expect("python3 is a CPython that memtrace knows")
 }
 
 impl Python {
@@ -70,7 +70,8 @@ impl Python {
 
     /// Its code is in a `libpython`, not in the executable.
     pub fn is_shared(&self) -> bool {
-        self.inner.shared && self.inner.origin == Origin::Pyenv
+        let of_debian = self.origin() == Origin::Suite || self.path().starts_with("/usr/bin");
+        self.inner.shared && !of_debian
     }
 
     /// numpy can be imported.

@@ -19,6 +19,9 @@ pub const WHEELS: &str = "target/wheels";
 /// Links to the Pythons of [`ROOTS`], from the workspace's root: `PYTHONS/python3.MINOR-SUITE`.
 pub const PYTHONS: &str = "target/pythons";
 
+/// Where distributions, and images of containers, have theirs.
+const SYSTEM: [&str; 2] = ["/usr/bin/python3", "/usr/local/bin/python3"];
+
 /// The minor versions of CPython 3 that memtrace knows.
 const MINORS: std::ops::RangeInclusive<u32> = 8..=14;
 
@@ -31,7 +34,7 @@ const ABOUT: &str = "import json, sys, sysconfig; print(json.dumps({\
 /// Where a Python comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// `/usr/bin/python3`.
+    /// `/usr/bin/python3`, or one in `/usr/local`.
     System,
     /// Built from source by pyenv.
     Pyenv,
@@ -77,7 +80,7 @@ impl Python {
 
 /// Every CPython here whose version memtrace knows, each once, by origin and version.
 pub fn find(workspace: &Path) -> Vec<Python> {
-    let system = [PathBuf::from("/usr/bin/python3")].into_iter();
+    let system = SYSTEM.map(PathBuf::from).into_iter();
     let mut found: Vec<_> = { system }
         .map(|path| (path, Origin::System))
         .chain(pyenv().into_iter().map(|path| (path, Origin::Pyenv)))
