@@ -38,10 +38,14 @@ pub struct Stats {
 pub struct Report {
     pub schema: String,
     pub target: ReportTarget,
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
     pub window: Window,
     pub rss: Rss,
     pub totals: Totals,
     pub sites: Vec<SiteReport>,
+    #[serde(default)]
+    pub groups: Vec<Group>,
     pub functions: Vec<FunctionReport>,
     pub completeness: Completeness,
     pub files: Vec<String>,
@@ -56,6 +60,17 @@ pub struct ReportTarget {
     pub executable: String,
     pub threads: u64,
     pub allocators: Vec<AllocatorReport>,
+    #[serde(default)]
+    pub python: Option<PythonReport>,
+}
+
+/// The interpreter in the target.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct PythonReport {
+    pub version: Option<String>,
+    #[serde(default)]
+    pub refused: Option<String>,
 }
 
 /// A probed object.
@@ -115,6 +130,52 @@ impl SiteReport {
     }
 }
 
+/// Sites that have a line (or a function, or a module) in common.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Group {
+    pub function: Option<String>,
+    pub file: Option<String>,
+    pub line: Option<u32>,
+    #[serde(default)]
+    pub language: Language,
+    pub survivors: Survivors,
+    #[serde(default)]
+    pub pattern: Option<GrowthPattern>,
+}
+
+/// How survivors came to be.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub enum GrowthPattern {
+    Steps {
+        count: u64,
+        step_bytes: u64,
+        interval_ns: u64,
+    },
+    #[serde(other)]
+    Other,
+}
+
+/// The conclusion.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Verdict {
+    pub kind: String,
+    pub headline: String,
+}
+
+/// What a frame was written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub enum Language {
+    #[default]
+    Native,
+    Python,
+}
+
 /// A named stack, leaf first.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[expect(missing_docs, reason = "documented in docs/report-json.md")]
@@ -136,6 +197,8 @@ pub struct Frame {
     pub file: Option<String>,
     #[serde(default)]
     pub line: Option<u32>,
+    #[serde(default)]
+    pub language: Language,
 }
 
 /// What was never freed.

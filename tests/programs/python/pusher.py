@@ -1,0 +1,108 @@
+"""A server of audio streams: threads allocate, extend, copy and free buffers of mixed sizes, and
+leave small long-lived objects between them. As many of these are there from the start; but once
+they lie scattered, each page of an arena has one, and glibc can neither return the free memory
+between them nor use it for anything larger. RSS grows, what is in use does not, nothing leaks.
+
+    run SECONDS    works; answers with `mallinfo` (so does every command)
+    mallinfo       glibc's own sums over all arenas, and what the kernel says is resident
+    trim           calls malloc_trim(0) first, and adds what that did
+    --forever      works by itself, without being told
+"""
+
+import collections
+import ctypes
+import random
+import sys
+import threading
+import time
+
+import talk
+
+THREADS = 8
+#: Small objects that stay, by thread.
+SESSIONS = 8_000
+#: Buffers at a time, by thread: frames of 20 to 60 ms of speech.
+BURST = 4_000
+BUFFER_BYTES = (700, 2_600)
+EXTENSION_BYTES = (50, 600)
+SESSION_BYTES = (600, 900)
+
+libc = ctypes.CDLL(None)
+
+
+def mallinfo():
+    # mallinfo2 came with 2.33; before, the fields were ints and wrapped at 2 GiB.
+    wide = hasattr(libc, "mallinfo2")
+    field = ctypes.c_size_t if wide else ctypes.c_int
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+
+    class Mallinfo(ctypes.Structure):
+        _fields_ = [(name, field) for name in names]
+
+    function = libc.mallinfo2 if wide else libc.mallinfo
+    function.restype = Mallinfo
+    info = function()
+    return {**{name: getattr(info, name) for name in names}, "rss_bytes": rss_bytes()}
+
+
+def rss_bytes():
+    # smaps_rollup is exact; statm lags behind by counters that are kept per CPU.
+    with open("/proc/self/smaps_rollup") as rollup:
+        kilobytes = next(line.split()[1] for line in rollup if line.startswith("Rss:"))
+    return int(kilobytes) * 1024
+
+
+class Connection:
+    def __init__(self, seed):
+        self.random = random.Random(seed)
+        self.sessions = collections.deque(maxlen=SESSIONS)
+        for _ in range(SESSIONS):
+            self.open_session()
+
+    def open_session(self):
+        self.sessions.append(bytearray(self.random.randrange(*SESSION_BYTES)))  # PINS
+
+    def receive(self):
+        buffer = bytearray(self.random.randrange(*BUFFER_BYTES))
+        buffer.extend(bytes(self.random.randrange(*EXTENSION_BYTES)))
+        return buffer
+
+    def burst(self):
+        """Many buffers at once, small objects between them; the buffers go, the objects stay."""
+        buffers = []
+        for number in range(BURST):
+            buffers.append(self.receive())
+            if number % 2:
+                self.open_session()
+        return sum(len(bytes(buffer[: len(buffer) // 2])) for buffer in buffers[::4])
+
+    def work(self, until):
+        while time.monotonic() < until:
+            self.burst()
+
+
+connections = [Connection(seed) for seed in range(THREADS)]
+
+
+def run(seconds):
+    until = time.monotonic() + float(seconds)
+    threads = [threading.Thread(target=it.work, args=[until]) for it in connections]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return mallinfo()
+
+
+def trim():
+    before = rss_bytes()
+    trimmed = libc.malloc_trim(0)
+    return {**mallinfo(), "trimmed": trimmed, "rss_before_bytes": before}
+
+
+if "--forever" in sys.argv:
+    print("ready", flush=True)
+    while True:
+        run(60)
+else:
+    talk.serve(run=run, mallinfo=mallinfo, trim=trim)
