@@ -1,0 +1,3 @@
+//! What the facts mean: pure functions over the model.
+
+pub mod residency;
