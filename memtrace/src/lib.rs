@@ -16,4 +16,5 @@ pub mod report;
 pub mod session;
 pub mod symbolize;
 pub mod sys;
+pub mod threads;
 pub mod unwind;

@@ -62,14 +62,15 @@ pub(super) fn is_available(pagemap: BorrowedFd<'_>) -> bool {
 /// then came to its end, it still is where that buffer was full (seen on 6.18). Only an answer that
 /// fills the whole vector is incomplete, and the next one begins where its last run ends.
 pub(super) fn runs(pagemap: BorrowedFd<'_>, start: u64, end: u64) -> Option<Vec<PageRun>> {
-    let mut regions = vec![Region::default(); MAX_REGIONS];
+    let pages = usize::try_from(end.saturating_sub(start) >> 12).unwrap_or(usize::MAX);
+    let mut regions = vec![Region::default(); pages.clamp(1, MAX_REGIONS)];
     let mut runs = Vec::new();
     let mut next = start;
     while next < end {
         let count = fill(pagemap, next, end, &mut regions).ok()?;
         runs.extend(regions[..count].iter().filter_map(run));
         next = match regions[..count].last() {
-            Some(last) if count == MAX_REGIONS && last.end > next => last.end,
+            Some(last) if count == regions.len() && last.end > next => last.end,
             _ => end,
         };
     }
