@@ -8,6 +8,7 @@ pub mod decode;
 pub mod doctor;
 pub mod elf;
 pub mod encode;
+pub mod inspection;
 pub mod ledger;
 pub mod model;
 pub mod probe;

@@ -7,6 +7,7 @@ mod glibc;
 mod jemalloc;
 mod mimalloc;
 mod musl;
+pub mod opaque;
 mod tcmalloc;
 
 use memtrace_common::function::AllocFn;

@@ -6,6 +6,7 @@ mod code;
 mod compile;
 mod examine;
 mod gather;
+mod inspect;
 mod run;
 mod steps;
 mod window;
@@ -16,6 +17,7 @@ pub use memtrace_common::config::StackMode;
 
 pub use attach::AttachError;
 pub use examine::{Examination, ExamineOptions, examine};
+pub use inspect::{InspectError, Inspector, SeriesEnd, SeriesObserver, SeriesOptions, series};
 pub use run::trace;
 pub use window::Ending;
 

@@ -43,6 +43,13 @@ impl ProcFs {
         KernelVersion::parse(&release).map_err(|bad: BadRelease| io::Error::other(bad))
     }
 
+    /// Whether the Yama security module lets only a process's ancestors read its memory, root apart
+    /// (Documentation/admin-guide/LSM/Yama.rst).
+    pub fn yama_restricts(&self) -> bool {
+        let scope = fs::read_to_string(self.root.join("sys/kernel/yama/ptrace_scope"));
+        scope.is_ok_and(|scope| scope.trim() != "0")
+    }
+
     /// The mappings of a process, by address. Empty for kernel threads.
     ///
     /// Errors: [`ProcError::Zombie`] when the process has ended and its memory is gone.
