@@ -4,10 +4,16 @@
 //! both `malloc` and `free` is traced all the same, as [`AllocatorId::Unknown`].
 
 mod glibc;
+#[cfg(test)]
+mod image;
 mod jemalloc;
 mod mimalloc;
 mod musl;
+mod present;
+pub mod pymalloc;
 mod tcmalloc;
+
+pub use present::NoResidency;
 
 use memtrace_common::function::AllocFn;
 
