@@ -16,6 +16,7 @@ mod kernel_side;
 mod loss;
 mod namespaces;
 mod outputs;
+mod pymalloc_walk;
 mod sigkill;
 mod smoke;
 mod stacks;

@@ -5,4 +5,5 @@
 mod bpf_object;
 mod cli;
 mod layering;
+mod provisions;
 mod source_paths;

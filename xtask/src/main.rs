@@ -11,6 +11,7 @@ mod bench_targets;
 mod bpf_toolchain;
 mod build_ebpf;
 mod demo;
+mod foreign;
 mod needs;
 mod privilege;
 mod programs;

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 
 use crate::{
     bpf_toolchain::BpfRustc,
+    foreign,
     shell::{succeeds, which},
 };
 
@@ -59,6 +60,20 @@ const NEEDS: &[Need] = &[
         why: "runs the Python test program",
         packages: &["python3"],
         present: || succeeds(Command::new("python3").arg("--version")),
+        purposes: &[Test],
+    },
+    Need {
+        what: "pip",
+        why: "downloads numpy, memray and py-spy for the tests",
+        packages: &["python3-pip"],
+        present: || foreign::python_with_pip().is_ok(),
+        purposes: &[Test],
+    },
+    Need {
+        what: "patchelf",
+        why: "makes Pythons of other Debian suites run",
+        packages: &["patchelf"],
+        present: || which("patchelf").is_some(),
         purposes: &[Test],
     },
     Need {

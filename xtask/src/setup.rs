@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use crate::{
-    apt, bpf_toolchain,
+    apt, bpf_toolchain, foreign,
     needs::{self, Purpose},
     shell::say,
 };
@@ -31,6 +31,9 @@ pub fn install(purposes: &[Purpose]) -> Result<()> {
     install_packages(purposes)?;
     if purposes.contains(&Purpose::Build) {
         bpf_toolchain::install_linker()?;
+    }
+    if purposes.contains(&Purpose::Test) {
+        foreign::install();
     }
     Ok(())
 }

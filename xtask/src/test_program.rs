@@ -1,7 +1,7 @@
 //! How a test program is compiled: by `cargo xtask test` for all at once, and by the live tests
 //! where they run on their own.
 
-use std::{fs, path::Path, process::Command};
+use std::{ffi::OsString, fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -26,6 +26,12 @@ const X86_FLAG: &str = "-m32";
 /// Compiles `source` to `program`. Does nothing with headers, nor with programs for another
 /// processor.
 pub fn compile(source: &Path, program: &Path) -> Result<()> {
+    compile_with(&[], source, program)
+}
+
+/// As [`compile`], with more options for the C or C++ compiler, such as those of
+/// [`Glibc::flags`](crate::glibcs::Glibc::flags).
+pub fn compile_with(options: &[OsString], source: &Path, program: &Path) -> Result<()> {
     let Some(compiler) = compiler(source) else { return Ok(()) };
     if compiler == RUSTC {
         return run(Command::new(compiler).args(RUST_FLAGS).arg("-o").arg(program).arg(source));
@@ -36,7 +42,7 @@ pub fn compile(source: &Path, program: &Path) -> Result<()> {
         return Ok(());
     }
     let mut command = Command::new(compiler);
-    run(command.args(FLAGS).args(flags).arg("-o").arg(program).arg(source))
+    run(command.args(FLAGS).args(flags).args(options).arg("-o").arg(program).arg(source))
 }
 
 fn run(command: &mut Command) -> Result<()> {

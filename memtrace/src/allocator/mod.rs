@@ -4,11 +4,17 @@
 //! both `malloc` and `free` is traced all the same, as [`AllocatorId::Unknown`].
 
 mod glibc;
+#[cfg(test)]
+mod image;
 mod jemalloc;
 mod mimalloc;
 mod musl;
 pub mod opaque;
+mod present;
+pub mod pymalloc;
 mod tcmalloc;
+
+pub use present::NoResidency;
 
 use memtrace_common::function::AllocFn;
 

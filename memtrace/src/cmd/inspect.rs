@@ -15,6 +15,7 @@ use super::{
 use crate::{
     cli::InspectArgs,
     inspection::Inspection,
+    model::size::duration_ns,
     render::{
         self,
         text::{TextOptions, inspect},
@@ -106,9 +107,9 @@ impl SeriesObserver for Lines {
     fn stretched(&mut self, cpu: Duration, every: Duration) {
         if !self.quiet {
             say(format_args!(
-                "a look takes {:.1} s of CPU time: one every {:.0} s, which is 1 % of a CPU",
-                cpu.as_secs_f64(),
-                every.as_secs_f64()
+                "a look took {} of CPU time: the next comes after {}, to stay below 1 % of a CPU",
+                duration_ns(cpu.as_nanos() as u64),
+                duration_ns(every.as_nanos() as u64)
             ));
         }
     }

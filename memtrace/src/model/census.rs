@@ -194,6 +194,8 @@ pub struct PymallocHeap {
     pub free_blocks: Amount,
     /// Pools that are free, and what was never carved into pools.
     pub free_pools_bytes: u64,
+    /// The part of them that is resident; in `resident` it is `returnable` or `trapped`.
+    pub free_pools_resident_bytes: u64,
     /// Pool headers, and the rest of pools and arenas that no block fits in.
     pub overhead_bytes: u64,
     /// The resident part: `returnable` are wholly free arenas, `trapped` is what is free in others.

@@ -44,7 +44,7 @@ fn walked(heaps: Heaps<'_>) -> Vec<(RssKind, u64)> {
         rows.push((RssKind::MappedBlocks, heap.mapped_resident_bytes));
     }
     rows.extend(heaps.musl.iter().flat_map(|heap| program_heap(heap.resident)));
-    rows.extend(heaps.pymalloc.iter().flat_map(|heap| python_heap(heap.resident)));
+    rows.extend(heaps.pymalloc.iter().flat_map(python_heap));
     rows
 }
 
@@ -60,13 +60,16 @@ fn program_heap(resident: HeapResidency) -> [(RssKind, u64); 7] {
     ]
 }
 
-/// pymalloc's rows have names of their own; what a row of theirs is not there for goes to the
-/// nearest.
-fn python_heap(resident: HeapResidency) -> [(RssKind, u64); 4] {
+/// pymalloc's rows have names of their own; headers are in use as long as their pools are.
+fn python_heap(heap: &PymallocHeap) -> [(RssKind, u64); 4] {
+    let HeapResidency { in_use_bytes, metadata_bytes, unknown_bytes, .. } = heap.resident;
+    let free_pools = heap.free_pools_resident_bytes;
+    let in_use = in_use_bytes + metadata_bytes;
+    let rest = heap.resident.total_bytes() - in_use - unknown_bytes;
     [
-        (RssKind::PymallocInUse, resident.in_use_bytes + resident.metadata_bytes),
-        (RssKind::PymallocFreeInPools, resident.trapped_bytes + resident.cached_bytes),
-        (RssKind::PymallocFreePools, resident.returnable_bytes + resident.top_bytes),
-        (RssKind::HeapUnknown, resident.unknown_bytes),
+        (RssKind::PymallocInUse, in_use),
+        (RssKind::PymallocFreeInPools, rest.saturating_sub(free_pools)),
+        (RssKind::PymallocFreePools, free_pools),
+        (RssKind::HeapUnknown, unknown_bytes),
     ]
 }

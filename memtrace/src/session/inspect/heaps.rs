@@ -2,9 +2,10 @@
 
 use super::{Inspector, objects::Loaded};
 use crate::{
-    analysis::residency::Claim,
+    allocator::pymalloc::{self, Interpreter},
+    analysis::residency::{Claim, Owner},
     model::{
-        census::{GlibcHeap, MuslHeap, PymallocHeap, Refusal},
+        census::{Extent, GlibcHeap, MuslHeap, PymallocHeap, Refusal},
         mapping::Mapping,
     },
     threads::ThreadStack,
@@ -25,10 +26,38 @@ pub(super) struct WalkedHeaps {
 
 /// Walks every heap that is understood. `stacks` are in nobody's heap.
 pub(super) fn walk(
-    _inspector: &Inspector,
+    inspector: &Inspector,
     _loaded: &Loaded,
-    _maps: &[Mapping],
+    maps: &[Mapping],
     _stacks: &[ThreadStack],
 ) -> WalkedHeaps {
-    WalkedHeaps::default()
+    let mut heaps = WalkedHeaps::default();
+    heaps.add_pymalloc(inspector, maps);
+    heaps
+}
+
+impl WalkedHeaps {
+    fn refuse(&mut self, part: &str, reason: &impl ToString) {
+        self.refusals.push(Refusal { part: part.to_owned(), reason: reason.to_string() });
+    }
+
+    fn claim(&mut self, extents: &[Extent]) {
+        let claim = |extent| Claim { extent, owner: Owner::Walker };
+        self.claims.extend(extents.iter().copied().map(claim));
+    }
+
+    fn add_pymalloc(&mut self, inspector: &Inspector, maps: &[Mapping]) {
+        let Inspector { memory, pagemap, .. } = inspector;
+        for interpreter in Interpreter::all_of(maps) {
+            match pymalloc::walk(memory, pagemap, maps, &interpreter) {
+                // Arenas in blocks of malloc are in use there, and not counted again.
+                Ok(Some(walk)) if !walk.is_in_malloc => {
+                    self.claim(&walk.arenas);
+                    self.pymalloc.push(walk.heap);
+                }
+                Ok(_) => {}
+                Err(error) => self.refuse("pymalloc", &error),
+            }
+        }
+    }
 }
