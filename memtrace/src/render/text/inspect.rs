@@ -63,10 +63,9 @@ fn headline(page: &mut Page, inspection: &Inspection) {
     page.prose(Some(Style::Strong), 0, &text);
     if heap > 0 {
         let text = format!(
-            "{} of {} resident in the heap {} free and trapped ({})",
+            "{} of {} resident in the heap are free and trapped ({})",
             bytes(summary.trapped_bytes),
             bytes(heap),
-            "are",
             share(summary.trapped_bytes as i64, heap)
         );
         page.prose(None, 0, &text);
@@ -177,10 +176,14 @@ fn line(page: &Page, label: &str, row: &RssRow, rss_bytes: u64, largest: i64) ->
     format!("{text} {bar}").trim_end().to_owned()
 }
 
-/// `12.3 %`; what is there and would be shown as 0.0 is `<0.1 %`.
+/// `12.3 %`; what is there is never shown as 0.0.
 fn share(part: i64, whole: u64) -> String {
     let percent = part as f64 * 100.0 / whole.max(1) as f64;
-    if part > 0 && percent < 0.05 { "<0.1 %".to_owned() } else { format!("{percent:.1} %") }
+    match () {
+        () if part > 0 && percent < 0.05 => "<0.1 %".to_owned(),
+        () if part < 0 && percent > -0.05 => ">-0.1 %".to_owned(),
+        () => format!("{percent:.1} %"),
+    }
 }
 
 fn label(kind: RssKind, inspection: &Inspection) -> String {
