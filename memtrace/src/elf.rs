@@ -4,6 +4,7 @@
 //! Pure: works on bytes, or on anything else that `object` reads from, and takes every length and
 //! offset in them for hostile.
 
+mod data;
 mod frames;
 mod names;
 mod symbols;
@@ -20,6 +21,7 @@ use object::{
 use thiserror::Error;
 
 pub use self::{
+    data::{DataSegment, Relative},
     frames::{CodeSegment, FrameSection},
     names::{DebugLink, NameSources},
     symbols::{Symbol, SymbolKind},
