@@ -5,6 +5,22 @@ use serde::Serialize;
 
 use super::site::Amount;
 
+/// A range of the target's addresses, as the walkers of allocators claim them for a heap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct Extent {
+    /// First address.
+    pub start: u64,
+    /// One past the last address.
+    pub end: u64,
+}
+
+impl Extent {
+    /// Its length.
+    pub fn bytes(self) -> u64 {
+        self.end.saturating_sub(self.start)
+    }
+}
+
 /// Resident bytes of an allocator's memory by what they are. The sum is the resident bytes of the
 /// memory that was walked, to the page: on a page that several share, each has its own bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
