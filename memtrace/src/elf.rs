@@ -4,6 +4,7 @@
 //! Pure: works on bytes, or on anything else that `object` reads from, and takes every length and
 //! offset in them for hostile.
 
+mod data;
 mod exports;
 mod frames;
 mod names;
@@ -21,6 +22,7 @@ use object::{
 use thiserror::Error;
 
 pub use self::{
+    data::{DataSegment, Relative},
     exports::ExportedData,
     frames::{CodeSegment, FrameSection},
     names::{DebugLink, NameSources},

@@ -145,7 +145,9 @@ fn an_allocator_that_cannot_be_walked_is_named_with_what_it_has_at_most() {
     let look = inspect_idle(target.pid());
     assert_eq!(look["opaque"][0]["name"], "jemalloc");
     assert!(bytes(&look, "opaque_allocator") > 0, "{:?}", rows(&look));
-    assert_eq!((bytes(&look, "other_anonymous"), bytes(&look, "in_use")), (0, 0));
+    assert_eq!(bytes(&look, "other_anonymous"), 0);
+    // What glibc gave to itself and to the loader.
+    assert!(bytes(&look, "in_use") < 4096, "{:?}", rows(&look));
     let text = run(&["inspect", "-p", &target.pid().to_string()]);
     let text = String::from_utf8(text.stdout).unwrap();
     assert!(text.contains("jemalloc, at most") && text.contains("cannot be walked"), "{text}");

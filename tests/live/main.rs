@@ -11,6 +11,7 @@ mod endings;
 mod exact_counts;
 mod exit_races;
 mod fork_exec;
+mod heap_walk;
 mod inspect;
 mod jumps_and_signals;
 mod kernel_side;

@@ -3,7 +3,7 @@
 //! Adding one is a file with an [`Allocator`] and a line in [`KNOWN`]. Anything else that defines
 //! both `malloc` and `free` is traced all the same, as [`AllocatorId::Unknown`].
 
-mod glibc;
+pub mod glibc;
 #[cfg(test)]
 mod image;
 mod jemalloc;

@@ -47,7 +47,7 @@ fn arena(index: u32, attached: u64, in_use: u64, trapped: u64) -> Arena {
     Arena {
         index,
         address: 0x7f00_0000_0030 + (u64::from(index) << 26),
-        attached_threads: (index > 0).then_some(attached),
+        attached_threads: Some(attached),
         system_bytes: (in_use + trapped + 6) * MIB,
         max_system_bytes: (in_use + trapped + 9) * MIB,
         segments: 1 + index,
@@ -79,7 +79,7 @@ pub(crate) fn fragmented() -> Inspection {
     let glibc = GlibcHeap {
         path: "/usr/lib/x86_64-linux-gnu/libc.so.6".to_owned(),
         version: Some("2.36".to_owned()),
-        arenas: vec![arena(0, 0, 200, 105), arena(1, 5, 60, 160), arena(2, 0, 10, 40)],
+        arenas: vec![arena(0, 1, 200, 105), arena(1, 5, 60, 160), arena(2, 0, 10, 40)],
         mapped: Amount { bytes: 10 * MIB, count: 3 },
         mapped_resident_bytes: 9 * MIB,
         mapped_stated_bytes: 10 * MIB,

@@ -1,8 +1,16 @@
 //! The heaps of a process by the walkers of its allocators.
 
-use super::{Inspector, objects::Loaded};
+use super::{
+    Inspector,
+    objects::{Loaded, Object},
+    pages::unwalked_break,
+};
 use crate::{
-    allocator::pymalloc::{self, Interpreter},
+    allocator::{
+        AllocatorId,
+        glibc::{self, layout::Layout, walk::Request},
+        pymalloc::{self, Interpreter},
+    },
     analysis::residency::{Claim, Owner},
     model::{
         census::{Extent, GlibcHeap, MuslHeap, PymallocHeap, Refusal},
@@ -27,37 +35,105 @@ pub(super) struct WalkedHeaps {
 /// Walks every heap that is understood. `stacks` are in nobody's heap.
 pub(super) fn walk(
     inspector: &Inspector,
-    _loaded: &Loaded,
+    loaded: &Loaded,
     maps: &[Mapping],
-    _stacks: &[ThreadStack],
+    stacks: &[ThreadStack],
 ) -> WalkedHeaps {
-    let mut heaps = WalkedHeaps::default();
-    heaps.add_pymalloc(inspector, maps);
-    heaps
+    let mut walk = Walk { inspector, maps, excluded: Vec::new(), heaps: WalkedHeaps::default() };
+    walk.exclude(stacks.iter().map(|stack| stack.extent));
+    // Arenas of pymalloc lie among the blocks that glibc maps, which are known by their headers
+    // alone.
+    walk.pymalloc();
+    for object in &loaded.objects {
+        walk.glibc(object);
+    }
+    walk.heaps
 }
 
-impl WalkedHeaps {
+struct Walk<'a> {
+    inspector: &'a Inspector,
+    maps: &'a [Mapping],
+    /// What is not glibc's, ascending.
+    excluded: Vec<Extent>,
+    heaps: WalkedHeaps,
+}
+
+impl Walk<'_> {
     fn refuse(&mut self, part: &str, reason: &impl ToString) {
-        self.refusals.push(Refusal { part: part.to_owned(), reason: reason.to_string() });
+        self.heaps.refusals.push(Refusal { part: part.to_owned(), reason: reason.to_string() });
     }
 
     fn claim(&mut self, extents: &[Extent]) {
         let claim = |extent| Claim { extent, owner: Owner::Walker };
-        self.claims.extend(extents.iter().copied().map(claim));
+        self.heaps.claims.extend(extents.iter().copied().map(claim));
+        self.exclude(extents.iter().copied());
     }
 
-    fn add_pymalloc(&mut self, inspector: &Inspector, maps: &[Mapping]) {
-        let Inspector { memory, pagemap, .. } = inspector;
-        for interpreter in Interpreter::all_of(maps) {
-            match pymalloc::walk(memory, pagemap, maps, &interpreter) {
+    fn exclude(&mut self, extents: impl Iterator<Item = Extent>) {
+        self.excluded.extend(extents);
+        self.excluded.sort_unstable();
+    }
+
+    fn pymalloc(&mut self) {
+        let Inspector { memory, pagemap, .. } = self.inspector;
+        for interpreter in Interpreter::all_of(self.maps) {
+            match pymalloc::walk(memory, pagemap, self.maps, &interpreter) {
                 // Arenas in blocks of malloc are in use there, and not counted again.
                 Ok(Some(walk)) if !walk.is_in_malloc => {
                     self.claim(&walk.arenas);
-                    self.pymalloc.push(walk.heap);
+                    self.heaps.pymalloc.push(walk.heap);
                 }
                 Ok(_) => {}
                 Err(error) => self.refuse("pymalloc", &error),
             }
         }
     }
+
+    fn glibc(&mut self, object: &Object) {
+        let path = &object.mapping.name;
+        match object.facts.layout {
+            Some(layout) => self.glibc_heap(object, &layout.at(object.bias)),
+            None if object.facts.allocator == AllocatorId::Glibc => {
+                let reason =
+                    format!("{path}: its main arena is not laid out as any known version's");
+                self.refuse_glibc(&reason);
+            }
+            None => {}
+        }
+    }
+
+    fn glibc_heap(&mut self, object: &Object, layout: &Layout) {
+        let Inspector { memory, pagemap, .. } = self.inspector;
+        let page_bytes = rustix::param::page_size() as u64;
+        let target =
+            glibc::target::Target { memory, residency: pagemap, mappings: self.maps, page_bytes };
+        let request = Request { excluded: &self.excluded, ..Request::default() };
+        let walked = match glibc::walk::walk(&target, layout, request) {
+            Ok(walked) => walked,
+            Err(error) => return self.refuse_glibc(&format!("{}: {error}", object.mapping.name)),
+        };
+        if is_unused(&walked.heap) {
+            return;
+        }
+        self.claim(&walked.segments);
+        self.claim(&walked.mapped);
+        let bounds = walked.heap.arenas.iter().map(|arena| arena.quality.error_bound_bytes);
+        self.heaps.error_bound_bytes += bounds.sum::<u64>();
+        let version = object.facts.version.clone();
+        self.heaps.glibc.push(GlibcHeap {
+            path: object.mapping.name.clone(),
+            version,
+            ..walked.heap
+        });
+    }
+
+    fn refuse_glibc(&mut self, reason: &str) {
+        self.refuse("glibc", &reason);
+        self.heaps.claims.extend(unwalked_break(self.maps));
+    }
+}
+
+/// A program whose `malloc` is another allocator's has a glibc without memory.
+fn is_unused(heap: &GlibcHeap) -> bool {
+    heap.mapped.count == 0 && heap.arenas.iter().all(|arena| arena.system_bytes == 0)
 }

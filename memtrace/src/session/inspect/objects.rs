@@ -3,10 +3,8 @@
 
 use std::{collections::HashMap, rc::Rc};
 
-use memmap2::Mmap;
-
 use crate::{
-    allocator::{self, AllocatorId, opaque},
+    allocator::{self, AllocatorId, glibc::layout::Layout, opaque},
     analysis::residency::Claim,
     elf::{Elf, ElfError},
     model::{
@@ -20,8 +18,6 @@ use crate::{
 
 /// What a file says of itself.
 pub(super) struct Facts {
-    /// Its bytes.
-    pub(super) image: Mmap,
     /// Which C library or known allocator it is.
     pub(super) allocator: AllocatorId,
     /// Its version, where it says it.
@@ -32,6 +28,8 @@ pub(super) struct Facts {
     exports_malloc: bool,
     /// Lowest address in the file.
     first_address: u64,
+    /// Where glibc's arenas are, if it has them.
+    pub(super) layout: Option<Layout>,
     /// `.bss`, as the file states addresses.
     zeroed: Vec<(u64, u64)>,
     /// Where to find the stacks of threads, if it is glibc.
@@ -140,39 +138,33 @@ fn executable(maps: &[Mapping]) -> Vec<(u64, &Mapping)> {
 fn read(proc: &ProcFs, pid: u32, mapping: &Mapping) -> Result<Option<Rc<Facts>>, String> {
     let file = proc.open_mapped_file(pid, mapping).map_err(|error| error.to_string())?;
     let image = map_file(&file).map_err(|error| format!("it cannot be read: {error}"))?;
-    let facts = match Elf::parse(&*image) {
-        Ok(elf) => facts(&elf),
-        Err(ElfError::NotElf) => return Ok(None),
-        Err(error) => return Err(error.to_string()),
-    };
-    Ok(Some(Rc::new(facts(image))))
+    match Elf::parse(&*image) {
+        Ok(elf) => Ok(Some(Rc::new(facts(&elf)))),
+        Err(ElfError::NotElf) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
-/// All that is taken from a file; the image is moved in when nothing refers to it any more.
-fn facts<'d>(elf: &Elf<'d, &'d [u8]>) -> impl FnOnce(Mmap) -> Facts + use<> {
+fn facts<'d>(elf: &Elf<'d, &'d [u8]>) -> Facts {
     let mut wanted = allocator::wanted_symbols();
     wanted.extend(opaque::wanted_symbols());
     let functions = elf.functions(&wanted);
     let defines = |name: &str| functions.iter().any(|function| function.name == name);
     let rodata = elf.section(".rodata");
     let (allocator, version) = allocator::identify(defines, rodata);
-    let is_library = matches!(allocator, AllocatorId::Glibc | AllocatorId::Musl);
-    let opaque =
-        opaque::recognise(defines, rodata).filter(|_| !is_library || elf.is_static_program());
-    let exports_malloc = defines("malloc") && defines("free");
-    let first_address = elf.first_address().unwrap_or_default();
-    let zeroed = elf.zeroed();
-    let lists = StackLists::of(elf);
-    let linker_data = elf.exported_data(&[LINKER_DATA]).first().map(|data| data.address);
-    move |image| Facts {
-        image,
+    let is_static = elf.is_static_program();
+    let is_library = matches!(allocator, AllocatorId::Glibc | AllocatorId::Musl) && !is_static;
+    // A static program that was stripped does not say which C library it contains.
+    let may_be_glibc = allocator == AllocatorId::Glibc || is_static;
+    Facts {
         allocator,
         version,
-        opaque,
-        exports_malloc,
-        first_address,
-        zeroed,
-        lists,
-        linker_data,
+        opaque: opaque::recognise(defines, rodata).filter(|_| !is_library),
+        exports_malloc: defines("malloc") && defines("free"),
+        first_address: elf.first_address().unwrap_or_default(),
+        layout: may_be_glibc.then(|| Layout::find(elf)).flatten(),
+        zeroed: elf.zeroed(),
+        lists: StackLists::of(elf),
+        linker_data: elf.exported_data(&[LINKER_DATA]).first().map(|data| data.address),
     }
 }

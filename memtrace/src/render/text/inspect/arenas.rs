@@ -57,8 +57,8 @@ fn stranded(page: &mut Page, heap: &GlibcHeap) {
         None,
         0,
         &format!(
-            "{count} arena{} with {} resident without a thread: its free memory is used again only \
-             when a new thread is given the arena.",
+            "{count} arena{} with {} resident without a thread: what is free there is used again \
+             only when a new thread is given the arena.",
             plural(count),
             bytes(held)
         ),
