@@ -14,6 +14,7 @@ mod fork_exec;
 mod jumps_and_signals;
 mod kernel_side;
 mod loss;
+mod musl_walk;
 mod namespaces;
 mod outputs;
 mod pymalloc_walk;

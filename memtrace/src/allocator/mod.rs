@@ -8,9 +8,10 @@ mod glibc;
 mod image;
 mod jemalloc;
 mod mimalloc;
-mod musl;
+pub mod musl;
 mod present;
 pub mod pymalloc;
+mod ranges;
 mod tcmalloc;
 
 pub use present::NoResidency;
