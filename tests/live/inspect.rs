@@ -165,6 +165,33 @@ fn a_file_that_is_deleted_is_still_looked_into() {
     assert_eq!(look["summary"]["live_stacks"], 4);
 }
 
+/// A program of musl's, linked as the options say.
+fn musl_program(directory: &Path, options: &[&str]) -> PathBuf {
+    let source = directory.join("keeper.c");
+    let text = "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>\n\
+                int main(void) { for (int i = 0; i < 5000; i++) memset(malloc(1000), 1, 1000);\n\
+                free(malloc(1));\n\
+                puts(\"here\"); fflush(stdout); pause(); }";
+    fs::write(&source, text).unwrap();
+    let program = directory.join("keeper");
+    let mut compiler = Command::new("musl-gcc");
+    let compiler = compiler.args(["-O0", "-fno-builtin", "-o"]).arg(&program).arg(&source);
+    assert!(compiler.args(options).status().unwrap().success());
+    program
+}
+
+#[test]
+fn a_program_of_musl_adds_up() {
+    for options in [[].as_slice(), &["-static"]] {
+        let directory = tempfile::TempDir::new().unwrap();
+        let program = musl_program(directory.path(), options);
+        let target = Background::start(&mut Command::new(program), "here");
+        let look = inspect_idle(target.pid());
+        let in_use = bytes(&look, "in_use");
+        assert!((5_000_000..5_700_000).contains(&in_use), "{options:?}: {look:#}");
+    }
+}
+
 fn assert_refused(output: &Output, words: &[&str]) {
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(2), b"".as_slice()));
     let text = stderr(output);

@@ -16,6 +16,7 @@ mod inspect;
 mod jumps_and_signals;
 mod kernel_side;
 mod loss;
+mod musl_walk;
 mod namespaces;
 mod outputs;
 mod pymalloc_walk;

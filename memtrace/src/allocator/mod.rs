@@ -8,10 +8,11 @@ pub mod glibc;
 mod image;
 mod jemalloc;
 mod mimalloc;
-mod musl;
+pub mod musl;
 pub mod opaque;
 mod present;
 pub mod pymalloc;
+mod ranges;
 mod tcmalloc;
 
 pub use present::NoResidency;

@@ -14,6 +14,10 @@ use crate::model::{
 /// together.
 const BLOCK_BYTES: u64 = 2 << 20;
 
+/// What the kernel is asked about starts and ends at such addresses. With larger pages it is asked
+/// about less than a page, and tells of the whole.
+const PAGE_BYTES: u64 = 4096;
+
 /// Pieces that are kept.
 const MAX_BLOCKS: usize = 4096;
 
@@ -39,54 +43,62 @@ impl<'a, M: TargetMemory, R: Residency> Present<'a, M, R> {
 
     /// The pages in a range, by their state.
     pub(super) fn runs(&self, range: Extent) -> Result<Vec<PageRun>, NoResidency> {
-        self.residency.runs(range.start, range.end).ok_or(NoResidency)
+        let (start, end) =
+            (range.start & !(PAGE_BYTES - 1), range.end.next_multiple_of(PAGE_BYTES));
+        let mut runs = self.residency.runs(start, end).ok_or(NoResidency)?;
+        for run in &mut runs {
+            run.start = run.start.max(range.start);
+            run.end = run.end.min(range.end);
+        }
+        Ok(runs)
     }
 
     /// Whether all of a stretch can be read.
-    pub(super) fn has(&mut self, address: u64, length: u64) -> Result<bool, NoResidency> {
-        let Some(end) = address.checked_add(length) else { return Ok(false) };
+    pub(super) fn has(&mut self, address: u64, length: u64) -> bool {
+        let Some(end) = address.checked_add(length) else { return false };
         let mut at = address;
         while at < end {
-            let Some(next) = self.present_until(at)? else { return Ok(false) };
+            let Some(next) = self.present_until(at) else { return false };
             at = next;
         }
-        Ok(true)
+        true
     }
 
     /// Where the stretch of memory ends that is there at this address, or where its block does.
-    fn present_until(&mut self, address: u64) -> Result<Option<u64>, NoResidency> {
-        let runs = self.block(address / BLOCK_BYTES)?;
+    fn present_until(&mut self, address: u64) -> Option<u64> {
+        let runs = self.block(address / BLOCK_BYTES);
         let run = runs.iter().find(|run| (run.start..run.end).contains(&address));
-        Ok(run.filter(|run| is_readable(run)).map(|run| run.end))
+        run.filter(|run| is_readable(run)).map(|run| run.end)
     }
 
-    fn block(&mut self, number: u64) -> Result<&[PageRun], NoResidency> {
+    fn block(&mut self, number: u64) -> &[PageRun] {
         if self.blocks.len() >= MAX_BLOCKS {
             self.blocks.clear();
         }
         if !self.blocks.contains_key(&number) {
             let start = number * BLOCK_BYTES;
             let end = start.saturating_add(BLOCK_BYTES);
-            self.blocks.insert(number, self.runs(Extent { start, end })?);
+            // Where no memory can be, the kernel refuses to answer.
+            self.blocks.insert(number, self.residency.runs(start, end).unwrap_or_default());
         }
-        Ok(&self.blocks[&number])
+        &self.blocks[&number]
     }
 
     /// Reads a stretch; `false` when a part of it is not there.
-    pub(super) fn read(&mut self, address: u64, buffer: &mut [u8]) -> Result<bool, NoResidency> {
-        Ok(self.has(address, buffer.len() as u64)? && self.memory.read(address, buffer))
+    pub(super) fn read(&mut self, address: u64, buffer: &mut [u8]) -> bool {
+        self.has(address, buffer.len() as u64) && self.memory.read(address, buffer)
     }
 
     /// Reads one of `LENGTH` bytes at each address, many in a call; `None` where it is not there.
     pub(super) fn read_each<const LENGTH: usize>(
         &mut self,
         addresses: &[u64],
-    ) -> Result<Vec<Option<[u8; LENGTH]>>, NoResidency> {
+    ) -> Vec<Option<[u8; LENGTH]>> {
         let mut buffers = vec![[0; LENGTH]; addresses.len()];
         let mut parts: Vec<(u64, &mut [u8])> = Vec::new();
         let mut places = Vec::new();
         for (place, (address, buffer)) in addresses.iter().zip(&mut buffers).enumerate() {
-            if self.has(*address, LENGTH as u64)? {
+            if self.has(*address, LENGTH as u64) {
                 parts.push((*address, buffer));
                 places.push(place);
             }
@@ -96,7 +108,7 @@ impl<'a, M: TargetMemory, R: Residency> Present<'a, M, R> {
         for (place, _) in places.into_iter().zip(done).filter(|(_, done)| *done) {
             found[place] = Some(buffers[place]);
         }
-        Ok(found)
+        found
     }
 
     /// Calls with each word of a range that is there, and its address.
@@ -127,10 +139,26 @@ pub(super) fn is_readable(run: &PageRun) -> bool {
     run.state != PageState::Swapped
 }
 
-/// Bytes of a range that count in RSS, of runs that cover it.
+/// Bytes of a range that count in RSS and are the process's own, of runs that cover it.
 pub(super) fn resident_bytes(runs: &[PageRun], range: Extent) -> u64 {
     let first = runs.partition_point(|run| run.end <= range.start);
     let inside = runs[first..].iter().take_while(|run| run.start < range.end);
-    let resident = inside.filter(|run| run.state == PageState::Resident);
+    let own = |run: &&PageRun| run.state == PageState::Resident && !run.file_backed;
+    let resident = inside.filter(own);
     resident.map(|run| run.end.min(range.end) - run.start.max(range.start)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::allocator::image::Image;
+
+    #[test]
+    fn a_stretch_that_is_not_all_there_is_not_read() {
+        let image = Image::new([(0x1000, vec![7; 4096]), (0x3000, vec![7; 4096])]);
+        let mut present = Present::new(&image, &image);
+        assert!(present.has(0x1ff8, 8));
+        assert!(!present.has(0x1ff8, 16));
+        assert_eq!(present.read_each::<2>(&[0x1000, 0x2000]), vec![Some([7; 2]), None]);
+    }
 }

@@ -27,7 +27,7 @@ pub(super) fn add<M: TargetMemory, R: Residency>(
     let pools: Vec<Extent> = arena.pools(geometry).collect();
     let carved = pools.partition_point(|pool| pool.start < arena.pool_address);
     let starts: Vec<u64> = pools[..carved].iter().map(|pool| pool.start).collect();
-    let headers = present.read_each(&starts)?;
+    let headers = present.read_each(&starts);
     let mut sum = ArenaSum { heap, runs: &runs, is_free: arena.is_free() };
     for (pool, header) in pools.iter().zip(headers) {
         let pool_found = header.and_then(|it| Pool::decode(&it, arena.index, geometry));

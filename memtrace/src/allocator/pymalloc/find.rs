@@ -4,7 +4,10 @@
 
 use super::layout::{ARENA_OBJECT_BYTES, ArenaObject, Geometry, Pool, Slot};
 use crate::{
-    allocator::present::{NoResidency, Present},
+    allocator::{
+        present::{NoResidency, Present},
+        ranges::Ranges,
+    },
     model::{
         census::Extent,
         memory::{Residency, TargetMemory},
@@ -36,22 +39,21 @@ pub(super) struct ArenaArray {
     pub(super) arenas: Vec<ArenaObject>,
 }
 
-/// The arrays that writable data leads to. `anonymous` is where arrays and arenas can be: by
-/// address, apart from each other.
+/// The arrays that writable data leads to. `anonymous` is where arrays and arenas can be.
 pub(super) fn find<M: TargetMemory, R: Residency>(
     present: &mut Present<'_, M, R>,
     data: &[Extent],
-    anonymous: &[Extent],
+    anonymous: &Ranges,
 ) -> Result<Vec<ArenaArray>, NoResidency> {
     let mut arrays = Vec::new();
     for addresses in candidates(present, data, anonymous)?.chunks(BATCH) {
-        let starts = present.read_each::<INITIAL_BYTES>(addresses)?;
+        let starts = present.read_each::<INITIAL_BYTES>(addresses);
         for (address, start) in addresses.iter().zip(starts) {
             let looks_right = start.is_some_and(|start| {
                 slots(*address, 0, &start, anonymous).is_some_and(|it| !it.is_empty())
             });
             if looks_right && arrays.len() < MAX_ARRAYS {
-                arrays.extend(complete(present, *address, anonymous)?);
+                arrays.extend(complete(present, *address, anonymous));
             }
         }
     }
@@ -62,12 +64,13 @@ pub(super) fn find<M: TargetMemory, R: Residency>(
 fn candidates<M: TargetMemory, R: Residency>(
     present: &Present<'_, M, R>,
     data: &[Extent],
-    anonymous: &[Extent],
+    anonymous: &Ranges,
 ) -> Result<Vec<u64>, NoResidency> {
     let mut found = Vec::new();
     for range in data {
         present.words(*range, |_, word| {
-            if word % 16 == 0 && is_inside(anonymous, word) {
+            let start = Extent { start: word, end: word.saturating_add(INITIAL_BYTES as u64) };
+            if word % 16 == 0 && anonymous.hold(start) {
                 found.push(word);
             }
         })?;
@@ -82,14 +85,14 @@ fn candidates<M: TargetMemory, R: Residency>(
 fn complete<M: TargetMemory, R: Residency>(
     present: &mut Present<'_, M, R>,
     address: u64,
-    anonymous: &[Extent],
-) -> Result<Option<ArenaArray>, NoResidency> {
+    anonymous: &Ranges,
+) -> Option<ArenaArray> {
     let (mut arenas, mut length) = (Vec::new(), 0);
     while length < MAX_SLOTS {
         let more = length.max(INITIAL_SLOTS);
         let mut bytes = vec![0; more * ARENA_OBJECT_BYTES];
         let start = address.saturating_add((length * ARENA_OBJECT_BYTES) as u64);
-        let is_read = present.read(start, &mut bytes)?;
+        let is_read = present.read(start, &mut bytes);
         let Some(found) = is_read.then(|| slots(address, length, &bytes, anonymous)).flatten()
         else {
             break;
@@ -98,16 +101,18 @@ fn complete<M: TargetMemory, R: Residency>(
         length += more;
     }
     arenas.sort_unstable_by_key(|arena| arena.address);
-    proven(present, arenas)
+    proven(present, arenas, anonymous)
 }
 
 /// The arenas in slots from a number on; `None` when one of them cannot be a slot.
-fn slots(array: u64, first: usize, bytes: &[u8], anonymous: &[Extent]) -> Option<Vec<ArenaObject>> {
+fn slots(array: u64, first: usize, bytes: &[u8], anonymous: &Ranges) -> Option<Vec<ArenaObject>> {
     let mut arenas = Vec::new();
     for (slot, index) in bytes.as_chunks::<ARENA_OBJECT_BYTES>().0.iter().zip(first..) {
         match Slot::decode(u32::try_from(index).ok()?, slot)? {
             Slot::Free { next } if next == 0 || is_slot(array, next) => {}
-            Slot::Arena(arena) if is_inside(anonymous, arena.address) => arenas.push(arena),
+            Slot::Arena(arena) if anonymous.hold(arena.extent(Geometry::ALL[0])) => {
+                arenas.push(arena)
+            }
             _ => return None,
         }
     }
@@ -124,20 +129,24 @@ fn is_slot(array: u64, address: u64) -> bool {
 fn proven<M: TargetMemory, R: Residency>(
     present: &mut Present<'_, M, R>,
     arenas: Vec<ArenaObject>,
-) -> Result<Option<ArenaArray>, NoResidency> {
+    anonymous: &Ranges,
+) -> Option<ArenaArray> {
     let mut best: Option<(usize, Geometry)> = None;
     for geometry in Geometry::ALL {
-        let votes = votes(present, &arenas, geometry)?;
+        let votes = votes(present, &arenas, geometry);
         if votes > best.map_or(0, |(most, _)| most) {
             best = Some((votes, geometry));
         }
     }
-    let Some((_, geometry)) = best else { return Ok(None) };
-    let fits = arenas.iter().all(|it| it.pool_address <= it.extent(geometry).end);
+    let (_, geometry) = best?;
+    let fits = arenas.iter().all(|it| {
+        let extent = it.extent(geometry);
+        it.pool_address <= extent.end && anonymous.hold(extent)
+    });
     let apart = arenas
         .windows(2)
         .all(|pair| pair[0].extent(geometry).end <= pair[1].extent(geometry).start);
-    Ok((fits && apart).then_some(ArenaArray { geometry, arenas }))
+    (fits && apart).then_some(ArenaArray { geometry, arenas })
 }
 
 /// How many pools of some arenas are in use by headers that fit these sizes; 0 when more do not fit.
@@ -146,7 +155,7 @@ fn votes<M: TargetMemory, R: Residency>(
     present: &mut Present<'_, M, R>,
     arenas: &[ArenaObject],
     geometry: Geometry,
-) -> Result<usize, NoResidency> {
+) -> usize {
     let sample = arenas.iter().step_by(arenas.len().div_ceil(SAMPLE).max(1));
     let pools: Vec<(u32, u64)> = sample
         .flat_map(|arena| {
@@ -155,7 +164,7 @@ fn votes<M: TargetMemory, R: Residency>(
         })
         .collect();
     let addresses: Vec<u64> = pools.iter().map(|(_, address)| *address).collect();
-    let headers = present.read_each(&addresses)?;
+    let headers = present.read_each(&addresses);
     let read =
         pools.iter().zip(&headers).filter_map(|(pool, header)| Some((pool, header.as_ref()?)));
     let (mut used, mut wrong) = (0, 0);
@@ -166,11 +175,5 @@ fn votes<M: TargetMemory, R: Residency>(
             None => wrong += 1,
         }
     }
-    Ok(if used > wrong { used } else { 0 })
-}
-
-/// Whether an address is in one of the ranges.
-fn is_inside(ranges: &[Extent], address: u64) -> bool {
-    let after = ranges.partition_point(|range| range.start <= address);
-    after > 0 && address < ranges[after - 1].end
+    if used > wrong { used } else { 0 }
 }

@@ -1,10 +1,7 @@
 //! Which objects of a process are interpreters, by their names.
 
 use super::{MINORS, PymallocError};
-use crate::model::{
-    census::Extent,
-    mapping::{FileId, Mapping},
-};
+use crate::model::mapping::{FileId, Mapping};
 
 /// The object that holds a CPython: `python3.11`, `libpython3.8.so.1.0`, or a program that contains
 /// one.
@@ -60,22 +57,5 @@ impl Interpreter {
             return Err(PymallocError::FreeThreaded(self.version()));
         }
         Ok(())
-    }
-
-    /// Its writable data, with the part that the file does not hold (`.bss`).
-    pub(super) fn data(&self, mappings: &[Mapping]) -> Vec<Extent> {
-        let mut end = None;
-        let mut found = Vec::new();
-        for mapping in mappings {
-            let is_bss = mapping.file.is_none() && end == Some(mapping.start);
-            let is_own = mapping.file == Some(self.file);
-            if is_own || is_bss {
-                end = is_own.then_some(mapping.end);
-            }
-            if (is_own || is_bss) && mapping.permissions.read && mapping.permissions.write {
-                found.push(Extent { start: mapping.start, end: mapping.end });
-            }
-        }
-        found
     }
 }

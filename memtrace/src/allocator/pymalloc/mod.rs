@@ -16,7 +16,10 @@ use thiserror::Error;
 
 pub use interpreter::Interpreter;
 
-use super::present::{NoResidency, Present};
+use super::{
+    present::{NoResidency, Present},
+    ranges::{Ranges, writable_data},
+};
 use crate::model::{
     census::{Extent, PymallocHeap},
     mapping::Mapping,
@@ -71,8 +74,8 @@ pub fn walk(
 ) -> Result<Option<PymallocWalk>, PymallocError> {
     interpreter.check()?;
     let mut present = Present::new(memory, residency);
-    let (data, anonymous) = (interpreter.data(mappings), anonymous(mappings));
-    let arrays = find::find(&mut present, &data, &anonymous)?;
+    let data = writable_data(mappings, interpreter.file);
+    let arrays = find::find(&mut present, &data, &Ranges::anonymous(mappings))?;
     let Some(array) = arrays.first() else { return Ok(None) };
     let mut heap = PymallocHeap {
         version: interpreter.version(),
@@ -90,17 +93,6 @@ pub fn walk(
     arenas.sort_unstable_by_key(|extent| extent.start);
     let is_in_malloc = arenas.iter().any(|arena| is_in_malloc(*arena, mappings));
     Ok(Some(PymallocWalk { heap, arenas, is_in_malloc }))
-}
-
-/// Private memory that can be written: where arenas, and the array of them, are.
-fn anonymous(mappings: &[Mapping]) -> Vec<Extent> {
-    let anonymous = mappings.iter().filter(|mapping| {
-        mapping.file.is_none() && mapping.permissions.read && mapping.permissions.write
-    });
-    let mut ranges: Vec<Extent> =
-        anonymous.map(|mapping| Extent { start: mapping.start, end: mapping.end }).collect();
-    ranges.sort_unstable_by_key(|range| range.start);
-    ranges
 }
 
 /// A mapping of its own starts at a page, and is not the program break's.

@@ -134,14 +134,6 @@ fn interpreters_are_known_by_their_names() {
     }
 }
 
-#[test]
-fn data_reaches_from_the_file_into_what_follows_it() {
-    let mut mappings = mappings();
-    mappings.insert(1, writable(DATA + 4096, 8192, ""));
-    let data = Interpreter::all_of(&mappings)[0].data(&mappings);
-    assert_eq!(data.iter().map(|it| it.bytes()).collect::<Vec<_>>(), [4096, 8192]);
-}
-
 proptest! {
     #[test]
     fn any_memory_is_walked_without_harm(

@@ -9,6 +9,7 @@ use crate::{
     allocator::{
         AllocatorId,
         glibc::{self, layout::Layout, walk::Request},
+        musl::{self, MuslError},
         pymalloc::{self, Interpreter},
     },
     analysis::residency::{Claim, Owner},
@@ -46,6 +47,7 @@ pub(super) fn walk(
     walk.pymalloc();
     for object in &loaded.objects {
         walk.glibc(object);
+        walk.musl(object, loaded.is_malloc_opaque());
     }
     walk.heaps
 }
@@ -125,6 +127,36 @@ impl Walk<'_> {
             version,
             ..walked.heap
         });
+    }
+
+    /// In a static program that was stripped, musl is known only by finding its heap.
+    fn musl(&mut self, object: &Object, is_replaced: bool) {
+        let Inspector { memory, pagemap, .. } = self.inspector;
+        let (facts, mapping) = (&object.facts, &object.mapping);
+        let is_musl = facts.allocator == AllocatorId::Musl;
+        let may_be_musl = facts.is_static && facts.layout.is_none();
+        if !is_musl && !may_be_musl {
+            return;
+        }
+        let version = facts.version.as_deref().filter(|_| is_musl);
+        match musl::walk(memory, pagemap, self.maps, mapping, version) {
+            Ok(walk) => {
+                self.claim(&walk.extents);
+                self.heaps.musl.push(walk.heap);
+            }
+            Err(MuslError::NoContext) if is_replaced => {}
+            Err(error) if is_musl => {
+                self.refuse("musl", &format!("{}: {error}", mapping.name));
+                self.heaps.claims.extend(unwalked_break(self.maps));
+            }
+            Err(_) => {
+                let reason = format!(
+                    "{} is statically linked, and no heap of a known C library was found in it",
+                    mapping.name
+                );
+                self.refuse("heap", &reason);
+            }
+        }
     }
 
     fn refuse_glibc(&mut self, reason: &str) {

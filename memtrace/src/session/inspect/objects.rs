@@ -28,6 +28,8 @@ pub(super) struct Facts {
     exports_malloc: bool,
     /// Lowest address in the file.
     first_address: u64,
+    /// It is a program without a dynamic linker.
+    pub(super) is_static: bool,
     /// Where glibc's arenas are, if it has them.
     pub(super) layout: Option<Layout>,
     /// `.bss`, as the file states addresses.
@@ -159,6 +161,7 @@ fn facts<'d>(elf: &Elf<'d, &'d [u8]>) -> Facts {
     Facts {
         allocator,
         version,
+        is_static,
         opaque: opaque::recognise(defines, rodata).filter(|_| !is_library),
         exports_malloc: defines("malloc") && defines("free"),
         first_address: elf.first_address().unwrap_or_default(),
