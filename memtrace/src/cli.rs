@@ -17,6 +17,7 @@ Examples:
   sudo memtrace attach -p 4242             until Ctrl-C; then the report
   sudo memtrace attach -p 4242 -d 30s      for 30 seconds
   sudo memtrace attach -p 4242 -d 5m --min-age 1m --json > report.json
+  memtrace inspect -p 4242                  what its memory is now, by what it is for
   sudo memtrace doctor -p 4242              what would be seen of it, before anything is traced
 
 Exit status: 0 done; 2 bad usage or it could not be done; 130 interrupted before anything was seen.";
@@ -55,6 +56,8 @@ pub struct Cli {
 pub enum Command {
     /// Trace the allocations of a running process; report what is never freed
     Attach(AttachArgs),
+    /// Say what a process's memory is: in use, free but held, files, ...; nothing is traced
+    Inspect(InspectArgs),
     /// Say what can be traced of a process, what a result would lack and how to get it
     Doctor(DoctorArgs),
     /// Print shell completions
@@ -169,6 +172,34 @@ pub enum PythonArg {
     None,
 }
 
+/// `memtrace inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The process to look at; it is not stopped, and no probe is armed
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
+    pub pid: u32,
+
+    /// Show each arena of glibc: its threads, and what it holds
+    #[arg(long, conflicts_with = "every")]
+    pub arenas: bool,
+
+    /// Look again and again, a line each time; less often where looking would take more than 1 % of a CPU
+    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
+    pub every: Option<Duration>,
+
+    /// End after this time (30s, 5m, 1h 30m; a bare number is seconds); without it: on Ctrl-C, SIGTERM or the process's end
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration, requires = "every")]
+    pub duration: Option<Duration>,
+
+    /// End after so many looks
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), requires = "every")]
+    pub count: Option<u64>,
+
+    /// Print one JSON document; with --every one on each line
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `memtrace doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
@@ -191,6 +222,15 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         return Ok(Duration::from_secs(seconds));
     }
     humantime::parse_duration(text).map_err(|_| "write a time like 30s, 5m or 1h 30m".to_owned())
+}
+
+/// An interval: not nothing.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    if interval.is_zero() {
+        return Err("a time longer than 0 is needed".to_owned());
+    }
+    Ok(interval)
 }
 
 fn parse_max_live(text: &str) -> Result<usize, String> {
@@ -236,6 +276,7 @@ mod tests {
     fn durations_are_words_of_time_or_seconds() {
         assert_eq!(parse_duration("30"), Ok(Duration::from_secs(30)));
         assert_eq!(parse_duration("1m 30s"), Ok(Duration::from_secs(90)));
+        assert!(parse_interval("0s").is_err());
         assert!(parse_duration("soon").unwrap_err().contains("30s"));
     }
 }

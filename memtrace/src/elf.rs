@@ -4,7 +4,9 @@
 //! Pure: works on bytes, or on anything else that `object` reads from, and takes every length and
 //! offset in them for hostile.
 
+mod data;
 mod definitions;
+mod exports;
 mod frames;
 mod names;
 mod symbols;
@@ -21,7 +23,9 @@ use object::{
 use thiserror::Error;
 
 pub use self::{
+    data::{DataSegment, Relative},
     definitions::{Definition, SymbolTable},
+    exports::ExportedData,
     frames::{CodeSegment, FrameSection},
     names::{DebugLink, NameSources},
     symbols::{Symbol, SymbolKind},

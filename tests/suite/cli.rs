@@ -141,6 +141,42 @@ fn doctor_describes_a_process_of_the_caller() {
 }
 
 #[test]
+fn inspect_refuses_what_it_cannot_look_at() {
+    let absent = run(&["inspect", "-p", "4194305"]);
+    assert_refuses(&absent, &["memtrace: ", "no process", "4194305"]);
+    assert_refuses(&run(&["inspect"]), &["--pid", "--help"]);
+    assert_refuses(&run(&["inspect", "-p", "1", "--every", "0s"]), &["longer than 0"]);
+    assert_refuses(&run(&["inspect", "-p", "1", "--count", "2"]), &["--every"]);
+    assert_refuses(&run(&["inspect", "-p", "1", "-d", "2s"]), &["--every"]);
+    let both = run(&["inspect", "-p", "1", "--every", "1s", "--arenas"]);
+    assert_refuses(&both, &["--arenas", "--every"]);
+}
+
+/// A parent may read the memory of its child, unless Yama forbids even that.
+#[test]
+fn inspect_describes_a_child_of_the_caller() {
+    let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+    let pid = child.id().to_string();
+    let json = run(&["inspect", "-p", &pid, "--json"]);
+    let text = run(&["inspect", "-p", &pid]);
+    let coloured = on_a_terminal(&["inspect", "-p", &pid], false);
+    let plain = on_a_terminal(&["inspect", "-p", &pid], true);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    if json.status.code() == Some(2) {
+        return assert_refuses(&json, &["sudo"]);
+    }
+    let look: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(
+        (&look["schema"], &look["target"]["command"]),
+        (&"memtrace-inspect/1".into(), &"sleep".into())
+    );
+    assert_says(&text, &["sleep (pid", "in use", "RSS", "100.0 %"]);
+    assert!(!stdout(&text).contains('\x1b') && !plain.contains('\x1b'));
+    assert!(coloured.contains('\x1b'));
+}
+
+#[test]
 fn completions_are_printed_for_every_shell() {
     for (shell, word) in
         [("bash", "complete"), ("zsh", "#compdef memtrace"), ("fish", "complete -c memtrace")]
@@ -164,6 +200,7 @@ fn completions_of_bash_are_a_valid_script() {
 #[test]
 fn the_man_pages_are_roff() {
     assert_says(&run(&["man"]), &[".TH memtrace", ".SH NAME", "attach"]);
+    assert_says(&run(&["man", "inspect"]), &[".TH", "\\-\\-arenas", "\\-\\-every"]);
     assert_says(&run(&["man", "attach"]), &[".TH", "\\-\\-min\\-age", "\\-\\-ring\\-size"]);
     assert_refuses(&run(&["man", "frobnicate"]), &["frobnicate"]);
 }

@@ -63,6 +63,13 @@ const NEEDS: &[Need] = &[
         purposes: &[Test],
     },
     Need {
+        what: "musl's headers and libraries",
+        why: "compiles the program whose musl heap is walked",
+        packages: &["musl-tools"],
+        present: || which("musl-gcc").is_some(),
+        purposes: &[Test],
+    },
+    Need {
         what: "pip",
         why: "downloads numpy, memray and py-spy for the tests",
         packages: &["python3-pip"],

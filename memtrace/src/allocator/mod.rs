@@ -3,11 +3,19 @@
 //! Adding one is a file with an [`Allocator`] and a line in [`KNOWN`]. Anything else that defines
 //! both `malloc` and `free` is traced all the same, as [`AllocatorId::Unknown`].
 
-mod glibc;
+pub mod glibc;
+#[cfg(test)]
+mod image;
 mod jemalloc;
 mod mimalloc;
-mod musl;
+pub mod musl;
+pub mod opaque;
+mod present;
+pub mod pymalloc;
+mod ranges;
 mod tcmalloc;
+
+pub use present::NoResidency;
 
 use memtrace_common::function::AllocFn;
 

@@ -1,3 +1,4 @@
 //! What the numbers mean. Pure: from data of the model to data.
 
 pub mod pattern;
+pub mod residency;

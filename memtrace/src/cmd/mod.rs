@@ -4,6 +4,7 @@
 pub mod attach;
 mod docs;
 pub mod doctor;
+pub mod inspect;
 mod output;
 mod progress;
 
@@ -37,6 +38,7 @@ pub fn run(cli: Cli) -> ExitCode {
     init_log(cli.verbose, cli.quiet);
     let result = match &cli.command {
         Command::Attach(args) => attach::run(args, cli.verbose, cli.quiet),
+        Command::Inspect(args) => inspect::run(args, cli.quiet),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions { shell } => docs::completions(*shell),
         Command::Man { command } => docs::man(command.as_deref()),

@@ -5,6 +5,22 @@ use serde::Serialize;
 
 use super::site::Amount;
 
+/// A range of the target's addresses, as the walkers of allocators claim them for a heap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct Extent {
+    /// First address.
+    pub start: u64,
+    /// One past the last address.
+    pub end: u64,
+}
+
+impl Extent {
+    /// Its length.
+    pub fn bytes(self) -> u64 {
+        self.end.saturating_sub(self.start)
+    }
+}
+
 /// Resident bytes of an allocator's memory by what they are. The sum is the resident bytes of the
 /// memory that was walked, to the page: on a page that several share, each has its own bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -178,6 +194,8 @@ pub struct PymallocHeap {
     pub free_blocks: Amount,
     /// Pools that are free, and what was never carved into pools.
     pub free_pools_bytes: u64,
+    /// The part of them that is resident; in `resident` it is `returnable` or `trapped`.
+    pub free_pools_resident_bytes: u64,
     /// Pool headers, and the rest of pools and arenas that no block fits in.
     pub overhead_bytes: u64,
     /// The resident part: `returnable` are wholly free arenas, `trapped` is what is free in others.

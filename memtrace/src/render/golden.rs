@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     doctor::{self, Diagnosis},
+    inspection::{self, Inspection},
     report::{Report, sample},
 };
 
@@ -145,4 +146,50 @@ fn a_closed_pipe_is_told_to_the_caller() {
     for result in results {
         assert_eq!(result.unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
     }
+}
+
+fn inspection_as_text(look: &Inspection, with_arenas: bool, options: TextOptions) -> String {
+    let mut out = Vec::new();
+    text::inspect::write(look, with_arenas, options, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn inspection_of_a_fragmented_heap() {
+    let look = inspection::sample::fragmented();
+    assert_snapshot!(inspection_as_text(&look, true, TextOptions::default()));
+}
+
+#[test]
+fn inspection_of_what_cannot_be_looked_into() {
+    let look = inspection::sample::incomplete();
+    assert_snapshot!(inspection_as_text(&look, false, TextOptions::default()));
+}
+
+#[test]
+fn inspection_on_a_narrow_terminal_in_colour() {
+    let options = TextOptions { colour: true, width: Some(64), ..TextOptions::default() };
+    let text = inspection_as_text(&inspection::sample::fragmented(), true, options);
+    let plain = text.replace("\x1b[0m", "").replace("\x1b[1m", "");
+    let plain = plain.replace("\x1b[2m", "").replace("\x1b[33m", "");
+    assert!(plain.lines().all(|line| line.chars().count() <= 64), "{plain}");
+    assert_snapshot!(text.replace('\x1b', "ESC"));
+}
+
+#[test]
+fn inspections_one_after_the_other() {
+    let mut out = Vec::new();
+    let options = TextOptions::default();
+    text::inspect::write_heading(options, &mut out).unwrap();
+    for look in [inspection::sample::fragmented(), inspection::sample::incomplete()] {
+        text::inspect::write_sample(&look, options, &mut out).unwrap();
+    }
+    assert_snapshot!(String::from_utf8(out).unwrap());
+}
+
+#[test]
+fn json_of_an_inspection() {
+    let mut out = Vec::new();
+    json::write_inspection(&inspection::sample::fragmented(), &mut out).unwrap();
+    assert_snapshot!(String::from_utf8(out).unwrap());
 }

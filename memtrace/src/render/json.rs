@@ -4,7 +4,7 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::{doctor::Diagnosis, report::Report};
+use crate::{doctor::Diagnosis, inspection::Inspection, report::Report};
 
 /// Writes the document and a newline.
 ///
@@ -22,6 +22,24 @@ pub fn write_diagnosis(diagnosis: &Diagnosis, out: &mut impl io::Write) -> io::R
     write_document(diagnosis, out)
 }
 
+/// Writes a look at a process as one document and a newline; docs/inspect-json.md describes every
+/// field.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_inspection(inspection: &Inspection, out: &mut impl io::Write) -> io::Result<()> {
+    write_document(inspection, out)
+}
+
+/// The same on one line, for many looks one after the other (JSON lines).
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_inspection_line(inspection: &Inspection, out: &mut impl io::Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, inspection)?;
+    out.write_all(b"\n")
+}
+
 fn write_document(document: &impl Serialize, out: &mut impl io::Write) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, document)?;
     out.write_all(b"\n")
@@ -34,7 +52,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::report::sample;
+    use crate::{inspection, report::sample};
 
     fn rendered(report: &Report) -> Vec<u8> {
         let mut out = Vec::new();
@@ -79,6 +97,27 @@ mod tests {
         for name in names {
             assert!(document.contains(&format!("`{name}`")), "{name} is not documented");
         }
+    }
+
+    #[test]
+    fn every_field_of_an_inspection_is_documented() {
+        let document = include_str!("../../../docs/inspect-json.md");
+        let mut names = BTreeSet::new();
+        for look in [inspection::sample::fragmented(), inspection::sample::incomplete()] {
+            field_names(&serde_json::to_value(&look).unwrap(), &mut names);
+        }
+        assert!(names.contains("attached_threads") && names.contains("reason"));
+        for name in names {
+            assert!(document.contains(&format!("`{name}`")), "{name} is not documented");
+        }
+    }
+
+    #[test]
+    fn a_line_of_many_looks_holds_no_newline_but_the_last() {
+        let mut out = Vec::new();
+        write_inspection_line(&inspection::sample::fragmented(), &mut out).unwrap();
+        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
+        assert!(out.ends_with(b"}\n"));
     }
 
     #[test]

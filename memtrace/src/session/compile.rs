@@ -84,11 +84,14 @@ pub(super) fn with_image<T>(
     if mapping.name == VDSO {
         return vdso(opener, mapping).map(|image| read(&image));
     }
-    let file = opener.open(mapping)?;
-    // SAFETY: the file is a program or library that a process runs; who truncates it kills that
-    // process, and memtrace with it, but corrupts nothing. Changed bytes are read as any other.
-    let image = unsafe { Mmap::map(&file) }?;
-    Ok(read(&image))
+    Ok(read(&map_file(&opener.open(mapping)?)?))
+}
+
+/// The bytes of a program or library that a process runs.
+pub(super) fn map_file(file: &File) -> io::Result<Mmap> {
+    // SAFETY: who truncates the file kills the process that runs it, and memtrace with it, but
+    // corrupts nothing. Changed bytes are read as any other.
+    unsafe { Mmap::map(file) }
 }
 
 fn vdso(opener: &Opener<'_>, mapping: &Mapping) -> io::Result<Vec<u8>> {

@@ -7,6 +7,7 @@ mod compile;
 mod examine;
 mod gather;
 mod groups;
+mod inspect;
 mod python;
 mod run;
 mod steps;
@@ -19,6 +20,7 @@ pub use memtrace_common::config::StackMode;
 pub use crate::{report::GroupBy, symbolize::PythonFrames};
 pub use attach::AttachError;
 pub use examine::{Examination, ExamineOptions, examine};
+pub use inspect::{InspectError, Inspector, SeriesEnd, SeriesObserver, SeriesOptions, series};
 pub use run::trace;
 pub use window::Ending;
 

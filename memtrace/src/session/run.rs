@@ -37,14 +37,14 @@ enum Happening {
 
 /// What ends a trace from outside. Created before the attach, so that a signal during it is not
 /// lost and still gives a result.
-struct Signals {
+pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
 }
 
 impl Signals {
-    fn listen() -> io::Result<Self> {
+    pub(super) fn listen() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
@@ -52,7 +52,7 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> EndReason {
+    pub(super) async fn next(&mut self) -> EndReason {
         tokio::select! {
             _ = self.interrupt.recv() => EndReason::Interrupted,
             _ = self.terminate.recv() => EndReason::Terminated,
@@ -86,8 +86,8 @@ async fn run(
     observer: &mut dyn Observer,
 ) -> Result<Ending, AttachError> {
     let (mut window, ring, pidfd) = Window::open(attached, options);
-    let mut ring = readable(ring)?;
-    let pidfd = readable(pidfd)?;
+    let mut ring = readable(ring).map_err(AttachError::Runtime)?;
+    let pidfd = readable(pidfd).map_err(AttachError::Runtime)?;
     observer.tracing(&window.target(), window.probes(), window.attach_ns());
     let mut clock = Clock::start(options.duration);
     let reason = loop {
@@ -104,11 +104,11 @@ async fn run(
 }
 
 /// Registers a descriptor with the runtime.
-fn readable<T: AsRawFd>(inner: T) -> Result<AsyncFd<T>, AttachError> {
+pub(super) fn readable<T: AsRawFd>(inner: T) -> io::Result<AsyncFd<T>> {
     // SAFETY: `Ring` and `PidFd` own their descriptor and keep it open for as long as they live,
     // which is as long as the registration.
     unsafe { AsyncFd::register_with_interest(inner, Interest::READABLE) }
-        .map_err(|error| AttachError::Runtime(error.into_parts().1))
+        .map_err(|error| error.into_parts().1)
 }
 
 /// The timers of a trace.

@@ -4,6 +4,7 @@ pub mod btf;
 pub mod clock;
 pub mod kernel;
 pub mod memory;
+pub mod pagemap;
 pub mod pidfd;
 pub mod preflight;
 pub mod procfs;

@@ -2,7 +2,10 @@
 
 mod error;
 mod maps;
+mod mounts;
 mod process;
+mod smaps;
+mod tasks;
 
 use std::{
     ffi::OsStr,
@@ -17,6 +20,7 @@ use rustix::fs::{Mode, OFlags};
 pub use self::{
     error::ProcError,
     process::{Process, SeccompMode},
+    smaps::MappingPages,
 };
 use super::kernel::{BadRelease, KernelVersion};
 use crate::model::mapping::{FileId, Mapping};
@@ -39,6 +43,13 @@ impl ProcFs {
         KernelVersion::parse(&release).map_err(|bad: BadRelease| io::Error::other(bad))
     }
 
+    /// Whether the Yama security module lets only a process's ancestors read its memory, root apart
+    /// (Documentation/admin-guide/LSM/Yama.rst).
+    pub fn yama_restricts(&self) -> bool {
+        let scope = fs::read_to_string(self.root.join("sys/kernel/yama/ptrace_scope"));
+        scope.is_ok_and(|scope| scope.trim() != "0")
+    }
+
     /// The mappings of a process, by address. Empty for kernel threads.
     ///
     /// Errors: [`ProcError::Zombie`] when the process has ended and its memory is gone.
@@ -53,6 +64,19 @@ impl ProcFs {
             return Err(ProcError::Zombie { pid });
         }
         Ok(maps)
+    }
+
+    /// What the kernel counts for each mapping. It walks all page tables for it: some milliseconds
+    /// for a gigabyte.
+    pub fn mapping_pages(&self, pid: u32) -> Result<Vec<MappingPages>, ProcError> {
+        let text = self.read(pid, "smaps")?;
+        smaps::parse(&text).map_err(|content| ProcError::Malformed { pid, file: "smaps", content })
+    }
+
+    /// Devices (major, minor) of the file systems in a process's mount namespace that live in
+    /// memory.
+    pub fn devices_in_memory(&self, pid: u32) -> Result<Vec<(u32, u32)>, ProcError> {
+        Ok(mounts::in_memory(&self.read(pid, "mountinfo")?))
     }
 
     /// What `/proc/PID/{stat,status,cmdline,exe}` tell of a process.
@@ -79,6 +103,11 @@ impl ProcFs {
     /// The memory of a process, for positioned reads at its addresses.
     pub fn open_memory(&self, pid: u32) -> Result<File, ProcError> {
         File::open(self.path(pid, "mem")).map_err(|error| self.explain(pid, "mem", error))
+    }
+
+    /// The page map of a process: which pages are in memory.
+    pub fn open_pagemap(&self, pid: u32) -> Result<File, ProcError> {
+        File::open(self.path(pid, "pagemap")).map_err(|error| self.explain(pid, "pagemap", error))
     }
 
     /// The auxiliary vector as (type, value) pairs.

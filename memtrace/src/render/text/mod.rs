@@ -2,6 +2,7 @@
 
 pub mod doctor;
 mod header;
+pub mod inspect;
 mod page;
 mod quality;
 mod sites;

@@ -1,7 +1,24 @@
-//! The GNU C library. Banner: csu/version.c.
+//! The GNU C library: how it is recognised, and its heap from outside.
+
+mod arena;
+mod chain;
+pub mod inquiry;
+pub mod layout;
+mod links;
+pub mod mallinfo;
+mod mapped;
+mod noncontiguous;
+mod segment;
+pub mod shape;
+mod tally;
+pub mod target;
+mod tcache;
+pub mod walk;
+mod window;
 
 use super::{Allocator, AllocatorId, version_after};
 
+// Banner: csu/version.c.
 pub(super) const GLIBC: Allocator = Allocator {
     id: AllocatorId::Glibc,
     // The second is in static programs, which seldom ask for the version.

@@ -1,6 +1,13 @@
 //! musl. `ldd`'s output has the banner, and the version is a string of its own
 //! (ldso/dynlink.c, src/internal/version.c).
 
+mod context;
+mod groups;
+mod layout;
+mod walk;
+
+pub use walk::{MuslError, MuslWalk, walk};
+
 use super::{Allocator, AllocatorId, version_at};
 
 pub(super) const MUSL: Allocator = Allocator {

@@ -1,0 +1,79 @@
+//! Allocators that cannot be walked: their structures differ by version and by build, and nothing
+//! in memory says how. They are recognised, and no more.
+//!
+//! Beside the allocators that serve `malloc` there are those that a library brings along under
+//! names of its own (Polars and other Rust programs: jemalloc).
+
+use memchr::memmem;
+
+/// Functions by whose names an allocator is known.
+const FUNCTIONS: [(&str, &str); 9] = [
+    ("mallctl", "jemalloc"),
+    ("je_mallctl", "jemalloc"),
+    ("_rjem_mallctl", "jemalloc"),
+    ("tc_malloc", "tcmalloc"),
+    ("MallocExtension_Internal_GetNumericProperty", "tcmalloc"),
+    ("mi_malloc", "mimalloc"),
+    ("sn_malloc", "snmalloc"),
+    ("scalable_malloc", "TBB scalable allocator"),
+    ("rpmalloc", "rpmalloc"),
+];
+
+/// What each allocator prints, and is in no other program: for those whose names were stripped.
+/// mimalloc has no such mark, because every CPython since 3.13 contains it and hardly one uses it.
+const MESSAGES: [(&[u8], &str); 2] =
+    [(b"<jemalloc>: ", "jemalloc"), (b"tcmalloc: large alloc", "tcmalloc")];
+
+/// How the kernel shows memory that an allocator has named (prctl(2), `PR_SET_VMA_ANON_NAME`).
+const MEMORY: [(&str, &str); 3] = [
+    ("[anon:jemalloc", "jemalloc"),
+    ("[anon:tcmalloc", "tcmalloc"),
+    ("[anon:mimalloc", "mimalloc"),
+];
+
+/// The names that [`recognise`] asks for.
+pub fn wanted_symbols() -> impl Iterator<Item = &'static str> {
+    FUNCTIONS.iter().map(|(function, _)| *function)
+}
+
+/// The allocator that an object is or contains. `defines` tells whether the object defines a
+/// function; `rodata` is its `.rodata`.
+pub fn recognise(defines: impl Fn(&str) -> bool, rodata: &[u8]) -> Option<&'static str> {
+    let by_name = FUNCTIONS.iter().find(|(function, _)| defines(function)).map(|(_, name)| *name);
+    let by_message = || {
+        let said = |(message, _): &&(&[u8], &str)| memmem::find(rodata, message).is_some();
+        MESSAGES.iter().find(said).map(|(_, name)| *name)
+    };
+    by_name.or_else(by_message)
+}
+
+/// The allocator that has named its memory so.
+pub fn owner_of_memory(mapping: &str) -> Option<&'static str> {
+    MEMORY.iter().find(|(start, _)| mapping.starts_with(start)).map(|(_, name)| *name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_allocator_is_known_by_its_functions() {
+        for (function, name) in FUNCTIONS {
+            assert_eq!(recognise(|it| it == function, b""), Some(name));
+        }
+        assert_eq!(recognise(|it| it == "malloc", b""), None);
+    }
+
+    #[test]
+    fn a_stripped_allocator_is_known_by_what_it_prints() {
+        let rodata = b"abc\0<jemalloc>: Error in dlsym(RTLD_NEXT)\0";
+        assert_eq!(recognise(|_| false, rodata), Some("jemalloc"));
+        assert_eq!(recognise(|_| false, b"<jemalloc>"), None);
+    }
+
+    #[test]
+    fn named_memory_has_an_owner() {
+        assert_eq!(owner_of_memory("[anon:tcmalloc_region_NORMAL]"), Some("tcmalloc"));
+        assert_eq!(owner_of_memory("[anon:v8]"), None);
+    }
+}

@@ -1,0 +1,171 @@
+//! The heaps of a process by the walkers of its allocators.
+
+use super::{
+    Inspector,
+    objects::{Loaded, Object},
+    pages::unwalked_break,
+};
+use crate::{
+    allocator::{
+        AllocatorId,
+        glibc::{self, layout::Layout, walk::Request},
+        musl::{self, MuslError},
+        pymalloc::{self, Interpreter},
+    },
+    analysis::residency::{Claim, Owner},
+    model::{
+        census::{Extent, GlibcHeap, MuslHeap, PymallocHeap, Refusal},
+        mapping::Mapping,
+    },
+    threads::ThreadStack,
+};
+
+/// What the walkers found.
+#[derive(Default)]
+pub(super) struct WalkedHeaps {
+    pub(super) glibc: Vec<GlibcHeap>,
+    pub(super) musl: Vec<MuslHeap>,
+    pub(super) pymalloc: Vec<PymallocHeap>,
+    /// Where the heaps are.
+    pub(super) claims: Vec<Claim>,
+    pub(super) refusals: Vec<Refusal>,
+    /// How far their sums can be off, at most.
+    pub(super) error_bound_bytes: u64,
+}
+
+/// Walks every heap that is understood. `stacks` are in nobody's heap.
+pub(super) fn walk(
+    inspector: &Inspector,
+    loaded: &Loaded,
+    maps: &[Mapping],
+    stacks: &[ThreadStack],
+) -> WalkedHeaps {
+    let mut walk = Walk { inspector, maps, excluded: Vec::new(), heaps: WalkedHeaps::default() };
+    walk.exclude(stacks.iter().map(|stack| stack.extent));
+    // Arenas of pymalloc lie among the blocks that glibc maps, which are known by their headers
+    // alone.
+    walk.pymalloc();
+    for object in &loaded.objects {
+        walk.glibc(object);
+        walk.musl(object, loaded.is_malloc_opaque());
+    }
+    walk.heaps
+}
+
+struct Walk<'a> {
+    inspector: &'a Inspector,
+    maps: &'a [Mapping],
+    /// What is not glibc's, ascending.
+    excluded: Vec<Extent>,
+    heaps: WalkedHeaps,
+}
+
+impl Walk<'_> {
+    fn refuse(&mut self, part: &str, reason: &impl ToString) {
+        self.heaps.refusals.push(Refusal { part: part.to_owned(), reason: reason.to_string() });
+    }
+
+    fn claim(&mut self, extents: &[Extent]) {
+        let claim = |extent| Claim { extent, owner: Owner::Walker };
+        self.heaps.claims.extend(extents.iter().copied().map(claim));
+        self.exclude(extents.iter().copied());
+    }
+
+    fn exclude(&mut self, extents: impl Iterator<Item = Extent>) {
+        self.excluded.extend(extents);
+        self.excluded.sort_unstable();
+    }
+
+    fn pymalloc(&mut self) {
+        let Inspector { memory, pagemap, .. } = self.inspector;
+        for interpreter in Interpreter::all_of(self.maps) {
+            match pymalloc::walk(memory, pagemap, self.maps, &interpreter) {
+                // Arenas in blocks of malloc are in use there, and not counted again.
+                Ok(Some(walk)) if !walk.is_in_malloc => {
+                    self.claim(&walk.arenas);
+                    self.heaps.pymalloc.push(walk.heap);
+                }
+                Ok(_) => {}
+                Err(error) => self.refuse("pymalloc", &error),
+            }
+        }
+    }
+
+    fn glibc(&mut self, object: &Object) {
+        let path = &object.mapping.name;
+        match object.facts.layout {
+            Some(layout) => self.glibc_heap(object, &layout.at(object.bias)),
+            None if object.facts.allocator == AllocatorId::Glibc => {
+                let reason =
+                    format!("{path}: its main arena is not laid out as any known version's");
+                self.refuse_glibc(&reason);
+            }
+            None => {}
+        }
+    }
+
+    fn glibc_heap(&mut self, object: &Object, layout: &Layout) {
+        let Inspector { memory, pagemap, .. } = self.inspector;
+        let page_bytes = rustix::param::page_size() as u64;
+        let target =
+            glibc::target::Target { memory, residency: pagemap, mappings: self.maps, page_bytes };
+        let request = Request { excluded: &self.excluded, ..Request::default() };
+        let walked = match glibc::walk::walk(&target, layout, request) {
+            Ok(walked) => walked,
+            Err(error) => return self.refuse_glibc(&format!("{}: {error}", object.mapping.name)),
+        };
+        if is_unused(&walked.heap) {
+            return;
+        }
+        self.claim(&walked.segments);
+        self.claim(&walked.mapped);
+        let bounds = walked.heap.arenas.iter().map(|arena| arena.quality.error_bound_bytes);
+        self.heaps.error_bound_bytes += bounds.sum::<u64>();
+        let version = object.facts.version.clone();
+        self.heaps.glibc.push(GlibcHeap {
+            path: object.mapping.name.clone(),
+            version,
+            ..walked.heap
+        });
+    }
+
+    /// In a static program that was stripped, musl is known only by finding its heap.
+    fn musl(&mut self, object: &Object, is_replaced: bool) {
+        let Inspector { memory, pagemap, .. } = self.inspector;
+        let (facts, mapping) = (&object.facts, &object.mapping);
+        let is_musl = facts.allocator == AllocatorId::Musl;
+        let may_be_musl = facts.is_static && facts.layout.is_none();
+        if !is_musl && !may_be_musl {
+            return;
+        }
+        let version = facts.version.as_deref().filter(|_| is_musl);
+        match musl::walk(memory, pagemap, self.maps, mapping, version) {
+            Ok(walk) => {
+                self.claim(&walk.extents);
+                self.heaps.musl.push(walk.heap);
+            }
+            Err(MuslError::NoContext) if is_replaced => {}
+            Err(error) if is_musl => {
+                self.refuse("musl", &format!("{}: {error}", mapping.name));
+                self.heaps.claims.extend(unwalked_break(self.maps));
+            }
+            Err(_) => {
+                let reason = format!(
+                    "{} is statically linked, and no heap of a known C library was found in it",
+                    mapping.name
+                );
+                self.refuse("heap", &reason);
+            }
+        }
+    }
+
+    fn refuse_glibc(&mut self, reason: &str) {
+        self.refuse("glibc", &reason);
+        self.heaps.claims.extend(unwalked_break(self.maps));
+    }
+}
+
+/// A program whose `malloc` is another allocator's has a glibc without memory.
+fn is_unused(heap: &GlibcHeap) -> bool {
+    heap.mapped.count == 0 && heap.arenas.iter().all(|arena| arena.system_bytes == 0)
+}

@@ -1,0 +1,237 @@
+//! A look at a process's memory as it is: no probe, nothing stopped, and only pages read that are
+//! present, so that the target's RSS is the same afterwards.
+
+mod heaps;
+mod objects;
+mod pages;
+mod series;
+mod stacks;
+
+use std::{io, num::NonZeroU32};
+
+use jiff::Timestamp;
+use thiserror::Error;
+
+pub use self::series::{SeriesEnd, SeriesObserver, SeriesOptions, series};
+
+use self::objects::Objects;
+use crate::{
+    analysis::residency::{Claim, Claims, Heaps, PageCount, table},
+    inspection::{Cost, Inspection, KernelStatement, SCHEMA, Subject, Summary},
+    model::{
+        census::{Census, OpaqueAllocator, RssKind},
+        mapping::Mapping,
+    },
+    sys::{
+        clock,
+        memory::ProcessMemory,
+        pagemap::Pagemap,
+        pidfd::PidFd,
+        procfs::{ProcError, ProcFs, Process},
+    },
+};
+
+/// Why a process cannot be inspected.
+#[derive(Debug, Error)]
+pub enum InspectError {
+    /// It cannot be looked at.
+    #[error(transparent)]
+    Proc(#[from] ProcError),
+    /// It is the caller's own, and Yama forbids.
+    #[error(
+        "process {pid} is yours, but the kernel lets a process's memory be read by its parents only \
+         (kernel.yama.ptrace_scope); run as root (sudo), or `sysctl kernel.yama.ptrace_scope=0`"
+    )]
+    Yama {
+        /// As given.
+        pid: u32,
+    },
+    /// The pid is memtrace's own.
+    #[error("{pid} is memtrace itself, whose memory changes as it looks; give another process")]
+    Own {
+        /// As given.
+        pid: u32,
+    },
+    /// The target is no process that memtrace can have a handle on.
+    #[error("cannot get hold of process {pid}: {source}")]
+    Handle {
+        /// As given.
+        pid: u32,
+        /// Why.
+        source: io::Error,
+    },
+    /// The pid came to mean another process, or the process another program.
+    #[error(
+        "process {pid} ended or started another program while it was looked at; inspect it again"
+    )]
+    Changed {
+        /// As given.
+        pid: u32,
+    },
+    /// memtrace itself cannot run.
+    #[error("cannot set up memtrace's event loop: {0}")]
+    Runtime(io::Error),
+    /// A sample could not be delivered.
+    #[error("cannot write to stdout")]
+    Output(#[source] io::Error),
+}
+
+/// A process that is looked at, once or repeatedly.
+pub struct Inspector {
+    proc: ProcFs,
+    process: Process,
+    pidfd: PidFd,
+    memory: ProcessMemory,
+    pagemap: Pagemap,
+    objects: Objects,
+}
+
+impl Inspector {
+    /// Takes hold of a process.
+    ///
+    /// # Errors
+    /// When there is no such process, or the caller may not read its memory.
+    pub fn open(pid: NonZeroU32) -> Result<Self, InspectError> {
+        let pid = pid.get();
+        if pid == std::process::id() {
+            return Err(InspectError::Own { pid });
+        }
+        let proc = ProcFs::new("/proc");
+        let process = proc.process(pid)?;
+        process.check_traceable()?;
+        let permitted = |error| not_permitted(&proc, &process, error);
+        let memory = ProcessMemory::open(&proc, pid).map_err(permitted)?;
+        let pagemap = Pagemap::open(&proc, pid).map_err(permitted)?;
+        let pidfd = PidFd::open(pid).map_err(|source| InspectError::Handle { pid, source })?;
+        Ok(Self { proc, process, pidfd, memory, pagemap, objects: Objects::default() })
+    }
+
+    /// Looks at it.
+    ///
+    /// # Errors
+    /// When the process ended, or became another program, meanwhile.
+    pub fn look(&mut self) -> Result<Inspection, InspectError> {
+        let (time_ns, cpu_ns) = (clock::monotonic_ns(), clock::own_cpu_ns());
+        let taken_at = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let looked = self.census();
+        let process = self.check_identity()?;
+        let (mut census, pages, stacks) = looked?;
+        census.time_ns = time_ns;
+        census.duration_ns = clock::monotonic_ns().saturating_sub(time_ns);
+        let zero_bytes = self.pagemap.tells_zero_pages().then_some(pages.count.zero_bytes);
+        Ok(Inspection {
+            schema: SCHEMA,
+            taken_at,
+            kernel: KernelStatement {
+                rss_bytes: process.resident_bytes,
+                peak_rss_bytes: process.peak_resident_bytes,
+                lazy_free_bytes: pages.lazy_free_bytes,
+                zero_bytes,
+            },
+            target: subject(process),
+            summary: Summary {
+                live_stacks: stacks.live,
+                cached_stacks: stacks.cached,
+                ..Summary::of(&census)
+            },
+            census,
+            cost: Cost { cpu_ns: clock::own_cpu_ns().saturating_sub(cpu_ns) },
+        })
+    }
+
+    fn census(&mut self) -> Result<(Census, pages::Pages, stacks::Count), InspectError> {
+        let pid = self.process.pid;
+        let maps = self.proc.maps(pid)?;
+        let loaded = self.objects.loaded(&self.proc, pid, &maps);
+        let mut refusals = loaded.refusals.clone();
+        let stacks = stacks::find(self, &loaded, &maps);
+        let heaps = heaps::walk(self, &loaded, &maps, &stacks.stacks);
+        refusals.extend(stacks.refusal.clone());
+        refusals.extend(heaps.refusals);
+        let claims = heaps.claims.into_iter().chain(stacks.claims()).chain(loaded.claims());
+        let opaque = loaded.opaque();
+        let claims = Claims::new(claims.chain(named_memory(&maps)));
+        let mut pages = pages::count(&self.proc, pid, &self.pagemap, &claims)?;
+        if loaded.is_malloc_opaque() {
+            give_to_opaque(&mut pages.count);
+        }
+        let walked = Heaps { glibc: &heaps.glibc, musl: &heaps.musl, pymalloc: &heaps.pymalloc };
+        let mut rss = table(&pages.count, walked);
+        rss.huge_bytes = pages.huge_bytes;
+        let error_bound_bytes =
+            heaps.error_bound_bytes + rss.bytes(RssKind::Remainder).unsigned_abs();
+        let census = Census {
+            rss,
+            glibc: heaps.glibc,
+            musl: heaps.musl,
+            pymalloc: heaps.pymalloc,
+            opaque,
+            refusals,
+            error_bound_bytes,
+            ..Census::default()
+        };
+        Ok((census, pages, stacks.count()))
+    }
+
+    /// Files of a process are read by its pid: whatever they said holds only if the pid still means
+    /// the process of the beginning, and that process still runs the same program.
+    fn check_identity(&self) -> Result<Process, InspectError> {
+        let pid = self.process.pid;
+        let now = self.proc.process(pid);
+        if self.pidfd.has_ended() {
+            return Err(ProcError::Ended { pid }.into());
+        }
+        let now = now?;
+        let is_same = now.start_time_ticks == self.process.start_time_ticks
+            && now.executable == self.process.executable;
+        if is_same { Ok(now) } else { Err(InspectError::Changed { pid }) }
+    }
+}
+
+/// Names what stands in the way of a user who looks at an own process.
+fn not_permitted(proc: &ProcFs, process: &Process, error: ProcError) -> InspectError {
+    let is_own = process.user == rustix::process::geteuid().as_raw();
+    match error {
+        ProcError::PermissionDenied { pid, .. } if is_own && proc.yama_restricts() => {
+            InspectError::Yama { pid }
+        }
+        error => error.into(),
+    }
+}
+
+/// Memory that an allocator has put its name on.
+fn named_memory(maps: &[Mapping]) -> impl Iterator<Item = Claim> {
+    let named = maps
+        .iter()
+        .filter(|mapping| crate::allocator::opaque::owner_of_memory(&mapping.name).is_some());
+    named.map(|mapping| pages::claim(mapping.start, mapping.end, RssKind::OpaqueAllocator))
+}
+
+/// When an allocator that cannot be walked serves `malloc`, what nobody else claims is its, except
+/// for what the program maps itself: an upper bound, and said to be one.
+fn give_to_opaque(count: &mut PageCount) {
+    if let Some(bytes) = count.kinds.remove(&RssKind::OtherAnonymous) {
+        *count.kinds.entry(RssKind::OpaqueAllocator).or_default() += bytes;
+    }
+}
+
+fn subject(process: Process) -> Subject {
+    Subject {
+        pid: process.pid,
+        command: process.command,
+        command_line: process.command_line,
+        executable: process.executable,
+        threads: process.threads,
+    }
+}
+
+impl objects::Loaded {
+    /// The allocators that cannot be walked.
+    fn opaque(&self) -> Vec<OpaqueAllocator> {
+        let opaque = self.objects.iter().filter_map(|object| {
+            let name = object.facts.opaque?.to_owned();
+            Some(OpaqueAllocator { name, path: object.mapping.name.clone() })
+        });
+        opaque.collect()
+    }
+}

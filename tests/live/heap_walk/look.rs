@@ -1,0 +1,59 @@
+//! A look at a process's heap from outside, by the library.
+
+use std::io::Read as _;
+
+use memtrace::{
+    allocator::glibc::{
+        layout::Layout,
+        target::Target,
+        walk::{Request, Walked, walk},
+    },
+    elf::Elf,
+    model::{census::Extent, mapping::Mapping},
+    sys::{memory::ProcessMemory, pagemap::Pagemap, procfs::ProcFs},
+};
+
+/// What is needed to walk the heap of a process.
+pub struct Look {
+    memory: ProcessMemory,
+    pagemap: Pagemap,
+    mappings: Vec<Mapping>,
+    layout: Layout,
+}
+
+impl Look {
+    /// At the glibc of a process: its libc's, or that in its executable.
+    pub fn at(pid: u32) -> Self {
+        let proc = ProcFs::new("/proc");
+        let mappings = proc.maps(pid).unwrap();
+        let libc = mappings.iter().find(|mapping| mapping.base_name() == "libc.so.6");
+        let object = libc.or(mappings.iter().find(|mapping| mapping.file.is_some())).unwrap();
+        let mut bytes = Vec::new();
+        proc.open_mapped_file(pid, object).unwrap().read_to_end(&mut bytes).unwrap();
+        let elf = Elf::parse(&bytes[..]).unwrap();
+        let bias = elf.load_bias(object.file_offset, object.start).unwrap();
+        let layout = Layout::find(&elf).expect("no layout").at(bias);
+        let memory = ProcessMemory::open(&proc, pid).unwrap();
+        Self { memory, pagemap: Pagemap::open(&proc, pid).unwrap(), mappings, layout }
+    }
+
+    fn target(&self) -> Target<'_> {
+        let page_bytes = rustix::param::page_size() as u64;
+        let (memory, residency, mappings) = (&self.memory, &self.pagemap, &self.mappings[..]);
+        Target { memory, residency, mappings, page_bytes }
+    }
+
+    /// A walk that asks for some blocks, ascending.
+    pub fn walk(&self, blocks: &[u64]) -> Walked {
+        let excluded: [Extent; 0] = [];
+        walk(&self.target(), &self.layout, Request { excluded: &excluded, blocks }).unwrap()
+    }
+
+    /// Resident bytes of some memory, by the kernel alone.
+    pub fn resident_bytes(&self, extents: &[Extent]) -> u64 {
+        use memtrace::model::memory::{PageState, Residency as _};
+        let runs = extents.iter().flat_map(|it| self.pagemap.runs(it.start, it.end).unwrap());
+        let resident = runs.filter(|run| run.state == PageState::Resident);
+        resident.map(|run| run.end - run.start).sum()
+    }
+}

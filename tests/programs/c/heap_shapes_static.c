@@ -1,0 +1,2 @@
+// cflags: -static
+#include "heap_shapes.c"

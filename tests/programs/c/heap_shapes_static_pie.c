@@ -1,0 +1,2 @@
+// cflags: -static-pie
+#include "heap_shapes.c"

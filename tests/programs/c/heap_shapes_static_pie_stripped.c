@@ -1,0 +1,2 @@
+// cflags: -static-pie -s
+#include "heap_shapes.c"

@@ -1,0 +1,2 @@
+// cflags: -static -s
+#include "heap_shapes.c"
