@@ -8,6 +8,7 @@ mod links;
 pub mod mallinfo;
 mod mapped;
 mod noncontiguous;
+pub mod scan;
 mod segment;
 pub mod shape;
 mod tally;
