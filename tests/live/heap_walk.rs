@@ -190,3 +190,14 @@ fn programs_that_contain_their_libc() {
         check(&format!("heap_shapes_{program}"), "", 2, 10_000, "plain");
     }
 }
+
+#[test]
+fn the_heap_is_found_without_the_file() {
+    let mut target = Target::start("heap_shapes", &["2", "10000", "plain"]);
+    let look = Look::at(target.pid());
+    let (by_file, scanned) = look.layouts();
+    assert_eq!(scanned, by_file);
+    let walked = look.by(scanned).walk(&[]);
+    let statement = Statement::of(&mut target);
+    assert_eq!(MallInfo2::from(MallInfo::of(&walked.heap)), statement.info);
+}

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use memtrace::{
     allocator::glibc::{
         layout::Layout,
+        scan::scan,
         target::Target,
         walk::{Request, Walked, walk},
     },
@@ -41,6 +42,20 @@ impl Look {
         let page_bytes = rustix::param::page_size() as u64;
         let (memory, residency, mappings) = (&self.memory, &self.pagemap, &self.mappings[..]);
         Target { memory, residency, mappings, page_bytes }
+    }
+
+    /// The layout by the file, and that by a scan of the object's data, which has no parameters.
+    pub fn layouts(&self) -> (Layout, Layout) {
+        let libc = self.mappings.iter().filter(|it| it.base_name() == "libc.so.6");
+        let data = libc.filter(|mapping| mapping.permissions.write);
+        let data: Vec<_> = data.map(|it| Extent { start: it.start, end: it.end }).collect();
+        let scanned = scan(&self.target(), &data).expect("no main_arena found");
+        (Layout { parameters: None, ..self.layout }, scanned)
+    }
+
+    /// The same look by another layout.
+    pub fn by(self, layout: Layout) -> Self {
+        Self { layout, ..self }
     }
 
     /// A walk that asks for some blocks, ascending.

@@ -48,7 +48,7 @@ impl Layout {
     pub fn find<'d, R: ReadRef<'d>>(elf: &Elf<'d, R>) -> Option<Self> {
         let data = elf.data_segments();
         let (main_arena, shape) = relocated_arena(elf, &data).or_else(|| linked_arena(&data))?;
-        Some(Self { main_arena, shape, parameters: ParameterLayout::find(&data) })
+        Some(Self { main_arena, shape, parameters: ParameterLayout::find(elf) })
     }
 
     /// The layout as it is in a process that added `bias` to the file's addresses.
@@ -108,8 +108,9 @@ const DEFAULT_MAP_MAX: u32 = 65536;
 const TCACHE_BINS: u64 = 64;
 
 impl ParameterLayout {
-    fn find(data: &[DataSegment<'_>]) -> Option<Self> {
-        data.iter().find_map(|segment| {
+    /// `mp_` in an object, by its initial values.
+    pub fn find<'d, R: ReadRef<'d>>(elf: &Elf<'d, R>) -> Option<Self> {
+        elf.data_segments().iter().find_map(|segment| {
             let starts = (0..segment.bytes.len().saturating_sub(0x80)).step_by(8);
             starts.into_iter().find_map(|at| Self::read(segment, at))
         })
@@ -148,7 +149,8 @@ impl ParameterLayout {
         })
     }
 
-    fn at(self, bias: u64) -> Self {
+    /// The layout as it is in a process that added `bias` to the file's addresses.
+    pub fn at(self, bias: u64) -> Self {
         let moved = |address: u64| address.wrapping_add(bias);
         Self {
             address: moved(self.address),

@@ -8,6 +8,7 @@ mod links;
 pub mod mallinfo;
 mod mapped;
 mod noncontiguous;
+pub mod scan;
 mod segment;
 pub mod shape;
 mod tally;
@@ -25,3 +26,6 @@ pub(super) const GLIBC: Allocator = Allocator {
     markers: &["gnu_get_libc_version", "_dl_relocate_static_pie"],
     version: |rodata| version_after(rodata, b" release version "),
 };
+
+#[cfg(test)]
+mod tests;

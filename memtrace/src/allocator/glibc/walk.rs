@@ -140,15 +140,24 @@ fn survey<'t>(
     }
     let parameters = layout.parameters.as_ref();
     let parameters = parameters.and_then(|layout| Parameters::read(memory, target, layout));
+    let mut parameters = parameters.unwrap_or_default();
+    if layout.parameters.is_none() {
+        parameters.program_break = start_of_heap(target);
+    }
     let surveyor = Surveyor {
         target: *target,
         memory,
         shape: layout.shape,
-        parameters: parameters.unwrap_or_default(),
+        parameters,
         main_arena: address,
         arenas: states.iter().map(|state| state.address).collect(),
     };
     Ok((states, surveyor))
+}
+
+/// Where the main arena starts in programs that nobody but malloc calls `sbrk` in.
+fn start_of_heap(target: &Target<'_>) -> Option<u64> {
+    target.mappings.iter().find(|mapping| mapping.name == "[heap]").map(|mapping| mapping.start)
 }
 
 /// An arena with what was found in it.

@@ -1,0 +1,160 @@
+//! Synthetic heaps: sound ones, whose sums are known, and hostile ones.
+
+mod image;
+
+use proptest::prelude::*;
+
+use self::image::{ARENA, HEAP, HEAP_BYTES, Image};
+use super::{
+    inquiry::BlockState,
+    walk::{Request, WalkError, Walked, visit_chunks_in_use, walk},
+};
+use crate::model::census::HeapResidency;
+
+const PAGE: u64 = 4096;
+
+fn walked(image: &Image, blocks: &[u64]) -> Walked {
+    let request = Request { excluded: &[], blocks };
+    walk(&image.target(), &image.layout(), request).unwrap()
+}
+
+#[test]
+fn chunks_are_in_use_when_the_next_one_says_so() {
+    // In use, free, in use, top.
+    let image = Image::of_chunks(&[(0x100, true), (0x200, false), (0x40, true)]);
+    let arena = &walked(&image, &[]).heap.arenas[0];
+    assert_eq!((arena.in_use.count, arena.in_use.bytes), (2, 0x140));
+    assert_eq!((arena.free.count, arena.free.bytes), (1, 0x200));
+    assert_eq!(arena.top_bytes, HEAP_BYTES - 0x340);
+    assert_eq!(arena.overhead_bytes, 0);
+    assert_eq!(arena.quality.error_bound_bytes, 0);
+}
+
+#[test]
+fn the_whole_pages_of_a_free_chunk_can_be_given_back() {
+    let image = Image::of_chunks(&[(0x100, true), (3 * PAGE, false), (0x40, true)]);
+    let resident = walked(&image, &[]).heap.arenas[0].resident;
+    let expected = HeapResidency {
+        in_use_bytes: 0x140,
+        returnable_bytes: 2 * PAGE,
+        trapped_bytes: PAGE,
+        top_bytes: HEAP_BYTES - 0x140 - 3 * PAGE,
+        ..HeapResidency::default()
+    };
+    assert_eq!(resident, expected);
+}
+
+#[test]
+fn pages_that_are_not_there_count_for_nothing() {
+    let mut image = Image::of_chunks(&[(0x100, true), (3 * PAGE, false), (0x40, true)]);
+    image.absent.insert(HEAP + PAGE);
+    let walked = walked(&image, &[]);
+    assert_eq!(walked.heap.arenas[0].free.bytes, 3 * PAGE);
+    assert_eq!(walked.heap.arenas[0].resident.returnable_bytes, PAGE);
+    assert_eq!(walked.heap.arenas[0].resident.total_bytes(), HEAP_BYTES - PAGE);
+}
+
+#[test]
+fn a_fastbin_next_to_a_free_chunk_is_given_back_with_it() {
+    // The chunk in the fastbin completes a page.
+    let free = 2 * PAGE - 0x50;
+    let image = Image::of_chunks(&[(0x20, true), (free, false), (0x30, true), (0x20, true)]);
+    let alone = walked(&image, &[]).heap;
+    let image = image.with_fastbin(HEAP + 0x20 + free, 0x30);
+    let merged = walked(&image, &[]).heap;
+    assert_eq!((merged.arenas[0].fastbins.count, merged.arenas[0].fastbins.bytes), (1, 0x30));
+    assert_eq!(alone.arenas[0].resident.returnable_bytes, 0);
+    assert_eq!(merged.arenas[0].resident.returnable_bytes, PAGE);
+    assert_eq!(merged.trim_bytes, alone.trim_bytes + PAGE);
+}
+
+#[test]
+fn blocks_are_told_by_their_chunks() {
+    let image = Image::of_chunks(&[(0x100, true), (0x200, false), (0x40, true)]);
+    let blocks = [0x10, HEAP + 0x10, HEAP + 0x80, HEAP + 0x110, HEAP + 0x310, HEAP + 0x350];
+    let states = walked(&image, &blocks).blocks;
+    use BlockState::{Freed, InUse, Unknown};
+    assert_eq!(states, [Unknown, InUse, Freed, Freed, InUse, Freed]);
+}
+
+#[test]
+fn every_chunk_in_use_is_visited_once() {
+    let image = Image::of_chunks(&[(0x100, true), (0x200, false), (0x40, true)]);
+    let mut seen = Vec::new();
+    let mut visit = |arena, chunk: super::inquiry::Chunk| seen.push((arena, chunk.start));
+    visit_chunks_in_use(&image.target(), &image.layout(), &[], &mut visit).unwrap();
+    assert_eq!(seen, [(0, HEAP), (0, HEAP + 0x300)]);
+}
+
+#[test]
+fn a_broken_header_costs_its_neighbourhood_and_no_more() {
+    let mut image = Image::of_chunks(&[(0x40, true); 100]);
+    image.write(HEAP + 50 * 0x40 + 8, 0xdead_beef);
+    let walked = walked(&image, &[]);
+    let quality = walked.heap.arenas[0].quality;
+    assert_eq!(quality.resyncs, 1);
+    // The broken one, and the one before, of which it does not tell whether it is in use.
+    assert_eq!(quality.skipped_bytes, 0x80);
+    assert_eq!(walked.heap.arenas[0].in_use.count, 98);
+    assert!(quality.error_bound_bytes >= 0x80);
+    assert_eq!(walked.heap.arenas[0].resident.total_bytes(), HEAP_BYTES);
+}
+
+#[test]
+fn a_ring_that_does_not_close_is_refused() {
+    let mut image = Image::of_chunks(&[(0x40, true)]);
+    image.write(ARENA + 0x870, HEAP);
+    let error = walk(&image.target(), &image.layout(), Request::default()).unwrap_err();
+    assert_eq!(error, WalkError::BrokenRing { address: ARENA });
+}
+
+proptest! {
+    #[test]
+    fn any_heap_adds_up(chunks in prop::collection::vec((2u64..600, any::<bool>()), 1..200)) {
+        // Free chunks never touch.
+        let mut free = false;
+        let chunks: Vec<_> = chunks
+            .into_iter()
+            .map(|(units, in_use)| { free = !free && !in_use; (units * 16, !free) })
+            .chain([(0x20, true)])
+            .collect();
+        let image = Image::of_chunks(&chunks);
+        let walked = walked(&image, &[]);
+        let arena = &walked.heap.arenas[0];
+        let sum = |wanted| chunks.iter().filter(|it| it.1 == wanted).map(|it| it.0).sum::<u64>();
+        prop_assert_eq!((arena.in_use.bytes, arena.free.bytes), (sum(true), sum(false)));
+        prop_assert_eq!(arena.resident.total_bytes(), HEAP_BYTES);
+        prop_assert_eq!(arena.quality.error_bound_bytes, 0);
+    }
+
+    #[test]
+    fn hostile_memory_ends_in_a_result(
+        sizes in prop::collection::vec(2u64..600, 1..200),
+        writes in prop::collection::vec((0u64..0x900, any::<u64>()), 0..8),
+        heap_writes in prop::collection::vec((0u64..HEAP_BYTES / 8, word()), 0..64),
+    ) {
+        let chunks: Vec<_> = sizes.into_iter().map(|units| (units * 16, true)).collect();
+        let mut image = Image::of_chunks(&chunks);
+        for (at, value) in writes {
+            image.write(ARENA + at / 8 * 8, value);
+        }
+        for (at, value) in heap_writes {
+            image.write(HEAP + at * 8, value);
+        }
+        let blocks = [HEAP + 0x10, HEAP + 0x210];
+        let request = Request { excluded: &[], blocks: &blocks };
+        if let Ok(walked) = walk(&image.target(), &image.layout(), request) {
+            prop_assert_eq!(walked.blocks.len(), 2);
+        }
+    }
+}
+
+/// Words that mean something to the walk.
+fn word() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        any::<u64>(),
+        0u64..0x1000,
+        (0..HEAP_BYTES).prop_map(|at| HEAP + at / 16 * 16),
+        (0..HEAP_BYTES).prop_map(|at| at / 16 * 16 + 1),
+    ]
+}

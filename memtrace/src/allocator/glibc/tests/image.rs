@@ -1,0 +1,148 @@
+//! A main arena of glibc 2.27 to 2.42 and its heap, in arrays.
+
+use std::collections::BTreeSet;
+
+use super::super::{
+    layout::{Layout, ParameterLayout},
+    shape::ArenaShape,
+    target::Target,
+};
+use crate::model::{
+    mapping::{FileId, Mapping, Permissions},
+    memory::{PageRun, PageState, Residency, TargetMemory},
+};
+
+/// Where libc's data is.
+pub const DATA: u64 = 0x7f00_0000_0000;
+/// The arena in it.
+pub const ARENA: u64 = DATA + 0x1000;
+/// `mp_` in it.
+const PARAMETERS: u64 = DATA + 0x200;
+const DATA_BYTES: u64 = 0x2000;
+/// Where the heap is.
+pub const HEAP: u64 = 0x5555_0000_0000;
+/// Its size.
+pub const HEAP_BYTES: u64 = 2 << 20;
+
+const PAGE: u64 = 4096;
+const SHAPE: ArenaShape = ArenaShape { next: 0x870, counts_threads: true };
+
+/// A process.
+pub struct Image {
+    data: Vec<u8>,
+    heap: Vec<u8>,
+    mappings: Vec<Mapping>,
+    /// Pages that are not there.
+    pub absent: BTreeSet<u64>,
+}
+
+impl Image {
+    /// A heap of these chunks (size, in use) and `top`.
+    pub fn of_chunks(chunks: &[(u64, bool)]) -> Self {
+        let file = Some(FileId { device: (1, 1), inode: 7 });
+        let mut image = Self {
+            data: vec![0; DATA_BYTES as usize],
+            heap: vec![0; HEAP_BYTES as usize],
+            mappings: vec![
+                mapping(HEAP, HEAP_BYTES, "[heap]", None),
+                mapping(DATA, DATA_BYTES, "/lib/libc.so.6", file),
+            ],
+            absent: BTreeSet::new(),
+        };
+        image.write_arena();
+        let top = image.write_chunks(chunks);
+        image.write(ARENA + SHAPE.top(), top);
+        image
+    }
+
+    fn write_arena(&mut self) {
+        self.write(ARENA + SHAPE.next, ARENA);
+        self.write(ARENA + SHAPE.next + 0x10, 1);
+        self.write(ARENA + SHAPE.system_mem(), HEAP_BYTES);
+        self.write(ARENA + SHAPE.system_mem() + 8, HEAP_BYTES);
+        self.write(PARAMETERS + 0x60, HEAP);
+        self.write(PARAMETERS + 0x78, 7);
+    }
+
+    fn write_chunks(&mut self, chunks: &[(u64, bool)]) -> u64 {
+        let (mut at, mut before) = (HEAP, (0, true));
+        for (size, in_use) in chunks {
+            self.write_header(at, *size, before);
+            at += size;
+            before = (*size, *in_use);
+        }
+        self.write_header(at, HEAP + HEAP_BYTES - at, before);
+        at
+    }
+
+    fn write_header(&mut self, at: u64, size: u64, (previous_size, in_use): (u64, bool)) {
+        self.write(at + 8, size | u64::from(in_use));
+        if !in_use {
+            self.write(at, previous_size);
+        }
+    }
+
+    /// Puts a chunk into the fastbin of its size.
+    pub fn with_fastbin(mut self, chunk: u64, size: u64) -> Self {
+        self.write(ARENA + 0x10 + (size - 0x20) / 16 * 8, chunk);
+        self.write(chunk + 16, (chunk + 16) >> 12);
+        self
+    }
+
+    /// Changes a word.
+    pub fn write(&mut self, address: u64, value: u64) {
+        let (bytes, at) = match address.checked_sub(DATA) {
+            Some(at) => (&mut self.data, at),
+            None => (&mut self.heap, address - HEAP),
+        };
+        bytes[at as usize..][..8].copy_from_slice(&value.to_le_bytes());
+    }
+
+    /// As the walk sees it.
+    pub fn target(&self) -> Target<'_> {
+        Target { memory: self, residency: self, mappings: &self.mappings, page_bytes: PAGE }
+    }
+
+    /// Where everything is.
+    pub fn layout(&self) -> Layout {
+        Layout {
+            main_arena: ARENA,
+            shape: SHAPE,
+            parameters: Some(ParameterLayout {
+                address: PARAMETERS,
+                map_count: PARAMETERS + 0x3c,
+                mapped_bytes: PARAMETERS + 0x50,
+                program_break: [PARAMETERS + 0x60; 2],
+                tcache_count: Some(PARAMETERS + 0x78),
+                huge_page: Some([PARAMETERS + 0x28, PARAMETERS + 0x30]),
+            }),
+        }
+    }
+}
+
+fn mapping(start: u64, bytes: u64, name: &str, file: Option<FileId>) -> Mapping {
+    let permissions = Permissions { read: true, write: true, execute: false };
+    let (name, end) = (name.to_owned(), start + bytes);
+    Mapping { start, end, file_offset: 0, file, name, deleted: false, permissions }
+}
+
+impl TargetMemory for Image {
+    fn read(&self, address: u64, buffer: &mut [u8]) -> bool {
+        let parts = [(DATA, &self.data), (HEAP, &self.heap)];
+        let found = parts.iter().find_map(|(start, bytes)| {
+            let at = usize::try_from(address.checked_sub(*start)?).ok()?;
+            bytes.get(at..at.checked_add(buffer.len())?)
+        });
+        found.map(|bytes| buffer.copy_from_slice(bytes)).is_some()
+    }
+}
+
+impl Residency for Image {
+    fn runs(&self, start: u64, end: u64) -> Option<Vec<PageRun>> {
+        let pages = self.mappings.iter().flat_map(|it| (it.start..it.end).step_by(PAGE as usize));
+        let there = pages.filter(|page| (start..end).contains(page) && !self.absent.contains(page));
+        let (state, file_backed, huge) = (PageState::Resident, false, false);
+        let run = |page| PageRun { start: page, end: page + PAGE, state, file_backed, huge };
+        Some(there.map(run).collect())
+    }
+}
