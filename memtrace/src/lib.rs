@@ -1,6 +1,7 @@
 //! An eBPF allocation tracer for people on call. See ARCHITECTURE.md for the map.
 
 pub mod allocator;
+pub mod analysis;
 pub mod cli;
 pub mod cmd;
 pub mod decode;

@@ -1,0 +1,3 @@
+//! What the numbers mean: pure functions from the vocabulary to conclusions.
+
+pub mod timeline;
