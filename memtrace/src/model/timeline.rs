@@ -47,3 +47,14 @@ pub struct Timeline {
     /// its creation.
     pub cgroup_peak_bytes: Option<u64>,
 }
+
+/// VmRSS by what the pages are, as `/proc/PID/status` tells since Linux 4.5.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RssParts {
+    /// RssAnon: private memory that is not from a file.
+    pub anonymous_bytes: u64,
+    /// RssFile: pages of files.
+    pub file_bytes: u64,
+    /// RssShmem: shared memory, tmpfs files, memfd.
+    pub shmem_bytes: u64,
+}
