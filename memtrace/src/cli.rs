@@ -130,6 +130,11 @@ pub struct AttachArgs {
     #[arg(long, help_heading = LIMITS)]
     pub ignore_hazards: bool,
 
+    /// Make the kernel forget the process's peak of RSS (VmHWM) at the start: then the peak of the
+    /// window is exact; who else reads VmHWM sees the same
+    #[arg(long)]
+    pub reset_peak: bool,
+
     /// Use one perf event per probe, as kernels before 6.10 need it: slower to attach and detach
     #[arg(long, hide = true)]
     pub perf_event_links: bool,

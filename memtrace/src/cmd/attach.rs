@@ -51,6 +51,7 @@ fn options(args: &AttachArgs, verbose: u8) -> Options {
         debug_dirs: args.debug_dirs.clone(),
         debug_log: verbose >= 2,
         ignore_hazards: args.ignore_hazards,
+        reset_peak: args.reset_peak,
         perf_event_links: args.perf_event_links,
     }
 }

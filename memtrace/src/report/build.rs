@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use crate::model::{
     AllocFn,
+    census::Census,
     loss::Loss,
     site::{Amount, SiteStats, Survivors},
     stack::NamedStack,
+    timeline::Timeline,
 };
 
 use super::{
     Completeness, Distribution, FunctionReport, LossReport, OTHER_SITES, Report, Rss, SCHEMA,
-    SiteReport, Target, Totals, UnwindTables, Window, key_frame::key_frame, summary,
+    SiteReport, Target, Totals, UnwindTables, Window, key_frame::key_frame, summary, verdict,
 };
 
 /// What a session gathered.
@@ -23,6 +25,12 @@ pub struct ReportInput {
     pub window: Window,
     /// The kernel's view of the target's memory.
     pub rss: Rss,
+    /// How memory went in between.
+    pub timeline: Timeline,
+    /// A walk of the heap near the start.
+    pub before: Option<Census>,
+    /// A walk of the heap near the end.
+    pub after: Option<Census>,
     /// Sums over all sites. `survivors` is ignored: it is summed over `sites`.
     pub totals: Totals,
     /// In any order; more than one may have the same function and names.
@@ -64,6 +72,8 @@ impl ReportInput {
             target: self.target,
             window: self.window,
             rss: self.rss,
+            timeline: self.timeline,
+            verdict: None,
             totals: self.totals,
             summary: Vec::new(),
             sites: sites(self.sites),
@@ -76,6 +86,7 @@ impl ReportInput {
         };
         report.totals.survivors = survivors(&report.sites);
         report.summary = summary::sentences(&report);
+        report.verdict = Some(verdict::of(&report, self.before, self.after));
         report
     }
 }

@@ -6,6 +6,7 @@ mod code;
 mod compile;
 mod examine;
 mod gather;
+mod memory;
 mod run;
 mod steps;
 mod window;
@@ -40,6 +41,8 @@ pub struct Options {
     pub debug_log: bool,
     /// Attach even where that is known to hurt the target.
     pub ignore_hazards: bool,
+    /// Make the kernel forget the target's peak of RSS at the start.
+    pub reset_peak: bool,
     /// Do without multi-uprobe links.
     pub perf_event_links: bool,
 }

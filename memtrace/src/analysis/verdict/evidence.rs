@@ -22,10 +22,13 @@ const SITES: usize = 3;
 /// Parts of the growth that are named, from this share on.
 const PART: f64 = 0.05;
 
+/// What was kept is clearly more than the growth, from this factor on.
+const EXCEEDS: f64 = 1.5;
+
 const HOUR_NS: f64 = 3.6e12;
 
 pub(super) fn evidence(finding: &Finding, facts: &Facts) -> Vec<Evidence> {
-    let one = [growth(facts), parts(facts), line(finding, facts)];
+    let one = [growth(facts), idle(facts), parts(facts), exceeding(facts), line(finding, facts)];
     let more =
         [turnover(facts), heap(facts), pymalloc(facts), stranded(facts), hidden(finding, facts)];
     let last = [pace(finding, facts), peak(facts)];
@@ -131,6 +134,33 @@ fn site(site: &TracedSite) -> Option<Evidence> {
             ("freed_count", signed(site.freed.count)),
         ],
     )
+}
+
+/// Without allocations there is nothing that the probes could tell.
+fn idle(facts: &Facts) -> Option<Evidence> {
+    let traced = facts.traced()?;
+    let sites_or_mappings = !traced.sites.is_empty() || traced.mapped_live.count > 0;
+    if traced.allocated.count > 0 || sites_or_mappings {
+        return None;
+    }
+    let text = "No allocation was seen in this window: the target was idle, or it allocates \
+                through functions that are not probed (a static or custom allocator).";
+    seen(text.to_owned(), [])
+}
+
+/// More was kept than RSS grew by.
+fn exceeding(facts: &Facts) -> Option<Evidence> {
+    let traced = facts.traced().filter(|_| facts.grew())?;
+    let live = traced.heap_live.bytes.saturating_add(traced.mapped_live.bytes);
+    let exceeds = live as f64 > EXCEEDS * facts.grown as f64;
+    let text = || {
+        format!(
+            "{} was allocated and kept, more than RSS grew by: part of it was never touched, or \
+             older memory was freed meanwhile.",
+            bytes(live)
+        )
+    };
+    exceeds.then(|| seen(text(), [("kept_bytes", signed(live))])).flatten()
 }
 
 fn turnover(facts: &Facts) -> Option<Evidence> {

@@ -128,7 +128,8 @@ impl<'a> Facts<'a> {
         let grown = self.grown.unsigned_abs() as f64;
         self.traced().is_some_and(|traced| {
             let allocated = traced.allocated.bytes as f64;
-            allocated >= 2.0 * grown && traced.freed.bytes as f64 >= 0.8 * allocated
+            allocated >= (2.0 * grown).max(self.noise as f64)
+                && traced.freed.bytes as f64 >= 0.8 * allocated
         })
     }
 

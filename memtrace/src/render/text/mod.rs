@@ -5,6 +5,7 @@ mod header;
 mod page;
 mod quality;
 mod sites;
+mod verdict;
 
 use std::io;
 

@@ -147,3 +147,14 @@ fn rss_alone_tells_that_it_grows_and_what_to_do_next() {
     let help = verdict.would_help_to_know.join(" ");
     assert!(help.contains("memtrace inspect") && help.contains("memtrace attach"), "{help}");
 }
+
+#[test]
+fn what_the_probes_cannot_explain_is_said() {
+    let said = |traced: Traced, words: &str| {
+        let input = window(60, 300, 400).with_line(|tick| 300 + tick, |_| None).with_traced(traced);
+        let evidence = verdict(&input).evidence;
+        assert!(evidence.iter().any(|it| it.text.contains(words)), "{words}: {evidence:#?}");
+    };
+    said(Traced { complete: true, ..Traced::default() }, "No allocation was seen");
+    said(kept("load", 160, 10), "160.0 MiB was allocated and kept, more than RSS grew by");
+}
