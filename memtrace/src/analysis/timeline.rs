@@ -5,8 +5,7 @@ use crate::model::{
     timeline::{PeakSource, Timeline, TimelineSample},
 };
 
-/// Samples that are kept of a window: half an hour at one a second before
-/// the first of them are thinned out; a chart is no wider than that.
+/// Samples that are kept of a window; a chart is no wider than that.
 pub const MAX_SAMPLES: usize = 2048;
 
 /// Samples next to each other that are thinned out together, to at most half of them.

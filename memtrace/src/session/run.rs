@@ -21,8 +21,10 @@ use crate::{
 
 /// The ring is looked at this often even if the kernel side sees no reason to wake memtrace.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
-/// How often the target's memory is sampled and progress is told.
-const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often progress is told.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the target's memory is sampled.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 /// How often it is sampled at first, so that a short window has a line, too. A sample takes about
 /// 30 us.
 const FIRST_SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
@@ -153,7 +155,7 @@ impl Clock {
         // A little early is better than one sample late.
         let due = now + FIRST_SAMPLE_INTERVAL / 2 >= self.progress_at;
         if due {
-            self.progress_at = now + SAMPLE_INTERVAL;
+            self.progress_at = now + PROGRESS_INTERVAL;
         }
         due
     }
