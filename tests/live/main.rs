@@ -19,6 +19,7 @@ mod outputs;
 mod sigkill;
 mod smoke;
 mod stacks;
+mod verdict;
 
 use memtrace_tests::{attach::Attach, report::Report, target::Target, truth::Truth};
 
