@@ -83,7 +83,7 @@ pub struct AttachArgs {
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
 
-    /// Write PREFIX.svg [default: memtrace-COMMAND-PID-TIME in the current directory]
+    /// Write PREFIX.svg and PREFIX-timeline.svg [default: memtrace-COMMAND-PID-TIME in the current directory]
     #[arg(short, long, value_name = "PREFIX")]
     pub output: Option<PathBuf>,
 
@@ -140,6 +140,11 @@ pub struct AttachArgs {
     /// Attach even on a kernel where tracing is known to hurt this process
     #[arg(long, help_heading = LIMITS)]
     pub ignore_hazards: bool,
+
+    /// Make the kernel forget the process's peak of RSS (VmHWM) at the start: then the peak of the
+    /// window is exact; who else reads VmHWM sees the same
+    #[arg(long)]
+    pub reset_peak: bool,
 
     /// Use one perf event per probe, as kernels before 6.10 need it: slower to attach and detach
     #[arg(long, hide = true)]

@@ -26,6 +26,7 @@ mod python_peers;
 mod sigkill;
 mod smoke;
 mod stacks;
+mod verdict;
 
 use memtrace_tests::{attach::Attach, report::Report, target::Target, truth::Truth};
 

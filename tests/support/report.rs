@@ -42,6 +42,8 @@ pub struct Report {
     pub verdict: Option<Verdict>,
     pub window: Window,
     pub rss: Rss,
+    pub timeline: Timeline,
+    pub verdict: Option<Verdict>,
     pub totals: Totals,
     pub sites: Vec<SiteReport>,
     #[serde(default)]
@@ -98,6 +100,41 @@ pub struct Rss {
     pub start_bytes: u64,
     pub end_bytes: u64,
     pub own_peak_bytes: u64,
+}
+
+/// Memory over the window.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Timeline {
+    pub samples: Vec<TimelineSample>,
+    pub rss_peak_bytes: u64,
+    pub rss_peak_source: String,
+}
+
+/// One sample.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct TimelineSample {
+    pub at_ns: u64,
+    pub rss_bytes: u64,
+    pub live_bytes: Option<u64>,
+}
+
+/// What happens to memory.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Verdict {
+    pub kind: String,
+    pub headline: String,
+    pub remedies: Vec<Remedy>,
+}
+
+/// What to try.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Remedy {
+    pub action: String,
+    pub expected_bytes: Option<u64>,
 }
 
 /// Sums.

@@ -2,3 +2,5 @@
 
 pub mod pattern;
 pub mod residency;
+pub mod timeline;
+pub mod verdict;

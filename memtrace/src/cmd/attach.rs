@@ -25,14 +25,14 @@ use crate::{
 /// Runs the command.
 pub fn run(args: &AttachArgs, verbose: u8, quiet: bool) -> Result<Status> {
     let prefix = prefix(args)?;
-    let svg = OutputFile::create(with_suffix(&prefix, ".svg"), args.force)?;
+    let files = create_pictures(&prefix, args.force)?;
     let mut progress = Progress::new(quiet);
     let ending = session::trace(&options(args, verbose), &mut progress)?;
     progress.naming(ending.site_count());
     let min_age_ns = args.min_age.as_nanos() as u64;
     let mut report = ending.into_report_input(min_age_ns, group_by(args.by)).build();
     progress.clear();
-    let status = write_flamegraph(&mut report, svg);
+    let status = write_pictures(&mut report, files);
     deliver(&report, args, &prefix)?;
     Ok(status)
 }
@@ -57,6 +57,7 @@ fn options(args: &AttachArgs, verbose: u8) -> Options {
         debug_dirs: args.debug_dirs.clone(),
         debug_log: verbose >= 2,
         ignore_hazards: args.ignore_hazards,
+        reset_peak: args.reset_peak,
         perf_event_links: args.perf_event_links,
     }
 }
@@ -93,23 +94,42 @@ fn with_suffix(prefix: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(path)
 }
 
-/// A picture that cannot be written must not cost the report: that is said, and all else goes on.
-fn write_flamegraph(report: &mut Report, file: OutputFile) -> Status {
-    let path = file.path().display().to_string();
-    let mut svg = Vec::new();
-    let written = render::flamegraph::write(report, &mut svg)
-        .context("cannot draw the flamegraph")
-        .and_then(|()| file.write(&svg));
-    match written {
-        Ok(()) => {
-            report.files.push(path);
-            Status::Done
-        }
-        Err(error) => {
-            say(format_args!("error: {error:#}; the report follows without it"));
-            Status::Incomplete
+/// What draws a picture of a report.
+type Draw = fn(&Report, &mut Vec<u8>) -> io::Result<()>;
+
+/// Every picture: what its file's name ends in, and what draws it.
+const PICTURES: [(&str, Draw); 2] =
+    [(".svg", render::flamegraph::write), ("-timeline.svg", render::timeline::write)];
+
+/// A file for each of [`PICTURES`].
+fn create_pictures(prefix: &Path, overwrite: bool) -> Result<Vec<OutputFile>> {
+    let create =
+        |(suffix, _): &(&str, Draw)| OutputFile::create(with_suffix(prefix, suffix), overwrite);
+    PICTURES.iter().map(create).collect()
+}
+
+fn write_pictures(report: &mut Report, files: Vec<OutputFile>) -> Status {
+    let mut status = Status::Done;
+    for ((_, draw), file) in PICTURES.into_iter().zip(files) {
+        if !write_picture(report, draw, file) {
+            status = Status::Incomplete;
         }
     }
+    status
+}
+
+/// A picture that cannot be written must not cost the report: that is said, and all else goes on.
+fn write_picture(report: &mut Report, draw: Draw, file: OutputFile) -> bool {
+    let path = file.path().display().to_string();
+    let mut svg = Vec::new();
+    let written = draw(report, &mut svg)
+        .with_context(|| format!("cannot draw {path}"))
+        .and_then(|()| file.write(&svg));
+    match written {
+        Ok(()) => report.files.push(path),
+        Err(ref error) => say(format_args!("error: {error:#}; the report follows without it")),
+    }
+    written.is_ok()
 }
 
 /// Prints the report. Where stdout is lost (a terminal that was closed, a full disk) a file beside

@@ -10,5 +10,6 @@ pub mod site;
 pub mod size;
 pub mod stack;
 pub mod timeline;
+pub mod verdict;
 
 pub use memtrace_common::function::{AllocFn, CallShape};

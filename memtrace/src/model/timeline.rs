@@ -9,8 +9,8 @@ pub struct TimelineSample {
     pub at_ns: u64,
     /// VmRSS.
     pub rss_bytes: u64,
-    /// The highest VmRSS since the sample before, where the kernel's mark could be reset and read
-    /// (`VmHWM` and `/proc/PID/clear_refs`).
+    /// The highest VmRSS since the sample before, where the kernel's mark tells: `VmHWM` rose since
+    /// then.
     pub rss_peak_bytes: Option<u64>,
     /// Live bytes that were traced since the attach; `None` without probes.
     pub live_bytes: Option<u64>,
@@ -30,7 +30,7 @@ pub enum PeakSource {
     Samples,
     /// VmHWM rose in the window, so that it is the window's exact peak.
     HighWaterMark,
-    /// VmHWM was reset at the start of the window: exact.
+    /// VmHWM was reset at the start of the window (`/proc/PID/clear_refs`): exact.
     ResetHighWaterMark,
 }
 
@@ -46,4 +46,15 @@ pub struct Timeline {
     /// The cgroup's own peak (`memory.peak`), where there is one: of all its processes, and since
     /// its creation.
     pub cgroup_peak_bytes: Option<u64>,
+}
+
+/// VmRSS by what the pages are, as `/proc/PID/status` tells since Linux 4.5.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RssParts {
+    /// RssAnon: private memory that is not from a file.
+    pub anonymous_bytes: u64,
+    /// RssFile: pages of files.
+    pub file_bytes: u64,
+    /// RssShmem: shared memory, tmpfs files, memfd.
+    pub shmem_bytes: u64,
 }

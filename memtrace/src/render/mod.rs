@@ -6,6 +6,7 @@ pub mod folded;
 pub mod json;
 mod label;
 pub mod text;
+pub mod timeline;
 
 #[cfg(test)]
 mod golden;

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::model::{
     AllocFn,
+    census::Census,
     loss::Loss,
     site::{Amount, SiteStats, Survivors},
     stack::NamedStack,
+    timeline::Timeline,
 };
 
 use super::{
@@ -14,7 +16,7 @@ use super::{
     Target, Totals, UnwindTables, Window,
     group::{self, GroupBy, GroupFacts, GroupReport, group_slots},
     key_frame::key_frame,
-    site_function, summary,
+    site_function, summary, verdict,
 };
 
 /// What a session gathered.
@@ -26,6 +28,12 @@ pub struct ReportInput {
     pub window: Window,
     /// The kernel's view of the target's memory.
     pub rss: Rss,
+    /// How memory went in between.
+    pub timeline: Timeline,
+    /// A walk of the heap near the start.
+    pub before: Option<Census>,
+    /// A walk of the heap near the end.
+    pub after: Option<Census>,
     /// Sums over all sites. `survivors` is ignored: it is summed over `sites`.
     pub totals: Totals,
     /// In any order; more than one may have the same function and names.
@@ -76,6 +84,8 @@ impl ReportInput {
             target: self.target,
             window: self.window,
             rss: self.rss,
+            timeline: self.timeline,
+            verdict: None,
             totals: self.totals,
             summary: Vec::new(),
             grouped_by: self.group_by,
@@ -90,6 +100,7 @@ impl ReportInput {
         };
         report.totals.survivors = survivors(&report.sites);
         report.summary = summary::sentences(&report);
+        report.verdict = Some(verdict::of(&report, self.before, self.after));
         report
     }
 }

@@ -10,6 +10,7 @@ mod key_frame;
 #[cfg(test)]
 pub(crate) mod sample;
 mod summary;
+mod verdict;
 
 use serde::Serialize;
 
@@ -22,6 +23,8 @@ use crate::model::{
     AllocFn,
     site::{Amount, SiteStats},
     stack::NamedStack,
+    timeline::{RssParts, Timeline},
+    verdict::Verdict,
 };
 
 /// The value of [`Report::schema`].
@@ -46,6 +49,10 @@ pub struct Report {
     pub window: Window,
     /// The kernel's view of the target's memory.
     pub rss: Rss,
+    /// How memory went in between.
+    pub timeline: Timeline,
+    /// What happens to its memory, and what to try.
+    pub verdict: Option<Verdict>,
     /// Sums over all sites.
     pub totals: Totals,
     /// What the numbers say, as sentences; the most important first.
@@ -180,6 +187,12 @@ pub struct Rss {
     pub end_bytes: u64,
     /// VmHWM, the kernel's exact high-water mark since the target's start.
     pub peak_bytes: u64,
+    /// What it consisted of at the start; `None` before Linux 4.5.
+    pub start_parts: Option<RssParts>,
+    /// What it consisted of at the end.
+    pub end_parts: Option<RssParts>,
+    /// The lowest memory limit of the target's control groups.
+    pub limit_bytes: Option<u64>,
     /// memtrace's own VmHWM.
     pub own_peak_bytes: u64,
 }

@@ -8,6 +8,7 @@ use crate::model::{
     loss::Loss,
     site::{Amount, SiteStats, Survivors},
     stack::{Frame, Language, NamedStack},
+    timeline::{PeakSource, RssParts, Timeline, TimelineSample},
 };
 
 use super::{
@@ -193,6 +194,58 @@ fn distribution(values: [u64; 5], mean: f64) -> Option<Distribution> {
     Some(Distribution { count: 1_235_573, min, p50, p90, p99, max, mean })
 }
 
+fn parts(anonymous_mib: u64) -> RssParts {
+    RssParts { anonymous_bytes: anonymous_mib * MIB, file_bytes: 49 * MIB, shmem_bytes: MIB }
+}
+
+/// Ten models in a row, with a walk in the middle and a peak at the end of one load.
+fn timeline() -> Timeline {
+    let sample = |second: u64| {
+        let live = second / 3 * 53 * MIB;
+        TimelineSample {
+            at_ns: second * SECOND,
+            rss_bytes: 1200 * MIB + live,
+            rss_peak_bytes: (second == 21).then_some(1810 * MIB),
+            live_bytes: Some(live),
+            ..TimelineSample::default()
+        }
+    };
+    let mut samples: Vec<_> = (0..=30).map(sample).collect();
+    samples.insert(
+        16,
+        TimelineSample {
+            at_ns: 15 * SECOND + SECOND / 2,
+            rss_bytes: 1465 * MIB,
+            in_use_bytes: Some(1100 * MIB),
+            heap_resident_bytes: Some(1380 * MIB),
+            trapped_bytes: Some(200 * MIB),
+            ..TimelineSample::default()
+        },
+    );
+    Timeline {
+        samples,
+        rss_peak_bytes: 1810 * MIB,
+        rss_peak_source: Some(PeakSource::HighWaterMark),
+        cgroup_peak_bytes: Some(1900 * MIB),
+    }
+}
+
+/// RSS and live bytes stay where they are.
+fn level() -> Timeline {
+    let sample = |second| TimelineSample {
+        at_ns: second * SECOND,
+        rss_bytes: 1200 * MIB,
+        live_bytes: Some(0),
+        ..TimelineSample::default()
+    };
+    Timeline {
+        samples: (0..=30).map(sample).collect(),
+        rss_peak_bytes: 1200 * MIB,
+        rss_peak_source: Some(PeakSource::Samples),
+        cgroup_peak_bytes: None,
+    }
+}
+
 /// A leak of 47 models, a mapping, and small change; nothing lost.
 pub(crate) fn leaking_input() -> ReportInput {
     ReportInput {
@@ -203,7 +256,13 @@ pub(crate) fn leaking_input() -> ReportInput {
             end_bytes: 1740 * MIB,
             peak_bytes: 1810 * MIB,
             own_peak_bytes: 31 * MIB,
+            start_parts: Some(parts(1150)),
+            end_parts: Some(parts(1690)),
+            limit_bytes: Some(4096 * MIB),
         },
+        timeline: timeline(),
+        before: None,
+        after: None,
         totals: totals(),
         groups: facts(&sites()),
         group_by: GroupBy::Line,
@@ -318,6 +377,7 @@ pub(crate) fn tidy() -> Report {
     input.totals.heap.live = Amount::default();
     input.totals.mappings = SiteStats::default();
     input.rss.end_bytes = input.rss.start_bytes;
+    input.timeline = level();
     input.build()
 }
 
@@ -328,6 +388,7 @@ pub(crate) fn idle() -> Report {
     input.groups.clear();
     input.totals = Totals::default();
     input.rss.end_bytes = input.rss.start_bytes;
+    input.timeline = level();
     (input.sizes, input.lifetimes) = (None, None);
     input.functions.clear();
     input.completeness = Completeness::default();

@@ -8,6 +8,7 @@ mod examine;
 mod gather;
 mod groups;
 mod inspect;
+mod memory;
 mod python;
 mod run;
 mod steps;
@@ -47,6 +48,8 @@ pub struct Options {
     pub debug_log: bool,
     /// Attach even where that is known to hurt the target.
     pub ignore_hazards: bool,
+    /// Make the kernel forget the target's peak of RSS at the start.
+    pub reset_peak: bool,
     /// Do without multi-uprobe links.
     pub perf_event_links: bool,
 }

@@ -5,7 +5,7 @@ use std::{io, os::fd::AsRawFd, time::Duration};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, Interval, MissedTickBehavior, interval, interval_at, sleep_until},
 };
 
 use super::{
@@ -21,8 +21,15 @@ use crate::{
 
 /// The ring is looked at this often even if the kernel side sees no reason to wake memtrace.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
-/// How often the target's RSS is read and progress is told.
-const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often progress is told.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the target's memory is sampled.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
+/// How often it is sampled at first, so that a short window has a line, too. A sample takes about
+/// 30 us.
+const FIRST_SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
+/// How long that is.
+const FIRST: Duration = Duration::from_secs(10);
 /// Records taken from the ring before signals are looked at again.
 const DRAIN_BATCH: usize = 1 << 16;
 
@@ -95,7 +102,12 @@ async fn run(
             Happening::Records | Happening::Tick => {
                 window.drain(ring.get_mut(), DRAIN_BATCH);
             }
-            Happening::Sample => observer.sample(&window.sample()),
+            Happening::Sample => {
+                window.sample_memory();
+                if clock.progress_is_due() {
+                    observer.sample(&window.sample());
+                }
+            }
             Happening::Ended(reason) => break reason,
         }
     };
@@ -115,22 +127,44 @@ pub(super) fn readable<T: AsRawFd>(inner: T) -> io::Result<AsyncFd<T>> {
 struct Clock {
     drain: Interval,
     sample: Interval,
+    /// When samples become rarer.
+    slower_at: Option<Instant>,
+    progress_at: Instant,
     deadline: Option<Instant>,
 }
 
 impl Clock {
     fn start(duration: Option<Duration>) -> Self {
-        let every = |period| {
-            let mut interval = interval(period);
-            interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
-            interval
-        };
+        let now = Instant::now();
         Self {
-            drain: every(DRAIN_INTERVAL),
-            sample: every(SAMPLE_INTERVAL),
-            deadline: duration.and_then(|duration| Instant::now().checked_add(duration)),
+            drain: skipping(interval(DRAIN_INTERVAL)),
+            sample: skipping(interval(FIRST_SAMPLE_INTERVAL)),
+            slower_at: Some(now + FIRST),
+            progress_at: now,
+            deadline: duration.and_then(|duration| now.checked_add(duration)),
         }
     }
+
+    /// Asked at every sample: whether it is time to tell progress again.
+    fn progress_is_due(&mut self) -> bool {
+        let now = Instant::now();
+        if self.slower_at.is_some_and(|at| now >= at) {
+            self.slower_at = None;
+            self.sample = skipping(interval_at(now + SAMPLE_INTERVAL, SAMPLE_INTERVAL));
+        }
+        // A little early is better than one sample late.
+        let due = now + FIRST_SAMPLE_INTERVAL / 2 >= self.progress_at;
+        if due {
+            self.progress_at = now + PROGRESS_INTERVAL;
+        }
+        due
+    }
+}
+
+/// A timer that does not catch up on what it missed.
+fn skipping(mut interval: Interval) -> Interval {
+    interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    interval
 }
 
 async fn next(

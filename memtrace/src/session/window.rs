@@ -9,6 +9,7 @@ use super::{
     Options, Sample,
     attach::{Attached, allocator_code, arm},
     code::Code,
+    memory::MemoryWatch,
     python::Python,
 };
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
         event::{Action, Event},
         mapping::{FileId, Mapping},
         stack::{Frame, RawStack, StackId},
+        timeline::Timeline,
     },
     probe::{
         load::{Kernel, KernelLog},
@@ -73,7 +75,7 @@ pub(super) struct Window {
     attach_ns: u64,
     attach_steps: Vec<AttachStep>,
     probes: usize,
-    rss: Rss,
+    memory: MemoryWatch,
     notes: Vec<String>,
 }
 
@@ -97,6 +99,8 @@ pub struct Ending {
     pub unkept_stacks: u64,
     /// RSS from start to end.
     pub rss: Rss,
+    /// The same in between.
+    pub timeline: Timeline,
     /// When the window was opened.
     pub started_at: Timestamp,
     /// `CLOCK_MONOTONIC` when the window was closed.
@@ -157,16 +161,23 @@ impl Window {
             attach_ns: attached.attach_ns,
             attach_steps,
             probes: attached.probes,
-            rss: Rss { start_bytes: process.resident_bytes, ..Rss::default() },
+            memory: MemoryWatch::begin(&proc, &process, attached.opened_ns),
             notes: left_out.iter().map(left_out_note).collect(),
             proc,
             process,
             objects,
         };
-        window.sample_rss();
-        // As of now: the attach took a moment, in which the target went on.
-        window.rss.start_bytes = window.rss.end_bytes;
+        if options.reset_peak {
+            window.reset_peak();
+        }
         (window, ring, pidfd)
+    }
+
+    fn reset_peak(&mut self) {
+        if let Err(error) = self.memory.reset_peak() {
+            self.notes
+                .push(format!("the peak of RSS before the window was not forgotten: {error}"));
+        }
     }
 
     /// The target, for people.
@@ -335,7 +346,7 @@ impl Window {
 
     /// How the trace goes.
     pub(super) fn sample(&mut self) -> Sample {
-        self.sample_rss();
+        self.memory.look_at_group();
         let totals = self.ledger.totals();
         let ring_full: u64 =
             self.kernel.counters().map(|counters| counters.ring_full.iter().sum()).unwrap_or(0);
@@ -344,20 +355,19 @@ impl Window {
             events: totals.events,
             lost: ring_full + self.undecodable,
             live_bytes: totals.heap.live.bytes,
-            rss_bytes: self.rss.end_bytes,
+            rss_bytes: self.memory.rss_bytes(),
         }
     }
 
-    /// Keeps the last values of a target that is gone.
-    fn sample_rss(&mut self) {
-        if let Ok(process) = self.proc.process(self.process.pid)
-            && process.start_time_ticks == self.process.start_time_ticks
-            && !process.is_zombie
-            && process.resident_bytes > 0
-        {
-            self.rss.end_bytes = process.resident_bytes;
-            self.rss.peak_bytes = process.peak_resident_bytes;
-        }
+    /// Adds a sample to the timeline.
+    pub(super) fn sample_memory(&mut self) {
+        self.memory.sample(self.live_bytes());
+    }
+
+    /// What was allocated or mapped in the window and is still there.
+    fn live_bytes(&self) -> u64 {
+        let totals = self.ledger.totals();
+        totals.heap.live.bytes.saturating_add(totals.mappings.live.bytes)
     }
 
     /// Closes the window, books what is waiting, and removes all probes.
@@ -366,8 +376,8 @@ impl Window {
         if let Err(error) = self.kernel.set_active(false) {
             self.notes.push(format!("the window could not be closed at one moment: {error}"));
         }
-        self.sample_rss();
         self.drain(&mut ring, usize::MAX);
+        self.memory.sample_end(self.live_bytes());
         let detaching = Instant::now();
         self.kernel.detach();
         let detach_ns = detaching.elapsed().as_nanos() as u64;
@@ -377,9 +387,7 @@ impl Window {
             self.notes.push(format!("losses in the kernel are not known: {error}"));
             KernelCounters::default()
         });
-        if let Ok(own) = self.proc.process(std::process::id()) {
-            self.rss.own_peak_bytes = own.peak_resident_bytes;
-        }
+        let (rss, timeline) = self.memory.finish();
         Ending {
             process: self.process,
             objects: self.objects,
@@ -389,7 +397,8 @@ impl Window {
             counters,
             undecodable: self.undecodable,
             unkept_stacks: self.unkept_stacks,
-            rss: self.rss,
+            rss,
+            timeline,
             started_at: self.started_at,
             closed_ns,
             duration_ns: closed_ns.saturating_sub(self.opened_ns),

@@ -1,6 +1,7 @@
 //! The only readers of the operating system. Roots are parameters, so tests bring their own trees.
 
 pub mod btf;
+pub mod cgroup;
 pub mod clock;
 pub mod kernel;
 pub mod memory;

@@ -4,6 +4,7 @@ mod error;
 mod maps;
 mod mounts;
 mod process;
+mod resident;
 mod smaps;
 mod tasks;
 
@@ -20,6 +21,7 @@ use rustix::fs::{Mode, OFlags};
 pub use self::{
     error::ProcError,
     process::{Process, SeccompMode},
+    resident::Resident,
     smaps::MappingPages,
 };
 use super::kernel::{BadRelease, KernelVersion};
@@ -88,6 +90,23 @@ impl ProcFs {
     /// CPU) approximate, as `VmRSS` is.
     pub fn rss_bytes(&self, pid: u32) -> Result<u64, ProcError> {
         process::resident_bytes(pid, &self.read(pid, "statm")?)
+    }
+
+    /// Resident bytes of a process as `/proc/PID/status` tells them, with their peak and parts.
+    pub fn resident(&self, pid: u32) -> Result<Resident, ProcError> {
+        Resident::read(self, pid)
+    }
+
+    /// Sets the process's high-water mark of RSS (VmHWM) back to its RSS of now, for everybody who
+    /// reads it (proc_pid_clear_refs(5), since Linux 4.0). Takes the rights of a debugger.
+    pub fn reset_peak(&self, pid: u32) -> Result<(), ProcError> {
+        fs::write(self.path(pid, "clear_refs"), "5")
+            .map_err(|error| self.explain(pid, "clear_refs", error))
+    }
+
+    /// The control groups of a process, as the kernel writes them.
+    pub fn control_groups(&self, pid: u32) -> Result<String, ProcError> {
+        Ok(String::from_utf8_lossy(&self.read(pid, "cgroup")?).into_owned())
     }
 
     /// The executable's identity by `/proc/PID/exe`; `None` when it cannot be looked at.

@@ -9,13 +9,19 @@ use crate::{
     report::{AllocatorReport, PythonReport, Report, Rss, Totals},
 };
 
-use super::page::{Page, Style, cut};
+use super::{
+    page::{Page, Style, cut},
+    verdict,
+};
 
 /// What is shown of the command line: those of some servers fill screens.
 const COMMAND_COLUMNS: usize = 160;
 
 pub(super) fn write(page: &mut Page, report: &Report) {
     page.prose(Some(Style::Strong), 0, &title(report));
+    if let Some(verdict) = &report.verdict {
+        verdict::write(page, verdict);
+    }
     page.field("command", &command(&report.target.command_line));
     for allocator in &report.target.allocators {
         page.field("allocator", &allocator_line(allocator));
@@ -25,9 +31,9 @@ pub(super) fn write(page: &mut Page, report: &Report) {
     }
     page.field("RSS", &rss(report.rss));
     page.field("live", &live(&report.totals));
-    page.gap();
-    for sentence in &report.summary {
-        page.prose(None, 0, sentence);
+    if report.verdict.is_none() {
+        page.gap();
+        report.summary.iter().for_each(|sentence| page.prose(None, 0, sentence));
     }
     if !report.completeness.complete {
         page.prose(Some(Style::Warning), 0, "Events were lost: see INCOMPLETE below.");

@@ -6,6 +6,7 @@ pub mod inspect;
 mod page;
 mod quality;
 mod sites;
+mod verdict;
 
 use std::io;
 

@@ -158,13 +158,13 @@ fn arguments(bytes: &[u8]) -> Vec<String> {
 
 /// `/proc/PID/status`. Own reader: the procfs crate's wants every field that a recent kernel has
 /// and fails on a command name that is not UTF-8.
-struct Status {
+pub(super) struct Status {
     pid: u32,
     text: String,
 }
 
 impl Status {
-    fn new(pid: u32, bytes: &[u8]) -> Self {
+    pub(super) fn new(pid: u32, bytes: &[u8]) -> Self {
         Self { pid, text: String::from_utf8_lossy(bytes).into_owned() }
     }
 
@@ -186,10 +186,16 @@ impl Status {
     }
 
     /// A `123 kB` value; 0 where it is missing, as it is for kernel threads and zombies.
-    fn kib(&self, key: &str) -> Result<u64, ProcError> {
-        let Some(value) = self.value(key) else { return Ok(0) };
+    pub(super) fn kib(&self, key: &str) -> Result<u64, ProcError> {
+        Ok(self.kib_if_there(key)?.unwrap_or(0))
+    }
+
+    /// A `123 kB` value; `None` where it is missing.
+    pub(super) fn kib_if_there(&self, key: &str) -> Result<Option<u64>, ProcError> {
+        let Some(value) = self.value(key) else { return Ok(None) };
         let kib = value.strip_suffix(" kB").and_then(|number| number.trim().parse::<u64>().ok());
-        kib.and_then(|kib| kib.checked_mul(1024)).ok_or_else(|| self.malformed(key, value))
+        let bytes = kib.and_then(|kib| kib.checked_mul(1024));
+        bytes.map(Some).ok_or_else(|| self.malformed(key, value))
     }
 
     fn seccomp(&self) -> SeccompMode {

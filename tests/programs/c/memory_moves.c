@@ -1,0 +1,68 @@
+// Grows in one way and says so: `memory_moves leak|cache|shmem|nothing`. Each takes about three
+// seconds and touches all that it takes.
+#include "program.h"
+
+#define STEPS 10
+#define STEP_BYTES (8u << 20)
+
+static char *kept[64];
+
+SITE static char *site_take(size_t bytes) {
+    char *block = malloc(bytes);
+    memset(block, 1, bytes);
+    return block;
+}
+
+// A model at a time, and none is let go.
+SITE static void leak(void) {
+    for (int step = 0; step < STEPS; step++) {
+        kept[step] = site_take(STEP_BYTES);
+        sleep_ms(300);
+    }
+}
+
+// Fills up, and empties again to a small rest.
+SITE static void cache(void) {
+    for (int entry = 0; entry < 60; entry++) {
+        kept[entry] = site_take(1 << 20);
+        sleep_ms(25);
+    }
+    for (int entry = 59; entry >= 8; entry--) {
+        free(kept[entry]);
+        sleep_ms(25);
+    }
+}
+
+SITE static void shmem(void) {
+    int file = memfd_create("memory_moves", 0);
+    size_t bytes = STEPS * (size_t)STEP_BYTES;
+    if (ftruncate(file, (off_t)bytes) != 0) _exit(4);
+    char *shared = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    for (int step = 0; step < STEPS; step++) {
+        memset(shared + step * (size_t)STEP_BYTES, 1, STEP_BYTES);
+        sleep_ms(300);
+    }
+}
+
+// As busy as the others.
+SITE static void nothing(void) {
+    for (int step = 0; step < 100; step++) {
+        char *block = site_take(100000);
+        USED(block);
+        free(block);
+        sleep_ms(30);
+    }
+}
+
+int main(int argc, char **argv) {
+    if (argc != 2) return 2;
+    ready();
+    if (!strcmp(argv[1], "leak")) leak();
+    if (!strcmp(argv[1], "cache")) cache();
+    if (!strcmp(argv[1], "shmem")) shmem();
+    if (!strcmp(argv[1], "nothing")) nothing();
+    say("done");
+    send_line();
+    wait_for_line();
+    return 0;
+}
