@@ -10,6 +10,7 @@ pub mod config;
 pub mod function;
 pub mod loss;
 pub mod memory;
+pub mod opaque;
 pub mod python;
 pub mod unwind;
 pub mod wire;

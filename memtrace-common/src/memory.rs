@@ -1,7 +1,7 @@
 //! Memory as a parameter: the kernel reads user memory by a BPF helper, the user side by
 //! `process_vm_readv`, a test from an array.
 
-use crate::unwind::walk::WINDOW_WORDS;
+use crate::{python::FRAME_WORDS, unwind::walk::WINDOW_WORDS};
 
 /// Reads the target's memory.
 pub trait ReadMemory {
@@ -21,5 +21,16 @@ pub trait ReadMemory {
             None => return false,
         }
         true
+    }
+
+    /// Reads the first `bytes` of a Python frame in place, at most as many as there is room for;
+    /// `false` when any of them cannot be read.
+    fn read_frame(&self, address: u64, bytes: u32, frame: &mut [u64; FRAME_WORDS]) -> bool {
+        let words = (bytes as usize).div_ceil(8).min(FRAME_WORDS);
+        frame.iter_mut().take(words).enumerate().all(|(index, word)| {
+            let value = self.read_word(address.wrapping_add(8 * index as u64));
+            *word = value.unwrap_or_default();
+            value.is_some()
+        })
     }
 }

@@ -5,8 +5,14 @@
 //! interpreter's C frame that runs a chain of Python frames holds (or its caller holds) an object
 //! of that chain, whose address the Python walk notes and the native walk finds in `[SP, CFA)`.
 
+pub mod marks;
+pub mod walk;
+
 /// The most Python frames a stack record holds.
 pub const MAX_PYTHON_FRAMES: usize = 128;
+
+/// The most words that are read of a frame: `PyFrameObject` needs 14 of them.
+pub const FRAME_WORDS: usize = 16;
 
 /// Set in [`PythonFrame::position`] of the oldest frame that one run of the interpreter loop
 /// serves, and in a native return address whose frame is that run.
@@ -58,7 +64,7 @@ pub struct PythonLayout {
     pub cframe_frame: u32,
     /// In `_PyCFrame`: the previous one.
     pub cframe_previous: u32,
-    /// How much of a frame is read, at most 128.
+    /// How much of a frame is read, at most 128: [`FRAME_WORDS`].
     pub frame_bytes: u32,
     /// In a frame: the code object.
     pub frame_code: u32,
@@ -77,6 +83,9 @@ pub struct PythonLayout {
     pub eval_ranges: [crate::config::CodeRange; 2],
     /// The program image (a number of execs) that all of this is of.
     pub image: u64,
+    /// In the kernel's `task_struct`: the thread pointer, from the running kernel's BTF; 0 when it
+    /// is not known, and then there is no Python walk.
+    pub task_thread_pointer: u64,
 }
 
 // SAFETY: `repr(C)`, only integers, no padding, any bit pattern is valid.
@@ -113,5 +122,5 @@ impl PythonEnd {
 
 const _: () = {
     assert!(size_of::<PythonFrame>() == 16);
-    assert!(size_of::<PythonLayout>() == 12 * 4 + 8 + 4 * 8 + 8);
+    assert!(size_of::<PythonLayout>() == 12 * 4 + 8 + 4 * 8 + 2 * 8);
 };

@@ -8,6 +8,8 @@ pub mod frame_pointer;
 pub mod table;
 pub mod walk;
 
+use crate::{opaque::OpaqueWords, python::MAX_PYTHON_FRAMES, wire::MAX_FRAMES};
+
 /// The registers that a walk starts from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Registers {
@@ -21,7 +23,14 @@ pub struct Registers {
 pub trait FrameSink {
     /// Takes one; `false` when there is no room, which ends the walk.
     fn push(&mut self, return_address: u64) -> bool;
+
+    /// Learns that the frame of the address that was taken last occupies `[sp, cfa)`.
+    fn place(&mut self, sp: u64, cfa: u64);
 }
+
+/// The frames of a stack record as they are sent: Python's, two words each, then the native ones.
+/// A power of two that holds the most of both.
+pub type StackWords = OpaqueWords<{ (2 * MAX_PYTHON_FRAMES + MAX_FRAMES).next_power_of_two() }>;
 
 /// Mixes a word into a stack hash (the multiplier is FNV-1a's 64-bit prime; the rotation spreads
 /// the high bits that code addresses share).

@@ -8,6 +8,7 @@ use memtrace_common::{
     config::Config,
     function::AllocFn,
     loss::{FunctionCounters, KernelCounters, KernelLoss},
+    python::{PythonKind, PythonLayout},
     unwind::table::{CHUNK_WORDS, CodeMappings, MAX_RULES, Rule},
     wire::RecordKind,
 };
@@ -52,6 +53,10 @@ static RULES: Array<Rule> = Array::with_max_entries(MAX_RULES, 0);
 #[map]
 static MAPPINGS: Array<CodeMappings> = Array::with_max_entries(2, 0);
 
+/// Where the target's CPython has what, see [`python_layout`].
+#[map]
+static PYTHON: Array<PythonLayout> = Array::with_max_entries(1, 0);
+
 /// An element of the maps of unwind rows and pages. One array element of many words: elements of
 /// one word would be padded to two.
 type Chunk = [u32; CHUNK_WORDS];
@@ -86,6 +91,18 @@ pub fn image() -> u64 {
 #[inline(always)]
 pub fn mappings(config: &Config) -> Option<*const CodeMappings> {
     MAPPINGS.get_ptr(config.mappings)
+}
+
+/// What is needed to walk Python's frames in the program image with this number; `None` when there
+/// is no Python, or none that is understood.
+#[inline(always)]
+pub fn python_layout(image: u64) -> Option<*const PythonLayout> {
+    let layout = PYTHON.get_ptr(0)?;
+    // SAFETY: the map value outlives the run.
+    let (kind, of_image, thread_pointer) =
+        unsafe { ((*layout).kind, (*layout).image, (*layout).task_thread_pointer) };
+    let is_usable = kind != PythonKind::Off as u32 && of_image == image && thread_pointer != 0;
+    is_usable.then_some(layout)
 }
 
 /// A word of the unwind rows; 0 when there is none.

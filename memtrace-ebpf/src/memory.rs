@@ -1,7 +1,10 @@
 //! The target's memory, read by the helper that cannot fault.
 
-use aya_ebpf::helpers::{bpf_probe_read_user, generated};
-use memtrace_common::{memory::ReadMemory, unwind::walk::WINDOW_WORDS};
+use aya_ebpf::helpers::{
+    bpf_probe_read_user,
+    generated::{self, bpf_get_current_task, bpf_probe_read_kernel},
+};
+use memtrace_common::{memory::ReadMemory, python::FRAME_WORDS, unwind::walk::WINDOW_WORDS};
 
 /// The memory of the current task.
 pub struct UserMemory;
@@ -21,4 +24,25 @@ impl ReadMemory for UserMemory {
             generated::bpf_probe_read_user(window.cast(), bytes as u32, address as *const _) == 0
         }
     }
+
+    #[inline(always)]
+    fn read_frame(&self, address: u64, bytes: u32, frame: &mut [u64; FRAME_WORDS]) -> bool {
+        let bytes = bytes.min(size_of::<[u64; FRAME_WORDS]>() as u32);
+        let frame = core::ptr::from_mut(frame);
+        // SAFETY: the helper checks the address, and the frame has room for as many bytes.
+        unsafe { generated::bpf_probe_read_user(frame.cast(), bytes, address as *const _) == 0 }
+    }
+}
+
+/// The current task's thread pointer, which the kernel keeps at this offset of its `task_struct`.
+#[inline(always)]
+pub fn thread_pointer(offset: u64) -> Option<u64> {
+    let mut value = 0u64;
+    // SAFETY: the helper checks the address, and the value has as many bytes.
+    let result = unsafe {
+        let task = bpf_get_current_task() as u64;
+        let source = task.wrapping_add(offset) as *const _;
+        bpf_probe_read_kernel((&raw mut value).cast(), size_of::<u64>() as u32, source)
+    };
+    (result == 0).then_some(value)
 }

@@ -6,9 +6,9 @@ use memtrace_common::{
     config::{Config, StackMode},
     loss::KernelLoss,
     memory::ReadMemory as _,
-    python::PythonEnd,
+    python::{MAX_PYTHON_FRAMES, PythonLayout, walk::MAX_PYTHON_STEPS},
     unwind::{
-        FrameSink, HASH_SEED, Registers, finish, frame_pointer, mix,
+        Registers, StackWords, finish, frame_pointer,
         table::{CodeMapping, CodeMappings, MAX_MAPPINGS, Row, Rule},
         walk::{Tables, Walk},
     },
@@ -18,14 +18,18 @@ use memtrace_common::{
 use crate::{
     atomic, emit,
     maps::{
-        EVENTS, STACKS, count_loss, count_ring_full, image, mappings, page_word, row_word, rule,
-        stack_buffer,
+        EVENTS, STACKS, count_loss, count_ring_full, image, mappings, page_word, python_layout,
+        row_word, rule, stack_buffer,
     },
-    memory::UserMemory,
+    memory::{UserMemory, thread_pointer},
 };
 
 /// Buffers per CPU. One is in use by each program that was preempted in the middle of a walk.
 pub const STACK_BUFFERS_PER_CPU: u32 = 8;
+
+/// The most words that a stack's frames are.
+const MAX_WORDS: usize = 2 * MAX_PYTHON_FRAMES + MAX_FRAMES;
+const WORDS_MASK: usize = size_of::<StackWords>() / size_of::<u64>() - 1;
 
 /// 0 on kernels without `bpf_loop` (before 5.17), which then never see the call.
 #[unsafe(no_mangle)]
@@ -50,6 +54,7 @@ pub fn capture(ctx: &ProbeContext, config: &Config, registers: Registers) -> u64
     };
     // SAFETY: the buffer lies in a map value and, being claimed, is this program's alone.
     let walk = unsafe { &mut (*buffer).walk };
+    walk_python(walk);
     if config.stacks == StackMode::Tables as u32 {
         walk_by_tables(config, registers, walk);
     } else {
@@ -125,6 +130,54 @@ impl Tables for KernelTables {
     }
 }
 
+/// What a step of the Python walk works on.
+#[repr(C)]
+struct PythonLoopContext {
+    walk: *mut Walk,
+    layout: *const PythonLayout,
+}
+
+#[inline(always)]
+fn walk_python(walk: &mut Walk) {
+    let image = image();
+    let Some(layout) = python_layout(image) else { return walk.skip_python(image) };
+    // SAFETY: the map value outlives the run.
+    let start = unsafe { &*layout };
+    let Some(thread_pointer) = thread_pointer(start.task_thread_pointer) else {
+        return walk.skip_python(image);
+    };
+    if !walk.start_python(&UserMemory, start, thread_pointer, image) {
+        return;
+    }
+    let mut context = PythonLoopContext { walk, layout };
+    if USE_BPF_LOOP.load() != 0 {
+        // SAFETY: `python_step` has the signature that the helper wants, and the context outlives
+        // the call.
+        unsafe {
+            let context = (&raw mut context).cast();
+            bpf_loop(MAX_PYTHON_STEPS as u32, python_step as *mut _, context, 0);
+        }
+        return;
+    }
+    for index in 0..MAX_PYTHON_STEPS as u32 {
+        // SAFETY: the context is valid.
+        if unsafe { python_step(index, &raw mut context) } != 0 {
+            break;
+        }
+    }
+}
+
+/// One Python frame; not 0 ends the loop.
+///
+/// # Safety
+/// `context` and what it points to are valid for the call.
+#[inline(never)]
+unsafe extern "C" fn python_step(_index: u32, context: *mut PythonLoopContext) -> i64 {
+    // SAFETY: by contract; the walk is claimed.
+    let (walk, layout) = unsafe { (&mut *(*context).walk, &*(*context).layout) };
+    i64::from(!walk.step_python(&UserMemory, layout))
+}
+
 /// What a step of the walk works on.
 #[repr(C)]
 struct LoopContext {
@@ -134,7 +187,7 @@ struct LoopContext {
 
 #[inline(always)]
 fn walk_by_tables(config: &Config, registers: Registers, walk: &mut Walk) {
-    if !walk.start(&UserMemory, registers, image()) {
+    if !walk.start(&UserMemory, registers) {
         return;
     }
     let Some(mappings) = mappings(config) else { return };
@@ -166,47 +219,26 @@ unsafe extern "C" fn step(_index: u32, context: *mut LoopContext) -> i64 {
     i64::from(!walk.step(&UserMemory, &KernelTables { mappings }))
 }
 
-/// Collects and hashes frames.
-struct Sink {
-    frames: *mut u64,
-    count: usize,
-    hash: u64,
-}
-
-impl FrameSink for Sink {
-    #[inline(always)]
-    fn push(&mut self, return_address: u64) -> bool {
-        if self.count >= MAX_FRAMES {
-            return false;
-        }
-        // SAFETY: `frames` has MAX_FRAMES elements; the mask repeats the check for the verifier.
-        unsafe { self.frames.add(self.count & (MAX_FRAMES - 1)).write(return_address) };
-        self.hash = mix(self.hash, return_address);
-        self.count += 1;
-        true
-    }
-}
-
-/// The result goes through the walk's memory, which makes the verifier forget it: a walk can end
-/// after any frame, and all that follows would be verified once for each of them (240,000
-/// instructions instead of a few thousand).
+/// The frames go to the walk's memory, which makes the verifier forget them: a walk can end after
+/// any frame, and all that follows would be verified once for each of them (240,000 instructions
+/// instead of a few thousand).
 #[inline(always)]
 fn walk_by_frame_pointers(registers: Registers, walk: &mut Walk) {
-    let Some(caller) = UserMemory.read_word(registers.sp) else {
-        return walk.set_result(0, HASH_SEED, StackEnd::Unreadable);
+    walk.start_collecting();
+    let end = match UserMemory.read_word(registers.sp) {
+        Some(caller) => frame_pointer::walk_from_entry(&UserMemory, registers, caller, walk),
+        None => StackEnd::Unreadable,
     };
-    let mut sink = Sink { frames: walk.frames_mut(), count: 0, hash: mix(HASH_SEED, image()) };
-    let end = frame_pointer::walk_from_entry(&UserMemory, registers, caller, &mut sink);
-    walk.set_result(sink.count as u32, sink.hash, end);
+    walk.finish_collecting(end);
 }
 
 /// The id of a finished walk's stack, which is sent if it was not seen before.
 #[inline(always)]
 fn intern(ctx: &ProbeContext, config: &Config, walk: &mut Walk) -> u64 {
     let end = walk.end() | if walk.is_guessed() { STACK_GUESSED } else { 0 };
-    let (count, unfinished) = (walk.count() as usize, walk.hash());
+    let unfinished = walk.hash();
     let hash = finish(unfinished, end);
-    let check = (unfinished >> 32) << 32 | count as u64;
+    let check = (unfinished >> 32) << 32 | u64::from(walk.word_count());
     match STACKS.get_ptr(hash) {
         // SAFETY: a found value stays readable for the program's run.
         Some(known) => {
@@ -234,24 +266,25 @@ fn publish(
         count_loss(KernelLoss::StackTableFull);
         return 0;
     }
-    let count = walk.count() as usize;
+    let (python, native) = (walk.python().count(), walk.count());
     walk.header = StackHeader {
         header: emit::plain_header(RecordKind::Stack),
         stack: hash,
-        frames: count as u32,
+        frames: native,
         end,
-        python_frames: 0,
-        python_end: PythonEnd::Off as u32,
+        python_frames: python,
+        python_end: walk.python().end(),
     };
-    let frames_bytes = (count & (2 * MAX_FRAMES - 1)).min(MAX_FRAMES) * size_of::<u64>();
-    let bytes = size_of::<StackHeader>() + frames_bytes;
-    // SAFETY: the frames lie right behind the header (`repr(C)`, both 8-byte aligned).
+    // The mask tells the verifier what the walks guarantee.
+    let words = (walk.word_count() as usize & WORDS_MASK).min(MAX_WORDS);
+    let bytes = size_of::<StackHeader>() + words * size_of::<u64>();
+    // SAFETY: the words lie right behind the header (`repr(C)`, both 8-byte aligned).
     let record =
         unsafe { core::slice::from_raw_parts((&raw const walk.header).cast::<u8>(), bytes) };
     if EVENTS.output::<[u8]>(record, emit::wakeup_flags(config, bytes as u64)).is_err() {
         count_ring_full(RecordKind::Stack);
         let _ = STACKS.remove(hash);
     }
-    debug!(ctx, "new stack {:x} of {} frames, end {}", hash, count, end);
+    debug!(ctx, "new stack {:x} of {} and {} Python frames, end {}", hash, native, python, end);
     hash
 }

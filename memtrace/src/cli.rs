@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 const ABOUT: &str = "Where did the memory go, and which line of code holds it?";
 
@@ -96,7 +96,15 @@ pub struct AttachArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// How many sites the text report shows
+    /// Take together what was never freed by line, by function, by module (or Python package), or not at all: by stack
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t, hide_possible_values = true)]
+    pub by: By,
+
+    /// Python frames in the places of the interpreter's (merged), without native ones (only), or none
+    #[arg(long, value_name = "HOW", value_enum, default_value_t, hide_possible_values = true)]
+    pub python: PythonArg,
+
+    /// How many of these the text report shows
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub top: usize,
 
@@ -133,6 +141,32 @@ pub struct AttachArgs {
     /// Use one perf event per probe, as kernels before 6.10 need it: slower to attach and detach
     #[arg(long, hide = true)]
     pub perf_event_links: bool,
+}
+
+/// What never-freed blocks are taken together by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// The line to look at first.
+    #[default]
+    Line,
+    /// The function.
+    Function,
+    /// The object, or Python package or file.
+    Module,
+    /// The whole stack.
+    Stack,
+}
+
+/// How Python's frames are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PythonArg {
+    /// In the places of the interpreter's frames.
+    #[default]
+    Merged,
+    /// Without native ones.
+    Only,
+    /// Not at all.
+    None,
 }
 
 /// `memtrace doctor`.

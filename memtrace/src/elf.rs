@@ -4,6 +4,7 @@
 //! Pure: works on bytes, or on anything else that `object` reads from, and takes every length and
 //! offset in them for hostile.
 
+mod definitions;
 mod frames;
 mod names;
 mod symbols;
@@ -20,6 +21,7 @@ use object::{
 use thiserror::Error;
 
 pub use self::{
+    definitions::{Definition, SymbolTable},
     frames::{CodeSegment, FrameSection},
     names::{DebugLink, NameSources},
     symbols::{Symbol, SymbolKind},

@@ -13,6 +13,7 @@ pub mod model;
 pub mod probe;
 pub mod render;
 pub mod report;
+pub mod runtime;
 pub mod session;
 pub mod symbolize;
 pub mod sys;

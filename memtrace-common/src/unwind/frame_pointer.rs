@@ -25,6 +25,7 @@ pub fn walk_from_entry<M: ReadMemory, S: FrameSink>(
 ) -> StackEnd {
     sink.push(caller);
     let mut lower = registers.sp;
+    let mut sp = registers.sp.wrapping_add(8);
     let mut bp = registers.bp;
     for _ in 1..MAX_FRAMES {
         if bp == 0 {
@@ -39,10 +40,12 @@ pub fn walk_from_entry<M: ReadMemory, S: FrameSink>(
         if return_address == 0 {
             return StackEnd::Root;
         }
+        sink.place(sp, bp + 16);
         if !sink.push(return_address) {
             return StackEnd::Truncated;
         }
         lower = bp;
+        sp = bp + 16;
         bp = next_bp;
     }
     StackEnd::Truncated
@@ -65,7 +68,7 @@ mod tests {
         }
     }
 
-    struct Frames(Vec<u64>, usize);
+    struct Frames(Vec<u64>, usize, Vec<(u64, u64)>);
 
     impl FrameSink for Frames {
         fn push(&mut self, return_address: u64) -> bool {
@@ -75,10 +78,14 @@ mod tests {
             self.0.push(return_address);
             true
         }
+
+        fn place(&mut self, sp: u64, cfa: u64) {
+            self.2.push((sp, cfa));
+        }
     }
 
     fn walk(stack: &Stack, bp: u64, room: usize) -> (Vec<u64>, StackEnd) {
-        let mut frames = Frames(Vec::new(), room);
+        let mut frames = Frames(Vec::new(), room, Vec::new());
         let registers = Registers { sp: stack.base, bp };
         let end = walk_from_entry(stack, registers, stack.words[0], &mut frames);
         (frames.0, end)
@@ -89,6 +96,14 @@ mod tests {
         //                                     0    8     10     18    20   28 30
         let stack = Stack { base: 0x1000, words: vec![0xa, 0x1018, 0xff, 0x1028, 0xb, 0, 0xc] };
         assert_eq!(walk(&stack, 0x1018, 8), (vec![0xa, 0xb, 0xc], StackEnd::Root));
+    }
+
+    #[test]
+    fn each_frame_reaches_to_the_frame_pointer_of_its_caller() {
+        let stack = Stack { base: 0x1000, words: vec![0xa, 0x1018, 0xff, 0x1028, 0xb, 0, 0xc] };
+        let mut frames = Frames(Vec::new(), 8, Vec::new());
+        walk_from_entry(&stack, Registers { sp: 0x1000, bp: 0x1018 }, 0xa, &mut frames);
+        assert_eq!(frames.2, [(0x1008, 0x1028), (0x1028, 0x1038)]);
     }
 
     #[test]

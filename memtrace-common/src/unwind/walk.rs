@@ -1,15 +1,17 @@
 //! The walk by unwind tables: complete stacks through code without frame pointers.
 //!
-//! All state lives in a [`Walk`], which in the kernel is map memory, and is read and written
-//! volatile: the verifier then knows nothing of it, so that its states merge. With state in
-//! registers each branch of each binary search would be followed apart (2^10 paths a search).
+//! All state lives in a [`Walk`], which in the kernel is map memory; see [`crate::opaque`]. With
+//! state in registers each branch of each binary search would be followed apart by the verifier
+//! (2^10 paths a search).
 
 use super::{
-    HASH_SEED, Registers, mix,
+    FrameSink, HASH_SEED, Registers, StackWords, mix,
     table::{CfaRule, CodeMapping, FpRule, PAGE_BITS, PAGE_BYTES, Row, Rule},
 };
 use crate::{
     memory::ReadMemory,
+    opaque::{Opaque, OpaqueWords},
+    python::{ENTRY_MARK, PythonLayout, walk::PythonWalk},
     wire::{MAX_FRAMES, StackEnd, StackHeader},
 };
 
@@ -41,28 +43,9 @@ pub trait Tables {
     fn rule(&self, index: u32) -> Rule;
 }
 
-/// A value that the compiler and the verifier know nothing of.
-#[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default)]
-struct Opaque<T: Copy>(T);
-
-impl<T: Copy> Opaque<T> {
-    #[inline(always)]
-    fn get(&self) -> T {
-        // SAFETY: a reference is valid for reads.
-        unsafe { core::ptr::from_ref(&self.0).read_volatile() }
-    }
-
-    #[inline(always)]
-    fn set(&mut self, value: T) {
-        // SAFETY: a unique reference is valid for writes.
-        unsafe { core::ptr::from_mut(&mut self.0).write_volatile(value) }
-    }
-}
-
 /// A walk in progress, and its result.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Walk {
     pc: Opaque<u64>,
     sp: Opaque<u64>,
@@ -76,56 +59,62 @@ pub struct Walk {
     pages: Opaque<u32>,
     low: Opaque<u32>,
     high: Opaque<u32>,
+    /// Which word is the first native frame's.
+    first_word: Opaque<u32>,
     count: Opaque<u32>,
     end: Opaque<u32>,
     guessed: Opaque<u64>,
     window_start: Opaque<u64>,
     distance: Opaque<u64>,
-    window: [Opaque<u64>; WINDOW_WORDS],
-    /// Filled in by the kernel side: with the frames behind it, it is the record to send.
+    window: OpaqueWords<WINDOW_WORDS>,
+    /// Python's frames, which come first in the record.
+    python: PythonWalk,
+    /// Filled in by the kernel side: with the words behind it, it is the record to send.
     pub header: StackHeader,
-    frames: [Opaque<u64>; MAX_FRAMES],
-}
-
-impl Default for Walk {
-    fn default() -> Self {
-        Self {
-            pc: Opaque(0),
-            sp: Opaque(0),
-            bp: Opaque(0),
-            hash: Opaque(0),
-            mapping_start: Opaque(0),
-            mapping_end: Opaque(0),
-            bias: Opaque(0),
-            first_page: Opaque(0),
-            pages: Opaque(0),
-            low: Opaque(0),
-            high: Opaque(0),
-            count: Opaque(0),
-            end: Opaque(0),
-            guessed: Opaque(0),
-            window_start: Opaque(0),
-            distance: Opaque(0),
-            window: [Opaque(0); WINDOW_WORDS],
-            header: StackHeader::default(),
-            frames: [Opaque(0); MAX_FRAMES],
-        }
-    }
+    words: StackWords,
 }
 
 impl Walk {
-    /// Prepares a walk from the entry of a function, before its prologue, where the word at `[sp]`
-    /// is its caller. `seed` goes into the hash. `false` when there is nothing to walk.
+    /// Declares the stack to be without Python. This or [`Self::start_python`] comes first. `seed`
+    /// goes into the hash.
     #[inline(always)]
-    pub fn start<M: ReadMemory>(&mut self, memory: &M, registers: Registers, seed: u64) -> bool {
+    pub fn skip_python(&mut self, seed: u64) {
+        self.python.skip(seed);
+    }
+
+    /// Prepares the walk of Python's frames; see [`PythonWalk::start`].
+    #[inline(always)]
+    pub fn start_python<M: ReadMemory>(
+        &mut self,
+        memory: &M,
+        layout: &PythonLayout,
+        thread_pointer: u64,
+        seed: u64,
+    ) -> bool {
+        self.python.start(memory, layout, thread_pointer, seed)
+    }
+
+    /// Takes one of Python's frames; see [`PythonWalk::step`].
+    #[inline(always)]
+    pub fn step_python<M: ReadMemory>(&mut self, memory: &M, layout: &PythonLayout) -> bool {
+        self.python.step(memory, layout, &mut self.words)
+    }
+
+    /// Python's frames.
+    #[inline(always)]
+    pub fn python(&self) -> &PythonWalk {
+        &self.python
+    }
+
+    /// Prepares a walk from the entry of a function, before its prologue, where the word at `[sp]`
+    /// is its caller. `false` when there is nothing to walk.
+    #[inline(always)]
+    pub fn start<M: ReadMemory>(&mut self, memory: &M, registers: Registers) -> bool {
+        self.start_collecting();
         self.sp.set(registers.sp + 8);
         self.bp.set(registers.bp);
-        self.hash.set(mix(HASH_SEED, seed));
         self.mapping_start.set(1);
         self.mapping_end.set(0);
-        self.count.set(0);
-        self.end.set(StackEnd::Truncated as u32);
-        self.guessed.set(0);
         self.window_start.set(0);
         match self.stack_word(memory, registers.sp) {
             Ok(caller) => self.pc.set(caller),
@@ -134,10 +123,33 @@ impl Walk {
         self.end.get() == StackEnd::Truncated as u32
     }
 
+    /// Prepares to take the frames of another walker, as a [`FrameSink`].
+    #[inline(always)]
+    pub fn start_collecting(&mut self) {
+        self.hash.set(mix(HASH_SEED, self.python.hash()));
+        self.python.marks_mut().rewind();
+        self.first_word.set(2 * self.python.count());
+        self.count.set(0);
+        self.end.set(StackEnd::Truncated as u32);
+        self.guessed.set(0);
+    }
+
+    /// Takes over why the other walker has ended.
+    #[inline(always)]
+    pub fn finish_collecting(&mut self, end: StackEnd) {
+        self.end.set(end as u32);
+    }
+
     /// How many frames were found.
     #[inline(always)]
     pub fn count(&self) -> u32 {
         self.count.get()
+    }
+
+    /// How many words the frames are, Python's included.
+    #[inline(always)]
+    pub fn word_count(&self) -> u32 {
+        self.first_word.get().wrapping_add(self.count.get())
     }
 
     /// Why it ended: a [`StackEnd`].
@@ -158,26 +170,10 @@ impl Walk {
         self.hash.get()
     }
 
-    /// A frame's return address, leaf first.
+    /// A word of the frames, Python's included.
     #[inline(always)]
-    pub fn frame(&self, index: usize) -> u64 {
-        self.frames.get(index).map_or(0, Opaque::get)
-    }
-
-    /// Takes over the result of another walker, which has put `count` frames to
-    /// [`Self::frames_mut`].
-    #[inline(always)]
-    pub fn set_result(&mut self, count: u32, hash: u64, end: StackEnd) {
-        self.count.set(count);
-        self.hash.set(hash);
-        self.end.set(end as u32);
-        self.guessed.set(0);
-    }
-
-    /// Where the frames are, [`MAX_FRAMES`] words.
-    #[inline(always)]
-    pub fn frames_mut(&mut self) -> *mut u64 {
-        (&raw mut self.frames).cast()
+    pub fn word(&self, index: usize) -> u64 {
+        self.words.get(index)
     }
 
     /// Takes one frame; `false` when the walk has ended. Call it at most [`MAX_FRAMES`] times.
@@ -210,15 +206,37 @@ impl Walk {
         self.apply(memory, rule, pc)
     }
 
+    /// Which word is that of the frame with this number.
+    #[inline(always)]
+    fn place_of(&self, index: u32) -> usize {
+        self.first_word.get().wrapping_add(index) as usize
+    }
+
     #[inline(always)]
     fn push(&mut self, pc: u64) {
         let index = self.count.get();
-        // The mask repeats for the verifier what the number of steps guarantees.
-        let place = index as usize & (MAX_FRAMES - 1);
-        // SAFETY: the mask keeps the index inside of the array.
-        unsafe { self.frames.get_unchecked_mut(place) }.set(pc);
+        self.words.set(self.place_of(index), pc);
         self.count.set(index + 1);
         self.hash.set(mix(self.hash.get(), pc));
+        if self.python.marks_mut().is_in_loop(pc.wrapping_sub(1)) {
+            self.mark();
+        }
+    }
+
+    /// Marks the frame that was pushed last as a run of the interpreter loop.
+    #[inline(always)]
+    fn mark(&mut self) {
+        let place = self.place_of(self.count.get().wrapping_sub(1));
+        self.words.set(place, self.words.get(place) | ENTRY_MARK);
+        self.hash.set(mix(self.hash.get(), ENTRY_MARK));
+    }
+
+    /// The frame that was pushed last occupies `[sp, cfa)`.
+    #[inline(always)]
+    fn mark_if_entered(&mut self, sp: u64, cfa: u64) {
+        if self.python.marks_mut().is_in_frame(sp, cfa) {
+            self.mark();
+        }
     }
 
     #[inline(always)]
@@ -332,11 +350,12 @@ impl Walk {
 
     #[inline(always)]
     fn ascend(&mut self, caller: u64, cfa: u64, sp: u64) -> Result<(), StackEnd> {
+        if caller != 0 && cfa <= sp {
+            return Err(StackEnd::Stuck);
+        }
+        self.mark_if_entered(sp, cfa);
         if caller == 0 {
             return Err(StackEnd::Complete);
-        }
-        if cfa <= sp {
-            return Err(StackEnd::Stuck);
         }
         self.pc.set(caller);
         self.sp.set(cfa);
@@ -348,9 +367,7 @@ impl Walk {
     fn stack_word<M: ReadMemory>(&mut self, memory: &M, address: u64) -> Result<u64, StackEnd> {
         let mut distance = address.wrapping_sub(self.window_start.get());
         if distance >= WINDOW_BYTES || distance & 7 != 0 {
-            // SAFETY: `Opaque` is transparent, so that this is the same array.
-            let window = unsafe { &mut *(&raw mut self.window).cast() };
-            if !memory.read_window(address, window) {
+            if !memory.read_window(address, self.window.as_words_mut()) {
                 // Nearer to the end of the stack than a window is long.
                 self.window_start.set(0);
                 return memory.read_word(address).ok_or(StackEnd::Unreadable);
@@ -361,9 +378,24 @@ impl Walk {
         // Through memory: the compiler would drop the mask, which the check above makes needless
         // to it, but not to the verifier.
         self.distance.set(distance);
-        let index = (self.distance.get() >> 3) as usize & (WINDOW_WORDS - 1);
-        // SAFETY: the mask keeps the index inside of the array.
-        Ok(unsafe { self.window.get_unchecked(index) }.get())
+        Ok(self.window.get((self.distance.get() >> 3) as usize))
+    }
+}
+
+/// For walkers that have no memory of their own; [`Walk::start_collecting`] comes first.
+impl FrameSink for Walk {
+    #[inline(always)]
+    fn push(&mut self, return_address: u64) -> bool {
+        let has_room = (self.count.get() as usize) < MAX_FRAMES;
+        if has_room {
+            self.push(return_address);
+        }
+        has_room
+    }
+
+    #[inline(always)]
+    fn place(&mut self, sp: u64, cfa: u64) {
+        self.mark_if_entered(sp, cfa);
     }
 }
 

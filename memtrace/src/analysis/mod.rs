@@ -1,3 +1,4 @@
-//! What the facts mean: pure functions over the model.
+//! What the facts mean. Pure: from data of the model to data.
 
+pub mod pattern;
 pub mod residency;

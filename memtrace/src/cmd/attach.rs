@@ -15,10 +15,10 @@ use super::{
     progress::Progress,
 };
 use crate::{
-    cli::AttachArgs,
+    cli::{AttachArgs, By, PythonArg},
     render::{self, text::TextOptions},
     report::Report,
-    session::{self, Observer as _, Options, StackMode},
+    session::{self, GroupBy, Observer as _, Options, PythonFrames, StackMode},
     sys::procfs::ProcFs,
 };
 
@@ -29,7 +29,8 @@ pub fn run(args: &AttachArgs, verbose: u8, quiet: bool) -> Result<Status> {
     let mut progress = Progress::new(quiet);
     let ending = session::trace(&options(args, verbose), &mut progress)?;
     progress.naming(ending.site_count());
-    let mut report = ending.into_report_input(args.min_age.as_nanos() as u64).build();
+    let min_age_ns = args.min_age.as_nanos() as u64;
+    let mut report = ending.into_report_input(min_age_ns, group_by(args.by)).build();
     progress.clear();
     let status = write_flamegraph(&mut report, svg);
     deliver(&report, args, &prefix)?;
@@ -48,10 +49,24 @@ fn options(args: &AttachArgs, verbose: u8) -> Options {
             AttachArgs { frame_pointers: true, .. } => StackMode::FramePointers,
             _ => StackMode::Tables,
         },
+        python: match args.python {
+            PythonArg::Merged => PythonFrames::Merged,
+            PythonArg::Only => PythonFrames::Only,
+            PythonArg::None => PythonFrames::None,
+        },
         debug_dirs: args.debug_dirs.clone(),
         debug_log: verbose >= 2,
         ignore_hazards: args.ignore_hazards,
         perf_event_links: args.perf_event_links,
+    }
+}
+
+fn group_by(by: By) -> GroupBy {
+    match by {
+        By::Line => GroupBy::Line,
+        By::Function => GroupBy::Function,
+        By::Module => GroupBy::Module,
+        By::Stack => GroupBy::Stack,
     }
 }
 

@@ -129,7 +129,7 @@ impl<'d, R: ReadRef<'d>> Elf<'d, R> {
     }
 
     /// The string table of a symbol table, read at once: a name at a time would be a read each.
-    fn names_of(&self, symbols: &SectionHeader64<Le>) -> &'d [u8] {
+    pub(super) fn names_of(&self, symbols: &SectionHeader64<Le>) -> &'d [u8] {
         let section = self.sections.section(symbols.link(Le));
         section.and_then(|section| section.data(Le, self.data)).unwrap_or_default()
     }
@@ -174,7 +174,7 @@ fn wanted_function(symbol: &Sym64<Le>, names: &[u8], wanted: &[&'static str]) ->
 }
 
 /// The NUL-terminated string at an offset of a string table.
-fn name_at(table: &[u8], offset: u64) -> Option<&[u8]> {
+pub(super) fn name_at(table: &[u8], offset: u64) -> Option<&[u8]> {
     let start = table.get(usize::try_from(offset).ok()?..)?;
     start.split(|byte| *byte == 0).next()
 }

@@ -8,6 +8,7 @@
 //! Memory is bounded by [`Limits`]: what does not fit is counted as a loss.
 
 pub mod account;
+mod births;
 pub mod distribution;
 mod heap;
 mod index;
@@ -36,6 +37,7 @@ use self::{
 };
 use crate::model::{
     event::{Action, Event},
+    growth::Burst,
     loss::Loss,
     site::{Amount, Site, SiteStats, Survivors},
 };
@@ -235,8 +237,37 @@ impl Ledger {
     /// By site, the live blocks and mappings that are at least `min_age_ns` old at `now_ns`; sites
     /// without any are left out. Blocks and ranges that an open call was given are among them.
     pub fn survivors(&self, now_ns: u64, min_age_ns: u64) -> Vec<(SiteId, Survivors)> {
-        let site_count = self.books.sites.id_count();
-        survivors::by_site(|| self.live_items(), site_count, now_ns, min_age_ns)
+        let slots = self.books.sites.id_count();
+        self.survivors_by(SiteId::index, slots, now_ns, min_age_ns)
+            .into_iter()
+            .map(|(slot, survivors)| (SiteId::at(slot), survivors))
+            .collect()
+    }
+
+    /// The same for groups of sites: `slot_of` tells which group, below `slots`.
+    pub fn survivors_by(
+        &self,
+        slot_of: impl Fn(SiteId) -> usize,
+        slots: usize,
+        now_ns: u64,
+        min_age_ns: u64,
+    ) -> Vec<(usize, Survivors)> {
+        let old_enough = || self.live_items().filter(|item| item.age_ns(now_ns) >= min_age_ns);
+        survivors::by_slot(old_enough, |item| slot_of(item.site), slots, now_ns)
+    }
+
+    /// When the survivors of some groups of sites were obtained: for each of `groups`, of which the
+    /// survivors are known, at most [`births::MAX_BURSTS`] bursts in order of time. `slot_of` gives
+    /// the place in `groups`.
+    pub fn births(
+        &self,
+        slot_of: impl Fn(SiteId) -> Option<usize>,
+        groups: &[Survivors],
+        now_ns: u64,
+        min_age_ns: u64,
+    ) -> Vec<Vec<Burst>> {
+        let old_enough = self.live_items().filter(|item| item.age_ns(now_ns) >= min_age_ns);
+        births::by_slot(old_enough, |item| slot_of(item.site), groups, now_ns)
     }
 
     fn live_items(&self) -> impl Iterator<Item = LiveItem> {

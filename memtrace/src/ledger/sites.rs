@@ -16,6 +16,11 @@ impl SiteId {
     /// The sum of all sites that did not fit into the table.
     pub const OTHERS: Self = Self(0);
 
+    /// The site at such a position.
+    pub(super) fn at(index: usize) -> Self {
+        Self(index as u32)
+    }
+
     /// Position in tables that are kept by site.
     pub fn index(self) -> usize {
         self.0 as usize

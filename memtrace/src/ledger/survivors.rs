@@ -1,4 +1,4 @@
-//! What is left at the end, by site, and how old it is.
+//! What is left at the end, how old and how large it is.
 
 use super::sites::SiteId;
 use crate::model::site::{Amount, Survivors};
@@ -15,77 +15,92 @@ pub struct LiveItem {
 }
 
 impl LiveItem {
-    fn age_ns(&self, now_ns: u64) -> u64 {
+    /// How old it is.
+    pub fn age_ns(&self, now_ns: u64) -> u64 {
         now_ns.saturating_sub(self.time_ns)
     }
 }
 
-/// Sums up, by site, what is at least `min_age_ns` old; `site_count` is above every site's index.
+/// Sums up by slot; every slot is below `slots`, and those without items are left out.
 ///
-/// `items` is asked for twice, so that the ages can be sorted into one array by site: 8 bytes a
-/// survivor, whatever the number of sites.
-pub fn by_site<Items: Iterator<Item = LiveItem>>(
+/// `items` is asked for several times, so that ages and then sizes can be sorted into one array by
+/// slot: 8 bytes a survivor, whatever the number of slots.
+pub fn by_slot<Items: Iterator<Item = LiveItem>>(
     items: impl Fn() -> Items,
-    site_count: usize,
+    slot_of: impl Fn(&LiveItem) -> usize,
+    slots: usize,
     now_ns: u64,
-    min_age_ns: u64,
-) -> Vec<(SiteId, Survivors)> {
-    let old_enough = || items().filter(|item| item.age_ns(now_ns) >= min_age_ns);
-    let groups = sum_up(old_enough(), site_count);
-    let mut ages = sort_by_site(old_enough(), &groups, now_ns);
-    let mut rest = ages.as_mut_slice();
-    let mut result = Vec::new();
-    for group in groups.iter().filter(|group| group.amount.count > 0) {
-        let (of_site, others) = rest.split_at_mut(group.amount.count as usize);
-        rest = others;
-        result.push((group.site, describe(group.amount, of_site)));
+) -> Vec<(usize, Survivors)> {
+    let mut amounts = vec![Amount::default(); slots];
+    for item in items() {
+        amounts[slot_of(&item)] += Amount::one(item.bytes);
     }
-    result
+    let ages = spreads(items().map(|item| (slot_of(&item), item.age_ns(now_ns))), &amounts);
+    let sizes = spreads(items().map(|item| (slot_of(&item), item.bytes)), &amounts);
+    let used = amounts.iter().enumerate().filter(|(_, amount)| amount.count > 0);
+    used.zip(ages.iter().zip(&sizes))
+        .map(|((slot, amount), (age, size))| (slot, describe(*amount, age, size)))
+        .collect()
 }
 
-/// The survivors of one site.
-#[derive(Clone, Copy, Default)]
-struct Group {
-    site: SiteId,
-    amount: Amount,
-}
-
-fn sum_up(items: impl Iterator<Item = LiveItem>, site_count: usize) -> Vec<Group> {
-    let mut groups = vec![Group::default(); site_count];
-    for item in items {
-        let group = &mut groups[item.site.index()];
-        group.site = item.site;
-        group.amount += Amount::one(item.bytes);
-    }
-    groups
-}
-
-/// The ages of all items, those of the first site first.
-fn sort_by_site(items: impl Iterator<Item = LiveItem>, groups: &[Group], now_ns: u64) -> Vec<u64> {
-    let mut next = Vec::with_capacity(groups.len());
-    let mut total = 0;
-    for group in groups {
-        next.push(total);
-        total += group.amount.count as usize;
-    }
-    let mut ages = vec![0; total];
-    for item in items {
-        let at = &mut next[item.site.index()];
-        ages[*at] = item.age_ns(now_ns);
-        *at += 1;
-    }
-    ages
-}
-
-/// `ages` is not empty; of an even number of ages, the median is the lower middle one.
-fn describe(amount: Amount, ages: &mut [u64]) -> Survivors {
-    let middle = (ages.len() - 1) / 2;
-    let (younger, median_age_ns, older) = ages.select_nth_unstable(middle);
-    let median_age_ns = *median_age_ns;
+fn describe(amount: Amount, age_ns: &Spread, bytes: &Spread) -> Survivors {
     Survivors {
         amount,
-        oldest_age_ns: older.iter().copied().max().unwrap_or(median_age_ns),
-        median_age_ns,
-        youngest_age_ns: younger.iter().copied().min().unwrap_or(median_age_ns),
+        oldest_age_ns: age_ns.largest,
+        median_age_ns: age_ns.median,
+        youngest_age_ns: age_ns.smallest,
+        smallest_bytes: bytes.smallest,
+        median_bytes: bytes.median,
+        largest_bytes: bytes.largest,
+    }
+}
+
+/// How values lie.
+#[derive(Clone, Copy)]
+struct Spread {
+    smallest: u64,
+    median: u64,
+    largest: u64,
+}
+
+/// One for each slot that has values, in order.
+fn spreads(values: impl Iterator<Item = (usize, u64)>, amounts: &[Amount]) -> Vec<Spread> {
+    let mut sorted = sort_by_slot(values, amounts);
+    let mut rest = sorted.as_mut_slice();
+    let mut spreads = Vec::new();
+    for amount in amounts.iter().filter(|amount| amount.count > 0) {
+        let (of_slot, others) = rest.split_at_mut(amount.count as usize);
+        rest = others;
+        spreads.push(spread(of_slot));
+    }
+    spreads
+}
+
+/// All values, those of the first slot first.
+fn sort_by_slot(values: impl Iterator<Item = (usize, u64)>, amounts: &[Amount]) -> Vec<u64> {
+    let mut next = Vec::with_capacity(amounts.len());
+    let mut total = 0;
+    for amount in amounts {
+        next.push(total);
+        total += amount.count as usize;
+    }
+    let mut sorted = vec![0; total];
+    for (slot, value) in values {
+        let at = &mut next[slot];
+        sorted[*at] = value;
+        *at += 1;
+    }
+    sorted
+}
+
+/// `values` is not empty; of an even number of them, the median is the lower middle one.
+fn spread(values: &mut [u64]) -> Spread {
+    let middle = (values.len() - 1) / 2;
+    let (lower, median, upper) = values.select_nth_unstable(middle);
+    let median = *median;
+    Spread {
+        smallest: lower.iter().copied().min().unwrap_or(median),
+        median,
+        largest: upper.iter().copied().max().unwrap_or(median),
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod census;
 pub mod event;
+pub mod growth;
 pub mod loss;
 pub mod mapping;
 pub mod memory;

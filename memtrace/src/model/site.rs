@@ -69,4 +69,10 @@ pub struct Survivors {
     pub median_age_ns: u64,
     /// Age of the youngest at the end.
     pub youngest_age_ns: u64,
+    /// Bytes of the smallest.
+    pub smallest_bytes: u64,
+    /// Median of their bytes.
+    pub median_bytes: u64,
+    /// Bytes of the largest.
+    pub largest_bytes: u64,
 }

@@ -20,6 +20,7 @@ use memtrace_common::{
     call::SiteCookie,
     config::{ALLOCATOR_RANGES, CodeRange, Config, StackMode},
     loss::KernelCounters,
+    python::{PythonKind, PythonLayout},
     unwind::table::{CHUNK_WORDS, CodeMappings, Rule},
 };
 
@@ -380,6 +381,22 @@ impl Kernel {
             .map_err(|source| LoadError::Map { name: "MAPPINGS", source })?;
         self.config.mappings = next;
         self.write_config()
+    }
+
+    /// Tells where the target's CPython has what; from then on stacks have Python frames while the
+    /// target executes the image that this is of. It can be told anew at any time.
+    pub fn set_python(&mut self, layout: &PythonLayout) -> Result<(), LoadError> {
+        // A program may read while the kernel copies: the second copy only changes the one word
+        // that makes the layout valid.
+        self.write_python(&PythonLayout { kind: PythonKind::Off as u32, ..*layout })?;
+        self.write_python(layout)
+    }
+
+    fn write_python(&mut self, layout: &PythonLayout) -> Result<(), LoadError> {
+        let map = self.ebpf.map_mut("PYTHON").ok_or_else(missing_map)?;
+        Array::<_, PythonLayout>::try_from(map)
+            .and_then(|mut array| array.set(0, layout, 0))
+            .map_err(|source| LoadError::Map { name: "PYTHON", source })
     }
 
     fn write_config(&mut self) -> Result<(), LoadError> {

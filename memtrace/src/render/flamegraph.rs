@@ -11,7 +11,10 @@ use inferno::flamegraph::{
 };
 
 use crate::{
-    model::size,
+    model::{
+        size,
+        stack::{Frame, Language},
+    },
     report::{Report, SiteReport},
 };
 
@@ -25,6 +28,9 @@ const LOSSES: usize = 4;
 
 /// The allocation function, at the tip of a stack.
 const LEAF: Color = Color { r: 226, g: 122, b: 114 };
+
+/// Yellow.
+const PYTHON_HUE: f64 = 48.0;
 
 /// What stands for missing frames, and for all stacks together.
 const MISSING: Color = Color { r: 190, g: 190, b: 190 };
@@ -69,7 +75,13 @@ fn subtitle(report: &Report) -> String {
         0 => String::new(),
         age => format!(", age >= {}", size::duration_ns(age)),
     };
-    format!("allocated and not freed in the window{age}; {}", losses(report))
+    let python = if shows_python(report) { "; Python in yellow" } else { "" };
+    format!("allocated and not freed in the window{age}; {}{python}", losses(report))
+}
+
+fn shows_python(report: &Report) -> bool {
+    let survivors = report.sites.iter().filter(|site| site.survivors.amount.bytes > 0);
+    survivors.flat_map(|site| &site.stack.frames).any(|it| it.language == Language::Python)
 }
 
 fn losses(report: &Report) -> String {
@@ -98,7 +110,7 @@ fn palette(report: &Report) -> PaletteMap {
 
 fn colour_site(palette: &mut PaletteMap, site: &SiteReport) {
     for frame in &site.stack.frames {
-        palette.insert(frame_name(frame), module_colour(&frame.module, &frame.function));
+        palette.insert(frame_name(frame), colour(frame));
     }
     if let Some(label) = site.stack.missing_root {
         palette.insert(label, MISSING);
@@ -106,11 +118,17 @@ fn colour_site(palette: &mut PaletteMap, site: &SiteReport) {
     palette.insert(site.function, LEAF);
 }
 
-/// A hue from the module, away from the red of [`LEAF`]; a little lighter or darker by function.
-fn module_colour(module: &str, function: &str) -> Color {
-    let hue = (hash(module) % 280) as f64 + 40.0;
-    let lightness = 0.75 + (hash(function) % 8) as f64 * 0.012;
-    from_hsl(hue, 0.62, lightness)
+/// Python's frames are yellow; the others have a hue from the module, away from that and from the
+/// red of [`LEAF`]. A little lighter or darker: Python by file, the others by function.
+fn colour(frame: &Frame) -> Color {
+    let lighter = |text: &str| 0.75 + (hash(text) % 8) as f64 * 0.012;
+    match frame.language {
+        Language::Python => from_hsl(PYTHON_HUE, 0.9, lighter(&frame.module) - 0.1),
+        Language::Native => {
+            let hue = (hash(&frame.module) % 240) as f64 + 80.0;
+            from_hsl(hue, 0.62, lighter(&frame.function))
+        }
+    }
 }
 
 /// FNV-1a, because the standard library's hash may change between releases.
@@ -241,6 +259,20 @@ mod tests {
             assert!(complete.contains(expected), "{expected}");
         }
         assert!(svg(&sample::lossy()).contains("INCOMPLETE, lost: ring_full 5,321, sites_full 7"));
+    }
+
+    #[test]
+    fn python_frames_have_a_colour_of_their_own_that_the_subtitle_names() {
+        let with_python = svg(&sample::python());
+        assert!(with_python.contains("ModelCache.load_model (model_server.py:88)"));
+        assert!(with_python.contains("Python in yellow"));
+        assert!(!svg(&sample::leaking()).contains("Python in yellow"));
+        let is_yellow = |colour: Color| colour.r > 230 && colour.g > 180 && colour.b < 160;
+        let report = sample::python();
+        for frame in report.sites.iter().flat_map(|site| &site.stack.frames) {
+            let is_python = frame.language == Language::Python;
+            assert_eq!(is_yellow(colour(frame)), is_python, "{frame:?} {:?}", colour(frame));
+        }
     }
 
     #[test]

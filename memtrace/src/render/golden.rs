@@ -43,6 +43,11 @@ fn text_of_a_leak_in_colour() {
 }
 
 #[test]
+fn text_of_a_leak_in_python() {
+    assert_snapshot!(plain(&sample::python()));
+}
+
+#[test]
 fn text_of_an_incomplete_window() {
     assert_snapshot!(plain(&sample::lossy()));
 }
@@ -67,6 +72,11 @@ fn json_of_a_leak() {
 #[test]
 fn folded_stacks_of_a_leak() {
     assert_snapshot!(folded::lines(&sample::lossy()).join("\n"));
+}
+
+#[test]
+fn folded_stacks_of_a_leak_in_python() {
+    assert_snapshot!(folded::lines(&sample::python()).join("\n"));
 }
 
 fn diagnosis_as_text(diagnosis: &Diagnosis, options: TextOptions) -> String {

@@ -73,6 +73,8 @@ mod tests {
         report.sites[0].stack.frames[2] = inlined.into();
         let mut names = BTreeSet::new();
         field_names(&serde_json::to_value(&report).unwrap(), &mut names);
+        field_names(&serde_json::to_value(sample::python()).unwrap(), &mut names);
+        assert!(names.contains("refused") && names.contains("bytes_per_s"));
         assert!(names.contains("inlined") && names.contains("missing_root"));
         for name in names {
             assert!(document.contains(&format!("`{name}`")), "{name} is not documented");

@@ -1,7 +1,14 @@
 //! Words that renderers share. Names come from the target, which may be hostile: what reaches a
 //! terminal or a document holds no control characters.
 
-use crate::{model::stack::Frame, report::EndReason};
+use crate::{
+    model::{
+        growth::GrowthPattern,
+        size::{bytes, count, duration_ns},
+        stack::{Frame, Language},
+    },
+    report::EndReason,
+};
 
 /// Stands for a character that must not be printed.
 const REPLACEMENT: char = '?';
@@ -19,15 +26,48 @@ pub(super) fn clean(text: &str) -> String {
 /// `model.cc:42`, or the module where the source is not known; empty where that is in the name.
 pub(super) fn short_place(frame: &Frame) -> String {
     match source(frame) {
-        Some(source) => source.rsplit('/').next().unwrap_or_default().to_owned(),
+        Some(source) => last_part(&source).to_owned(),
         None if frame.function.starts_with(&frame.module) => String::new(),
         None => clean(&frame.module),
     }
 }
 
-/// The same with the whole path.
-pub(super) fn long_place(frame: &Frame) -> String {
-    source(frame).unwrap_or_else(|| short_place(frame))
+/// The end of a path that tells which file it is: every Python package has an `__init__.py`.
+fn last_part(path: &str) -> &str {
+    let name = path.rfind('/').map_or(0, |slash| slash + 1);
+    if !path[name..].starts_with("__") {
+        return &path[name..];
+    }
+    let above = path[..name].trim_end_matches('/').rfind('/').map_or(0, |slash| slash + 1);
+    &path[above..]
+}
+
+/// The function and where it is: `load (server.py:88)` for Python, as its tools have it, and
+/// `load at server.c:88` or `load in server` for compiled code.
+pub(super) fn described(frame: &Frame) -> String {
+    joined(frame, &short_place(frame))
+}
+
+/// The same with the whole path: `load (server.py:88) in /srv/app`.
+pub(super) fn described_long(frame: &Frame) -> String {
+    let Some(source) = source(frame) else { return described(frame) };
+    match (frame.language, source.rsplit_once('/')) {
+        (Language::Python, Some((directory, _))) => {
+            format!("{} in {directory}/", described(frame))
+        }
+        (Language::Python, None) => described(frame),
+        (Language::Native, _) => joined(frame, &source),
+    }
+}
+
+fn joined(frame: &Frame, place: &str) -> String {
+    let function = clean(&frame.function);
+    match (place.is_empty(), frame.language, frame.file.is_some()) {
+        (true, ..) => function,
+        (_, Language::Python, _) => format!("{function} ({place})"),
+        (_, Language::Native, true) => format!("{function} at {place}"),
+        (_, Language::Native, false) => format!("{function} in {place}"),
+    }
 }
 
 fn source(frame: &Frame) -> Option<String> {
@@ -38,6 +78,24 @@ fn source(frame: &Frame) -> Option<String> {
 /// `s` unless the count is one.
 pub(super) fn plural(count: u64) -> &'static str {
     if count == 1 { "" } else { "s" }
+}
+
+/// How survivors came to be, in words; nothing where there is nothing to tell.
+pub(super) fn pattern(pattern: GrowthPattern) -> Option<String> {
+    match pattern {
+        GrowthPattern::Once => Some("all at one time".to_owned()),
+        GrowthPattern::Steps { count: steps, step_bytes, interval_ns } => Some(format!(
+            "{} steps of {}, one every {}",
+            count(steps),
+            bytes(step_bytes),
+            duration_ns(interval_ns)
+        )),
+        GrowthPattern::Steady { bytes_per_s } => {
+            Some(format!("steadily, {} a second", bytes(bytes_per_s)))
+        }
+        GrowthPattern::Uneven => Some("now and then".to_owned()),
+        GrowthPattern::Few => None,
+    }
 }
 
 /// Follows the length of the window.
@@ -64,14 +122,31 @@ mod tests {
     fn a_place_is_the_source_line_or_the_module() {
         let mut frame =
             Frame { function: "load".to_owned(), module: "app".to_owned(), ..Frame::default() };
-        assert_eq!((short_place(&frame), long_place(&frame)), ("app".into(), "app".into()));
+        assert_eq!(described_long(&frame), "load in app");
         frame.file = Some("/src/a.c".to_owned());
         frame.line = Some(7);
         assert_eq!(short_place(&frame), "a.c:7");
-        assert_eq!(long_place(&frame), "/src/a.c:7");
+        assert_eq!(described_long(&frame), "load at /src/a.c:7");
         frame.line = None;
-        assert_eq!(long_place(&frame), "/src/a.c");
+        assert_eq!(described_long(&frame), "load at /src/a.c");
         let nameless = Frame { function: "app+0x1".to_owned(), ..Frame { file: None, ..frame } };
-        assert_eq!(short_place(&nameless), "");
+        assert_eq!(described_long(&nameless), "app+0x1");
+    }
+
+    #[test]
+    fn a_python_frame_is_written_as_pythons_tools_do() {
+        let frame = |file: &str| Frame {
+            function: "Cache.load".to_owned(),
+            file: Some(file.to_owned()),
+            line: Some(88),
+            language: Language::Python,
+            ..Frame::default()
+        };
+        let server = frame("/srv/app/server.py");
+        assert_eq!(described(&server), "Cache.load (server.py:88)");
+        assert_eq!(described_long(&server), "Cache.load (server.py:88) in /srv/app/");
+        let package = frame("/srv/app/models/__init__.py");
+        assert_eq!(described(&package), "Cache.load (models/__init__.py:88)");
+        assert_eq!(described_long(&frame("<stdin>")), "Cache.load (<stdin>:88)");
     }
 }

@@ -10,8 +10,11 @@ use crate::model::{
 };
 
 use super::{
-    Completeness, Distribution, FunctionReport, LossReport, OTHER_SITES, Report, Rss, SCHEMA,
-    SiteReport, Target, Totals, UnwindTables, Window, key_frame::key_frame, summary,
+    Completeness, Distribution, FunctionReport, LossReport, Report, Rss, SCHEMA, SiteReport,
+    Target, Totals, UnwindTables, Window,
+    group::{self, GroupBy, GroupFacts, GroupReport, group_slots},
+    key_frame::key_frame,
+    site_function, summary,
 };
 
 /// What a session gathered.
@@ -27,6 +30,11 @@ pub struct ReportInput {
     pub totals: Totals,
     /// In any order; more than one may have the same function and names.
     pub sites: Vec<SiteInput>,
+    /// What sites are taken together by.
+    pub group_by: GroupBy,
+    /// What is known of the groups, in the order of [`group_slots`]; of those that are not in it,
+    /// only what follows from their sites.
+    pub groups: Vec<GroupFacts>,
     /// Requested bytes per heap block.
     pub sizes: Option<Distribution>,
     /// Nanoseconds from allocation to free.
@@ -59,6 +67,10 @@ pub struct SiteInput {
 impl ReportInput {
     /// The finished report.
     pub fn build(self) -> Report {
+        let (slots, _) = group_slots(self.group_by, &self.sites);
+        let sites = sites(self.sites, &slots);
+        let groups = groups(self.group_by, &sites, &self.groups);
+        let sites = sites.into_iter().map(|(_, site)| site).collect();
         let mut report = Report {
             schema: SCHEMA,
             target: self.target,
@@ -66,7 +78,9 @@ impl ReportInput {
             rss: self.rss,
             totals: self.totals,
             summary: Vec::new(),
-            sites: sites(self.sites),
+            grouped_by: self.group_by,
+            groups,
+            sites,
             sizes: self.sizes,
             lifetimes: self.lifetimes,
             functions: self.functions,
@@ -89,33 +103,55 @@ fn survivors(sites: &[SiteReport]) -> Amount {
 }
 
 /// Merged by function and names (one line of source can hold several calls), largest first; the
-/// names decide between equals, so that equal input gives equal output.
-fn sites(input: Vec<SiteInput>) -> Vec<SiteReport> {
-    let mut merged: BTreeMap<(NamedStack, &'static str), (SiteStats, Survivors)> = BTreeMap::new();
-    for site in input {
-        let function = site.function.map_or(OTHER_SITES, AllocFn::name);
-        let (stats, survivors) = merged.entry((site.stack, function)).or_default();
+/// names decide between equals, so that equal input gives equal output. Each with its group, of
+/// which all that are merged are.
+fn sites(input: Vec<SiteInput>, slots: &[usize]) -> Vec<(usize, SiteReport)> {
+    let mut merged: BTreeMap<(NamedStack, &'static str), (usize, SiteStats, Survivors)> =
+        BTreeMap::new();
+    for (site, slot) in input.into_iter().zip(slots) {
+        let key = (site.stack, site_function(site.function));
+        let (_, stats, survivors) =
+            merged.entry(key).or_insert((*slot, Default::default(), Default::default()));
         add_stats(stats, &site.stats);
         *survivors = joined(*survivors, site.survivors);
     }
-    let mut sites: Vec<SiteReport> = merged
+    let mut sites: Vec<(usize, SiteReport)> = merged
         .into_iter()
-        .map(|((stack, function), (stats, survivors))| SiteReport {
-            function,
-            key_frame: key_frame(&stack.frames),
-            stack,
-            stats,
-            survivors,
+        .map(|((stack, function), (slot, stats, survivors))| {
+            let key_frame = key_frame(&stack.frames);
+            (slot, SiteReport { function, key_frame, stack, stats, survivors })
         })
         .collect();
-    sites.sort_by_key(|site| {
-        std::cmp::Reverse((
-            site.survivors.amount.bytes,
-            site.survivors.amount.count,
-            site.stats.allocated.bytes,
-        ))
-    });
+    sites.sort_by_key(|(_, site)| importance(&site.survivors, &site.stats));
     sites
+}
+
+/// What is listed first: the most survivors, then the most traffic.
+fn importance(survivors: &Survivors, stats: &SiteStats) -> impl Ord + use<> {
+    std::cmp::Reverse((survivors.amount.bytes, survivors.amount.count, stats.allocated.bytes))
+}
+
+fn groups(by: GroupBy, sites: &[(usize, SiteReport)], facts: &[GroupFacts]) -> Vec<GroupReport> {
+    let mut by_slot: BTreeMap<usize, GroupReport> = BTreeMap::new();
+    for (index, (slot, site)) in sites.iter().enumerate() {
+        let of_site = group::of_site(by, site, index);
+        match by_slot.get_mut(slot) {
+            None => _ = by_slot.insert(*slot, of_site),
+            Some(group) => {
+                add_stats(&mut group.stats, &of_site.stats);
+                group.survivors = joined(group.survivors, of_site.survivors);
+                group.sites += of_site.sites;
+            }
+        }
+    }
+    for (slot, group) in &mut by_slot {
+        if let Some(known) = facts.get(*slot) {
+            (group.survivors, group.pattern) = (known.survivors, known.pattern);
+        }
+    }
+    let mut groups: Vec<GroupReport> = by_slot.into_values().collect();
+    groups.sort_by_key(|group| (importance(&group.survivors, &group.stats), group.largest_site));
+    groups
 }
 
 fn add_stats(sum: &mut SiteStats, other: &SiteStats) {
@@ -125,7 +161,7 @@ fn add_stats(sum: &mut SiteStats, other: &SiteStats) {
     sum.peak += other.peak;
 }
 
-/// The median of two parts is not known from theirs: that of the part with more blocks stands for
+/// The medians of two parts are not known from theirs: those of the part with more blocks stand for
 /// both.
 fn joined(one: Survivors, other: Survivors) -> Survivors {
     let (mut larger, smaller) =
@@ -134,6 +170,8 @@ fn joined(one: Survivors, other: Survivors) -> Survivors {
         larger.amount += smaller.amount;
         larger.oldest_age_ns = larger.oldest_age_ns.max(smaller.oldest_age_ns);
         larger.youngest_age_ns = larger.youngest_age_ns.min(smaller.youngest_age_ns);
+        larger.smallest_bytes = larger.smallest_bytes.min(smaller.smallest_bytes);
+        larger.largest_bytes = larger.largest_bytes.max(smaller.largest_bytes);
     }
     larger
 }
@@ -157,7 +195,7 @@ fn loss_report(loss: Loss, count: u64) -> LossReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample;
+    use crate::{model::growth::GrowthPattern, report::sample};
 
     fn amount(bytes: u64, count: u64) -> Amount {
         Amount { bytes, count }
@@ -178,8 +216,16 @@ mod tests {
                 oldest_age_ns: ages[0],
                 median_age_ns: ages[1],
                 youngest_age_ns: ages[2],
+                smallest_bytes: bytes / count.max(1),
+                median_bytes: bytes / count.max(1),
+                largest_bytes: bytes / count.max(1),
             },
         }
+    }
+
+    fn sites(input: Vec<SiteInput>) -> Vec<SiteReport> {
+        let slots = vec![0; input.len()];
+        super::sites(input, &slots).into_iter().map(|(_, site)| site).collect()
     }
 
     #[test]
@@ -216,6 +262,30 @@ mod tests {
         ]);
         let names: Vec<_> = sorted.iter().map(|site| &*site.stack.frames[0].function).collect();
         assert_eq!(names, ["large", "small", "busy", "idle"]);
+    }
+
+    #[test]
+    fn a_group_has_the_sum_of_its_sites_and_leads_to_the_largest() {
+        let mut input = sample::leaking_input();
+        (input.groups, input.group_by) = (Vec::new(), GroupBy::Module);
+        input.sites.iter_mut().for_each(|site| site.function = Some(AllocFn::Malloc));
+        let report = input.build();
+        let [server, plugin] = &report.groups[..] else { panic!("{:?}", report.groups) };
+        assert_eq!((server.module.as_str(), server.function.as_ref()), ("model-server", None));
+        assert_eq!((server.sites, server.largest_site), (3, 0));
+        let sum = server.survivors.amount.bytes + plugin.survivors.amount.bytes;
+        assert_eq!(sum, report.totals.survivors.bytes);
+        assert_eq!(plugin.stats, report.sites[plugin.largest_site].stats);
+    }
+
+    #[test]
+    fn what_is_known_of_a_group_goes_before_what_follows_from_its_sites() {
+        let mut input = sample::leaking_input();
+        let known = Survivors { median_age_ns: 7, ..input.sites[1].survivors };
+        input.groups = vec![GroupFacts::default(); input.sites.len()];
+        input.groups[1] = GroupFacts { survivors: known, pattern: Some(GrowthPattern::Once) };
+        let group = &input.build().groups[0];
+        assert_eq!((group.survivors, group.pattern), (known, Some(GrowthPattern::Once)));
     }
 
     #[test]

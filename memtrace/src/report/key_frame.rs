@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::model::stack::Frame;
+use crate::model::stack::{Frame, Language};
 
 /// Objects whose frames only pass an allocation on, by the start of their file name.
 const PASSING_MODULES: [&str; 14] = [
@@ -74,13 +74,55 @@ const PASSING_FUNCTIONS: [&str; 41] = [
 const PASSING_SOURCES: [&str; 4] =
     ["/rustc/", "/usr/include/c++/", "/usr/lib/rustlib/src/rust/library/", "/usr/src/rustc-"];
 
-/// The index of that frame. When every frame only passes on: the outermost of the wrappers, since
+/// The directories that Python installs the packages of others in.
+const PYTHON_PACKAGES: [&str; 2] = ["/site-packages/", "/dist-packages/"];
+
+/// How the path of Python's own library goes on behind its directory `lib` (or `lib64`).
+const PYTHON_LIBRARY: &str = "/python3.";
+
+/// The index of that frame. Where Python runs, it is the innermost frame of the program's own
+/// Python code, or else the innermost of any Python code. When every frame only passes on: the outermost of the wrappers, since
 /// `HashMap::insert` says more than `alloc`. `None` without frames.
 pub(super) fn key_frame(frames: &[Arc<Frame>]) -> Option<usize> {
+    if let Some(index) = python_key_frame(frames) {
+        return Some(index);
+    }
     let key = frames.iter().position(|frame| !is_library(frame) && !is_wrapper(frame));
     let outermost_wrapper = || frames.iter().take_while(|frame| is_wrapper(frame)).count();
     let index = key.unwrap_or_else(|| outermost_wrapper().saturating_sub(1));
     (!frames.is_empty()).then(|| named_caller(frames, index))
+}
+
+fn python_key_frame(frames: &[Arc<Frame>]) -> Option<usize> {
+    let is_python = |frame: &Arc<Frame>| frame.language == Language::Python;
+    let own = frames.iter().position(|frame| is_python(frame) && is_own_python(frame));
+    own.or_else(|| frames.iter().position(is_python))
+}
+
+/// Whether the code is the program's own: not installed, not a part of Python.
+fn is_own_python(frame: &Frame) -> bool {
+    let frozen = |file: &str| file.starts_with("<frozen ");
+    frame.file.as_deref().is_some_and(|file| !frozen(file) && python_package(file).is_none())
+}
+
+/// The top-level package (or module) of installed code and of Python's own library: `numpy`,
+/// `asyncio`. `None` for the program's own.
+pub(super) fn python_package(file: &str) -> Option<&str> {
+    let installed = PYTHON_PACKAGES.iter().find_map(|inside| Some(file.split_once(inside)?.1));
+    let inside = installed.or_else(|| in_python_library(file))?;
+    let top = inside.split('/').next().unwrap_or(inside);
+    Some(top.strip_suffix(".py").unwrap_or(top))
+}
+
+/// What follows `/lib/python3.11/`.
+fn in_python_library(file: &str) -> Option<&str> {
+    file.match_indices(PYTHON_LIBRARY).find_map(|(at, _)| {
+        let (version, inside) = file[at + PYTHON_LIBRARY.len()..].split_once('/')?;
+        let is_version =
+            !version.is_empty() && version.bytes().all(|it| it.is_ascii_alphanumeric());
+        let of_library = file[..at].ends_with("/lib") || file[..at].ends_with("/lib64");
+        (is_version && of_library).then_some(inside)
+    })
 }
 
 /// In a stripped object only the exported functions have names: the first of those in the same
@@ -195,6 +237,43 @@ mod tests {
     #[test]
     fn the_leaf_is_taken_when_all_frames_are_a_librarys() {
         check(&[("strdup", "libc.so.6"), ("libc.so.6+0x2724a", "libc.so.6")], Some(0));
+    }
+
+    #[test]
+    fn where_python_runs_the_programs_own_python_line_is_taken() {
+        let frames = [
+            ("PyByteArray_Resize", None),
+            ("asarray", Some("/venv/lib/python3.11/site-packages/numpy/core/numeric.py")),
+            ("run", Some("/usr/lib/python3.11/asyncio/runners.py")),
+            ("_find", Some("<frozen importlib._bootstrap>")),
+            ("[python: unreadable]", Some("")),
+            ("load_model", Some("/srv/model_server.py")),
+            ("<module>", Some("/srv/model_server.py")),
+        ]
+        .map(|(function, file)| {
+            let language = if file.is_some() { Language::Python } else { Language::Native };
+            let file = file.filter(|file| !file.is_empty()).map(str::to_owned);
+            Arc::new(Frame { function: function.to_owned(), file, language, ..Frame::default() })
+        });
+        assert_eq!(key_frame(&frames), Some(5));
+        assert_eq!(key_frame(&frames[..5]), Some(1), "any Python line says more than C");
+    }
+
+    #[test]
+    fn code_is_the_programs_own_wherever_it_is_not_installed() {
+        let cases = [
+            ("/srv/app/lib/python3/server.py", None),
+            ("/srv/python3.11/server.py", None),
+            ("/opt/lib/python3.x-y/server.py", None),
+            ("<string>", None),
+            ("/root/.pyenv/versions/3.12.1/lib/python3.12/threading.py", Some("threading")),
+            ("/usr/lib64/python3.13t/json/__init__.py", Some("json")),
+            ("/usr/lib/python3.11/site-packages/torch/nn/modules/x.py", Some("torch")),
+            ("/usr/lib/python3/dist-packages/apt/cache.py", Some("apt")),
+        ];
+        for (file, expected) in cases {
+            assert_eq!(python_package(file), expected, "{file}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! Fields are added freely; a field that changes its meaning or goes away raises the version.
 
 mod build;
+mod group;
 mod key_frame;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -12,9 +13,13 @@ mod summary;
 
 use serde::Serialize;
 
-pub use self::build::{ReportInput, SiteInput};
+pub use self::{
+    build::{ReportInput, SiteInput},
+    group::{GroupBy, GroupFacts, GroupReport, group_slots},
+};
 pub use crate::model::site::Survivors;
 use crate::model::{
+    AllocFn,
     site::{Amount, SiteStats},
     stack::NamedStack,
 };
@@ -24,6 +29,11 @@ pub const SCHEMA: &str = "memtrace-report/1";
 
 /// [`SiteReport::function`] of the allocations that found no room in the table of sites.
 pub const OTHER_SITES: &str = "[other sites]";
+
+/// [`SiteReport::function`] of a site.
+fn site_function(function: Option<AllocFn>) -> &'static str {
+    function.map_or(OTHER_SITES, AllocFn::name)
+}
 
 /// One finished window.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -40,6 +50,11 @@ pub struct Report {
     pub totals: Totals,
     /// What the numbers say, as sentences; the most important first.
     pub summary: Vec<String>,
+    /// What `groups` are taken together by.
+    pub grouped_by: GroupBy,
+    /// Sites that share a line, a function or whatever was asked for, by surviving bytes, largest
+    /// first. Groups without survivors follow, by allocated bytes.
+    pub groups: Vec<GroupReport>,
     /// Sites by surviving bytes, largest first. Sites without survivors follow, by allocated
     /// bytes.
     pub sites: Vec<SiteReport>,
@@ -72,6 +87,20 @@ pub struct Target {
     pub allocators: Vec<AllocatorReport>,
     /// Threads at the start.
     pub threads: u64,
+    /// Its Python, if it has one.
+    pub python: Option<PythonReport>,
+}
+
+/// A CPython in the target.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PythonReport {
+    /// `3.11.7`, where it is known.
+    pub version: Option<String>,
+    /// The object that holds it: the executable, or libpython.
+    pub path: String,
+    /// Why its frames are missing; `None` when they are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// A probed allocator.
@@ -180,7 +209,8 @@ pub struct SiteReport {
     /// Leaf first.
     pub stack: NamedStack,
     /// Index in the stack of the frame to look at first: the one nearest to the leaf that is not
-    /// part of an allocator, a language runtime or a container. `None` when there is no frame.
+    /// part of an allocator, a language runtime or a container; where Python runs, the innermost
+    /// line of the program's own Python code. `None` when there is no frame.
     pub key_frame: Option<usize>,
     /// Accounting over the window. Where sites of equal names were merged, `peak` is the sum of
     /// their peaks: an upper bound.

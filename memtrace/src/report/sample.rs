@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use crate::model::{
     AllocFn,
+    growth::GrowthPattern,
     loss::Loss,
     site::{Amount, SiteStats, Survivors},
-    stack::{Frame, NamedStack},
+    stack::{Frame, Language, NamedStack},
 };
 
 use super::{
-    AllocatorReport, AttachStep, Completeness, Distribution, EndReason, FunctionReport,
-    ProbeReport, Report, Rss, Target, Totals, UnwindTables, Window,
+    AllocatorReport, AttachStep, Completeness, Distribution, EndReason, FunctionReport, GroupBy,
+    GroupFacts, ProbeReport, PythonReport, Report, Rss, Target, Totals, UnwindTables, Window,
     build::{ReportInput, SiteInput},
 };
 
@@ -53,8 +54,24 @@ fn site(function: AllocFn, stack: NamedStack, allocated: Amount, kept: Amount) -
             oldest_age_ns: age(28),
             median_age_ns: age(20),
             youngest_age_ns: age(11),
+            smallest_bytes: kept.bytes / kept.count.max(1),
+            median_bytes: kept.bytes / kept.count.max(1),
+            largest_bytes: kept.bytes / kept.count.max(1),
         },
     }
+}
+
+/// A frame of Python's own stack.
+pub(crate) fn python_frame(function: &str, file: &str, line: u32) -> Arc<Frame> {
+    let module = file.rsplit('/').next().unwrap_or_default().to_owned();
+    let (function, language) = (function.to_owned(), Language::Python);
+    let (file, line, inlined) = (Some(file.to_owned()), Some(line), false);
+    Arc::new(Frame { function, module, file, line, inlined, language })
+}
+
+/// A site for tests that look at its stack only.
+pub(crate) fn any_site() -> SiteInput {
+    site(AllocFn::Malloc, NamedStack::default(), amount(10, 1), amount(10, 1))
 }
 
 fn weights() -> NamedStack {
@@ -98,6 +115,25 @@ fn sites() -> Vec<SiteInput> {
     ]
 }
 
+/// What the ledger knows of each site's line; no two sites share one.
+fn facts(sites: &[SiteInput]) -> Vec<GroupFacts> {
+    let pattern = |survivors: &Survivors| match survivors.amount.count {
+        0 => None,
+        1 => Some(GrowthPattern::Once),
+        3 | 4 => Some(GrowthPattern::Few),
+        count => Some(GrowthPattern::Steps {
+            count,
+            step_bytes: survivors.median_bytes,
+            interval_ns: SECOND / 2,
+        }),
+    };
+    let facts = |site: &SiteInput| GroupFacts {
+        survivors: site.survivors,
+        pattern: pattern(&site.survivors),
+    };
+    sites.iter().map(facts).collect()
+}
+
 fn target() -> Target {
     let probe = |function: AllocFn, emulated| ProbeReport {
         function: function.name(),
@@ -117,6 +153,7 @@ fn target() -> Target {
             probes: vec![probe(AllocFn::Malloc, true), probe(AllocFn::Free, false)],
         }],
         threads: 17,
+        python: None,
     }
 }
 
@@ -168,6 +205,8 @@ pub(crate) fn leaking_input() -> ReportInput {
             own_peak_bytes: 31 * MIB,
         },
         totals: totals(),
+        groups: facts(&sites()),
+        group_by: GroupBy::Line,
         sites: sites(),
         sizes: distribution([1, 64, 512, 4096, 10 * MIB], 876.5),
         lifetimes: distribution([210, 3_400, 85_000, 12_000_000, 9 * SECOND], 61_000.25),
@@ -199,9 +238,66 @@ pub(crate) fn leaking() -> Report {
     leaking_input().build()
 }
 
+/// A model server in Python: one line leaves a model behind with each deployment, on two paths;
+/// another buffers steadily.
+pub(crate) fn python() -> Report {
+    let mut input = leaking_input();
+    let in_numpy = [
+        ("numpy.so+0x1a2b0", "numpy.so", None),
+        ("array_zeros", "numpy.so", None),
+        ("cfunction_call", "python3.11", None),
+    ];
+    let server = "/srv/app/model_server.py";
+    let load = python_frame("ModelCache.load_model", server, 88);
+    let main = python_frame("<module>", server, 140);
+    let path = |caller: &str, line| {
+        let mut stack = stack(&in_numpy, None);
+        let caller = python_frame(caller, server, line);
+        stack.frames.extend([load.clone(), caller, main.clone()]);
+        stack
+    };
+    let mut buffers = stack(&[("PyByteArray_Resize", "python3.11", None)], None);
+    let codec = "/usr/lib/python3.11/codecs.py";
+    buffers.frames.extend([python_frame("decode", codec, 322), python_frame("read", server, 31)]);
+    input.sites = vec![
+        site(
+            AllocFn::Malloc,
+            path("ModelCache.deploy", 101),
+            amount(80 * MIB, 4),
+            amount(80 * MIB, 4),
+        ),
+        site(
+            AllocFn::Malloc,
+            path("ModelCache.reload", 117),
+            amount(40 * MIB, 2),
+            amount(20 * MIB, 1),
+        ),
+        site(AllocFn::Realloc, buffers, amount(9 * MIB, 1_000), amount(3 * MIB, 300)),
+    ];
+    let mut models = input.sites[0].survivors;
+    models.amount += input.sites[1].survivors.amount;
+    let steps = GrowthPattern::Steps { count: 5, step_bytes: 20 * MIB, interval_ns: 6 * SECOND };
+    let buffers = Survivors { smallest_bytes: 600, ..input.sites[2].survivors };
+    let steady = GrowthPattern::Steady { bytes_per_s: 104_857 };
+    input.groups = [(models, steps), (buffers, steady)]
+        .map(|(survivors, pattern)| GroupFacts { survivors, pattern: Some(pattern) })
+        .into();
+    input.target.python = Some(PythonReport {
+        version: Some("3.11.7".to_owned()),
+        path: "/usr/bin/python3.11".to_owned(),
+        refused: None,
+    });
+    input.build()
+}
+
 /// The same with losses, a fork, an exec, a note, and an end by the target's exit.
 pub(crate) fn lossy() -> Report {
     let mut input = leaking_input();
+    input.target.python = Some(PythonReport {
+        version: Some("3.15".to_owned()),
+        path: "/usr/lib/libpython3.15.so.1.0".to_owned(),
+        refused: Some("its layout is not known".to_owned()),
+    });
     input.losses = vec![(Loss::RingFull, 5_321), (Loss::SitesFull, 7), (Loss::Unpaired, 0)];
     input.completeness.forks = 1;
     input.completeness.execs = 2;
@@ -218,6 +314,7 @@ pub(crate) fn lossy() -> Report {
 pub(crate) fn tidy() -> Report {
     let mut input = leaking_input();
     input.sites.retain(|site| site.survivors.amount.count == 0);
+    input.groups = facts(&input.sites);
     input.totals.heap.live = Amount::default();
     input.totals.mappings = SiteStats::default();
     input.rss.end_bytes = input.rss.start_bytes;
@@ -228,6 +325,7 @@ pub(crate) fn tidy() -> Report {
 pub(crate) fn idle() -> Report {
     let mut input = leaking_input();
     input.sites.clear();
+    input.groups.clear();
     input.totals = Totals::default();
     input.rss.end_bytes = input.rss.start_bytes;
     (input.sizes, input.lifetimes) = (None, None);

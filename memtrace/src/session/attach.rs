@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use memtrace_common::config::CodeRange;
 
-use super::{Options, StackMode, code::Code, steps::Steps};
+use super::{Options, PythonFrames, StackMode, code::Code, python::Python, steps::Steps};
 use crate::{
     model::mapping::Mapping,
     probe::{
@@ -99,6 +99,7 @@ pub struct Attached {
     pub(super) left_out: Vec<LeftOut>,
     pub(super) maps: Vec<Mapping>,
     pub(super) code: Code,
+    pub(super) python: Python,
     /// `CLOCK_MONOTONIC` when the window was opened.
     pub(super) opened_ns: u64,
     pub(super) started_at: Timestamp,
@@ -127,7 +128,8 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     let TargetPlan { objects, loader, left_out } = plan_target(&proc, pid, &maps, version)?;
     steps.over("plan the probes");
     let debug_roots = debug_roots(&proc, pid, &options.debug_dirs)?;
-    let symbolizer = Symbolizer::with_names(debug_roots, perf_map(&proc, &process));
+    let symbolizer = Symbolizer::with_names(debug_roots, perf_map(&proc, &process))
+        .with_python_frames(options.python);
     let mut code = Code::new(options.stacks == StackMode::Tables, symbolizer);
     code.add(&proc, pid, &maps);
     steps.over("compile unwind tables");
@@ -143,6 +145,12 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     steps.over("create the maps");
     code.publish(&mut kernel, &maps)?;
     steps.over("upload unwind tables");
+    let wants_python = options.python != PythonFrames::None && options.stacks != StackMode::Off;
+    let mut python = Python::new(wants_python);
+    if let Some(layout) = python.look(&proc, pid, &maps, 0) {
+        kernel.set_python(&layout)?;
+    }
+    steps.over("look for Python");
     let ring = kernel.take_ring()?;
     let kernel_log = if options.debug_log { kernel.take_log() } else { None };
     kernel.follow_process()?;
@@ -164,6 +172,7 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         left_out,
         maps,
         code,
+        python,
         opened_ns: clock::monotonic_ns(),
         started_at: Timestamp::now(),
         attach_ns,

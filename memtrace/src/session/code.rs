@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::Instant,
 };
 
@@ -11,7 +12,7 @@ use super::compile::{Compiled, Opener, VDSO, compile_all};
 use crate::{
     model::{
         mapping::{FileId, Mapping},
-        stack::{NamedStack, RawStack, StackId},
+        stack::{Frame, NamedStack, RawStack, StackId},
     },
     probe::{
         error::LoadError,
@@ -172,8 +173,13 @@ impl Code {
     }
 
     /// Keeps a stack, resolved against the mappings of this moment.
-    pub(super) fn observe(&mut self, id: StackId, stack: &RawStack) -> Observed {
-        self.symbolizer.observe(id, stack)
+    pub(super) fn observe(
+        &mut self,
+        id: StackId,
+        stack: &RawStack,
+        python: &[Option<Arc<Frame>>],
+    ) -> Observed {
+        self.symbolizer.observe(id, stack, python)
     }
 
     /// Names a stack.
@@ -195,6 +201,13 @@ impl Code {
     pub(super) fn take_notes(&mut self) -> Vec<String> {
         let mut notes = std::mem::take(&mut self.notes);
         notes.dedup();
+        if self.symbolizer.out_of_place() > 0 {
+            notes.push(format!(
+                "Python frames are not in their places, but follow the native ones, in {} of the \
+                 stacks: which native frame runs which of them could not be told",
+                self.symbolizer.out_of_place()
+            ));
+        }
         notes
     }
 }

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use memtrace_common::loss::{KernelCounters, KernelLoss};
 
-use super::{code::Code, examine::hex, window::Ending};
+use super::{code::Code, examine::hex, groups::group_facts, window::Ending};
 use crate::{
     ledger::{self, Ledger, SiteId},
     model::{AllocFn, loss::Loss, mapping::Mapping, site::Survivors, stack::NamedStack},
     probe::{plan::PlannedProbe, site::SiteCost, target::PlannedObject},
     report::{
-        AllocatorReport, Completeness, Distribution, FunctionReport, ProbeReport, ReportInput,
-        SiteInput, Target, Totals, Window,
+        AllocatorReport, Completeness, Distribution, FunctionReport, GroupBy, ProbeReport,
+        PythonReport, ReportInput, SiteInput, Target, Totals, Window,
     },
 };
 
@@ -21,10 +21,16 @@ impl Ending {
         self.ledger.sites().count()
     }
 
-    /// Names every stack and hands over all that the report is made of.
-    pub fn into_report_input(mut self, min_age_ns: u64) -> ReportInput {
+    /// Names every stack and hands over all that the report is made of; sites are taken together
+    /// by `group_by`.
+    pub fn into_report_input(mut self, min_age_ns: u64, group_by: GroupBy) -> ReportInput {
         self.code.refresh_names();
-        let sites = sites(&self.ledger, &mut self.code, self.closed_ns, min_age_ns);
+        let now_ns = self.closed_ns;
+        let sites = sites(&self.ledger, &mut self.code, now_ns, min_age_ns);
+        let ids: Vec<SiteId> = self.ledger.sites().map(|(id, _)| id).collect();
+        let groups = group_facts(&self.ledger, group_by, &sites, &ids, now_ns, min_age_ns);
+        let (python, mut python_notes) = std::mem::take(&mut self.python).into_report();
+        self.notes.append(&mut python_notes);
         ReportInput {
             window: Window {
                 started_at: self.started_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
@@ -38,13 +44,15 @@ impl Ending {
             rss: self.rss,
             totals: totals(&self.ledger),
             sites,
+            group_by,
+            groups,
             sizes: distribution(self.ledger.sizes()),
             lifetimes: distribution(self.ledger.lifetimes()),
             functions: functions(&self.counters),
             losses: losses(&self),
             completeness: completeness(&mut self),
             unwind_tables: self.code.table_sizes(),
-            target: target(self),
+            target: target(self, python),
             files: Vec::new(),
         }
     }
@@ -155,7 +163,7 @@ fn completeness(ending: &mut Ending) -> Completeness {
     }
 }
 
-fn target(ending: Ending) -> Target {
+fn target(ending: Ending, python: Option<PythonReport>) -> Target {
     let process = ending.process;
     Target {
         pid: process.pid,
@@ -164,6 +172,7 @@ fn target(ending: Ending) -> Target {
         executable: process.executable,
         allocators: ending.objects.iter().map(allocator).collect(),
         threads: process.threads,
+        python,
     }
 }
 

@@ -6,6 +6,8 @@ mod code;
 mod compile;
 mod examine;
 mod gather;
+mod groups;
+mod python;
 mod run;
 mod steps;
 mod window;
@@ -14,6 +16,7 @@ use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 pub use memtrace_common::config::StackMode;
 
+pub use crate::{report::GroupBy, symbolize::PythonFrames};
 pub use attach::AttachError;
 pub use examine::{Examination, ExamineOptions, examine};
 pub use run::trace;
@@ -34,6 +37,8 @@ pub struct Options {
     pub max_live: usize,
     /// How stacks are walked.
     pub stacks: StackMode,
+    /// How Python's frames are shown.
+    pub python: PythonFrames,
     /// Where else debug files are.
     pub debug_dirs: Vec<PathBuf>,
     /// Forward the BPF side's debug messages.

@@ -1,6 +1,6 @@
 //! The open window: what is known of the target, and how each record changes it.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use jiff::Timestamp;
 use memtrace_common::loss::KernelCounters;
@@ -9,6 +9,7 @@ use super::{
     Options, Sample,
     attach::{Attached, allocator_code, arm},
     code::Code,
+    python::Python,
 };
 use crate::{
     decode::decode,
@@ -16,7 +17,7 @@ use crate::{
     model::{
         event::{Action, Event},
         mapping::{FileId, Mapping},
-        stack::{RawStack, StackId},
+        stack::{Frame, RawStack, StackId},
     },
     probe::{
         load::{Kernel, KernelLog},
@@ -41,6 +42,14 @@ const MAPS_REFRESH_NS: u64 = 50_000_000;
 /// Most stacks that wait for the next look; each is sent by the kernel side only once.
 const MAX_PUZZLING: usize = 1024;
 
+/// A stack through code that is not known.
+struct Puzzling {
+    id: StackId,
+    stack: RawStack,
+    /// Names of its Python frames, as they were when it arrived.
+    python: Vec<Option<Arc<Frame>>>,
+}
+
 /// A trace in progress.
 pub(super) struct Window {
     kernel: Kernel,
@@ -50,6 +59,7 @@ pub(super) struct Window {
     objects: Vec<PlannedObject>,
     ledger: Ledger,
     code: Code,
+    python: Python,
     undecodable: u64,
     unkept_stacks: u64,
     trampoline_known: bool,
@@ -57,7 +67,7 @@ pub(super) struct Window {
     code_changed: bool,
     maps_read_ns: u64,
     /// Stacks through code that was not known, since the last look at the mappings.
-    puzzling: Vec<(StackId, RawStack)>,
+    puzzling: Vec<Puzzling>,
     opened_ns: u64,
     started_at: Timestamp,
     attach_ns: u64,
@@ -77,6 +87,8 @@ pub struct Ending {
     pub ledger: Ledger,
     /// Names the stacks.
     pub(super) code: Code,
+    /// The target's Python.
+    pub(super) python: Python,
     /// The kernel side's counters.
     pub counters: KernelCounters,
     /// Records that could not be decoded.
@@ -111,6 +123,7 @@ impl Window {
             ring,
             kernel_log,
             code,
+            python,
             pidfd,
             proc,
             process,
@@ -132,6 +145,7 @@ impl Window {
             kernel_log,
             ledger: Ledger::new(limits, start),
             code,
+            python,
             undecodable: 0,
             unkept_stacks: 0,
             trampoline_known: false,
@@ -180,7 +194,7 @@ impl Window {
         if drained > 0 && !self.trampoline_known {
             self.find_trampoline();
         }
-        if std::mem::take(&mut self.code_changed) {
+        if std::mem::take(&mut self.code_changed) || self.python.is_due(clock::monotonic_ns()) {
             self.read_mappings();
         }
         drained
@@ -204,9 +218,10 @@ impl Window {
 
     /// Resolves a new stack while the target is there to be asked where its code came from.
     fn observe(&mut self, id: StackId, stack: &RawStack) {
-        match self.code.observe(id, stack) {
+        let python = self.python.name(stack);
+        match self.code.observe(id, stack, &python) {
             Observed::UnknownMapping if self.puzzling.len() < MAX_PUZZLING => {
-                self.puzzling.push((id, stack.clone()));
+                self.puzzling.push(Puzzling { id, stack: stack.clone(), python });
             }
             Observed::TableFull => self.unkept_stacks += 1,
             Observed::UnknownMapping | Observed::Kept => {}
@@ -218,8 +233,8 @@ impl Window {
         if self.puzzling.is_empty() || !self.refresh_mappings() {
             return;
         }
-        for (id, stack) in std::mem::take(&mut self.puzzling) {
-            self.code.observe(id, &stack);
+        for Puzzling { id, stack, python } in std::mem::take(&mut self.puzzling) {
+            self.code.observe(id, &stack, &python);
         }
     }
 
@@ -244,6 +259,20 @@ impl Window {
         if let Err(error) = self.code.publish(&mut self.kernel, maps) {
             self.notes.push(format!("stacks may be incomplete in code loaded later: {error}"));
         }
+        self.look_for_python(maps);
+    }
+
+    /// In code that was loaded since, or that has begun to run.
+    fn look_for_python(&mut self, maps: &[Mapping]) {
+        if !self.python.may_be_new(maps, clock::monotonic_ns()) {
+            return;
+        }
+        let image = self.ledger.totals().execs;
+        let layout = self.python.look(&self.proc, self.process.pid, maps, image);
+        if let Some(Err(error)) = layout.map(|layout| self.kernel.set_python(&layout)) {
+            self.notes.push(format!("Python frames are missing: {error}"));
+        }
+        self.python.set_retry(clock::monotonic_ns());
     }
 
     /// Tells the kernel side where return addresses are redirected to, which exists from the first
@@ -267,6 +296,7 @@ impl Window {
             log::warn!("{error}");
         }
         self.code.forget_mappings();
+        self.python.forget();
         let after = crate::model::size::duration_ns(event.time_ns.saturating_sub(self.opened_ns));
         let Ok(maps) = self.proc.maps(pid) else { return };
         self.add_mappings(&maps);
@@ -355,6 +385,7 @@ impl Window {
             objects: self.objects,
             ledger: self.ledger,
             code: self.code,
+            python: self.python,
             counters,
             undecodable: self.undecodable,
             unkept_stacks: self.unkept_stacks,

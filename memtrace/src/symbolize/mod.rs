@@ -11,18 +11,20 @@ mod address_space;
 mod call_site;
 pub mod debug_file;
 mod directory;
+mod merge;
 mod namer;
 mod object;
 pub mod perf_map;
+mod python;
 mod root;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use memtrace_common::wire::StackEnd;
 
 use crate::model::{
     mapping::Mapping,
-    stack::{NamedStack, RawStack, StackId},
+    stack::{Frame, NamedStack, RawStack, StackId},
 };
 
 use self::{
@@ -31,11 +33,12 @@ use self::{
     namer::Namer,
     object::ObjectTable,
     perf_map::PerfMap,
+    python::{PythonStack, with_python},
 };
 
-pub use self::object::OpenObject;
+pub use self::{object::OpenObject, python::PythonFrames};
 
-/// The most frames kept over all stacks (16 bytes each).
+/// The most frames kept over all stacks (at most 24 bytes each).
 const MAX_FRAMES: usize = 1 << 23;
 
 /// The most stacks kept.
@@ -70,6 +73,14 @@ struct Stack {
     frames: Box<[Location]>,
     end: End,
     guessed: bool,
+    /// `None` without Python frames, as most stacks of most programs are.
+    python: Option<Box<PythonStack>>,
+}
+
+impl Stack {
+    fn frame_count(&self) -> usize {
+        self.frames.len() + self.python.as_ref().map_or(0, |python| python.places.len())
+    }
 }
 
 /// Resolves the stacks of one target.
@@ -80,6 +91,8 @@ pub struct Symbolizer {
     stacks: HashMap<StackId, Stack>,
     kept_frames: usize,
     namer: Namer,
+    python_frames: PythonFrames,
+    out_of_place: u64,
 }
 
 impl Symbolizer {
@@ -91,6 +104,17 @@ impl Symbolizer {
     /// The same; names come from these, too.
     pub fn with_names(debug_roots: DebugRoots, perf_map: PerfMap) -> Self {
         Self { namer: Namer::new(debug_roots, perf_map), ..Self::default() }
+    }
+
+    /// The same; Python's frames are shown like that.
+    pub fn with_python_frames(self, python_frames: PythonFrames) -> Self {
+        Self { python_frames, ..self }
+    }
+
+    /// How many named stacks have their Python frames at the end, because the native ones that run
+    /// them could not be told.
+    pub fn out_of_place(&self) -> u64 {
+        self.out_of_place
     }
 
     /// Takes the last names of generated code; call it when no more stacks will come.
@@ -116,14 +140,23 @@ impl Symbolizer {
 
     /// Keeps a stack under its id, resolved against the mappings of this moment. A stack that is
     /// observed again replaces the former.
-    pub fn observe(&mut self, id: StackId, raw: &RawStack) -> Observed {
+    ///
+    /// `python` has what is known of each of the stack's Python frames, in order; `None` for one
+    /// that is no code. It is kept as it is, so that the target may be gone when it is wanted.
+    pub fn observe(
+        &mut self,
+        id: StackId,
+        raw: &RawStack,
+        python: &[Option<Arc<Frame>>],
+    ) -> Observed {
         self.forget(id);
-        if self.stacks.len() >= MAX_STACKS || self.kept_frames + raw.frames.len() > MAX_FRAMES {
+        let frames = raw.frames.len() + raw.python.len();
+        if self.stacks.len() >= MAX_STACKS || self.kept_frames + frames > MAX_FRAMES {
             return Observed::TableFull;
         }
-        let stack = self.locate(raw);
+        let stack = self.locate(raw, python);
         let unknown = stack.end == End::UnknownMapping || raw.end == StackEnd::UnknownMapping;
-        self.kept_frames += stack.frames.len();
+        self.kept_frames += stack.frame_count();
         self.stacks.insert(id, stack);
         if unknown { Observed::UnknownMapping } else { Observed::Kept }
     }
@@ -133,37 +166,40 @@ impl Symbolizer {
         let Some(stack) = self.stacks.get(&id) else {
             return NamedStack { frames: Vec::new(), missing_root: Some(root::NO_STACK) };
         };
-        let mut frames = Vec::with_capacity(stack.frames.len());
+        let mut named = Vec::with_capacity(stack.frames.len());
         for place in &stack.frames {
-            frames.extend_from_slice(&self.namer.name(*place, &self.objects));
+            named.push(self.namer.name(*place, &self.objects));
         }
-        let missing_root = match stack.end {
-            End::Walk(end) => {
-                root::missing(&frames, end).or(stack.guessed.then_some(root::GUESSED))
-            }
-            End::NotACall => root::missing(&frames, StackEnd::NoFramePointer),
-            End::UnknownMapping => {
-                root::missing(&frames, StackEnd::NoFramePointer).map(|_| root::UNKNOWN_MAPPING)
-            }
+        let frames: Vec<_> = named.iter().flat_map(|of_place| of_place.iter().cloned()).collect();
+        let missing_native = missing_root(stack, &frames);
+        let Some(python) = &stack.python else {
+            return NamedStack { frames, missing_root: missing_native };
         };
-        NamedStack { frames, missing_root }
+        let (stack, in_place) = match self.python_frames {
+            PythonFrames::Only => (python.alone(), true),
+            _ => with_python(&stack.frames, python, named, missing_native),
+        };
+        self.out_of_place += u64::from(!in_place);
+        stack
     }
 
     fn forget(&mut self, id: StackId) {
         if let Some(old) = self.stacks.remove(&id) {
-            self.kept_frames -= old.frames.len();
+            self.kept_frames -= old.frame_count();
         }
     }
 
     /// Resolves as many frames as can be trusted. The first was read at the probe itself; those
     /// above it come from a walk that may have followed garbage.
-    fn locate(&mut self, raw: &RawStack) -> Stack {
+    fn locate(&mut self, raw: &RawStack, python: &[Option<Arc<Frame>>]) -> Stack {
         let mut frames = Vec::with_capacity(raw.frames.len());
+        let mut entries = Vec::new();
         let mut end = End::Walk(raw.end);
         let by_rules = is_by_rules(raw);
         let mut generated = false;
-        for (index, address) in raw.frames.iter().enumerate() {
-            let Some(place) = self.space.locate(*address) else {
+        for (index, word) in raw.frames.iter().enumerate() {
+            let (address, is_entry) = merge::unmarked(*word);
+            let Some(place) = self.space.locate(address) else {
                 end = End::UnknownMapping;
                 break;
             };
@@ -173,12 +209,28 @@ impl Symbolizer {
                 break;
             }
             generated |= self.objects.get(place.object).is_generated();
+            entries.extend(is_entry.then_some(index as u32));
             frames.push(place);
         }
         if generated {
             self.namer.generated_code_was_seen();
         }
-        Stack { frames: frames.into(), end, guessed: raw.guessed }
+        let python = match self.python_frames {
+            PythonFrames::None => None,
+            _ => PythonStack::of(raw, python, entries).map(Box::new),
+        };
+        Stack { frames: frames.into(), end, guessed: raw.guessed, python }
+    }
+}
+
+/// The label for the native frames that are missing at the root side.
+fn missing_root(stack: &Stack, frames: &[Arc<Frame>]) -> Option<&'static str> {
+    match stack.end {
+        End::Walk(end) => root::missing(frames, end).or(stack.guessed.then_some(root::GUESSED)),
+        End::NotACall => root::missing(frames, StackEnd::NoFramePointer),
+        End::UnknownMapping => {
+            root::missing(frames, StackEnd::NoFramePointer).map(|_| root::UNKNOWN_MAPPING)
+        }
     }
 }
 

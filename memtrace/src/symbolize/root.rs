@@ -13,10 +13,10 @@ pub(super) const UNKNOWN_MAPPING: &str = "[unknown mapping]";
 const NO_FRAME_POINTER: &str = "[no frame pointer]";
 
 /// The stack was deeper than the kernel side's buffer.
-const TRUNCATED: &str = "[truncated]";
+pub(super) const TRUNCATED: &str = "[truncated]";
 
 /// The stack's memory could not be read.
-const UNREADABLE: &str = "[unreadable stack]";
+pub(super) const UNREADABLE: &str = "[unreadable stack]";
 
 /// The unwind information does not say how to leave a function.
 const NO_RULE: &str = "[no unwind information]";
@@ -73,10 +73,15 @@ fn ends_at_root(frames: &[impl AsRef<Frame>], end: StackEnd) -> bool {
     let [rest @ .., last] = frames else { return false };
     let last = last.as_ref();
     let called_main = rest.last().is_some_and(|frame| frame.as_ref().function == "main");
-    ROOTS.contains(&base_symbol(&last.function))
+    is_start(last)
         || (is_nameless(last)
             && is_c_library(&last.module)
             && (called_main || end == StackEnd::Root))
+}
+
+/// Whether nothing calls the frame's function.
+pub(super) fn is_start(frame: &Frame) -> bool {
+    ROOTS.contains(&base_symbol(&frame.function))
 }
 
 /// The name without symbol versions (`__libc_start_main@@GLIBC_2.34`).
@@ -88,7 +93,8 @@ fn is_nameless(frame: &Frame) -> bool {
     frame.function.strip_prefix(&frame.module).is_some_and(|rest| rest.starts_with("+0x"))
 }
 
-fn is_c_library(module: &str) -> bool {
+/// Whether a module of this name is a C library, which holds the start of processes and threads.
+pub(super) fn is_c_library(module: &str) -> bool {
     C_LIBRARIES.iter().any(|prefix| module.starts_with(prefix))
 }
 

@@ -18,7 +18,7 @@ use super::*;
 use crate::elf::Elf;
 use crate::model::{
     mapping::{FileId, Permissions},
-    stack::Frame,
+    stack::{ENTRY_MARK, Frame, Language, PythonEnd, PythonFrame},
 };
 
 /// Where [`mapped_file`] maps a file.
@@ -51,7 +51,7 @@ fn raw(frames: impl IntoIterator<Item = u64>) -> RawStack {
 }
 
 fn name(symbolizer: &mut Symbolizer, raw: &RawStack) -> NamedStack {
-    symbolizer.observe(StackId(1), raw);
+    symbolizer.observe(StackId(1), raw, &[]);
     symbolizer.name(StackId(1))
 }
 
@@ -175,10 +175,10 @@ fn names_stay_when_the_mappings_are_gone() {
     let path = compile(&directory, LIBRARY, &["-O0"]);
     let mut symbolizer = symbolizer_of(&path);
     let stack = raw([inside(&path, "plain")]);
-    symbolizer.observe(StackId(1), &stack);
+    symbolizer.observe(StackId(1), &stack, &[]);
     symbolizer.forget_mappings();
     assert_eq!(functions(&symbolizer.name(StackId(1))), ["plain"]);
-    assert_eq!(symbolizer.observe(StackId(2), &stack), Observed::UnknownMapping);
+    assert_eq!(symbolizer.observe(StackId(2), &stack, &[]), Observed::UnknownMapping);
 }
 
 unsafe extern "C" {
@@ -224,7 +224,7 @@ fn a_real_stack_of_this_process_is_kept_whole_and_named() {
     let mut symbolizer = Symbolizer::new();
     symbolizer.add_mappings(&own_mappings(), &open_by_name);
     let frames = own_return_addresses();
-    let observed = symbolizer.observe(StackId(1), &raw(frames.clone()));
+    let observed = symbolizer.observe(StackId(1), &raw(frames.clone()), &[]);
     assert_eq!(observed, Observed::Kept);
     assert_eq!(symbolizer.stacks[&StackId(1)].frames.len(), frames.len());
     let stack = symbolizer.name(StackId(1));
@@ -269,15 +269,15 @@ fn a_stack_ends_at_an_address_outside_of_all_code_until_its_mapping_is_added() {
     let mapping = mapped_file(&two_calls(&directory));
     let mut symbolizer = Symbolizer::new();
     let stack = raw([BASE + 15]);
-    assert_eq!(symbolizer.observe(StackId(7), &stack), Observed::UnknownMapping);
+    assert_eq!(symbolizer.observe(StackId(7), &stack, &[]), Observed::UnknownMapping);
     let named = symbolizer.name(StackId(7));
     assert_eq!((named.frames.len(), named.missing_root), (0, Some("[unknown mapping]")));
     let mut data = mapping.clone();
     data.permissions.execute = false;
     symbolizer.add_mappings(&[data], &open_by_name);
-    assert_eq!(symbolizer.observe(StackId(7), &stack), Observed::UnknownMapping);
+    assert_eq!(symbolizer.observe(StackId(7), &stack, &[]), Observed::UnknownMapping);
     symbolizer.add_mappings(&[mapping], &open_by_name);
-    assert_eq!(symbolizer.observe(StackId(7), &stack), Observed::Kept);
+    assert_eq!(symbolizer.observe(StackId(7), &stack, &[]), Observed::Kept);
     assert_eq!(symbolizer.name(StackId(7)).frames.len(), 1);
 }
 
@@ -302,11 +302,11 @@ fn a_call_without_a_stack_says_so() {
 fn a_full_table_refuses_new_stacks_and_takes_known_ones_again() {
     let directory = TempDir::new().unwrap();
     let mut symbolizer = symbolizer_of(&two_calls(&directory));
-    symbolizer.observe(StackId(1), &raw([BASE + 15, BASE + 32]));
+    symbolizer.observe(StackId(1), &raw([BASE + 15, BASE + 32]), &[]);
     symbolizer.kept_frames += MAX_FRAMES - 2;
-    assert_eq!(symbolizer.observe(StackId(2), &raw([BASE + 15])), Observed::TableFull);
+    assert_eq!(symbolizer.observe(StackId(2), &raw([BASE + 15]), &[]), Observed::TableFull);
     assert_eq!(symbolizer.name(StackId(2)).missing_root, Some("[no stack]"));
-    assert_eq!(symbolizer.observe(StackId(1), &raw([BASE + 15])), Observed::Kept);
+    assert_eq!(symbolizer.observe(StackId(1), &raw([BASE + 15]), &[]), Observed::Kept);
 }
 
 #[test]
@@ -506,4 +506,56 @@ fn generated_code_is_named_by_its_perf_map_as_it_was_and_as_it_became() {
     fs::write(&map, format!("{BASE:x} 10 early\n{:x} 10 late\n", BASE + 0x10)).unwrap();
     symbolizer.refresh_names();
     assert_eq!(of(&mut symbolizer), ["early", "late"]);
+}
+
+/// A stack from `plain` through two runs of `cache::insert` to the end, and its Python side.
+fn with_python(path: &Path) -> (RawStack, Vec<Option<Arc<Frame>>>) {
+    let run = inside(path, "_ZN5cache6insertEPKci") | ENTRY_MARK;
+    let position = |is_oldest: bool| if is_oldest { 7 | ENTRY_MARK } else { 7 };
+    let at = |is_oldest| PythonFrame { code: 0x1000, position: position(is_oldest) };
+    let frame = |function: &str| {
+        let (function, language) = (function.to_owned(), Language::Python);
+        Some(Arc::new(Frame { function, language, ..Frame::default() }))
+    };
+    let stack = RawStack {
+        python: vec![at(true), at(false), at(true)],
+        python_end: PythonEnd::Complete,
+        ..RawStack::native(vec![inside(path, "plain"), run, run], StackEnd::Complete)
+    };
+    (stack, vec![frame("load"), frame("main"), frame("<module>")])
+}
+
+#[test]
+fn python_frames_take_the_places_of_the_native_ones_that_run_them() {
+    let directory = TempDir::new().unwrap();
+    let path = compile(&directory, LIBRARY, &["-O0"]);
+    let (stack, python) = with_python(&path);
+    let shown = |python_frames, stack: &RawStack| {
+        let mut symbolizer = symbolizer_of(&path).with_python_frames(python_frames);
+        assert_eq!(symbolizer.observe(StackId(1), stack, &python), Observed::Kept);
+        let named = symbolizer.name(StackId(1));
+        let names: Vec<_> = functions(&named).iter().map(|name| (*name).to_owned()).collect();
+        (names.join(" "), named.missing_root, symbolizer.out_of_place())
+    };
+    let merged = |stack| shown(PythonFrames::Merged, stack);
+    assert_eq!(merged(&stack), ("plain load main <module>".to_owned(), None, 0));
+    let only = shown(PythonFrames::Only, &stack);
+    assert_eq!(only, ("load main <module>".to_owned(), None, 0));
+    let native = "plain cache::insert(char const*, int) cache::insert(char const*, int)";
+    assert_eq!(shown(PythonFrames::None, &stack).0, native);
+    let truncated = RawStack { python_end: PythonEnd::Truncated, ..stack.clone() };
+    assert_eq!(merged(&truncated).1, Some("[truncated]"));
+    let other = RawStack { frames: stack.frames[..2].to_vec(), ..stack.clone() };
+    let unmatched = "plain cache::insert(char const*, int) load main <module>".to_owned();
+    assert_eq!(merged(&other), (unmatched, None, 1));
+}
+
+#[test]
+fn a_native_thread_of_a_python_process_has_native_frames_only() {
+    let directory = TempDir::new().unwrap();
+    let path = compile(&directory, LIBRARY, &["-O0"]);
+    let mut stack = raw([inside(&path, "plain")]);
+    stack.python_end = PythonEnd::NoThreadState;
+    let mut symbolizer = symbolizer_of(&path).with_python_frames(PythonFrames::Only);
+    assert_eq!(functions(&name(&mut symbolizer, &stack)), ["plain"]);
 }

@@ -1,5 +1,6 @@
 //! The only readers of the operating system. Roots are parameters, so tests bring their own trees.
 
+pub mod btf;
 pub mod clock;
 pub mod kernel;
 pub mod memory;

@@ -1,4 +1,8 @@
 use super::*;
+use crate::{
+    config::CodeRange,
+    python::{PythonEnd, PythonKind},
+};
 
 /// Tables and a stack, as arrays.
 #[derive(Clone, Default)]
@@ -80,8 +84,9 @@ fn called_from(world: &World, caller: u64) -> World {
 
 fn walk_from(world: &World, caller: u64, bp: u64) -> Walk {
     let mut walk = Walk::default();
+    walk.skip_python(0);
     let world = &called_from(world, caller);
-    assert!(walk.start(world, Registers { sp: STACK, bp }, 0));
+    assert!(walk.start(world, Registers { sp: STACK, bp }));
     for _ in 0..MAX_FRAMES {
         if !walk.step(world, world) {
             break;
@@ -91,7 +96,8 @@ fn walk_from(world: &World, caller: u64, bp: u64) -> Walk {
 }
 
 fn frames(walk: &Walk) -> Vec<u64> {
-    (0..walk.count() as usize).map(|index| walk.frame(index)).collect()
+    let first = 2 * walk.python().count() as usize;
+    (first..walk.word_count() as usize).map(|index| walk.word(index)).collect()
 }
 
 fn check(world: &World, caller: u64, bp: u64, expected: &[u64], end: StackEnd) -> Walk {
@@ -221,7 +227,8 @@ fn hashes_differ_by_seed_and_by_frames() {
     let hash = |caller, seed| {
         let mut walk = Walk::default();
         let world = called_from(&world, caller);
-        assert!(walk.start(&world, Registers { sp: STACK, bp: 0 }, seed));
+        walk.skip_python(seed);
+        assert!(walk.start(&world, Registers { sp: STACK, bp: 0 }));
         walk.step(&world, &world);
         walk.hash()
     };
@@ -233,6 +240,96 @@ fn hashes_differ_by_seed_and_by_frames() {
 fn a_stack_whose_top_cannot_be_read_has_no_frames() {
     let world = world(&[(0x000, rule(CfaRule::Root, 0))], &[]);
     let mut walk = Walk::default();
-    assert!(!walk.start(&world, Registers { sp: STACK, bp: 0 }, 0));
+    assert!(!walk.start(&world, Registers { sp: STACK, bp: 0 }));
     assert_eq!((walk.count(), walk.end()), (0, StackEnd::Unreadable as u32));
+}
+
+/// Two runs of the interpreter loop on the stack, each with a word that Python's frames lead to.
+#[test]
+fn frames_that_hold_an_entry_of_python_are_marked() {
+    // Python's memory is in words of the same stack: the thread state's slot at +0 of the thread
+    // pointer, the frames as code, previous, position, owner.
+    let base = STACK + 0x100;
+    let layout = PythonLayout {
+        kind: PythonKind::EntryFrames as u32,
+        frame_bytes: 32,
+        frame_previous: 8,
+        frame_position: 16,
+        frame_owner: 24,
+        entry_owner_min: 3,
+        ..PythonLayout::default()
+    };
+    let mut stack = vec![0; 64];
+    // f calls g calls f calls the root; a frame of f is 48 bytes, of g 16.
+    let (f, g, root) = (CODE + 0x10, CODE + 0x110, CODE + 0x510);
+    stack[6] = g;
+    stack[8] = f;
+    stack[14] = root;
+    // Entry frames in both frames of f: at words 2 and 9.
+    stack[2..6].copy_from_slice(&[0, base + 0x40, 0, 3]);
+    stack[9..13].copy_from_slice(&[0, 0, 0, 3]);
+    stack[32] = base + 8; // the slot, and the thread state behind it
+    stack[33] = base + 0x20;
+    stack[36..40].copy_from_slice(&[0xc0de, STACK + 2 * 8, 1, 0]);
+    stack[40..44].copy_from_slice(&[0xc0df, STACK + 9 * 8, 2, 0]);
+    let rows = [
+        (0x000, rule(CfaRule::Sp, 48)),
+        (0x100, rule(CfaRule::Sp, 16)),
+        (0x500, rule(CfaRule::Root, 0)),
+    ];
+    let world = called_from(&world(&rows, &stack), f);
+    let hash = |pretend_no_entries: bool| {
+        let mut walk = Walk::default();
+        assert!(walk.start_python(&world, &layout, base, 0));
+        while walk.step_python(&world, &layout) {}
+        assert_eq!((walk.python().count(), walk.python().end()), (2, PythonEnd::Complete as u32));
+        if pretend_no_entries {
+            walk.skip_python(walk.python().hash());
+        }
+        assert!(walk.start(&world, Registers { sp: STACK, bp: 0 }));
+        while walk.step(&world, &world) {}
+        assert_eq!(walk.end(), StackEnd::Complete as u32);
+        (walk, walk.hash())
+    };
+    let (walk, marked) = hash(false);
+    let words: Vec<u64> = (0..walk.word_count() as usize).map(|at| walk.word(at)).collect();
+    let python = [0xc0de, 1 | ENTRY_MARK, 0xc0df, 2 | ENTRY_MARK];
+    let native = [f | ENTRY_MARK, g, f | ENTRY_MARK, root];
+    assert_eq!(words, [python, native].concat());
+    let (unmarked_walk, unmarked) = hash(true);
+    assert_eq!(frames(&unmarked_walk), [f, g, f, root]);
+    assert_ne!(marked, unmarked);
+}
+
+#[test]
+fn frames_in_the_interpreter_loops_code_are_marked() {
+    let layout = PythonLayout {
+        kind: PythonKind::FrameObjects as u32,
+        eval_ranges: [CodeRange { start: CODE + 0x100, end: CODE + 0x200 }, CodeRange::default()],
+        ..PythonLayout::default()
+    };
+    let rows = [(0x000, rule(CfaRule::Sp, 16)), (0x500, rule(CfaRule::Root, 0))];
+    let world = world(&rows, &[0, 0, CODE + 0x200, 0, CODE + 0x100, 0, CODE + 0x510]);
+    let world = called_from(&world, CODE + 0x10);
+    let mut walk = Walk::default();
+    walk.start_python(&world, &layout, STACK, 0);
+    assert!(walk.start(&world, Registers { sp: STACK, bp: 0 }));
+    while walk.step(&world, &world) {}
+    // A call that ends the loop's code is in it, and one that ends right before it is not.
+    let expected = [CODE + 0x10, (CODE + 0x200) | ENTRY_MARK, CODE + 0x100, CODE + 0x510];
+    assert_eq!(frames(&walk), expected);
+}
+
+#[test]
+fn the_frames_of_another_walker_are_taken_behind_pythons() {
+    let mut walk = Walk::default();
+    walk.skip_python(0);
+    walk.start_collecting();
+    for pc in 0..MAX_FRAMES as u64 {
+        assert!(FrameSink::push(&mut walk, pc));
+    }
+    assert!(!FrameSink::push(&mut walk, 1));
+    walk.finish_collecting(StackEnd::Root);
+    assert_eq!(frames(&walk), (0..MAX_FRAMES as u64).collect::<Vec<_>>());
+    assert_eq!(walk.end(), StackEnd::Root as u32);
 }

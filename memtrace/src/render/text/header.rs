@@ -6,7 +6,7 @@ use crate::{
         size::{bytes, count, duration_ns, signed_bytes},
     },
     render::label::{end_reason, plural},
-    report::{AllocatorReport, Report, Rss, Totals},
+    report::{AllocatorReport, PythonReport, Report, Rss, Totals},
 };
 
 use super::page::{Page, Style, cut};
@@ -19,6 +19,9 @@ pub(super) fn write(page: &mut Page, report: &Report) {
     page.field("command", &command(&report.target.command_line));
     for allocator in &report.target.allocators {
         page.field("allocator", &allocator_line(allocator));
+    }
+    if let Some(python) = &report.target.python {
+        page.field("Python", &python_line(python));
     }
     page.field("RSS", &rss(report.rss));
     page.field("live", &live(&report.totals));
@@ -58,6 +61,13 @@ fn allocator_line(allocator: &AllocatorReport) -> String {
         allocator.path,
         plural(probes),
     )
+}
+
+fn python_line(python: &PythonReport) -> String {
+    let version = python.version.as_deref().unwrap_or("of unknown version");
+    let refused =
+        python.refused.as_ref().map(|reason| format!("; its frames are missing: {reason}"));
+    format!("{version} ({}){}", python.path, refused.unwrap_or_default())
 }
 
 fn rss(rss: Rss) -> String {

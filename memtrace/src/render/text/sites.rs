@@ -1,4 +1,4 @@
-//! The sites whose memory was never freed, largest first.
+//! What was never freed, by line or whatever was asked for, each with its largest stack.
 
 use std::ops::Range;
 
@@ -8,8 +8,8 @@ use crate::{
         size::{bytes, count, duration_ns},
         stack::Frame,
     },
-    render::label::{clean, long_place, plural, short_place},
-    report::{Report, SiteReport, Survivors},
+    render::label::{clean, described, described_long, pattern, plural, short_place},
+    report::{GroupBy, GroupReport, Report, SiteReport, Survivors},
 };
 
 use super::page::{Page, Style, columns, cut};
@@ -27,10 +27,10 @@ const CALLERS: usize = 2;
 const INDENT: usize = 4;
 
 pub(super) fn write(page: &mut Page, report: &Report, top: usize) {
-    let sites: Vec<_> = report.sites.iter().filter(|site| survives(site)).collect();
+    let groups: Vec<_> = report.groups.iter().filter(|group| survives(group)).collect();
     page.gap();
-    page.prose(Some(Style::Strong), 0, &heading(report, sites.len()));
-    if sites.is_empty() {
+    page.prose(Some(Style::Strong), 0, &heading(report, groups.len() as u64));
+    if groups.is_empty() {
         return nothing(page, report);
     }
     page.prose(
@@ -38,32 +38,46 @@ pub(super) fn write(page: &mut Page, report: &Report, top: usize) {
         0,
         "Not each of these is a leak: a cache, or a block freed after the window, looks the same.",
     );
-    let (shown, hidden) = sites.split_at(top.min(sites.len()));
-    for (index, site) in shown.iter().enumerate() {
+    let (shown, hidden) = groups.split_at(top.min(groups.len()));
+    for (index, group) in shown.iter().enumerate() {
         page.gap();
-        write_site(page, site, index + 1, report.totals.survivors.bytes);
+        write_group(page, report, group, index + 1);
     }
-    write_hidden(page, hidden);
+    write_hidden(page, report.grouped_by, hidden);
 }
 
-fn survives(site: &SiteReport) -> bool {
-    site.survivors.amount.count > 0
+fn survives(group: &GroupReport) -> bool {
+    group.survivors.amount.count > 0
 }
 
-fn heading(report: &Report, sites: usize) -> String {
+fn heading(report: &Report, groups: u64) -> String {
     let age = match report.window.min_age_ns {
         0 => String::new(),
         age => format!(" of age >= {}", duration_ns(age)),
     };
-    if sites == 0 {
+    if groups == 0 {
         return format!("Never freed in this window: nothing{age}");
     }
+    let stacks: u64 = report.groups.iter().map(|group| group.sites).sum();
+    let on_stacks = match report.grouped_by {
+        GroupBy::Stack => String::new(),
+        _ => format!(" (on {} stack{})", count(stacks), plural(stacks)),
+    };
     format!(
-        "Never freed in this window: {}{age} at {} site{}",
+        "Never freed in this window: {}{age} at {}{on_stacks}",
         blocks(report.totals.survivors),
-        count(sites as u64),
-        plural(sites as u64),
+        counted(report.grouped_by, groups),
     )
+}
+
+fn counted(by: GroupBy, groups: u64) -> String {
+    let word = match by {
+        GroupBy::Line => "line",
+        GroupBy::Function => "function",
+        GroupBy::Module => "module",
+        GroupBy::Stack => "stack",
+    };
+    format!("{} {word}{}", count(groups), plural(groups))
 }
 
 fn nothing(page: &mut Page, report: &Report) {
@@ -82,18 +96,46 @@ fn blocks(amount: Amount) -> String {
     format!("{} in {} block{}", bytes(amount.bytes), count(amount.count), plural(amount.count))
 }
 
-fn write_site(page: &mut Page, site: &SiteReport, rank: usize, total_bytes: u64) {
-    let share = share(site.survivors.amount.bytes, total_bytes);
-    page.line(
-        Some(Style::Strong),
-        &format!("{:<INDENT$}{}, {share}", format!("#{rank}"), blocks(site.survivors.amount)),
-    );
-    let key = site.key_frame.and_then(|index| site.stack.frames.get(index));
-    let room = page.room(INDENT);
-    let key_line = key.map_or(site.function.to_owned(), |frame| described(frame, room));
-    page.line(Some(Style::Strong), &format!("{:INDENT$}{key_line}", ""));
-    page.prose(None, INDENT, &format!("{}; {}", ages(&site.survivors), traffic(site)));
+/// How large the blocks are: of one size, or typically of one.
+fn sizes(survivors: &Survivors) -> String {
+    let typical = bytes(survivors.median_bytes);
+    match survivors.amount.count {
+        0 | 1 => String::new(),
+        _ if survivors.smallest_bytes == survivors.largest_bytes => format!(" of {typical}"),
+        _ => format!(" of typically {typical}"),
+    }
+}
+
+fn write_group(page: &mut Page, report: &Report, group: &GroupReport, rank: usize) {
+    let survivors = &group.survivors;
+    let share = share(survivors.amount.bytes, report.totals.survivors.bytes);
+    let head = format!("{}{}, {share}", blocks(survivors.amount), sizes(survivors));
+    page.line(Some(Style::Strong), &format!("{:<INDENT$}{head}", format!("#{rank}")));
+    let title = cut_to_fit(&title(group), page.room(INDENT));
+    page.line(Some(Style::Strong), &format!("{:INDENT$}{title}", ""));
+    if let Some(pattern) = group.pattern.filter(|_| survivors.amount.count > 1).and_then(pattern) {
+        page.prose(Some(Style::Strong), INDENT, &pattern);
+    }
+    page.prose(None, INDENT, &format!("{}; {}", ages(survivors), traffic(group)));
+    let Some(site) = report.sites.get(group.largest_site) else { return };
+    if group.sites > 1 {
+        let (stacks, largest) = (count(group.sites), blocks(site.survivors.amount));
+        let text = format!("on {stacks} stacks; the largest, {largest}:");
+        page.prose(None, INDENT, &text);
+    }
     write_stack(page, site);
+}
+
+/// What a group is of, as a frame.
+fn title(group: &GroupReport) -> Frame {
+    Frame {
+        function: group.function.clone().unwrap_or_else(|| group.module.clone()),
+        module: group.module.clone(),
+        file: group.file.clone(),
+        line: group.line,
+        inlined: false,
+        language: group.language,
+    }
 }
 
 fn share(part: u64, whole: u64) -> String {
@@ -113,8 +155,8 @@ fn ages(survivors: &Survivors) -> String {
     )
 }
 
-fn traffic(site: &SiteReport) -> String {
-    let (allocated, freed) = (site.stats.allocated, site.stats.freed);
+fn traffic(group: &GroupReport) -> String {
+    let (allocated, freed) = (group.stats.allocated, group.stats.freed);
     match freed.count {
         0 => format!("none of {} freed", count(allocated.count)),
         _ => format!(
@@ -142,7 +184,7 @@ fn write_stack(page: &mut Page, site: &SiteReport) {
     }
     for (index, frame) in frames[..shown].iter().enumerate().skip(folded.end) {
         let mark = if site.key_frame == Some(index) { "> " } else { "  " };
-        let text = described_short(frame, page.room(indent));
+        let text = cut_short(frame, page.room(indent));
         page.line(Some(Style::Faint), &format!("{:1$}{mark}{text}", "", indent - 2));
     }
     if shown < frames.len() {
@@ -163,41 +205,36 @@ fn wrappers(key_frame: Option<usize>) -> Range<usize> {
 }
 
 /// The function and where it is, with the whole path when there is room.
-fn described(frame: &Frame, room: usize) -> String {
-    let long = joined(frame, &long_place(frame));
-    if columns(&long) <= room { long } else { described_short(frame, room) }
+fn cut_to_fit(frame: &Frame, room: usize) -> String {
+    let long = described_long(frame);
+    if columns(&long) <= room { long } else { cut_short(frame, room) }
 }
 
 /// The function, cut where it must be, and where it is.
-fn described_short(frame: &Frame, room: usize) -> String {
-    let place = short_place(frame);
-    let name_room = room.saturating_sub(columns(&place) + 4).max(room / 2);
-    let mut cut_frame = frame.clone();
-    cut_frame.function = cut(&clean(&frame.function), name_room);
-    let whole = joined(frame, &place);
-    if columns(&whole) <= room { whole } else { cut(&joined(&cut_frame, &place), room) }
-}
-
-fn joined(frame: &Frame, place: &str) -> String {
-    let function = clean(&frame.function);
-    match (place.is_empty(), frame.file.is_some()) {
-        (true, _) => function,
-        (_, true) => format!("{function} at {place}"),
-        (_, false) => format!("{function} in {place}"),
+fn cut_short(frame: &Frame, room: usize) -> String {
+    let whole = described(frame);
+    if columns(&whole) <= room {
+        return whole;
     }
+    let name_room = room.saturating_sub(columns(&short_place(frame)) + 4).max(room / 2);
+    let function = cut(&clean(&frame.function), name_room);
+    cut(&described(&Frame { function, ..frame.clone() }), room)
 }
 
-fn write_hidden(page: &mut Page, hidden: &[&SiteReport]) {
+fn write_hidden(page: &mut Page, by: GroupBy, hidden: &[&GroupReport]) {
     if hidden.is_empty() {
         return;
     }
     let mut sum = Amount::default();
-    hidden.iter().for_each(|site| sum += site.survivors.amount);
-    let sites = hidden.len() as u64;
-    let text =
-        format!("... {} more site{} with {} (--top)", count(sites), plural(sites), blocks(sum));
+    hidden.iter().for_each(|group| sum += group.survivors.amount);
+    let text = format!("... {} with {} (--top)", more(by, hidden.len() as u64), blocks(sum));
     page.gap();
     page.prose(None, 0, &text);
+}
+
+/// `3 more lines`.
+fn more(by: GroupBy, groups: u64) -> String {
+    counted(by, groups).replacen(' ', " more ", 1)
 }
 
 #[cfg(test)]

@@ -1,0 +1,249 @@
+//! The walk of CPython's frames, innermost first: one read a frame.
+//!
+//! All state lives in a [`PythonWalk`], which in the kernel is map memory; see [`crate::opaque`].
+//! The thread that is walked is inside of an allocator call of its own, so that its frames do not
+//! change meanwhile. Whatever memory holds, the walk is bounded.
+
+use super::{
+    ENTRY_MARK, FRAME_WORDS, MAX_PYTHON_FRAMES, PythonEnd, PythonKind, PythonLayout, marks::Marks,
+};
+use crate::{
+    memory::ReadMemory,
+    opaque::{Opaque, OpaqueWords},
+    unwind::{StackWords, mix},
+};
+
+/// How many times [`PythonWalk::step`] is to be called at most: each frame, its entry, the end.
+pub const MAX_PYTHON_STEPS: usize = 2 * MAX_PYTHON_FRAMES + 1;
+
+/// A walk in progress, and its result.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PythonWalk {
+    /// The frame to read next; 0 when there is none.
+    frame: Opaque<u64>,
+    /// The `_PyCFrame` of the run that `frame` is of ([`PythonKind::CFrames`]).
+    cframe: Opaque<u64>,
+    hash: Opaque<u64>,
+    count: Opaque<u32>,
+    /// How many frames are of runs whose entry is known.
+    entered: Opaque<u32>,
+    end: Opaque<u32>,
+    /// 1 once there was no room for a frame.
+    full: Opaque<u32>,
+    window: OpaqueWords<FRAME_WORDS>,
+    marks: Marks,
+}
+
+impl PythonWalk {
+    /// Makes it the walk of a stack without Python. `seed` goes into the hash.
+    #[inline(always)]
+    pub fn skip(&mut self, seed: u64) {
+        self.hash.set(seed);
+        self.count.set(0);
+        self.end.set(PythonEnd::Off as u32);
+        self.marks.clear();
+    }
+
+    /// Prepares the walk of the thread with this thread pointer; `false` when there is nothing to
+    /// walk. `seed` goes into the hash.
+    #[inline(always)]
+    pub fn start<M: ReadMemory>(
+        &mut self,
+        memory: &M,
+        layout: &PythonLayout,
+        thread_pointer: u64,
+        seed: u64,
+    ) -> bool {
+        self.skip(seed);
+        self.entered.set(0);
+        self.full.set(0);
+        self.end.set(PythonEnd::Truncated as u32);
+        if layout.kind == PythonKind::FrameObjects as u32 {
+            self.marks.set_code(&layout.eval_ranges);
+        }
+        match self.find_frame(memory, layout, thread_pointer) {
+            Ok(()) => true,
+            Err(end) => {
+                self.end.set(end as u32);
+                false
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn find_frame<M: ReadMemory>(
+        &mut self,
+        memory: &M,
+        layout: &PythonLayout,
+        thread_pointer: u64,
+    ) -> Result<(), PythonEnd> {
+        let read = |address: u64, offset: u32| {
+            memory.read_word(address.wrapping_add(u64::from(offset))).ok_or(PythonEnd::Unreadable)
+        };
+        let thread = read(thread_pointer, layout.thread_state_slot)?;
+        if thread == 0 {
+            return Err(PythonEnd::NoThreadState);
+        }
+        let mut frame = read(thread, layout.thread_frame)?;
+        if layout.has_cframe != 0 {
+            self.cframe.set(frame);
+            frame = read(frame, layout.cframe_frame)?;
+        }
+        self.frame.set(frame);
+        Ok(())
+    }
+
+    /// Takes one frame; `false` when the walk has ended. Call it at most [`MAX_PYTHON_STEPS`] times.
+    #[inline(always)]
+    pub fn step<M: ReadMemory>(
+        &mut self,
+        memory: &M,
+        layout: &PythonLayout,
+        words: &mut StackWords,
+    ) -> bool {
+        let Err(end) = self.try_step(memory, layout, words) else { return true };
+        self.end.set(end as u32);
+        if layout.kind == PythonKind::CFrames as u32 {
+            // The run's entry is known, though its oldest frame is not.
+            self.enter(self.cframe.get(), words);
+        }
+        false
+    }
+
+    #[inline(always)]
+    fn try_step<M: ReadMemory>(
+        &mut self,
+        memory: &M,
+        layout: &PythonLayout,
+        words: &mut StackWords,
+    ) -> Result<(), PythonEnd> {
+        let frame = self.frame.get();
+        if frame == 0 {
+            return Err(self.outermost());
+        }
+        if !memory.read_frame(frame, layout.frame_bytes, self.window.as_words_mut()) {
+            return Err(PythonEnd::Unreadable);
+        }
+        self.frame.set(self.word(layout.frame_previous));
+        if layout.kind == PythonKind::EntryFrames as u32
+            && self.byte(layout.frame_owner) >= layout.entry_owner_min
+        {
+            self.enter(frame, words);
+            return Ok(());
+        }
+        self.push(layout, words)?;
+        if layout.kind == PythonKind::CFrames as u32 && self.byte(layout.frame_owner) != 0 {
+            return self.leave_cframe(memory, layout, words);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn outermost(&self) -> PythonEnd {
+        if self.full.get() == 0 { PythonEnd::Complete } else { PythonEnd::Truncated }
+    }
+
+    #[inline(always)]
+    fn push(&mut self, layout: &PythonLayout, words: &mut StackWords) -> Result<(), PythonEnd> {
+        let count = self.count.get();
+        if count as usize >= MAX_PYTHON_FRAMES {
+            self.full.set(1);
+            // The entry of the run that has begun is still worth looking for.
+            let has_begun = count != self.entered.get();
+            let is_ahead = layout.kind == PythonKind::EntryFrames as u32;
+            return if has_begun && is_ahead { Ok(()) } else { Err(PythonEnd::Truncated) };
+        }
+        let code = self.word(layout.frame_code) & !layout.code_tag_mask;
+        let position = self.position(layout);
+        let place = 2 * count as usize;
+        words.set(place, code);
+        words.set(place + 1, position);
+        self.hash.set(mix(mix(self.hash.get(), code), position));
+        self.count.set(count + 1);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn position(&self, layout: &PythonLayout) -> u64 {
+        let offset = layout.frame_position;
+        if layout.kind != PythonKind::FrameObjects as u32 {
+            return self.word(offset) & !ENTRY_MARK;
+        }
+        // `int f_lasti`; each frame is a run of its own.
+        let value = (self.word(offset) >> ((offset & 4) * 8)) as i32;
+        i64::from(value) as u64 | ENTRY_MARK
+    }
+
+    /// The frames since the last entry are a run, and `entry` is its object on the C stack. There
+    /// are none when the run's last frame has been left and its locals are being destroyed.
+    #[inline(always)]
+    fn enter(&mut self, entry: u64, words: &mut StackWords) {
+        let count = self.count.get();
+        if count == self.entered.get() {
+            return;
+        }
+        self.entered.set(count);
+        let place = (2 * count as usize).wrapping_sub(1);
+        words.set(place, words.get(place) | ENTRY_MARK);
+        self.hash.set(mix(self.hash.get(), ENTRY_MARK));
+        self.marks.add(entry);
+    }
+
+    #[inline(always)]
+    fn leave_cframe<M: ReadMemory>(
+        &mut self,
+        memory: &M,
+        layout: &PythonLayout,
+        words: &mut StackWords,
+    ) -> Result<(), PythonEnd> {
+        let cframe = self.cframe.get();
+        self.enter(cframe, words);
+        let previous = memory.read_word(cframe.wrapping_add(u64::from(layout.cframe_previous)));
+        self.cframe.set(previous.ok_or(PythonEnd::Unreadable)?);
+        Ok(())
+    }
+
+    /// The word of the frame at this offset.
+    #[inline(always)]
+    fn word(&self, offset: u32) -> u64 {
+        self.window.get((offset >> 3) as usize)
+    }
+
+    /// The byte of the frame at this offset.
+    #[inline(always)]
+    fn byte(&self, offset: u32) -> u32 {
+        u32::from((self.word(offset) >> ((offset & 7) * 8)) as u8)
+    }
+
+    /// How many frames were found.
+    #[inline(always)]
+    pub fn count(&self) -> u32 {
+        self.count.get()
+    }
+
+    /// How it ended: a [`PythonEnd`].
+    #[inline(always)]
+    pub fn end(&self) -> u32 {
+        self.end.get()
+    }
+
+    /// The hash of all that was found, to seed that of the native frames.
+    #[inline(always)]
+    pub fn hash(&self) -> u64 {
+        let end = self.end.get();
+        if end == PythonEnd::Off as u32 {
+            return self.hash.get();
+        }
+        mix(self.hash.get(), u64::from(end) << 32 | u64::from(self.count.get()))
+    }
+
+    /// Which native frames are runs of the interpreter loop.
+    #[inline(always)]
+    pub fn marks_mut(&mut self) -> &mut Marks {
+        &mut self.marks
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,223 @@
+//! Sites taken together by what their key frame has in common: the line, the function, the module.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::{
+    build::SiteInput,
+    key_frame::{key_frame, python_package},
+    site_function,
+};
+use crate::model::{
+    growth::GrowthPattern,
+    site::{SiteStats, Survivors},
+    stack::{Frame, Language, NamedStack},
+};
+
+/// What sites are taken together by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupBy {
+    /// The line of the key frame; the function where the line is not known.
+    #[default]
+    Line,
+    /// The function of the key frame.
+    Function,
+    /// The object, or Python package or file, of the key frame.
+    Module,
+    /// The whole stack and the function that it calls.
+    Stack,
+}
+
+/// Sites that were taken together.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GroupReport {
+    /// The key frame's function, or that of the allocator where there is no frame; `None` by
+    /// module.
+    pub function: Option<String>,
+    /// The object's file name, or the Python file's; by module: the object or package.
+    pub module: String,
+    /// The source file, where it is the same for all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The line in it, where it is the same for all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// What the key frame was written in.
+    pub language: Language,
+    /// Accounting over the window; `peak` is the sum of the sites' peaks: an upper bound.
+    #[serde(flatten)]
+    pub stats: SiteStats,
+    /// Live blocks that are at least `min_age_ns` old.
+    pub survivors: Survivors,
+    /// How they came to be; `None` where it was not looked at.
+    pub pattern: Option<GrowthPattern>,
+    /// How many of the sites have survivors.
+    pub sites: u64,
+    /// Index in [`super::Report::sites`] of the one with the most of them.
+    pub largest_site: usize,
+}
+
+/// What is known of a group beyond its sites.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupFacts {
+    /// Of all its sites.
+    pub survivors: Survivors,
+    /// How they came to be, if that was looked at.
+    pub pattern: Option<GrowthPattern>,
+}
+
+/// Equal for the sites of one group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Key<'a> {
+    function: Option<&'a str>,
+    module: &'a str,
+    file: Option<&'a str>,
+    line: Option<u32>,
+    language: Language,
+    stack: Option<&'a NamedStack>,
+    allocator: Option<&'a str>,
+}
+
+impl GroupBy {
+    fn key<'a>(self, allocator: &'static str, stack: &'a NamedStack) -> Key<'a> {
+        let Some(index) = key_frame(&stack.frames) else {
+            return Key { function: Some(allocator), stack: self.stack(stack), ..Key::default() };
+        };
+        let frame = &*stack.frames[index];
+        let Frame { function, module, file, line, language, .. } = frame;
+        let of_line = Key {
+            function: Some(function),
+            module,
+            file: file.as_deref(),
+            line: *line,
+            language: *language,
+            ..Key::default()
+        };
+        match self {
+            Self::Line => of_line,
+            Self::Function => Key { line: None, file: python_file(frame), ..of_line },
+            Self::Module => {
+                let module = package(frame);
+                Key { module, function: None, file: None, line: None, ..of_line }
+            }
+            Self::Stack => Key { stack: Some(stack), allocator: Some(allocator), ..of_line },
+        }
+    }
+
+    fn stack(self, stack: &NamedStack) -> Option<&NamedStack> {
+        (self == Self::Stack).then_some(stack)
+    }
+}
+
+/// A native function is the same whichever of its lines it is met at, also in headers.
+fn python_file(frame: &Frame) -> Option<&str> {
+    frame.file.as_deref().filter(|_| frame.language == Language::Python)
+}
+
+fn package(frame: &Frame) -> &str {
+    python_file(frame).and_then(python_package).unwrap_or(&frame.module)
+}
+
+/// For each site the number of its group, and how many groups there are; they are numbered in the
+/// order of first appearance.
+pub fn group_slots(by: GroupBy, sites: &[SiteInput]) -> (Vec<usize>, usize) {
+    let mut groups = HashMap::new();
+    let mut slots = Vec::with_capacity(sites.len());
+    for site in sites {
+        let next = groups.len();
+        let key = by.key(site_function(site.function), &site.stack);
+        slots.push(*groups.entry(key).or_insert(next));
+    }
+    (slots, groups.len())
+}
+
+/// A group of one site.
+pub(super) fn of_site(by: GroupBy, site: &super::SiteReport, index: usize) -> GroupReport {
+    let Key { function, module, file, line, language, .. } = by.key(site.function, &site.stack);
+    GroupReport {
+        function: function.map(str::to_owned),
+        module: module.to_owned(),
+        file: file.map(str::to_owned),
+        line,
+        language,
+        stats: site.stats,
+        survivors: site.survivors,
+        pattern: None,
+        sites: u64::from(site.survivors.amount.count > 0),
+        largest_site: index,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample::{self, python_frame};
+
+    fn slots(by: GroupBy, stacks: &[NamedStack]) -> Vec<usize> {
+        let site = |stack: &NamedStack| SiteInput { stack: stack.clone(), ..sample::any_site() };
+        group_slots(by, &stacks.iter().map(site).collect::<Vec<_>>()).0
+    }
+
+    fn python(frames: &[(&str, &str, u32)]) -> NamedStack {
+        let frames =
+            frames.iter().map(|(function, file, line)| python_frame(function, file, *line));
+        NamedStack { frames: frames.collect(), missing_root: None }
+    }
+
+    #[test]
+    fn sites_are_taken_together_by_what_their_key_frames_share() {
+        let stacks = [
+            python(&[("load", "/srv/server.py", 88), ("get", "/srv/server.py", 10)]),
+            python(&[("load", "/srv/server.py", 88), ("put", "/srv/server.py", 20)]),
+            python(&[("load", "/srv/server.py", 90)]),
+            python(&[("load", "/srv/other.py", 88)]),
+        ];
+        assert_eq!(slots(GroupBy::Line, &stacks), [0, 0, 1, 2]);
+        assert_eq!(slots(GroupBy::Function, &stacks), [0, 0, 0, 1]);
+        assert_eq!(slots(GroupBy::Module, &stacks), [0, 0, 0, 1]);
+        assert_eq!(slots(GroupBy::Stack, &stacks), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_line_is_the_same_whatever_is_below_it() {
+        let line = python_frame("load", "/srv/server.py", 88);
+        let below = |name: &str| {
+            sample::stack(&[("malloc_wrapper", "lib.so", None), ("x", "lib.so", None)], None)
+                .frames
+                .into_iter()
+                .map(|frame| {
+                    std::sync::Arc::new(Frame { function: name.to_owned(), ..(*frame).clone() })
+                })
+                .chain([line.clone()])
+                .collect::<Vec<_>>()
+        };
+        let stack = |name| NamedStack { frames: below(name), missing_root: None };
+        let stacks = [stack("array_new"), stack("array_copy")];
+        assert_eq!(slots(GroupBy::Line, &stacks), [0, 0]);
+        assert_eq!(slots(GroupBy::Stack, &stacks), [0, 1]);
+    }
+
+    #[test]
+    fn stacks_without_frames_are_groups_by_the_function_of_the_allocator() {
+        let none = NamedStack::default();
+        assert_eq!(slots(GroupBy::Line, &[none.clone(), none.clone()]), [0, 0]);
+        let report = sample::lossy();
+        assert!(
+            report.groups.iter().any(|group| group.function.as_deref() == Some("[other sites]"))
+        );
+    }
+
+    #[test]
+    fn a_python_module_is_the_package_or_the_file() {
+        let module = |file: &str| {
+            let stack = python(&[("f", file, 1)]);
+            GroupBy::Module.key("malloc", &stack).module.to_owned()
+        };
+        assert_eq!(module("/venv/lib/python3.11/site-packages/pandas/core/frame.py"), "pandas");
+        assert_eq!(module("/usr/lib/python3/dist-packages/six.py"), "six");
+        assert_eq!(module("/usr/lib/python3.11/json/decoder.py"), "json");
+        assert_eq!(module("/srv/server.py"), "server.py");
+    }
+}

@@ -1,0 +1,170 @@
+//! From code objects to names and lines.
+//!
+//! What was read of a code object is kept by its address, and believed only as long as the object
+//! there is the same: each time a new stack names it, all that never changes in a code object is
+//! read again and compared. Objects are freed, and others take their addresses.
+
+mod batch;
+mod cache;
+mod read;
+
+use std::sync::Arc;
+
+use super::{offsets::Offsets, version::Version};
+use crate::model::{
+    memory::TargetMemory,
+    stack::{ENTRY_MARK, Frame, Language, PythonFrame},
+};
+
+use self::{
+    cache::Cache,
+    read::{Identity, Reader},
+};
+
+/// Stands for a frame that could not be read, so that the others stay at their places.
+pub const UNREADABLE: &str = "[python: unreadable]";
+
+/// What is to be known of a CPython to read its objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Objects {
+    /// Its version.
+    pub version: Version,
+    /// Where its structs have what.
+    pub offsets: Offsets,
+    /// Address of `PyCode_Type`.
+    pub code_type: u64,
+    /// Address of `PyUnicode_Type`.
+    pub string_type: u64,
+    /// Address of `PyBytes_Type`.
+    pub bytes_type: u64,
+    /// Address of `_Py_NoneStruct`.
+    pub none: u64,
+}
+
+/// What became of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolved {
+    /// A line of the program.
+    Frame(Arc<Frame>),
+    /// The interpreter's own (a shim): not shown.
+    Internal,
+    /// It could not be read, or what was read is no code object with names.
+    Unreadable,
+}
+
+/// Names the frames of one process's CPython.
+#[derive(Debug)]
+pub struct CodeNames {
+    objects: Objects,
+    cache: Cache,
+    unreadable: u64,
+    placeholder: Arc<Frame>,
+}
+
+impl CodeNames {
+    /// Knows no code yet.
+    pub fn new(objects: Objects) -> Self {
+        let placeholder = Frame {
+            function: UNREADABLE.to_owned(),
+            language: Language::Python,
+            ..Frame::default()
+        };
+        let (cache, unreadable) = (Cache::default(), 0);
+        Self { objects, cache, unreadable, placeholder: Arc::new(placeholder) }
+    }
+
+    /// How many frames could not be read so far, of all that were asked for.
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable
+    }
+
+    /// The frames' names, one for each; `None` for the interpreter's own frames, which are not
+    /// shown, and a frame named [`UNREADABLE`] for one that cannot be read. Call it at the first
+    /// sight of a stack: later its objects may be gone.
+    pub fn resolve(
+        &mut self,
+        frames: &[PythonFrame],
+        memory: &impl TargetMemory,
+    ) -> Vec<Option<Arc<Frame>>> {
+        let resolved = self.resolve_each(frames, memory);
+        resolved.into_iter().map(|frame| self.shown(frame)).collect()
+    }
+
+    fn shown(&mut self, resolved: Resolved) -> Option<Arc<Frame>> {
+        match resolved {
+            Resolved::Frame(frame) => Some(frame),
+            Resolved::Internal => None,
+            Resolved::Unreadable => {
+                self.unreadable += 1;
+                Some(self.placeholder.clone())
+            }
+        }
+    }
+
+    /// The same, with what became of each; counts nothing.
+    pub fn resolve_each(
+        &mut self,
+        frames: &[PythonFrame],
+        memory: &impl TargetMemory,
+    ) -> Vec<Resolved> {
+        let reader = Reader { objects: &self.objects, memory };
+        let mut codes: Vec<u64> = frames.iter().map(|frame| frame.code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        let identities = reader.identities(&codes);
+        self.learn(&identities, memory);
+        frames.iter().map(|frame| self.name(frame, &identities)).collect()
+    }
+
+    /// Reads the names of all code objects that are new, or are others than before.
+    fn learn(&mut self, identities: &[(u64, Identity)], memory: &impl TargetMemory) {
+        let reader = Reader { objects: &self.objects, memory };
+        let is_new = |(code, found): &&(u64, Identity)| !self.cache.knows(*code, found);
+        let new: Vec<_> = identities.iter().filter(is_new).cloned().collect();
+        for (code, names) in reader.names(&new) {
+            self.cache.insert(code, names);
+        }
+    }
+
+    fn name(&mut self, frame: &PythonFrame, identities: &[(u64, Identity)]) -> Resolved {
+        if frame.code == self.objects.none {
+            return Resolved::Internal;
+        }
+        let identity = identities.binary_search_by_key(&frame.code, |(code, _)| *code);
+        let Ok(identity) = identity.map(|at| &identities[at].1) else {
+            return Resolved::Unreadable;
+        };
+        let Some(offset) = self.instruction_offset(frame, identity) else {
+            return Resolved::Unreadable;
+        };
+        let format = self.objects.version.line_format();
+        let Some(names) = self.cache.get(frame.code, identity) else {
+            return Resolved::Unreadable;
+        };
+        match format.line_at(&names.line_table, identity.first_line, offset) {
+            None if identity.is_shim() => Resolved::Internal,
+            line => Resolved::Frame(names.frame(line)),
+        }
+    }
+
+    /// Bytes from the code's first instruction; negative before it. `None` when the position is
+    /// outside of the code, so that the frame was not of this code object.
+    fn instruction_offset(&self, frame: &PythonFrame, identity: &Identity) -> Option<i64> {
+        // The mark took the sign's place.
+        let position = (frame.position << 1).cast_signed() >> 1;
+        match self.objects.offsets.code.instructions {
+            Some(instructions) => {
+                let address = frame.position & !ENTRY_MARK;
+                let start = frame.code.wrapping_add(instructions.into());
+                let offset = address.wrapping_sub(start).cast_signed();
+                identity.may_be_at(offset).then_some(offset)
+            }
+            // Code units in 3.10, bytes before.
+            None if self.objects.version.minor >= 10 => position.checked_mul(2),
+            None => Some(position),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

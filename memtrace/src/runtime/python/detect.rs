@@ -1,0 +1,264 @@
+//! Finding the CPython of a process, and proving that it is understood.
+
+use std::io::{self, Read, Seek};
+
+use memtrace_common::python::PythonLayout;
+use object::ReadCache;
+
+use super::{
+    code::Objects,
+    code_type, debug_offsets,
+    offsets::Offsets,
+    refusal::{Refusal, Refused},
+    sanity::{Proof, prove},
+    survey::Surveyed,
+    thread_slot::ThreadData,
+    threads::threads,
+    version::Version,
+};
+use crate::{
+    elf::Elf,
+    model::{
+        mapping::{FileId, Mapping},
+        memory::TargetMemory,
+    },
+};
+
+/// How often frames are read again that do not decode: threads change them while they are read.
+const TRIES: usize = 20;
+
+/// An interpreter that is understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Python {
+    /// Path of the object that it is in, in the target's mount namespace.
+    pub path: String,
+    /// How its objects are read.
+    pub objects: Objects,
+    /// What the kernel side walks by; without the image, which the session knows.
+    pub layout: PythonLayout,
+    /// Address of `_PyRuntime`.
+    pub runtime: u64,
+    /// The layout has all of the interpreter loop's code, or does not need it. Otherwise (3.8 to
+    /// 3.10, stripped) native and Python frames may not be told to belong together.
+    pub eval_is_complete: bool,
+    /// How many frames proved it.
+    pub proven_frames: usize,
+}
+
+impl Python {
+    /// Its version.
+    pub fn version(&self) -> Version {
+        self.objects.version
+    }
+}
+
+/// An interpreter that may be understood later: nothing runs in it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Path of the object that it is in.
+    pub path: String,
+    /// Its version.
+    pub version: Version,
+    /// What it lacks, as a clause.
+    pub reason: &'static str,
+}
+
+/// What a process has of Python. All empty: none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Search {
+    /// The interpreter whose frames can be read.
+    pub python: Option<Python>,
+    /// Interpreters in which no Python runs yet: search again when the target has run some time.
+    pub pending: Vec<Pending>,
+    /// Interpreters whose frames cannot be read.
+    pub refused: Vec<Refused>,
+}
+
+/// What became of one interpreter.
+enum Outcome {
+    Ready(Box<Python>),
+    Pending(Pending),
+    Refused(Refusal),
+}
+
+/// Searches the mapped files for CPythons. `open` gives the file behind a mapping.
+///
+/// Takes about as long as reading the symbol tables of all mapped objects, some milliseconds.
+pub fn search<F: Read + Seek>(
+    maps: &[Mapping],
+    open: impl Fn(&Mapping) -> io::Result<F>,
+    memory: &impl TargetMemory,
+) -> Search {
+    let surveyed = survey(maps, open);
+    let thread_data: Vec<_> =
+        surveyed.iter().filter_map(|object| ThreadData::of(object, memory)).collect();
+    let process = Process { maps, memory, thread_data };
+    let mut search = Search::default();
+    for object in surveyed.iter().filter(|object| object.is_python()) {
+        search.add(object, process.examine(object));
+    }
+    search
+}
+
+impl Search {
+    fn add(&mut self, object: &Surveyed, outcome: Outcome) {
+        let refusal = match (outcome, &self.python) {
+            (Outcome::Ready(python), None) => {
+                self.python = Some(*python);
+                return;
+            }
+            (Outcome::Pending(pending), _) => {
+                self.pending.push(pending);
+                return;
+            }
+            (Outcome::Ready(_), Some(taken)) => {
+                Refusal::NotTheOnlyOne { taken: taken.path.clone() }
+            }
+            (Outcome::Refused(refusal), _) => refusal,
+        };
+        self.refused.push(Refused { path: object.path.clone(), refusal });
+    }
+}
+
+/// Looks into every mapped object once, at one of its executable mappings.
+fn survey<F: Read + Seek>(
+    maps: &[Mapping],
+    open: impl Fn(&Mapping) -> io::Result<F>,
+) -> Vec<Surveyed> {
+    let mut seen: Vec<FileId> = Vec::new();
+    let mut surveyed = Vec::new();
+    for mapping in maps.iter().filter(|mapping| mapping.permissions.execute) {
+        let Some(file) = mapping.file.filter(|file| !seen.contains(file)) else { continue };
+        seen.push(file);
+        surveyed.extend(open(mapping).ok().and_then(|file| look_into(file, mapping)));
+    }
+    surveyed
+}
+
+fn look_into<F: Read + Seek>(file: F, mapping: &Mapping) -> Option<Surveyed> {
+    let cache = ReadCache::new(file);
+    Surveyed::of(&Elf::parse(&cache).ok()?, mapping)
+}
+
+struct Process<'a, M> {
+    maps: &'a [Mapping],
+    memory: &'a M,
+    thread_data: Vec<ThreadData>,
+}
+
+impl<M: TargetMemory> Process<'_, M> {
+    fn examine(&self, object: &Surveyed) -> Outcome {
+        self.identify(object)
+            .and_then(|(runtime, objects)| self.understand(object, runtime, objects))
+            .unwrap_or_else(Outcome::Refused)
+    }
+
+    /// Its version, and where it has what.
+    fn identify(&self, object: &Surveyed) -> Result<(u64, Objects), Refusal> {
+        if object.is_pypy() {
+            return Err(Refusal::PyPy);
+        }
+        if object.is_foreign {
+            return Err(Refusal::Machine);
+        }
+        let version = self.version(object)?;
+        let known = Offsets::of(version).ok_or(Refusal::UnknownVersion { version })?;
+        let symbol = |name| object.symbol(name).ok_or(Refusal::MissingSymbol { name });
+        let runtime = symbol("_PyRuntime")?;
+        let offsets = match version.minor {
+            ..=12 => *known,
+            _ => debug_offsets::read(self.memory, runtime, version)?,
+        };
+        let objects = Objects {
+            version,
+            offsets,
+            code_type: symbol("PyCode_Type")?,
+            string_type: symbol("PyUnicode_Type")?,
+            bytes_type: symbol("PyBytes_Type")?,
+            none: symbol("_Py_NoneStruct")?,
+        };
+        code_type::check(&objects, self.memory)?;
+        Ok((runtime, objects))
+    }
+
+    /// From 3.11 on the process has it, before the exported functions tell.
+    fn version(&self, object: &Surveyed) -> Result<Version, Refusal> {
+        let Some(address) = object.symbol("Py_Version") else {
+            return object.version_by_api().ok_or(Refusal::NoVersion);
+        };
+        let hex =
+            self.memory.read_u32(address).ok_or(Refusal::Unreadable { what: "Py_Version" })?;
+        Ok(Version::from_hex(hex))
+    }
+
+    /// Proves it on its threads; more than once, because they run.
+    fn understand(
+        &self,
+        object: &Surveyed,
+        runtime: u64,
+        objects: Objects,
+    ) -> Result<Outcome, Refusal> {
+        let mut last = Ok(Outcome::Refused(Refusal::NoVersion));
+        for _ in 0..TRIES {
+            last = self.try_to_understand(object, runtime, &objects);
+            if last.is_ok() {
+                break;
+            }
+        }
+        last
+    }
+
+    fn try_to_understand(
+        &self,
+        object: &Surveyed,
+        runtime: u64,
+        objects: &Objects,
+    ) -> Result<Outcome, Refusal> {
+        let pending = |reason| {
+            let (path, version) = (object.path.clone(), objects.version);
+            Ok(Outcome::Pending(Pending { path, version, reason }))
+        };
+        let threads = threads(&objects.offsets, runtime, self.memory);
+        if threads.is_empty() {
+            return pending("it has no threads (yet)");
+        }
+        let mut layout = objects.offsets.layout();
+        layout.eval_ranges = object.eval.ranges;
+        let proven_frames = match prove(objects, &layout, &threads, self.memory) {
+            Proof::NoFrames => return pending("none of its threads runs Python code (yet)"),
+            Proof::Failed(reason) => return Err(Refusal::WalkFailed { reason }),
+            Proof::Frames(count) => count,
+        };
+        let key_at = runtime.checked_add(objects.offsets.runtime.tss_key.into());
+        let key = key_at.and_then(|address| self.memory.read_u32(address));
+        layout.thread_state_slot =
+            self.thread_slot(|data| data.find_slot(&threads, key, self.memory))?;
+        let needs_ranges = objects.offsets.layout().kind
+            == memtrace_common::python::PythonKind::FrameObjects as u32;
+        Ok(Outcome::Ready(Box::new(Python {
+            path: object.path.clone(),
+            objects: objects.clone(),
+            layout,
+            runtime,
+            eval_is_complete: object.eval.is_complete || !needs_ranges,
+            proven_frames,
+        })))
+    }
+
+    /// By the C library that has the threads.
+    fn thread_slot(
+        &self,
+        find: impl Fn(&ThreadData) -> Result<u32, Refusal>,
+    ) -> Result<u32, Refusal> {
+        let is_musl = self.maps.iter().any(|mapping| mapping.base_name().starts_with("ld-musl"));
+        let library = if is_musl { "musl" } else { "an unknown one" };
+        let mut result = Err(Refusal::OtherLibc { library });
+        for data in &self.thread_data {
+            result = find(data);
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+}

@@ -1,0 +1,206 @@
+//! The target's Python: found at the attach or as soon as it runs, and asked for names at the first
+//! sight of each stack. Whatever stands in the way costs its frames only, and is said.
+
+use std::{collections::HashSet, path::Path, sync::Arc};
+
+use memtrace_common::python::PythonLayout;
+
+use super::compile::Opener;
+use crate::{
+    model::{
+        mapping::{FileId, Mapping},
+        stack::{Frame, RawStack},
+    },
+    report::PythonReport,
+    runtime::python::{
+        CodeNames, Refused, Version,
+        detect::{self, Pending, Search},
+    },
+    symbolize::OpenObject as _,
+    sys::{
+        btf::{KERNEL_BTF, task_thread_pointer},
+        memory::ProcessMemory,
+        procfs::ProcFs,
+    },
+};
+
+/// A Python in which nothing runs yet is looked at again after this time, and then ever later: it
+/// costs some milliseconds.
+const FIRST_RETRY_NS: u64 = 200_000_000;
+/// At most so much later.
+const LAST_RETRY_NS: u64 = 10_000_000_000;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Python {
+    /// `false`: nobody asked for its frames.
+    is_wanted: bool,
+    /// The program that runs now was searched.
+    has_looked: bool,
+    /// Files with Python in their names that were there then.
+    seen: HashSet<FileId>,
+    reader: Option<Reader>,
+    report: Option<PythonReport>,
+    /// When to look again, and how long after that.
+    retry: Option<Retry>,
+    notes: Vec<String>,
+}
+
+/// What names frames.
+struct Reader {
+    names: CodeNames,
+    memory: ProcessMemory,
+}
+
+#[derive(Clone, Copy)]
+struct Retry {
+    at_ns: u64,
+    wait_ns: u64,
+}
+
+impl Python {
+    /// Knows none yet.
+    pub(super) fn new(is_wanted: bool) -> Self {
+        Self { is_wanted, ..Self::default() }
+    }
+
+    /// Looks for it in the target as it is now. Gives what the kernel side walks by once it is
+    /// understood; `image` is the number of execs so far.
+    pub(super) fn look(
+        &mut self,
+        proc: &ProcFs,
+        pid: u32,
+        maps: &[Mapping],
+        image: u64,
+    ) -> Option<PythonLayout> {
+        if !self.is_wanted {
+            return None;
+        }
+        self.has_looked = true;
+        self.seen.extend(pythons(maps));
+        let memory = ProcessMemory::open(proc, pid).ok()?;
+        let opener = Opener { proc, pid };
+        let search = detect::search(maps, |mapping| opener.open(mapping), &memory);
+        self.take_up(search, memory, image)
+    }
+
+    /// The target executes another program, of which nothing is known.
+    pub(super) fn forget(&mut self) {
+        self.count_unreadable();
+        (self.reader, self.retry, self.has_looked) = (None, None, false);
+        self.seen.clear();
+    }
+
+    /// Whether it may have come to the target with these mappings, or was not ready and it is time
+    /// to look again. Where it is part of a program of another name, it is there from the start.
+    pub(super) fn may_be_new(&self, maps: &[Mapping], now_ns: u64) -> bool {
+        let has_new = || pythons(maps).any(|file| !self.seen.contains(&file));
+        self.is_wanted
+            && self.reader.is_none()
+            && (!self.has_looked || self.is_due(now_ns) || has_new())
+    }
+
+    /// Whether it is time to look again for a Python that was not ready.
+    pub(super) fn is_due(&self, now_ns: u64) -> bool {
+        self.retry.is_some_and(|retry| retry.at_ns <= now_ns)
+    }
+
+    /// Says when to look again if it was not ready.
+    pub(super) fn set_retry(&mut self, now_ns: u64) {
+        if let Some(retry) = &mut self.retry {
+            retry.at_ns = now_ns.saturating_add(retry.wait_ns);
+            retry.wait_ns = (2 * retry.wait_ns).min(LAST_RETRY_NS);
+        }
+    }
+
+    fn take_up(
+        &mut self,
+        search: Search,
+        memory: ProcessMemory,
+        image: u64,
+    ) -> Option<PythonLayout> {
+        let Search { python, pending, refused } = search;
+        let Some(python) = python else {
+            self.report = pending.first().map(not_ready).or(refused.first().map(refusal));
+            let wait_ns = self.retry.map_or(FIRST_RETRY_NS, |retry| retry.wait_ns);
+            self.retry = (!pending.is_empty()).then_some(Retry { at_ns: 0, wait_ns });
+            return None;
+        };
+        self.retry = None;
+        self.notes.extend(refused.iter().map(refused_note));
+        let mut report = PythonReport {
+            version: Some(python.version().to_string()),
+            path: python.path.clone(),
+            refused: None,
+        };
+        let thread_pointer = task_thread_pointer(Path::new(KERNEL_BTF));
+        report.refused = thread_pointer.as_ref().err().map(ToString::to_string);
+        self.report = Some(report);
+        let task_thread_pointer = thread_pointer.ok()?;
+        if !python.eval_is_complete {
+            self.notes.push(format!(
+                "Python frames may not be in their places among the native ones: {} is stripped of \
+                 the symbol that tells where its interpreter loop is",
+                python.path
+            ));
+        }
+        self.reader = Some(Reader { names: CodeNames::new(python.objects), memory });
+        Some(PythonLayout { image, task_thread_pointer, ..python.layout })
+    }
+
+    /// What is known of a stack's Python frames, while the target is there to be asked.
+    pub(super) fn name(&mut self, stack: &RawStack) -> Vec<Option<Arc<Frame>>> {
+        match &mut self.reader {
+            Some(Reader { names, memory }) if !stack.python.is_empty() => {
+                names.resolve(&stack.python, memory)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn count_unreadable(&mut self) {
+        let unreadable = self.reader.as_ref().map_or(0, |reader| reader.names.unreadable());
+        if unreadable > 0 {
+            self.notes.push(format!(
+                "{unreadable} Python frames could not be read any more when their stack arrived"
+            ));
+        }
+    }
+
+    /// What the report says of it.
+    pub(super) fn into_report(mut self) -> (Option<PythonReport>, Vec<String>) {
+        self.count_unreadable();
+        if let Some(PythonReport { path, refused: Some(reason), .. }) = &self.report {
+            self.notes.push(format!("Python frames are missing: {path}: {reason}"));
+        }
+        (self.report, self.notes)
+    }
+}
+
+/// Mapped code whose name says that it may be Python's.
+fn pythons(maps: &[Mapping]) -> impl Iterator<Item = FileId> {
+    let may_be =
+        |mapping: &&Mapping| mapping.permissions.execute && mapping.base_name().contains("python");
+    maps.iter().filter(may_be).filter_map(|mapping| mapping.file)
+}
+
+fn not_ready(pending: &Pending) -> PythonReport {
+    PythonReport {
+        version: Some(pending.version.to_string()),
+        path: pending.path.clone(),
+        refused: Some(pending.reason.to_owned()),
+    }
+}
+
+fn refusal(refused: &Refused) -> PythonReport {
+    let name = refused.path.rsplit('/').next().unwrap_or_default();
+    PythonReport {
+        version: Version::from_name(name).map(|version| version.to_string()),
+        path: refused.path.clone(),
+        refused: Some(refused.refusal.to_string()),
+    }
+}
+
+fn refused_note(refused: &Refused) -> String {
+    format!("Python frames of {} are missing: {}", refused.path, refused.refusal)
+}

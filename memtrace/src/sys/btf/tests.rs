@@ -1,0 +1,90 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// Names as they follow each other in the section of strings.
+const NAMES: &str = "\0task_struct\0thread\0fsbase\0thread_info\0";
+
+fn name(name: &str) -> u32 {
+    NAMES.find(&format!("\0{name}\0")).unwrap() as u32 + 1
+}
+
+fn info(kind: u32, count: u32, has_sizes: bool) -> u32 {
+    u32::from(has_sizes) << 31 | kind << 24 | count
+}
+
+/// `struct task_struct { int thread_info; (int); struct { int fsbase; } thread; }`, with `int` as
+/// type 2 and a type of each other form around.
+fn types(has_sizes: bool) -> Vec<u32> {
+    let size = if has_sizes { 32 << 24 } else { 0 };
+    let mut words = Vec::new();
+    words.extend([0, info(2, 0, false), 2]); // 1: int *
+    words.extend([0, info(1, 0, false), 4, 32]); // 2: int
+    words.extend([0, info(3, 0, false), 0, 2, 2, 4]); // 3: int[4]
+    words.extend([0, info(6, 2, false), 4, 0, 0, 0, 1]); // 4: an enum of two
+    words.extend([name("task_struct"), info(7, 0, false), 0]); // 5: a forward declaration
+    words.extend([name("task_struct"), info(4, 3, has_sizes), 64]); // 6: the struct
+    words.extend([name("thread_info"), 2, size]);
+    words.extend([0, 2, size | 32]);
+    words.extend([name("thread"), 8, 256]);
+    words.extend([0, info(19, 1, false), 8, 0, 0, 0]); // 7: an enum64 of one
+    words.extend([0, info(4, 1, false), 32, name("fsbase"), 2, 192]); // 8: the inner struct
+    words
+}
+
+fn btf(types: &[u32]) -> Vec<u8> {
+    let length = types.len() as u32 * 4;
+    let header = [0x0001_eb9f, 24, 0, length, length, NAMES.len() as u32];
+    let words = header.iter().chain(types).flat_map(|word| word.to_le_bytes());
+    words.chain(NAMES.bytes()).collect()
+}
+
+fn offset(bytes: &[u8], path: &[&'static str]) -> Result<u64, String> {
+    member_offset(bytes, "task_struct", path).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_offsets_of_nested_members_add_up() {
+    for has_sizes in [false, true] {
+        let bytes = btf(&types(has_sizes));
+        assert_eq!(offset(&bytes, &["thread", "fsbase"]), Ok((256 + 192) / 8));
+        assert_eq!(offset(&bytes, &["thread_info"]), Ok(0));
+    }
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let bytes = btf(&types(false));
+    let missing = |what| {
+        format!(
+            "Python stacks are not available, because the kernel's BTF does not say where {what} is"
+        )
+    };
+    assert_eq!(offset(&bytes, &["thread", "thread"]), Err(missing("thread")));
+    assert_eq!(offset(&bytes, &["fsbase"]), Err(missing("fsbase")));
+    assert_eq!(offset(&bytes, &["thread_info", "fsbase"]), Err(missing("fsbase")));
+    assert_eq!(offset(&btf(&[]), &["thread"]), Err(missing("task_struct")));
+    assert_eq!(offset(b"\x7fELF", &["thread"]), Err(missing("anything")));
+}
+
+#[test]
+fn a_kernel_without_btf_is_said_to_be_one() {
+    let error = task_thread_pointer(Path::new("/nowhere/vmlinux")).unwrap_err().to_string();
+    assert!(error.contains("no BTF") && error.contains("/nowhere/vmlinux"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn broken_btf_never_panics(
+        at in 0..400usize,
+        word in any::<u32>(),
+        length in 0..400usize,
+    ) {
+        let mut bytes = btf(&types(true));
+        if let Some(place) = bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<4>()) {
+            *place = word.to_le_bytes();
+        }
+        bytes.truncate(length);
+        let _ = offset(&bytes, &["thread", "fsbase"]);
+    }
+}
