@@ -17,6 +17,7 @@ mod loss;
 mod musl_walk;
 mod namespaces;
 mod outputs;
+mod pymalloc_arenas;
 mod pymalloc_walk;
 mod sigkill;
 mod smoke;
