@@ -20,6 +20,7 @@ mod loss;
 mod musl_walk;
 mod namespaces;
 mod outputs;
+mod pymalloc_arenas;
 mod pymalloc_walk;
 mod python;
 mod python_peers;

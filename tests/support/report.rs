@@ -144,6 +144,7 @@ pub struct Totals {
     pub heap: Stats,
     pub mappings: Stats,
     pub allocator_mappings: Stats,
+    pub pymalloc_arenas: Stats,
     pub survivors: Amount,
     pub unmatched_frees: u64,
     pub unmatched_unmapped_bytes: u64,

@@ -19,7 +19,7 @@ use crate::model::{
 /// Something that was mapped by one call, as far as it is left.
 #[derive(Clone, Copy, Debug)]
 pub struct Mapping {
-    /// The site; `None` for the allocator's own.
+    /// The site; `None` for allocators' own.
     pub site: Option<SiteId>,
     /// When it was mapped, `CLOCK_MONOTONIC`.
     pub time_ns: u64,
@@ -29,6 +29,18 @@ pub struct Mapping {
     span_bytes: u64,
     /// Part of the program break, which grows in place.
     is_break: bool,
+    owner: Owner,
+}
+
+/// Whose memory it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The program's.
+    Program,
+    /// The allocator's, for itself.
+    Allocator,
+    /// pymalloc's, for Python's small objects.
+    Pymalloc,
 }
 
 /// Who asked for memory.
@@ -36,8 +48,8 @@ pub struct Mapping {
 pub struct Requester {
     /// The caller.
     pub site: Site,
-    /// The allocator, for itself.
-    pub internal: bool,
+    /// Whose the memory is.
+    pub owner: Owner,
 }
 
 /// What was known of a range.
@@ -57,6 +69,7 @@ pub struct MappedSet {
     mappings: Slab<Mapping>,
     program: Account,
     allocator: Account,
+    pymalloc: Account,
     unmatched_unmapped_bytes: u64,
 }
 
@@ -69,6 +82,7 @@ impl MappedSet {
             mappings: Slab::new(),
             program: Account::default(),
             allocator: Account::default(),
+            pymalloc: Account::default(),
             unmatched_unmapped_bytes: 0,
         }
     }
@@ -82,19 +96,21 @@ impl MappedSet {
         by: Requester,
         books: &mut Books,
     ) {
-        let site = Self::owner(by, books);
+        let (site, owner) = (Self::site(by, books), by.owner);
         let span_bytes = range.span_bytes();
-        self.add(range, Mapping { site, time_ns, bytes, span_bytes, is_break: false }, books);
+        let mapping = Mapping { site, time_ns, bytes, span_bytes, is_break: false, owner };
+        self.add(range, mapping, books);
     }
 
     /// Growth of the program break by a range where nothing is.
     pub fn map_break(&mut self, range: Range, time_ns: u64, by: Requester, books: &mut Books) {
-        if by.internal && self.extend_break(range) {
+        if by.owner == Owner::Allocator && self.extend_break(range) {
             return;
         }
-        let site = Self::owner(by, books);
+        let (site, owner) = (Self::site(by, books), by.owner);
         let bytes = range.span_bytes();
-        self.add(range, Mapping { site, time_ns, bytes, span_bytes: bytes, is_break: true }, books);
+        let mapping = Mapping { site, time_ns, bytes, span_bytes: bytes, is_break: true, owner };
+        self.add(range, mapping, books);
     }
 
     /// Releases what a new range covers.
@@ -144,7 +160,7 @@ impl MappedSet {
             && taken.pieces.iter().all(|piece| {
                 self.mappings
                     .get(piece.mapping.0 as usize)
-                    .is_some_and(|mapping| mapping.site.is_none())
+                    .is_some_and(|mapping| mapping.owner == Owner::Allocator)
             })
     }
 
@@ -154,6 +170,7 @@ impl MappedSet {
         self.mappings.clear();
         self.program.discard();
         self.allocator.discard();
+        self.pymalloc.discard();
     }
 
     /// What is mapped; ranges of open calls too.
@@ -169,6 +186,11 @@ impl MappedSet {
     /// The books of the allocator's own mappings.
     pub fn allocator_account(&self) -> &Account {
         &self.allocator
+    }
+
+    /// The books of pymalloc's arenas.
+    pub fn pymalloc_account(&self) -> &Account {
+        &self.pymalloc
     }
 
     /// Unmapped bytes that are not known, in whole pages.
@@ -189,7 +211,7 @@ impl MappedSet {
             return false;
         };
         match self.mappings.get_mut(id.0 as usize) {
-            Some(mapping) if mapping.is_break && mapping.site.is_none() => {
+            Some(mapping) if mapping.is_break && mapping.owner == Owner::Allocator => {
                 mapping.bytes += grown.span_bytes();
                 mapping.span_bytes += grown.span_bytes();
             }
@@ -200,8 +222,16 @@ impl MappedSet {
         true
     }
 
-    fn owner(by: Requester, books: &mut Books) -> Option<SiteId> {
-        (!by.internal).then(|| books.sites.intern(by.site, &mut books.losses))
+    fn site(by: Requester, books: &mut Books) -> Option<SiteId> {
+        (by.owner == Owner::Program).then(|| books.sites.intern(by.site, &mut books.losses))
+    }
+
+    fn account(&mut self, owner: Owner) -> &mut Account {
+        match owner {
+            Owner::Program => &mut self.program,
+            Owner::Allocator => &mut self.allocator,
+            Owner::Pymalloc => &mut self.pymalloc,
+        }
     }
 
     fn add(&mut self, range: Range, mapping: Mapping, books: &mut Books) {
@@ -209,17 +239,14 @@ impl MappedSet {
             books.losses.count(Loss::LiveRangesFull);
             return;
         }
-        let Mapping { site, bytes, .. } = mapping;
+        let Mapping { site, bytes, owner, .. } = mapping;
         let slack_bytes = range.span_bytes() - bytes;
         let id = MappingId(self.mappings.insert(mapping) as u32);
         let Range { start, end } = range;
         self.ranges.insert(Piece { start, end, slack_bytes, mapping: id });
-        match site {
-            None => self.allocator.allocate(bytes),
-            Some(site) => {
-                self.program.allocate(bytes);
-                books.sites.allocate(site, bytes);
-            }
+        self.account(owner).allocate(bytes);
+        if let Some(site) = site {
+            books.sites.allocate(site, bytes);
         }
     }
 
@@ -243,13 +270,11 @@ impl MappedSet {
         mapping.span_bytes -= piece.span_bytes();
         let is_last = mapping.span_bytes == 0;
         let released = Amount { bytes: piece.asked_bytes(), count: u64::from(is_last) };
-        match mapping.site {
-            None => self.allocator.release(released),
-            Some(site) => {
-                self.program.release(released);
-                books.sites.release(site, released);
-            }
+        if let Some(site) = mapping.site {
+            books.sites.release(site, released);
         }
+        let owner = mapping.owner;
+        self.account(owner).release(released);
         if is_last {
             self.mappings.remove(key);
         }

@@ -16,7 +16,7 @@
 use super::{
     Books,
     heap::Caller,
-    mapped::{MappedSet, Requester, Taken},
+    mapped::{MappedSet, Owner, Requester, Taken},
     pages::{MAP_FIXED, Range, rounding_bytes},
     pending::Pending,
 };
@@ -111,8 +111,10 @@ impl Mappings {
             self.mapped.restore(taken, books);
             return;
         }
-        let internal = new.by.internal || self.mapped.is_of_allocator(&taken);
-        let by = Requester { internal, ..new.by };
+        let mut by = new.by;
+        if self.mapped.is_of_allocator(&taken) {
+            by.owner = Owner::Allocator;
+        }
         self.mapped.release(taken, books);
         // With MREMAP_FIXED, which is not reported, it may replace others.
         self.place(caller.time_ns, Mapped { by, ..new }, self.page_bytes, true, books);

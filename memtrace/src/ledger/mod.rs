@@ -30,7 +30,7 @@ pub use self::{
 use self::{
     heap::{Caller, Heap, Reallocated},
     losses::LossCounts,
-    mapped::Requester,
+    mapped::{Owner, Requester},
     mappings::{Mapped, Mappings},
     sites::SiteTable,
     survivors::LiveItem,
@@ -73,6 +73,8 @@ pub struct LedgerTotals {
     pub mappings: SiteStats,
     /// mmap and kin, called by the allocator for itself.
     pub allocator_mappings: SiteStats,
+    /// mmap, called by pymalloc for its arenas.
+    pub pymalloc_arenas: SiteStats,
     /// Frees of blocks that are not known: from before the window, unless events were lost.
     pub unmatched_frees: u64,
     /// Unmapped bytes that are not known, in whole pages.
@@ -156,9 +158,23 @@ impl Ledger {
         }
     }
 
+    /// Books a mapping as an arena of pymalloc. Its release is like any other.
+    pub fn apply_arena(&mut self, event: &Event) {
+        let Action::Map { address, length_bytes, map_flags, stack, .. } = event.action else {
+            return self.apply(event);
+        };
+        self.counts.events += 1;
+        let caller = Caller { tid: event.tid, time_ns: event.time_ns };
+        let site = Site { stack, function: event.function };
+        let by = Requester { site, owner: Owner::Pymalloc };
+        let mapped = Mapped { address, length_bytes, by };
+        self.mappings.map(caller, mapped, map_flags, &mut self.books);
+    }
+
     fn apply_mapping(&mut self, caller: Caller, event: &Event) {
         let Event { function, internal, .. } = *event;
-        let by = |stack| Requester { site: Site { stack, function }, internal };
+        let owner = if internal { Owner::Allocator } else { Owner::Program };
+        let by = |stack| Requester { site: Site { stack, function }, owner };
         let Self { mappings, books, .. } = self;
         match event.action {
             Action::Map { address, length_bytes, map_flags, stack, .. } => {
@@ -218,6 +234,7 @@ impl Ledger {
             heap: heap.stats,
             mappings: program.stats,
             allocator_mappings: self.mappings.mapped().allocator_account().stats,
+            pymalloc_arenas: self.mappings.mapped().pymalloc_account().stats,
             unmatched_frees: self.heap.unmatched_frees(),
             unmatched_unmapped_bytes: self.mappings.mapped().unmatched_unmapped_bytes(),
             discarded_by_exec,

@@ -206,6 +206,9 @@ pub struct Totals {
     pub mappings: SiteStats,
     /// mmap, brk and kin, called by the allocator for its arenas: not added to the heap.
     pub allocator_mappings: SiteStats,
+    /// mmap, called by CPython for arenas of small objects (pymalloc): an allocator's footprint,
+    /// whose arenas are released only when all objects in them are. Not in `mappings`.
+    pub pymalloc_arenas: SiteStats,
     /// Heap and mappings that survived `min_age_ns`.
     pub survivors: Amount,
     /// Frees of blocks that were allocated before the window.

@@ -183,6 +183,7 @@ fn totals() -> Totals {
         heap: stats(amount(1033 * MIB + 77_777, 1_235_573), amount(471 * MIB + 333, 54)),
         mappings: stats(amount(64 * MIB, 1), amount(64 * MIB, 1)),
         allocator_mappings: stats(amount(512 * MIB, 9), amount(480 * MIB, 8)),
+        pymalloc_arenas: SiteStats::default(),
         survivors: Amount::default(),
         unmatched_frees: 12_345,
         unmatched_unmapped_bytes: 3 * MIB,

@@ -24,10 +24,12 @@ const HOUR_NS: f64 = 3.6e12;
 /// The most important first.
 pub(super) fn sentences(report: &Report) -> Vec<String> {
     let totals = &report.totals;
-    if totals.heap.allocated.count + totals.mappings.allocated.count == 0 {
+    // The arenas of the allocator hold the heap's blocks; Python's hold objects of their own.
+    let parts = [&totals.heap, &totals.mappings, &totals.pymalloc_arenas];
+    if parts.iter().all(|part| part.allocated.count == 0) {
         return vec![nothing_allocated(report)];
     }
-    let live = totals.heap.live.bytes.saturating_add(totals.mappings.live.bytes);
+    let live = parts.iter().fold(0, |sum: u64, part| sum.saturating_add(part.live.bytes));
     [Some(growth(report.rss, live)), pace(report)].into_iter().flatten().collect()
 }
 
@@ -99,7 +101,7 @@ const OTHER_CAUSES: &str = "the rest may be fragmentation, first use of older me
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample;
+    use crate::{model::site::Amount, report::sample};
 
     fn growth_of(start_mib: u64, end_mib: u64, live_mib: u64) -> String {
         let (start_bytes, end_bytes) = (start_mib << 20, end_mib << 20);
@@ -138,6 +140,16 @@ mod tests {
         report.window.ended_by = EndReason::Duration;
         report.window.duration_ns = 3_000_000_000;
         assert_eq!(pace(&report), None);
+    }
+
+    #[test]
+    fn arenas_of_small_objects_explain_growth_too() {
+        let mut report = sample::idle();
+        report.rss = Rss { start_bytes: 0, end_bytes: 10 << 20, ..Rss::default() };
+        let arenas = &mut report.totals.pymalloc_arenas;
+        arenas.allocated = Amount { bytes: 10 << 20, count: 10 };
+        arenas.live = arenas.allocated;
+        assert!(sentences(&report)[0].ends_with("which explains it."), "{:?}", sentences(&report));
     }
 
     #[test]

@@ -84,6 +84,7 @@ fn totals(ledger: &Ledger) -> Totals {
         heap: totals.heap,
         mappings: totals.mappings,
         allocator_mappings: totals.allocator_mappings,
+        pymalloc_arenas: totals.pymalloc_arenas,
         unmatched_frees: totals.unmatched_frees,
         unmatched_unmapped_bytes: totals.unmatched_unmapped_bytes,
         ..Totals::default()

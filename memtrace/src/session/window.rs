@@ -13,6 +13,7 @@ use super::{
     python::Python,
 };
 use crate::{
+    allocator::pymalloc::ArenaCalls,
     decode::decode,
     ledger::{Ledger, Limits, Start},
     model::{
@@ -61,6 +62,8 @@ pub(super) struct Window {
     objects: Vec<PlannedObject>,
     ledger: Ledger,
     code: Code,
+    /// Tells which mappings are Python's small objects.
+    arena_calls: ArenaCalls,
     python: Python,
     undecodable: u64,
     unkept_stacks: u64,
@@ -144,11 +147,14 @@ impl Window {
             initial_break: program_break(&maps),
             page_bytes: rustix::param::page_size() as u64,
         };
+        let mut arena_calls = ArenaCalls::default();
+        arena_calls.learn(&maps);
         let mut window = Self {
             kernel,
             kernel_log,
             ledger: Ledger::new(limits, start),
             code,
+            arena_calls,
             python,
             undecodable: 0,
             unkept_stacks: 0,
@@ -223,12 +229,14 @@ impl Window {
                 self.follow_exec(&event);
             }
             Action::CodeChange => self.code_changed = true,
+            _ if self.arena_calls.is_arena(&event) => self.ledger.apply_arena(&event),
             _ => self.ledger.apply(&event),
         }
     }
 
     /// Resolves a new stack while the target is there to be asked where its code came from.
     fn observe(&mut self, id: StackId, stack: &RawStack) {
+        self.arena_calls.observe(id, stack);
         let python = self.python.name(stack);
         match self.code.observe(id, stack, &python) {
             Observed::UnknownMapping if self.puzzling.len() < MAX_PUZZLING => {
@@ -267,6 +275,7 @@ impl Window {
 
     fn add_mappings(&mut self, maps: &[Mapping]) {
         self.code.add(&self.proc, self.process.pid, maps);
+        self.arena_calls.learn(maps);
         if let Err(error) = self.code.publish(&mut self.kernel, maps) {
             self.notes.push(format!("stacks may be incomplete in code loaded later: {error}"));
         }
@@ -308,6 +317,7 @@ impl Window {
         }
         self.code.forget_mappings();
         self.python.forget();
+        self.arena_calls.forget();
         let after = crate::model::size::duration_ns(event.time_ns.saturating_sub(self.opened_ns));
         let Ok(maps) = self.proc.maps(pid) else { return };
         self.add_mappings(&maps);

@@ -8,12 +8,14 @@
 //! its state in the heap, where it is not looked for.
 
 mod arena;
+mod calls;
 mod find;
 mod interpreter;
 mod layout;
 
 use thiserror::Error;
 
+pub use calls::ArenaCalls;
 pub use interpreter::Interpreter;
 
 use super::{

@@ -261,6 +261,23 @@ fn the_allocators_own_mappings_have_books_of_their_own_and_never_survive() {
 }
 
 #[test]
+fn arenas_of_pymalloc_have_books_of_their_own_and_never_survive() {
+    let mut trace = Trace::new();
+    for arena in 0..3 {
+        let (address, length_bytes) = (BASE + arena * 64 * PAGE, 64 * PAGE);
+        let action = Action::Map { address, length_bytes, prot: 3, map_flags: PRIVATE, stack: A };
+        let (function, time_ns) = (AllocFn::Mmap, trace.now_ns);
+        trace.ledger.apply_arena(&Event { function, tid: 1, time_ns, internal: false, action });
+    }
+    trace.unmap(BASE + 64 * PAGE, 64 * PAGE).assert_no_loss();
+    let arenas = trace.totals().pymalloc_arenas;
+    assert_eq!((arenas.allocated, arenas.freed), (amount(192 * PAGE, 3), amount(64 * PAGE, 1)));
+    assert_eq!(arenas.live, amount(128 * PAGE, 2));
+    assert_eq!(trace.totals().mappings, SiteStats::default());
+    assert_eq!((trace.ledger.sites().count(), trace.ledger.survivors(u64::MAX, 0)), (0, vec![]));
+}
+
+#[test]
 fn huge_pages_are_unmapped_whole() {
     let mut trace = Trace::new();
     trace.map_with(BASE, 3 << 20, PRIVATE | 0x4_0000).unmap(BASE, 4 << 20).assert_no_loss();

@@ -97,16 +97,28 @@ fn live(totals: &Totals) -> String {
         0 => String::new(),
         own => format!("; the allocator itself mapped +{}", bytes(own)),
     };
+    let arenas = match totals.pymalloc_arenas.live {
+        Amount { count: 0, .. } => String::new(),
+        live => format!("; Python's small objects {}", grown(live, "arena")),
+    };
     let mappings = match totals.mappings.live.count {
         0 => String::new(),
         _ => format!(", mappings {}", grown(totals.mappings.live, "range")),
     };
-    format!("heap {}{mappings}{own}", grown(totals.heap.live, "block"))
+    format!("heap {}{mappings}{own}{arenas}", grown(totals.heap.live, "block"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arenas_of_small_objects_are_shown_apart() {
+        let mut totals = Totals::default();
+        totals.pymalloc_arenas.live = Amount { bytes: 3 << 20, count: 3 };
+        let expected = "heap +0 B in 0 blocks; Python's small objects +3.0 MiB in 3 arenas";
+        assert_eq!(live(&totals), expected);
+    }
 
     #[test]
     fn a_script_on_the_command_line_is_shown_on_one_line() {
