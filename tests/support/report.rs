@@ -38,8 +38,6 @@ pub struct Stats {
 pub struct Report {
     pub schema: String,
     pub target: ReportTarget,
-    #[serde(default)]
-    pub verdict: Option<Verdict>,
     pub window: Window,
     pub rss: Rss,
     pub timeline: Timeline,
@@ -194,14 +192,6 @@ pub enum GrowthPattern {
     },
     #[serde(other)]
     Other,
-}
-
-/// The conclusion.
-#[derive(Clone, Debug, Deserialize)]
-#[expect(missing_docs, reason = "documented in docs/report-json.md")]
-pub struct Verdict {
-    pub kind: String,
-    pub headline: String,
 }
 
 /// What a frame was written in.

@@ -390,9 +390,9 @@ impl Kernel {
     /// Empties the memory of rules of a version of the mappings.
     fn forget_rules(&mut self, version: u32) -> Result<(), LoadError> {
         let map = self.ebpf.map_mut("MEMOS").ok_or_else(missing_map)?;
-        let empty: Box<Memo> = vec![0; PLACES].try_into().map_err(|_| missing_map())?;
+        let empty: &Memo = &[0; PLACES];
         Array::<_, Memo>::try_from(map)
-            .and_then(|mut array| array.set(version, &*empty, 0))
+            .and_then(|mut array| array.set(version, empty, 0))
             .map_err(|source| LoadError::Map { name: "MEMOS", source })
     }
 
