@@ -63,6 +63,9 @@ pub struct Config {
     pub allocator_code: [CodeRange; ALLOCATOR_RANGES],
     /// The program image (a number of execs) that `allocator_code` is of.
     pub allocator_code_image: u64,
+    /// How often the mappings, the unwind tables or what is known of Python were told: stacks that
+    /// were walked before are not taken for the same as after.
+    pub generation: u64,
     /// The reader is woken when this many bytes are waiting, and not once per record.
     pub wake_bytes: u64,
 }

@@ -1,7 +1,7 @@
 //! Memory as a parameter: the kernel reads user memory by a BPF helper, the user side by
 //! `process_vm_readv`, a test from an array.
 
-use crate::unwind::walk::WINDOW_WORDS;
+use crate::unwind::window::{Direction, WINDOW_WORDS};
 
 /// Reads the target's memory.
 pub trait ReadMemory {
@@ -13,18 +13,9 @@ pub trait ReadMemory {
         self.read_words::<1>(address).map(|[word]| word)
     }
 
-    /// Reads a whole window in place, because in the kernel it is too large to pass through the
-    /// stack; `false` when any byte cannot be read.
-    fn read_window(&self, address: u64, window: &mut [u64; WINDOW_WORDS]) -> bool {
-        match self.read_words::<WINDOW_WORDS>(address) {
-            Some(words) => *window = words,
-            None => return false,
-        }
-        true
-    }
-
-    /// Reads the first `bytes` of a window in place, at most as many as there is room for; `false`
-    /// when any of them cannot be read.
+    /// Reads the first `bytes` of a window in place, because in the kernel it is too large to pass
+    /// through the stack; at most as many as there is room for. `false` when any of them cannot be
+    /// read.
     fn read_part(&self, address: u64, bytes: u32, window: &mut [u64; WINDOW_WORDS]) -> bool {
         let words = (bytes as usize).div_ceil(8).min(WINDOW_WORDS);
         window.iter_mut().take(words).enumerate().all(|(index, word)| {
@@ -33,4 +24,16 @@ pub trait ReadMemory {
             value.is_some()
         })
     }
+
+    /// Learns that a walk depends on the word at an address of a window that looks there.
+    #[inline(always)]
+    fn used(&self, _direction: Direction, _address: u64, _value: u64) {}
+
+    /// Learns that a walk depends on a byte of a window that looks down.
+    #[inline(always)]
+    fn used_byte(&self, _address: u64, _value: u64) {}
+
+    /// Learns that a walk depends on the frame pointer that it started with.
+    #[inline(always)]
+    fn used_frame_pointer(&self, _value: u64) {}
 }

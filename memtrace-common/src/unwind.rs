@@ -6,8 +6,10 @@
 
 pub mod frame_pointer;
 pub mod memo;
+pub mod recall;
 pub mod table;
 pub mod walk;
+pub mod window;
 
 use crate::{opaque::OpaqueWords, python::MAX_PYTHON_FRAMES, wire::MAX_FRAMES};
 

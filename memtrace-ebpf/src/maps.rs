@@ -18,7 +18,7 @@ use memtrace_common::{
 
 use crate::{
     atomic,
-    stack::{STACK_BUFFERS_PER_CPU, StackBuffer},
+    stack::{STACK_BUFFERS_PER_CPU, SharedRecordings, StackBuffer},
 };
 
 /// Records for the user side. The size is a load-time option (`--ring-size`).
@@ -59,6 +59,14 @@ static MAPPINGS: Array<CodeMappings> = Array::with_max_entries(2, 0);
 /// The rules that were found, for each version of the mappings.
 #[map]
 static MEMOS: Array<Memo> = Array::with_max_entries(2, 0);
+
+/// Stacks that were walked before, at places that their keys say; and one for walks that are not
+/// kept.
+#[map]
+static RECORDINGS: Array<SharedRecordings> = Array::with_max_entries(RECORDING_PLACES + 1, 0);
+
+/// How many places there are; a power of two. They take 4 MiB.
+pub const RECORDING_PLACES: u32 = 512;
 
 /// Where the target's CPython has what, see [`python_layout`].
 #[map]
@@ -104,6 +112,12 @@ pub fn mappings(config: &Config) -> Option<*const CodeMappings> {
 #[inline(always)]
 pub fn memo(config: &Config) -> Option<*mut Memo> {
     MEMOS.get_ptr_mut(config.mappings)
+}
+
+/// The recordings at a place.
+#[inline(always)]
+pub fn recordings(place: u32) -> Option<*mut SharedRecordings> {
+    RECORDINGS.get_ptr_mut(place)
 }
 
 /// What is needed to walk Python's frames in the program image with this number; `None` when there

@@ -10,6 +10,8 @@ use memtrace_common::{
     unwind::{
         Registers, StackWords, finish, frame_pointer,
         memo::{Memo, PLACES},
+        mix,
+        recall::{Key, MAX_REPLAY_STEPS, Recorder, Recording, Replay},
         table::{CodeMapping, CodeMappings, MAX_MAPPINGS, Row, Rule},
         walk::{Tables, Walk},
     },
@@ -19,8 +21,8 @@ use memtrace_common::{
 use crate::{
     atomic, emit,
     maps::{
-        EVENTS, STACKS, count_loss, count_ring_full, image, mappings, memo, page_word,
-        python_layout, row_word, rule, stack_buffer,
+        self, EVENTS, RECORDING_PLACES, STACKS, count_loss, count_ring_full, image, mappings, memo,
+        page_word, python_layout, row_word, rule, stack_buffer,
     },
     memory::{UserMemory, thread_pointer},
 };
@@ -41,7 +43,21 @@ static USE_BPF_LOOP: Global<u32> = Global::new(1);
 pub struct StackBuffer {
     claimed: u64,
     walk: Walk,
+    replay: Replay,
 }
+
+/// Recordings at one place, which one program at a time uses.
+#[repr(C)]
+pub struct SharedRecordings {
+    claimed: u64,
+    /// Which is the next to be replaced.
+    turn: u64,
+    recordings: [Recording; RECORDINGS_A_PLACE],
+}
+
+/// Walks that start alike often part further up: with one recording they would take turns in it. A
+/// power of two.
+const RECORDINGS_A_PLACE: usize = 2;
 
 /// Walks the stack of the function entered at `ctx` and returns its hash, 0 when there is none.
 #[inline(always)]
@@ -54,17 +70,159 @@ pub fn capture(ctx: &ProbeContext, config: &Config, registers: Registers) -> u64
         return 0;
     };
     // SAFETY: the buffer lies in a map value and, being claimed, is this program's alone.
-    let walk = unsafe { &mut (*buffer).walk };
-    walk_python(walk);
-    if config.stacks == StackMode::Tables as u32 {
-        walk_by_tables(config, registers, walk);
-    } else {
-        walk_by_frame_pointers(registers, walk);
-    }
-    let hash = intern(ctx, config, walk);
+    let (walk, replay) = unsafe { (&mut (*buffer).walk, &mut (*buffer).replay) };
+    let stack = walk_or_recall(ctx, config, registers, walk, replay).unwrap_or_default();
     // SAFETY: as above.
     atomic::release(unsafe { &raw mut (*buffer).claimed });
-    hash
+    stack
+}
+
+/// The stack of an earlier walk, if memory is what it was then; else one that is walked.
+#[inline(always)]
+fn walk_or_recall(
+    ctx: &ProbeContext,
+    config: &Config,
+    registers: Registers,
+    walk: &mut Walk,
+    replay: &mut Replay,
+) -> Option<u64> {
+    walk.clear_windows();
+    let python = start_python(walk);
+    let key = key(config, registers, python, walk).unwrap_or_default();
+    let (shared, is_kept) = claim_recordings(&key)?;
+    let known = if is_kept { recalled(shared, &key, registers, walk, replay) } else { None };
+    let stack = match known {
+        Some(stack) => stack,
+        None => {
+            let recording = next_recording(shared);
+            // SAFETY: it lies in a map value; see `claim_recordings`.
+            unsafe { (*recording).begin(&key) };
+            walk_python(walk, python.layout, recording);
+            if config.stacks == StackMode::Tables as u32 {
+                walk_by_tables(config, registers, walk, recording);
+            } else {
+                walk_by_frame_pointers(registers, walk);
+            }
+            let (stack, is_known) = intern(ctx, config, walk);
+            // A stack that was just sent may have been lost; one that is not complete may become so
+            // when more is known of the target.
+            let is_whole = walk.end() == StackEnd::Complete as u32 && !walk.is_guessed();
+            if is_kept && is_known && is_whole {
+                // SAFETY: as above.
+                unsafe { (*recording).finish(stack) };
+            }
+            stack
+        }
+    };
+    if is_kept {
+        // SAFETY: as above.
+        atomic::release(unsafe { &raw mut (*shared).claimed });
+    }
+    Some(stack)
+}
+
+/// What the walk starts from, besides memory; `None` when that cannot be read, or when walks are
+/// not recorded: by frame pointers they are cheap, and without `bpf_loop` nothing else is.
+#[inline(always)]
+fn key(config: &Config, registers: Registers, python: PythonStart, walk: &mut Walk) -> Option<Key> {
+    if config.stacks != StackMode::Tables as u32 || USE_BPF_LOOP.load() == 0 {
+        return None;
+    }
+    let PythonStart { layout, thread_pointer } = python;
+    let caller = walk.caller(&UserMemory, registers.sp)?;
+    let (frame, cframe) = walk.python().place();
+    // Different lines of one Python function are different stacks of equal native frames.
+    let mut position = 0;
+    if !layout.is_null() && frame != 0 {
+        // SAFETY: the map value outlives the run.
+        position = walk.python_position(&UserMemory, unsafe { &*layout })?;
+    }
+    Some([registers.sp, caller, frame, cframe, position, thread_pointer, config.generation, 0])
+}
+
+/// The recordings of walks with this key, claimed; or, and `false`, those for walks that are not
+/// kept: many programs may write to them, and none reads them.
+#[inline(always)]
+fn claim_recordings(key: &Key) -> Option<(*mut SharedRecordings, bool)> {
+    let [sp, caller, _, _, position, thread_pointer, _, _] = *key;
+    if sp != 0 {
+        let place = mix(mix(mix(sp, caller), position), thread_pointer) >> 32;
+        let shared = maps::recordings(place as u32 & (RECORDING_PLACES - 1))?;
+        // SAFETY: a live map value.
+        if atomic::try_claim(unsafe { &raw mut (*shared).claimed }) {
+            return Some((shared, true));
+        }
+    }
+    Some((maps::recordings(RECORDING_PLACES)?, false))
+}
+
+/// The recording to replace.
+#[inline(always)]
+fn next_recording(shared: *mut SharedRecordings) -> *mut Recording {
+    // SAFETY: it lies in a map value, and the mask keeps the index inside.
+    unsafe {
+        let turn = (&raw const (*shared).turn).read_volatile();
+        (&raw mut (*shared).turn).write_volatile(turn + 1);
+        let index = (&raw const (*shared).turn).read_volatile() as usize;
+        (&raw mut (*shared).recordings).cast::<Recording>().add(index & (RECORDINGS_A_PLACE - 1))
+    }
+}
+
+/// The stack of a recording with this key, if memory has not changed.
+#[inline(always)]
+fn recalled(
+    shared: *mut SharedRecordings,
+    key: &Key,
+    registers: Registers,
+    walk: &mut Walk,
+    replay: &mut Replay,
+) -> Option<u64> {
+    // SAFETY: it lies in a map value; see `claim_recordings`.
+    let recordings = unsafe { &(*shared).recordings };
+    let mut all = recordings.iter();
+    all.find_map(|recording| recalled_by(recording, key, registers, walk, replay))
+}
+
+#[inline(always)]
+fn recalled_by(
+    known: &Recording,
+    key: &Key,
+    registers: Registers,
+    walk: &mut Walk,
+    replay: &mut Replay,
+) -> Option<u64> {
+    if !known.is_of(key) {
+        return None;
+    }
+    replay.start(registers.bp);
+    let mut context = ReplayContext { walk, replay, recording: known };
+    // SAFETY: `replay_step` has the signature that the helper wants, and the context outlives the
+    // call.
+    unsafe {
+        let context = (&raw mut context).cast();
+        bpf_loop(MAX_REPLAY_STEPS as u32, replay_step as *mut _, context, 0);
+    }
+    replay.is_equal().then_some(known.stack())
+}
+
+/// What a step through a recording works on.
+#[repr(C)]
+struct ReplayContext {
+    walk: *mut Walk,
+    replay: *mut Replay,
+    recording: *const Recording,
+}
+
+/// Some notes of a recording; not 0 ends the loop.
+///
+/// # Safety
+/// `context` and what it points to are valid for the call.
+#[inline(never)]
+unsafe extern "C" fn replay_step(_index: u32, context: *mut ReplayContext) -> i64 {
+    // SAFETY: by contract; all are claimed.
+    let (walk, replay, recording) =
+        unsafe { (&mut *(*context).walk, &mut *(*context).replay, &*(*context).recording) };
+    i64::from(!walk.replay(&UserMemory, replay, recording))
 }
 
 #[inline(always)]
@@ -150,21 +308,42 @@ impl Tables for KernelTables {
 struct PythonLoopContext {
     walk: *mut Walk,
     layout: *const PythonLayout,
+    recording: *mut Recording,
+}
+
+/// Where the walk of Python's frames starts; the layout is null when there is nothing to walk.
+#[derive(Clone, Copy)]
+struct PythonStart {
+    layout: *const PythonLayout,
+    thread_pointer: u64,
 }
 
 #[inline(always)]
-fn walk_python(walk: &mut Walk) {
+fn start_python(walk: &mut Walk) -> PythonStart {
+    let nothing = PythonStart { layout: core::ptr::null(), thread_pointer: 0 };
     let image = image();
-    let Some(layout) = python_layout(image) else { return walk.skip_python(image) };
-    // SAFETY: the map value outlives the run.
-    let start = unsafe { &*layout };
-    let Some(thread_pointer) = thread_pointer(start.task_thread_pointer) else {
-        return walk.skip_python(image);
+    let Some(layout) = python_layout(image) else {
+        walk.skip_python(image);
+        return nothing;
     };
-    if !walk.start_python(&UserMemory, start, thread_pointer, image) {
+    // SAFETY: the map value outlives the run.
+    let known = unsafe { &*layout };
+    let Some(thread_pointer) = thread_pointer(known.task_thread_pointer) else {
+        walk.skip_python(image);
+        return nothing;
+    };
+    if !walk.start_python(&UserMemory, known, thread_pointer, image) {
+        return PythonStart { thread_pointer, ..nothing };
+    }
+    PythonStart { layout, thread_pointer }
+}
+
+#[inline(always)]
+fn walk_python(walk: &mut Walk, layout: *const PythonLayout, recording: *mut Recording) {
+    if layout.is_null() {
         return;
     }
-    let mut context = PythonLoopContext { walk, layout };
+    let mut context = PythonLoopContext { walk, layout, recording };
     if USE_BPF_LOOP.load() != 0 {
         // SAFETY: `python_step` has the signature that the helper wants, and the context outlives
         // the call.
@@ -190,7 +369,9 @@ fn walk_python(walk: &mut Walk) {
 unsafe extern "C" fn python_step(_index: u32, context: *mut PythonLoopContext) -> i64 {
     // SAFETY: by contract; the walk is claimed.
     let (walk, layout) = unsafe { (&mut *(*context).walk, &*(*context).layout) };
-    i64::from(!walk.step_python(&UserMemory, layout))
+    // SAFETY: by contract; the recording is claimed.
+    let memory = unsafe { Recorder::new(&UserMemory, (*context).recording) };
+    i64::from(!walk.step_python(&memory, layout))
 }
 
 /// What a step of the walk works on.
@@ -198,15 +379,24 @@ unsafe extern "C" fn python_step(_index: u32, context: *mut PythonLoopContext) -
 struct LoopContext {
     walk: *mut Walk,
     tables: KernelTables,
+    recording: *mut Recording,
 }
 
 #[inline(always)]
-fn walk_by_tables(config: &Config, registers: Registers, walk: &mut Walk) {
-    if !walk.start(&UserMemory, registers) {
+fn walk_by_tables(
+    config: &Config,
+    registers: Registers,
+    walk: &mut Walk,
+    recording: *mut Recording,
+) {
+    // SAFETY: the recording is claimed.
+    let memory = unsafe { Recorder::new(&UserMemory, recording) };
+    if !walk.start(&memory, registers) {
         return;
     }
     let (Some(mappings), Some(memo)) = (mappings(config), memo(config)) else { return };
-    let mut context = LoopContext { walk, tables: KernelTables { mappings, memo } };
+    let tables = KernelTables { mappings, memo };
+    let mut context = LoopContext { walk, tables, recording };
     if USE_BPF_LOOP.load() != 0 {
         // SAFETY: `step` has the signature that the helper wants, and the context outlives the
         // call.
@@ -231,7 +421,9 @@ fn walk_by_tables(config: &Config, registers: Registers, walk: &mut Walk) {
 unsafe extern "C" fn step(_index: u32, context: *mut LoopContext) -> i64 {
     // SAFETY: by contract; the walk is claimed.
     let (walk, tables) = unsafe { (&mut *(*context).walk, &(*context).tables) };
-    i64::from(!walk.step(&UserMemory, tables))
+    // SAFETY: by contract; the recording is claimed.
+    let memory = unsafe { Recorder::new(&UserMemory, (*context).recording) };
+    i64::from(!walk.step(&memory, tables))
 }
 
 /// The frames go to the walk's memory, which makes the verifier forget them: a walk can end after
@@ -247,9 +439,9 @@ fn walk_by_frame_pointers(registers: Registers, walk: &mut Walk) {
     walk.finish_collecting(end);
 }
 
-/// The id of a finished walk's stack, which is sent if it was not seen before.
+/// The id of a finished walk's stack, which is sent if it was not seen before; and whether it was.
 #[inline(always)]
-fn intern(ctx: &ProbeContext, config: &Config, walk: &mut Walk) -> u64 {
+fn intern(ctx: &ProbeContext, config: &Config, walk: &mut Walk) -> (u64, bool) {
     let end = walk.end() | if walk.is_guessed() { STACK_GUESSED } else { 0 };
     let unfinished = walk.hash();
     let hash = finish(unfinished, end);
@@ -260,9 +452,9 @@ fn intern(ctx: &ProbeContext, config: &Config, walk: &mut Walk) -> u64 {
             if unsafe { *known } != check {
                 count_loss(KernelLoss::StackCollision);
             }
-            hash
+            (hash, true)
         }
-        None => publish(ctx, config, walk, hash, check, end),
+        None => (publish(ctx, config, walk, hash, check, end), false),
     }
 }
 

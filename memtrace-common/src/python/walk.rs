@@ -5,22 +5,18 @@
 //! The thread that is walked is inside of an allocator call of its own, so that its frames do not
 //! change meanwhile. Whatever memory holds, the walk is bounded.
 
-use super::{
-    ENTRY_MARK, MAX_FRAME_BYTES, MAX_PYTHON_FRAMES, PythonEnd, PythonKind, PythonLayout,
-    marks::Marks,
-};
+use super::{ENTRY_MARK, MAX_PYTHON_FRAMES, PythonEnd, PythonKind, PythonLayout, marks::Marks};
 use crate::{
     memory::ReadMemory,
-    opaque::{Opaque, OpaqueWords},
-    unwind::{StackWords, mix, walk::WINDOW_WORDS},
+    opaque::Opaque,
+    unwind::{
+        StackWords, mix,
+        window::{Direction, Window},
+    },
 };
 
 /// How many times [`PythonWalk::step`] is to be called at most: each frame, its entry, the end.
 pub const MAX_PYTHON_STEPS: usize = 2 * MAX_PYTHON_FRAMES + 1;
-
-const WINDOW_BYTES: u64 = WINDOW_WORDS as u64 * 8;
-/// Of the smallest pages.
-const PAGE_MASK: u64 = 4095;
 
 /// A walk in progress, and its result.
 #[repr(C)]
@@ -28,6 +24,8 @@ const PAGE_MASK: u64 = 4095;
 pub struct PythonWalk {
     /// The frame to read next; 0 when there is none.
     frame: Opaque<u64>,
+    /// The frame that is being taken.
+    taken: Opaque<u64>,
     /// The `_PyCFrame` of the run that `frame` is of ([`PythonKind::CFrames`]).
     cframe: Opaque<u64>,
     hash: Opaque<u64>,
@@ -37,11 +35,8 @@ pub struct PythonWalk {
     end: Opaque<u32>,
     /// 1 once there was no room for a frame.
     full: Opaque<u32>,
-    /// What was read last: from where, how much, and which word of it is the frame's first.
-    window_start: Opaque<u64>,
-    window_bytes: Opaque<u32>,
-    first_word: Opaque<u32>,
-    window: OpaqueWords<WINDOW_WORDS>,
+    /// What was read of the frames.
+    window: Window,
     marks: Marks,
 }
 
@@ -66,9 +61,10 @@ impl PythonWalk {
         seed: u64,
     ) -> bool {
         self.skip(seed);
+        self.frame.set(0);
+        self.cframe.set(0);
         self.entered.set(0);
         self.full.set(0);
-        self.window_bytes.set(0);
         self.end.set(PythonEnd::Truncated as u32);
         if layout.kind == PythonKind::FrameObjects as u32 {
             self.marks.set_code(&layout.eval_ranges);
@@ -133,54 +129,22 @@ impl PythonWalk {
         if frame == 0 {
             return Err(self.outermost());
         }
-        self.load(memory, layout, frame)?;
-        self.frame.set(self.word(layout.frame_previous));
-        if layout.kind == PythonKind::EntryFrames as u32
-            && self.byte(layout.frame_owner) >= layout.entry_owner_min
-        {
+        self.taken.set(frame);
+        let previous = self.word(memory, layout.frame_previous)?;
+        self.frame.set(previous);
+        let mut owner = 0;
+        if layout.kind != PythonKind::FrameObjects as u32 {
+            owner = self.byte(memory, layout.frame_owner)?;
+        }
+        if layout.kind == PythonKind::EntryFrames as u32 && owner >= layout.entry_owner_min {
             self.enter(frame, words);
             return Ok(());
         }
-        self.push(layout, words)?;
-        if layout.kind == PythonKind::CFrames as u32 && self.byte(layout.frame_owner) != 0 {
+        self.push(memory, layout, words)?;
+        if layout.kind == PythonKind::CFrames as u32 && owner != 0 {
             return self.leave_cframe(memory, layout, words);
         }
         Ok(())
-    }
-
-    /// Brings a frame into the window, if it is not in it.
-    #[inline(always)]
-    fn load<M: ReadMemory>(
-        &mut self,
-        memory: &M,
-        layout: &PythonLayout,
-        frame: u64,
-    ) -> Result<(), PythonEnd> {
-        let bytes = u64::from(layout.frame_bytes.min(MAX_FRAME_BYTES) & !7);
-        let distance = frame.wrapping_sub(self.window_start.get());
-        if distance & 7 == 0 && distance.saturating_add(bytes) <= u64::from(self.window_bytes.get())
-        {
-            self.first_word.set((distance >> 3) as u32);
-            return Ok(());
-        }
-        // Frames of 3.11 and later lie on a stack that grows up: the older ones are below. What is
-        // below the frame's page may not be there.
-        let with_older = frame.saturating_add(bytes).saturating_sub(WINDOW_BYTES);
-        let is_stacked = layout.kind != PythonKind::FrameObjects as u32 && frame & 7 == 0;
-        let start = if is_stacked { with_older.max(frame & !PAGE_MASK).min(frame) } else { frame };
-        if self.fill(memory, start, frame, bytes) || self.fill(memory, frame, frame, bytes) {
-            return Ok(());
-        }
-        Err(PythonEnd::Unreadable)
-    }
-
-    /// Fills the window from `start` to the end of the frame.
-    #[inline(always)]
-    fn fill<M: ReadMemory>(&mut self, memory: &M, start: u64, frame: u64, bytes: u64) -> bool {
-        self.window_start.set(start);
-        self.window_bytes.set((frame - start).wrapping_add(bytes) as u32);
-        self.first_word.set(((frame - start) >> 3) as u32);
-        memory.read_part(start, self.window_bytes.get(), self.window.as_words_mut())
     }
 
     #[inline(always)]
@@ -189,7 +153,12 @@ impl PythonWalk {
     }
 
     #[inline(always)]
-    fn push(&mut self, layout: &PythonLayout, words: &mut StackWords) -> Result<(), PythonEnd> {
+    fn push<M: ReadMemory>(
+        &mut self,
+        memory: &M,
+        layout: &PythonLayout,
+        words: &mut StackWords,
+    ) -> Result<(), PythonEnd> {
         let count = self.count.get();
         if count as usize >= MAX_PYTHON_FRAMES {
             self.full.set(1);
@@ -198,8 +167,8 @@ impl PythonWalk {
             let is_ahead = layout.kind == PythonKind::EntryFrames as u32;
             return if has_begun && is_ahead { Ok(()) } else { Err(PythonEnd::Truncated) };
         }
-        let code = self.word(layout.frame_code) & !layout.code_tag_mask;
-        let position = self.position(layout);
+        let code = self.word(memory, layout.frame_code)? & !layout.code_tag_mask;
+        let position = self.position(memory, layout)?;
         let place = 2 * count as usize;
         words.set(place, code);
         words.set(place + 1, position);
@@ -209,14 +178,18 @@ impl PythonWalk {
     }
 
     #[inline(always)]
-    fn position(&self, layout: &PythonLayout) -> u64 {
+    fn position<M: ReadMemory>(
+        &mut self,
+        memory: &M,
+        layout: &PythonLayout,
+    ) -> Result<u64, PythonEnd> {
         let offset = layout.frame_position;
         if layout.kind != PythonKind::FrameObjects as u32 {
-            return self.word(offset) & !ENTRY_MARK;
+            return Ok(self.word(memory, offset)? & !ENTRY_MARK);
         }
         // `int f_lasti`; each frame is a run of its own.
-        let value = (self.word(offset) >> ((offset & 4) * 8)) as i32;
-        i64::from(value) as u64 | ENTRY_MARK
+        let value = (self.word(memory, offset)? >> ((offset & 4) * 8)) as i32;
+        Ok(i64::from(value) as u64 | ENTRY_MARK)
     }
 
     /// The frames since the last entry are a run, and `entry` is its object on the C stack. There
@@ -248,16 +221,50 @@ impl PythonWalk {
         Ok(())
     }
 
-    /// The word of the frame at this offset.
+    /// The word at this offset of the frame that is being taken.
     #[inline(always)]
-    fn word(&self, offset: u32) -> u64 {
-        self.window.get(self.first_word.get().wrapping_add(offset >> 3) as usize)
+    fn word<M: ReadMemory>(&mut self, memory: &M, offset: u32) -> Result<u64, PythonEnd> {
+        let address = self.taken.get().wrapping_add(u64::from(offset & !7));
+        let word = self.read(memory, address)?;
+        memory.used(Direction::Down, address, word);
+        Ok(word)
     }
 
-    /// The byte of the frame at this offset.
+    /// The byte at this offset of the frame that is being taken.
     #[inline(always)]
-    fn byte(&self, offset: u32) -> u32 {
-        u32::from((self.word(offset) >> ((offset & 7) * 8)) as u8)
+    fn byte<M: ReadMemory>(&mut self, memory: &M, offset: u32) -> Result<u32, PythonEnd> {
+        let address = self.taken.get().wrapping_add(u64::from(offset));
+        let byte = self.read(memory, address & !7)? >> ((address & 7) * 8) & 0xff;
+        memory.used_byte(address, byte);
+        Ok(byte as u32)
+    }
+
+    #[inline(always)]
+    fn read<M: ReadMemory>(&mut self, memory: &M, address: u64) -> Result<u64, PythonEnd> {
+        self.window.word(memory, address, Direction::Down).ok_or(PythonEnd::Unreadable)
+    }
+
+    /// The position of the frame that is next.
+    #[inline(always)]
+    pub fn position_of_next<M: ReadMemory>(
+        &mut self,
+        memory: &M,
+        layout: &PythonLayout,
+    ) -> Option<u64> {
+        let address = self.frame.get().wrapping_add(u64::from(layout.frame_position & !7));
+        self.window.word(memory, address, Direction::Down)
+    }
+
+    /// Where the walk is: the next frame, and the `_PyCFrame` of its run.
+    #[inline(always)]
+    pub fn place(&self) -> (u64, u64) {
+        (self.frame.get(), self.cframe.get())
+    }
+
+    /// What was read of the frames.
+    #[inline(always)]
+    pub fn window_mut(&mut self) -> &mut Window {
+        &mut self.window
     }
 
     /// How many frames were found.

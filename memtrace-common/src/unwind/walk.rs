@@ -6,18 +6,16 @@
 
 use super::{
     FrameSink, HASH_SEED, Registers, StackWords, memo, mix,
+    recall::{Recording, Replay},
     table::{CfaRule, CodeMapping, FpRule, PAGE_BITS, PAGE_BYTES, Row, Rule},
+    window::{Direction, Window},
 };
 use crate::{
     memory::ReadMemory,
-    opaque::{Opaque, OpaqueWords},
+    opaque::Opaque,
     python::{ENTRY_MARK, PythonLayout, walk::PythonWalk},
     wire::{MAX_FRAMES, StackEnd, StackHeader},
 };
-
-/// Words of stack that are read at once: a read costs more than the words in it.
-pub const WINDOW_WORDS: usize = 64;
-const WINDOW_BYTES: u64 = WINDOW_WORDS as u64 * 8;
 
 /// Steps that find one of [`super::table::MAX_MAPPINGS`] mappings.
 const MAPPING_STEPS: u32 = 11;
@@ -55,6 +53,8 @@ pub struct Walk {
     pc: Opaque<u64>,
     sp: Opaque<u64>,
     bp: Opaque<u64>,
+    /// Where the frame pointer was read from; 0 for the register's.
+    bp_source: Opaque<u64>,
     hash: Opaque<u64>,
     /// The mapping of the last frame; the next is often in the same.
     mapping_start: Opaque<u64>,
@@ -72,9 +72,8 @@ pub struct Walk {
     count: Opaque<u32>,
     end: Opaque<u32>,
     guessed: Opaque<u64>,
-    window_start: Opaque<u64>,
-    distance: Opaque<u64>,
-    window: OpaqueWords<WINDOW_WORDS>,
+    /// What was read of the stack.
+    stack: Window,
     /// Python's frames, which come first in the record.
     python: PythonWalk,
     /// Filled in by the kernel side: with the words behind it, it is the record to send.
@@ -83,6 +82,40 @@ pub struct Walk {
 }
 
 impl Walk {
+    /// Forgets what was read for another walk. This comes first.
+    #[inline(always)]
+    pub fn clear_windows(&mut self) {
+        self.stack.clear();
+        self.python.window_mut().clear();
+    }
+
+    /// The word at the top of the stack: the caller of the function that was entered.
+    #[inline(always)]
+    pub fn caller<M: ReadMemory>(&mut self, memory: &M, sp: u64) -> Option<u64> {
+        self.stack.word(memory, sp, Direction::Up)
+    }
+
+    /// The position of the innermost Python frame.
+    #[inline(always)]
+    pub fn python_position<M: ReadMemory>(
+        &mut self,
+        memory: &M,
+        layout: &PythonLayout,
+    ) -> Option<u64> {
+        self.python.position_of_next(memory, layout)
+    }
+
+    /// Looks at some notes of a recording; see [`Replay::step`].
+    #[inline(always)]
+    pub fn replay<M: ReadMemory>(
+        &mut self,
+        memory: &M,
+        replay: &mut Replay,
+        recording: &Recording,
+    ) -> bool {
+        replay.step(memory, recording, &mut self.stack, self.python.window_mut())
+    }
+
     /// Declares the stack to be without Python. This or [`Self::start_python`] comes first. `seed`
     /// goes into the hash.
     #[inline(always)]
@@ -121,9 +154,9 @@ impl Walk {
         self.start_collecting();
         self.sp.set(registers.sp + 8);
         self.bp.set(registers.bp);
+        self.bp_source.set(0);
         self.mapping_start.set(1);
         self.mapping_end.set(0);
-        self.window_start.set(0);
         match self.stack_word(memory, registers.sp) {
             Ok(caller) => self.pc.set(caller),
             Err(end) => self.end.set(end as u32),
@@ -331,6 +364,9 @@ impl Walk {
             return Err(StackEnd::Signal);
         }
         let from_bp = kind == CfaRule::Bp as u8 || kind == CfaRule::DerefBp as u8;
+        if from_bp || rule.fp == FpRule::DerefBp as u8 {
+            self.use_frame_pointer(memory);
+        }
         let base = if from_bp { bp } else { sp };
         let mut cfa = if kind == CfaRule::Plt as u8 {
             sp.wrapping_add(if pc & 15 >= offset { 16 } else { 8 })
@@ -338,13 +374,12 @@ impl Walk {
             base.wrapping_add(offset)
         };
         if kind == CfaRule::DerefBp as u8 || kind == CfaRule::DerefSp as u8 {
-            cfa = memory.read_word(cfa).ok_or(StackEnd::Unreadable)?;
+            cfa = self.stack_word(memory, cfa)?;
         }
         if rule.fp == FpRule::Cfa as u8 {
-            let saved = self.stack_word(memory, cfa.wrapping_add(rule.fp_offset as i64 as u64))?;
-            self.bp.set(saved);
+            self.load_frame_pointer(memory, cfa.wrapping_add(rule.fp_offset as i64 as u64))?;
         } else if rule.fp == FpRule::DerefBp as u8 {
-            self.bp.set(memory.read_word(bp).ok_or(StackEnd::Unreadable)?);
+            self.load_frame_pointer(memory, bp)?;
         }
         let caller = self.stack_word(memory, cfa.wrapping_sub(8))?;
         self.ascend(caller, cfa, sp)
@@ -357,9 +392,9 @@ impl Walk {
         if bp & 7 != 0 || bp.wrapping_sub(sp) > MAX_GUESSED_FRAME_BYTES {
             return Err(StackEnd::NoFramePointer);
         }
-        let saved = self.stack_word(memory, bp)?;
+        self.use_frame_pointer(memory);
+        self.load_frame_pointer(memory, bp)?;
         let caller = self.stack_word(memory, bp + 8)?;
-        self.bp.set(saved);
         self.guessed.set(1);
         self.ascend(caller, bp + 16, sp)
     }
@@ -378,23 +413,36 @@ impl Walk {
         Ok(())
     }
 
-    /// A word of the stack, through the window.
+    /// The walk depends on the frame pointer. Mostly it does not: code without frame pointers keeps
+    /// other things in the register.
+    #[inline(always)]
+    fn use_frame_pointer<M: ReadMemory>(&self, memory: &M) {
+        let (source, value) = (self.bp_source.get(), self.bp.get());
+        if source == 0 {
+            memory.used_frame_pointer(value);
+        } else {
+            memory.used(Direction::Up, source, value);
+        }
+    }
+
+    #[inline(always)]
+    fn load_frame_pointer<M: ReadMemory>(
+        &mut self,
+        memory: &M,
+        address: u64,
+    ) -> Result<(), StackEnd> {
+        let saved = self.stack.word(memory, address, Direction::Up).ok_or(StackEnd::Unreadable)?;
+        self.bp.set(saved);
+        self.bp_source.set(address);
+        Ok(())
+    }
+
+    /// A word of the stack that the walk depends on.
     #[inline(always)]
     fn stack_word<M: ReadMemory>(&mut self, memory: &M, address: u64) -> Result<u64, StackEnd> {
-        let mut distance = address.wrapping_sub(self.window_start.get());
-        if distance >= WINDOW_BYTES || distance & 7 != 0 {
-            if !memory.read_window(address, self.window.as_words_mut()) {
-                // Nearer to the end of the stack than a window is long.
-                self.window_start.set(0);
-                return memory.read_word(address).ok_or(StackEnd::Unreadable);
-            }
-            self.window_start.set(address);
-            distance = 0;
-        }
-        // Through memory: the compiler would drop the mask, which the check above makes needless
-        // to it, but not to the verifier.
-        self.distance.set(distance);
-        Ok(self.window.get((self.distance.get() >> 3) as usize))
+        let word = self.stack.word(memory, address, Direction::Up).ok_or(StackEnd::Unreadable)?;
+        memory.used(Direction::Up, address, word);
+        Ok(word)
     }
 }
 

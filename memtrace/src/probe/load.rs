@@ -139,6 +139,7 @@ impl Kernel {
             trampoline: 0,
             allocator_code: [CodeRange::default(); ALLOCATOR_RANGES],
             allocator_code_image: 0,
+            generation: 0,
             wake_bytes: u64::from(options.ring_bytes / 8).min(256 << 10),
         };
         let backend =
@@ -384,6 +385,7 @@ impl Kernel {
             .and_then(|mut array| array.set(next, mappings, 0))
             .map_err(|source| LoadError::Map { name: "MAPPINGS", source })?;
         self.config.mappings = next;
+        self.config.generation += 1;
         self.write_config()
     }
 
@@ -402,7 +404,9 @@ impl Kernel {
         // A program may read while the kernel copies: the second copy only changes the one word
         // that makes the layout valid.
         self.write_python(&PythonLayout { kind: PythonKind::Off as u32, ..*layout })?;
-        self.write_python(layout)
+        self.write_python(layout)?;
+        self.config.generation += 1;
+        self.write_config()
     }
 
     fn write_python(&mut self, layout: &PythonLayout) -> Result<(), LoadError> {

@@ -1,13 +1,16 @@
 use std::{cell::RefCell, collections::HashMap};
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::{
     config::CodeRange,
     python::{PythonEnd, PythonKind},
+    unwind::recall::{KEY_WORDS, MAX_NOTES, MAX_REPLAY_STEPS, Recorder},
 };
 
 /// Tables and a stack, as arrays.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct World {
     mappings: Vec<CodeMapping>,
     index: Vec<u32>,
@@ -341,4 +344,106 @@ fn the_frames_of_another_walker_are_taken_behind_pythons() {
     walk.finish_collecting(StackEnd::Root);
     assert_eq!(frames(&walk), (0..MAX_FRAMES as u64).collect::<Vec<_>>());
     assert_eq!(walk.end(), StackEnd::Root as u32);
+}
+
+/// A walk whose notes are kept, and its outcome.
+fn recorded(world: &World, bp: u64) -> (Recording, Walk) {
+    let (mut walk, mut recording) = (Walk::default(), Recording::default());
+    recording.begin(&[1; KEY_WORDS]);
+    walk.skip_python(0);
+    // SAFETY: nobody else uses the recording.
+    let memory = unsafe { Recorder::new(world, &raw mut recording) };
+    if walk.start(&memory, Registers { sp: STACK, bp }) {
+        let mut steps = 0..MAX_FRAMES;
+        while steps.next().is_some() && walk.step(&memory, world) {}
+    }
+    recording.finish(walk.hash());
+    (recording, walk)
+}
+
+fn is_recalled(recording: &Recording, world: &World, bp: u64) -> bool {
+    let (mut walk, mut replay) = (Walk::default(), Replay::default());
+    walk.clear_windows();
+    replay.start(bp);
+    let mut steps = 0..MAX_REPLAY_STEPS;
+    while steps.next().is_some() && walk.replay(world, &mut replay, recording) {}
+    recording.is_of(&[1; KEY_WORDS]) && replay.is_equal()
+}
+
+fn outcome(walk: &Walk) -> (Vec<u64>, u32, u64) {
+    (frames(walk), walk.end(), walk.hash())
+}
+
+/// Any mixture of rules for the functions at 0x000, 0x040, ..., 0x3c0.
+fn any_world() -> impl Strategy<Value = World> {
+    let any_rule =
+        (1..=5_u8, 0..=2_u8, -3..=0_i16, 1..=6_i32).prop_map(|(cfa, fp, saved, size)| {
+            // As a PLT's, the offset is a number of bytes below 16.
+            let cfa_offset = if cfa == CfaRule::Plt as u8 { size } else { 8 * size };
+            Rule { cfa, fp, fp_offset: 8 * saved - 8, cfa_offset }
+        });
+    let word = prop_oneof![
+        4 => (0..0x400_u64).prop_map(|offset| CODE + offset),
+        2 => (0..64_u64).prop_map(|index| STACK + 8 * index),
+        1 => Just(0_u64),
+        1 => any::<u64>(),
+    ];
+    let rules = prop::collection::vec(any_rule, 16);
+    (rules, prop::collection::vec(word, 64)).prop_map(|(rules, stack)| {
+        let rows: Vec<_> = rules.iter().zip(0..).map(|(rule, at)| (0x40 * at, *rule)).collect();
+        world(&rows, &stack)
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_stack_is_recalled_only_when_it_would_be_walked_again(
+        before in any_world(),
+        bp in (0..64_u64).prop_map(|index| STACK + 8 * index),
+        changes in prop::collection::vec((0..64_usize, any::<u64>()), 0..3),
+        other_bp in any::<bool>(),
+    ) {
+        let (recording, walk) = recorded(&before, bp);
+        prop_assert!(is_recalled(&recording, &before, bp));
+        let mut after = before.clone();
+        for (index, word) in changes {
+            after.stack[index] = word;
+        }
+        let bp = if other_bp { bp ^ 8 } else { bp };
+        if is_recalled(&recording, &after, bp) {
+            let (_, again) = recorded(&after, bp);
+            prop_assert_eq!(outcome(&walk), outcome(&again));
+        }
+    }
+}
+
+#[test]
+fn what_code_without_frame_pointers_keeps_in_the_register_does_not_matter() {
+    let saves = Rule { fp: FpRule::Cfa as u8, fp_offset: -16, ..rule(CfaRule::Sp, 24) };
+    let rows = [(0x000, saves), (0x100, rule(CfaRule::Root, 0))];
+    let mut stack = [0; 600];
+    (stack[0], stack[3]) = (CODE + 0x10, CODE + 0x110);
+    let mut world = world(&rows, &stack);
+    let (recording, walk) = recorded(&world, 7);
+    assert_eq!(walk.end(), StackEnd::Complete as u32);
+    world.stack[2] = 2;
+    assert!(is_recalled(&recording, &world, 8));
+    world.stack[3] = CODE + 0x120;
+    assert!(!is_recalled(&recording, &world, 8));
+}
+
+#[test]
+fn a_walk_with_more_notes_than_there_is_room_for_is_not_kept() {
+    let rows = [(0x000, rule(CfaRule::Sp, 8))];
+    let deep = world(&rows, &[CODE + 0x10; 2 * MAX_FRAMES]);
+    assert!(is_recalled(&recorded(&deep, 0).0, &deep, 0), "a note a frame");
+    let mut recording = Recording::default();
+    recording.begin(&[1; KEY_WORDS]);
+    // SAFETY: nobody else uses the recording.
+    let memory = unsafe { Recorder::new(&deep, &raw mut recording) };
+    for _ in 0..=MAX_NOTES {
+        memory.used_frame_pointer(0);
+    }
+    recording.finish(5);
+    assert!(!recording.is_of(&[1; KEY_WORDS]));
 }
