@@ -77,7 +77,7 @@ fn rate(sample: &Sample) -> String {
         0 => "",
         _ => "; some are lost: a larger --ring-size takes a burst, nothing takes millions a second",
     };
-    format!("--pymalloc: {rate} records a second, each 1 to 3 us of the process's time{advice}")
+    format!("--pymalloc: {rate} records a second, each 1 to 5 us of the process's time{advice}")
 }
 
 /// The text cut to one line: a line that the terminal broke could not be replaced. The last column

@@ -88,7 +88,7 @@ fn compared(code: &[u8], from: usize, register: Register) -> Option<usize> {
         let instruction = decoder.decode();
         let is_operand = |index| {
             instruction.op_kind(index) == OpKind::Register
-                && instruction.op_register(index) == register
+                && instruction.op_register(index).full_register() == register
         };
         if instruction.mnemonic() == Mnemonic::Cmp && (is_operand(0) || is_operand(1)) {
             return Some(from + decoder.position());
