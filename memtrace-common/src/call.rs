@@ -62,6 +62,30 @@ pub struct InFlight {
     pub heap: Call,
     /// mmap and kin.
     pub mapping: Call,
+    /// The last block that CPython's allocator was given back.
+    pub handed_on: HandedOn,
+}
+
+/// A block that a free of CPython's allocator was called with. If it is one of `malloc`, that free
+/// hands it on to `free`, and it must not be recorded as freed twice. A return probe would tell
+/// the same for the price of one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HandedOn {
+    /// Stack pointer at the entry of the outer free.
+    pub sp: u64,
+    /// The block; 0 = none.
+    pub address: u64,
+}
+
+impl HandedOn {
+    /// Whether a `free` of `address` entered at stack pointer `sp` is that of the outer free. A
+    /// block is live until then, so that nobody else can free it in between; the memory of the
+    /// outer free ends with the thread's next call that allocates.
+    #[inline(always)]
+    pub fn leads_to(&self, sp: u64, address: u64) -> bool {
+        self.address != 0 && self.address == address && sp <= self.sp
+    }
 }
 
 /// What an entry is with regard to the slot of its family.
@@ -267,6 +291,15 @@ mod tests {
         assert!(!call.is_ended_by(0x1008, 3));
         assert!(!call.is_ended_by(0x1000, 2));
         assert!(!Call::default().is_ended_by(8, 0));
+    }
+
+    #[test]
+    fn a_block_is_handed_on_to_a_deeper_free_or_a_tail_call_of_the_same_address() {
+        let outer = HandedOn { sp: 0x1000, address: 0x5000 };
+        assert!(outer.leads_to(0xf00, 0x5000) && outer.leads_to(0x1000, 0x5000));
+        assert!(!outer.leads_to(0x1008, 0x5000), "from a shallower frame");
+        assert!(!outer.leads_to(0xf00, 0x5010), "another block");
+        assert!(!HandedOn::default().leads_to(0, 0), "there was no outer free");
     }
 
     #[test]

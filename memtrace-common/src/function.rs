@@ -40,6 +40,22 @@ pub enum AllocFn {
     /// `void _dl_debug_state(void)`: allocates nothing; the dynamic linker calls it for debuggers
     /// before and after it has changed what is loaded (glibc elf/dl-debug.c, musl ldso/dynlink.c).
     DlDebugState = 15,
+    /// `void *PyMem_Malloc(size_t size)`; this and the following: CPython's Objects/obmalloc.c.
+    PyMemMalloc = 16,
+    /// `void *PyMem_Calloc(size_t nelem, size_t elsize)`
+    PyMemCalloc = 17,
+    /// `void *PyMem_Realloc(void *old, size_t size)`
+    PyMemRealloc = 18,
+    /// `void PyMem_Free(void *block)`
+    PyMemFree = 19,
+    /// `void *PyObject_Malloc(size_t size)`
+    PyObjectMalloc = 20,
+    /// `void *PyObject_Calloc(size_t nelem, size_t elsize)`
+    PyObjectCalloc = 21,
+    /// `void *PyObject_Realloc(void *old, size_t size)`
+    PyObjectRealloc = 22,
+    /// `void PyObject_Free(void *block)`
+    PyObjectFree = 23,
 }
 
 /// The order and meaning of a function's arguments.
@@ -55,6 +71,8 @@ pub enum CallShape {
     OldCountSize,
     /// (block)
     Block,
+    /// (block), which is handed on to `free` if it is one of `malloc`
+    PythonBlock,
     /// (alignment, size) → block
     AlignSize,
     /// (out, alignment, size) → error number, block in `*out`
@@ -71,11 +89,20 @@ pub enum CallShape {
     Sbrk,
     /// ()
     Nothing,
+    /// (context, size) → block: this and the following are the functions of a `PyMemAllocatorEx`
+    /// (CPython's Include/cpython/pymem.h), which serve the functions of the same name.
+    ContextSize,
+    /// (context, count, size) → block
+    ContextCountSize,
+    /// (context, old, size) → block
+    ContextOldSize,
+    /// (context, block): as [`CallShape::PythonBlock`]
+    ContextBlock,
 }
 
 impl AllocFn {
     /// How many functions there are; discriminants are below it.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 24;
 
     /// Every function, in discriminant order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -95,6 +122,14 @@ impl AllocFn {
         Self::Brk,
         Self::Sbrk,
         Self::DlDebugState,
+        Self::PyMemMalloc,
+        Self::PyMemCalloc,
+        Self::PyMemRealloc,
+        Self::PyMemFree,
+        Self::PyObjectMalloc,
+        Self::PyObjectCalloc,
+        Self::PyObjectRealloc,
+        Self::PyObjectFree,
     ];
 
     /// The function with this discriminant.
@@ -121,17 +156,36 @@ impl AllocFn {
             Self::Brk => "brk",
             Self::Sbrk => "sbrk",
             Self::DlDebugState => "_dl_debug_state",
+            Self::PyMemMalloc => "PyMem_Malloc",
+            Self::PyMemCalloc => "PyMem_Calloc",
+            Self::PyMemRealloc => "PyMem_Realloc",
+            Self::PyMemFree => "PyMem_Free",
+            Self::PyObjectMalloc => "PyObject_Malloc",
+            Self::PyObjectCalloc => "PyObject_Calloc",
+            Self::PyObjectRealloc => "PyObject_Realloc",
+            Self::PyObjectFree => "PyObject_Free",
         }
+    }
+
+    /// Whether it is CPython's own, which calls those of the C library for what it has no room for.
+    #[inline(always)]
+    pub fn is_python(self) -> bool {
+        self as u8 >= Self::PyMemMalloc as u8
     }
 
     /// The shape of its arguments.
     pub fn shape(self) -> CallShape {
         match self {
-            Self::Malloc | Self::Valloc | Self::Pvalloc => CallShape::Size,
-            Self::Calloc => CallShape::CountSize,
-            Self::Realloc => CallShape::OldSize,
+            Self::Malloc
+            | Self::Valloc
+            | Self::Pvalloc
+            | Self::PyMemMalloc
+            | Self::PyObjectMalloc => CallShape::Size,
+            Self::Calloc | Self::PyMemCalloc | Self::PyObjectCalloc => CallShape::CountSize,
+            Self::Realloc | Self::PyMemRealloc | Self::PyObjectRealloc => CallShape::OldSize,
             Self::Reallocarray => CallShape::OldCountSize,
             Self::Free => CallShape::Block,
+            Self::PyMemFree | Self::PyObjectFree => CallShape::PythonBlock,
             Self::Memalign | Self::AlignedAlloc => CallShape::AlignSize,
             Self::PosixMemalign => CallShape::OutAlignSize,
             Self::Mmap => CallShape::Mmap,
@@ -149,9 +203,18 @@ impl CallShape {
     pub fn argument_count(self) -> usize {
         match self {
             Self::Nothing => 0,
-            Self::Size | Self::Block | Self::Brk | Self::Sbrk => 1,
-            Self::CountSize | Self::OldSize | Self::AlignSize | Self::Munmap => 2,
-            Self::OldCountSize | Self::OutAlignSize | Self::Mremap => 3,
+            Self::Size | Self::Block | Self::PythonBlock | Self::Brk | Self::Sbrk => 1,
+            Self::CountSize
+            | Self::OldSize
+            | Self::AlignSize
+            | Self::Munmap
+            | Self::ContextSize
+            | Self::ContextBlock => 2,
+            Self::OldCountSize
+            | Self::OutAlignSize
+            | Self::Mremap
+            | Self::ContextCountSize
+            | Self::ContextOldSize => 3,
             Self::Mmap => 5,
         }
     }
@@ -159,7 +222,19 @@ impl CallShape {
     /// Whether the result matters, so that a return probe is needed. A probe with a return half
     /// must sit where `[rsp]` is still the return address.
     pub fn needs_return(self) -> bool {
-        !matches!(self, Self::Block | Self::Nothing)
+        !matches!(self, Self::Block | Self::PythonBlock | Self::ContextBlock | Self::Nothing)
+    }
+
+    /// The shape of the function that serves a function of this shape by way of a table of
+    /// functions that take a context first; `None` when there are no such tables.
+    pub fn with_context(self) -> Option<Self> {
+        match self {
+            Self::Size => Some(Self::ContextSize),
+            Self::CountSize => Some(Self::ContextCountSize),
+            Self::OldSize => Some(Self::ContextOldSize),
+            Self::PythonBlock => Some(Self::ContextBlock),
+            _ => None,
+        }
     }
 
     /// Whether the function manages address ranges and not heap blocks.
@@ -179,5 +254,15 @@ mod tests {
             assert_eq!(AllocFn::from_u8(index as u8), Some(function));
         }
         assert_eq!(AllocFn::from_u8(AllocFn::COUNT as u8), None);
+    }
+
+    #[test]
+    fn a_context_is_one_argument_more_and_changes_nothing_else() {
+        for function in AllocFn::ALL.into_iter().filter(|function| function.is_python()) {
+            let (plain, shifted) = (function.shape(), function.shape().with_context().unwrap());
+            assert_eq!(shifted.argument_count(), plain.argument_count() + 1, "{function:?}");
+            assert_eq!(shifted.needs_return(), plain.needs_return(), "{function:?}");
+        }
+        assert!(!AllocFn::DlDebugState.is_python());
     }
 }

@@ -56,12 +56,16 @@ pub struct FunctionCounters {
     pub lost: u64,
 }
 
+/// Elements of [`KernelCounters::functions`]: a power of two, because the compiler makes a mask of
+/// the check whether an index is below [`AllocFn::COUNT`], and the verifier sees only the mask.
+pub const FUNCTION_SLOTS: usize = AllocFn::COUNT.next_power_of_two();
+
 /// All counters; one copy per CPU, summed by the user side.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelCounters {
-    /// By [`AllocFn`].
-    pub functions: [FunctionCounters; AllocFn::COUNT],
+    /// By [`AllocFn`]; those beyond are unused.
+    pub functions: [FunctionCounters; FUNCTION_SLOTS],
     /// Records that did not fit into the ring, by [`RecordKind`].
     pub ring_full: [u64; RecordKind::COUNT],
     /// By [`KernelLoss`].
@@ -71,7 +75,7 @@ pub struct KernelCounters {
 impl Default for KernelCounters {
     fn default() -> Self {
         Self {
-            functions: [FunctionCounters::default(); AllocFn::COUNT],
+            functions: [FunctionCounters::default(); FUNCTION_SLOTS],
             ring_full: [0; RecordKind::COUNT],
             losses: [0; KernelLoss::COUNT],
         }

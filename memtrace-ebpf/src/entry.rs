@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use memtrace_common::{
-    call::{Call, Entry, InFlight, SiteCookie},
+    call::{Call, Entry, HandedOn, InFlight, SiteCookie},
     config::Config,
     loss::{FunctionCounters, KernelLoss},
     memory::ReadMemory as _,
@@ -109,6 +109,8 @@ pub fn enter(
     }
     // SAFETY: a counter of this CPU's map value.
     atomic::increment(unsafe { &raw mut (*hit.counters).entries });
+    // SAFETY: as for `slot`, which it does not overlap.
+    unsafe { (*calls).handed_on.address = 0 };
     slot.sp = registers.sp;
     slot.return_address = 0;
     if hit.config.trampoline == 0 {
@@ -153,15 +155,54 @@ fn emit_begin(hit: &Hit, call: &Call, begin: Option<RecordKind>) -> Option<()> {
 #[inline(always)]
 pub fn enter_free(ctx: &ProbeContext, address: u64) -> Option<()> {
     let hit = hit(ctx)?;
-    if let Some(calls) = in_flight::get(bpf_get_current_pid_tgid()) {
-        // SAFETY: `calls` is a live map value that only this thread uses.
-        let heap = unsafe { &*Family::Heap.slot(calls) };
-        if heap.is_active() && is_inside(ctx, hit.config, heap) {
-            // SAFETY: a counter of this CPU's map value.
-            atomic::increment(unsafe { &raw mut (*hit.counters).nested });
-            return None;
-        }
+    if let Some(calls) = in_flight::get(bpf_get_current_pid_tgid())
+        && is_part_of_another(ctx, hit.config, calls, address)
+    {
+        // SAFETY: a counter of this CPU's map value.
+        atomic::increment(unsafe { &raw mut (*hit.counters).nested });
+        return None;
     }
+    emit_free(&hit, address)
+}
+
+/// Records a free of CPython's allocator, and remembers it for a `free` that it hands the block
+/// on to.
+#[inline(always)]
+pub fn enter_free_of_python(ctx: &ProbeContext, address: u64) -> Option<()> {
+    let hit = hit(ctx)?;
+    let Some(calls) = in_flight::get_or_insert(bpf_get_current_pid_tgid()) else {
+        count_loss(KernelLoss::InFlightFull);
+        return emit_free(&hit, address);
+    };
+    if is_part_of_another(ctx, hit.config, calls, 0) {
+        // SAFETY: a counter of this CPU's map value.
+        atomic::increment(unsafe { &raw mut (*hit.counters).nested });
+        return None;
+    }
+    // SAFETY: `calls` is a live map value that only this thread uses.
+    unsafe { (*calls).handed_on = HandedOn { sp: registers(ctx).sp, address } };
+    emit_free(&hit, address)
+}
+
+/// Whether a free is made by a call that is in flight, or by an outer free, which `address` ends.
+#[inline(always)]
+fn is_part_of_another(
+    ctx: &ProbeContext,
+    config: &Config,
+    calls: *mut InFlight,
+    address: u64,
+) -> bool {
+    // SAFETY: `calls` is a live map value that only this thread uses.
+    let (heap, handed_on) = unsafe { (&(*calls).heap, &mut (*calls).handed_on) };
+    if handed_on.leads_to(registers(ctx).sp, address) {
+        handed_on.address = 0;
+        return true;
+    }
+    heap.is_active() && is_inside(ctx, config, heap)
+}
+
+#[inline(always)]
+fn emit_free(hit: &Hit, address: u64) -> Option<()> {
     // SAFETY: a counter of this CPU's map value, here and below.
     atomic::increment(unsafe { &raw mut (*hit.counters).entries });
     if address == 0 {

@@ -20,7 +20,7 @@ use aya_ebpf::{
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use entry::{Arguments, Family, enter, enter_free};
+use entry::{Arguments, Family, enter, enter_free, enter_free_of_python};
 use leave::leave;
 use memtrace_common::{call::product, loss::FunctionCounters, wire::RecordKind};
 
@@ -101,6 +101,44 @@ pub fn enter_out_align_size(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn enter_block(ctx: ProbeContext) -> u32 {
     enter_free(&ctx, argument(&ctx, 0));
+    0
+}
+
+/// What serves PyMem_Malloc and PyObject_Malloc
+#[uprobe]
+pub fn enter_context_size(ctx: ProbeContext) -> u32 {
+    enter(&ctx, Family::Heap, sized(argument(&ctx, 1)), None);
+    0
+}
+
+/// What serves PyMem_Calloc and PyObject_Calloc
+#[uprobe]
+pub fn enter_context_count_size(ctx: ProbeContext) -> u32 {
+    let size_bytes = product(argument(&ctx, 1), argument(&ctx, 2));
+    enter(&ctx, Family::Heap, sized(size_bytes), None);
+    0
+}
+
+/// What serves PyMem_Realloc and PyObject_Realloc
+#[uprobe]
+pub fn enter_context_old_size(ctx: ProbeContext) -> u32 {
+    let arguments =
+        Arguments { address: argument(&ctx, 1), size_bytes: argument(&ctx, 2), extra: 0 };
+    enter(&ctx, Family::Heap, arguments, Some(RecordKind::ReallocBegin));
+    0
+}
+
+/// What serves PyMem_Free and PyObject_Free
+#[uprobe]
+pub fn enter_context_block(ctx: ProbeContext) -> u32 {
+    enter_free_of_python(&ctx, argument(&ctx, 1));
+    0
+}
+
+/// PyMem_Free and PyObject_Free themselves
+#[uprobe]
+pub fn enter_python_block(ctx: ProbeContext) -> u32 {
+    enter_free_of_python(&ctx, argument(&ctx, 0));
     0
 }
 

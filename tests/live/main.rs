@@ -21,6 +21,7 @@ mod musl_walk;
 mod namespaces;
 mod outputs;
 mod pymalloc_arenas;
+mod pymalloc_calls;
 mod pymalloc_walk;
 mod python;
 mod python_peers;

@@ -63,5 +63,10 @@ impl Floor {
 fn site(probe: &PlannedProbe, free_at: FreeAt) -> ProbeSite {
     let at_entry = probe.function == AllocFn::Free && free_at == FreeAt::Entry;
     let back = if at_entry { probe.site_offset } else { 0 };
-    ProbeSite { function: probe.function, site: 0, offset: probe.file_offset - back }
+    ProbeSite {
+        function: probe.function,
+        shape: probe.shape,
+        site: 0,
+        offset: probe.file_offset - back,
+    }
 }

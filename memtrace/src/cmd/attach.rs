@@ -26,7 +26,7 @@ use crate::{
 pub fn run(args: &AttachArgs, verbose: u8, quiet: bool) -> Result<Status> {
     let prefix = prefix(args)?;
     let files = create_pictures(&prefix, args.force)?;
-    let mut progress = Progress::new(quiet);
+    let mut progress = Progress::new(quiet).with_rate(args.pymalloc);
     let ending = session::trace(&options(args, verbose), &mut progress)?;
     progress.naming(ending.site_count());
     let min_age_ns = args.min_age.as_nanos() as u64;
@@ -49,6 +49,7 @@ fn options(args: &AttachArgs, verbose: u8) -> Options {
             AttachArgs { frame_pointers: true, .. } => StackMode::FramePointers,
             _ => StackMode::Tables,
         },
+        pymalloc: args.pymalloc,
         python: match args.python {
             PythonArg::Merged => PythonFrames::Merged,
             PythonArg::Only => PythonFrames::Only,

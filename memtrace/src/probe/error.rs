@@ -209,7 +209,12 @@ mod tests {
 
     #[test]
     fn a_refused_site_names_its_function_and_offset() {
-        let site = ProbeSite { function: AllocFn::Free, site: 0, offset: 0x98ef3 };
+        let site = ProbeSite {
+            function: AllocFn::Free,
+            shape: AllocFn::Free.shape(),
+            site: 0,
+            offset: 0x98ef3,
+        };
         let source = Refusal::Io(io::Error::from(Errno::INVAL));
         let text = classify_arm_error(&[site], source).to_string();
         assert!(text.contains("free (file offset 0x98ef3)"), "{text}");

@@ -103,6 +103,8 @@ enum Link {
 pub struct ProbeSite {
     /// What is called.
     pub function: AllocFn,
+    /// The shape of the arguments at the site.
+    pub shape: CallShape,
     /// Number of the site, for the cookie.
     pub site: u32,
     /// Offset in the file of the instruction to put the probe on.
@@ -198,7 +200,7 @@ impl Kernel {
     /// program that walks stacks, and a CPU for each program. Perf-event links load one by one.
     fn load_programs(&mut self, sites: &[ProbeSite]) -> Result<(), LoadError> {
         let Backend::Multi { programs, loaded } = &mut self.backend else { return Ok(()) };
-        let shapes = sites.iter().map(|site| site.function.shape());
+        let shapes = sites.iter().map(|site| site.shape);
         let names: BTreeSet<&'static str> = shapes
             .flat_map(|shape| return_program(shape).into_iter().chain([entry_program(shape)]))
             .filter(|name| !loaded.contains_key(name))
@@ -219,7 +221,7 @@ impl Kernel {
     ) -> Result<usize, LoadError> {
         let mut groups: BTreeMap<&'static str, Vec<ProbeSite>> = BTreeMap::new();
         for site in sites {
-            if let Some(program) = program_of(site.function.shape()) {
+            if let Some(program) = program_of(site.shape) {
                 groups.entry(program).or_default().push(*site);
             }
         }
@@ -497,6 +499,11 @@ fn entry_program(shape: CallShape) -> &'static str {
         CallShape::OldSize => "enter_old_size",
         CallShape::OldCountSize => "enter_old_count_size",
         CallShape::Block => "enter_block",
+        CallShape::PythonBlock => "enter_python_block",
+        CallShape::ContextSize => "enter_context_size",
+        CallShape::ContextCountSize => "enter_context_count_size",
+        CallShape::ContextOldSize => "enter_context_old_size",
+        CallShape::ContextBlock => "enter_context_block",
         CallShape::Nothing => "enter_nothing",
         CallShape::AlignSize => "enter_align_size",
         CallShape::OutAlignSize => "enter_out_align_size",
@@ -510,9 +517,18 @@ fn entry_program(shape: CallShape) -> &'static str {
 
 fn return_program(shape: CallShape) -> Option<&'static str> {
     match shape {
-        CallShape::Block | CallShape::Nothing => None,
-        CallShape::Size | CallShape::CountSize | CallShape::AlignSize => Some("leave_block"),
-        CallShape::OldSize | CallShape::OldCountSize => Some("leave_realloc"),
+        CallShape::Block
+        | CallShape::PythonBlock
+        | CallShape::ContextBlock
+        | CallShape::Nothing => None,
+        CallShape::Size
+        | CallShape::CountSize
+        | CallShape::AlignSize
+        | CallShape::ContextSize
+        | CallShape::ContextCountSize => Some("leave_block"),
+        CallShape::OldSize | CallShape::OldCountSize | CallShape::ContextOldSize => {
+            Some("leave_realloc")
+        }
         CallShape::OutAlignSize => Some("leave_out_block"),
         CallShape::Mmap
         | CallShape::Munmap

@@ -31,6 +31,7 @@ pub fn plan_loader<'d, R: ReadRef<'d>>(
     let file_offset = elf.file_offset(symbol.address)?.checked_add(entry.offset)?;
     let probe = PlannedProbe {
         function,
+        shape: function.shape(),
         aliases: Vec::new(),
         symbol_address: symbol.address,
         symbol_size_bytes: symbol.size_bytes,

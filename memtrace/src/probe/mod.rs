@@ -7,6 +7,7 @@ mod load_order;
 pub mod loader;
 pub mod multi;
 pub mod plan;
+pub mod pymalloc;
 pub mod ring;
 pub mod site;
 pub mod target;

@@ -1,8 +1,13 @@
 //! The plan for one object: which functions it defines, and where their probes go. Pure.
 
+pub mod interpreter;
+
 use std::collections::BTreeMap;
 
-use memtrace_common::{config::CodeRange, function::AllocFn};
+use memtrace_common::{
+    config::CodeRange,
+    function::{AllocFn, CallShape},
+};
 use object::ReadRef;
 use thiserror::Error;
 
@@ -24,6 +29,8 @@ const JUMP_SEARCH_BYTES: u64 = 16 << 20;
 pub struct PlannedProbe {
     /// The function.
     pub function: AllocFn,
+    /// The shape of the arguments at the site.
+    pub shape: CallShape,
     /// Other functions at the same address, of the same shape: one probe serves them all.
     pub aliases: Vec<AllocFn>,
     /// Address of the symbol, as the file states it.
@@ -65,10 +72,11 @@ const ALLOCATOR_SPREAD_BYTES: u64 = 32 << 10;
 
 impl ObjectPlan {
     /// The addresses in the target that the allocator's own calls come from. In the program itself
-    /// that is not all of its code, but only what is near to the functions that are probed.
+    /// that is not all of its code, but only what is near to the functions that are probed. (An
+    /// interpreter's hooks are anywhere in it.)
     pub fn allocator_code(&self, is_program: bool) -> Vec<CodeRange> {
         let Mapping { start, end, file_offset, .. } = self.mapping;
-        if !is_program {
+        if !is_program || self.allocator == AllocatorId::Pymalloc {
             return vec![CodeRange { start, end }];
         }
         let (mapping, heap): (Vec<_>, Vec<_>) =
@@ -124,7 +132,7 @@ pub fn plan_object<'d, R: ReadRef<'d>>(
     if !defines("malloc") || !defines("free") || is_dynamic_linker(elf) {
         return Ok(None);
     }
-    let mut planner = Planner { elf, mappings, kernel, probes: Vec::new(), skipped: Vec::new() };
+    let mut planner = Planner::new(elf, mappings, kernel);
     planner.plan(&symbols);
     planner.leave_entered_sites();
     planner.check_complete()?;
@@ -162,7 +170,11 @@ struct Planner<'a, 'd, R: ReadRef<'d>> {
     skipped: Vec<(AllocFn, String)>,
 }
 
-impl<'d, R: ReadRef<'d>> Planner<'_, 'd, R> {
+impl<'a, 'd, R: ReadRef<'d>> Planner<'a, 'd, R> {
+    fn new(elf: &'a Elf<'d, R>, mappings: &'a [Mapping], kernel: KernelVersion) -> Self {
+        Self { elf, mappings, kernel, probes: Vec::new(), skipped: Vec::new() }
+    }
+
     fn plan(&mut self, symbols: &[Symbol]) {
         let mut at_address: BTreeMap<u64, usize> = BTreeMap::new();
         for (name, function) in allocator::FUNCTIONS {
@@ -201,20 +213,31 @@ impl<'d, R: ReadRef<'d>> Planner<'_, 'd, R> {
                         called when the program starts"
                 .to_owned());
         }
-        let code = self.code(symbol.address, symbol.size_bytes)?;
-        let site = site::choose(self.elf.machine(), code, function.shape(), self.kernel)
+        self.plan_code(function, function.shape(), symbol.address, symbol.size_bytes)
+    }
+
+    fn plan_code(
+        &self,
+        function: AllocFn,
+        shape: CallShape,
+        address: u64,
+        size_bytes: u64,
+    ) -> Result<PlannedProbe, String> {
+        let code = self.code(address, size_bytes)?;
+        let site = site::choose(self.elf.machine(), code, shape, self.kernel)
             .map_err(|error| error.to_string())?;
         let file_offset = self
             .elf
-            .file_offset(symbol.address)
+            .file_offset(address)
             .and_then(|start| start.checked_add(site.offset))
             .filter(|offset| covering(self.mappings, *offset).is_some())
             .ok_or("its code is not mapped into the process")?;
         Ok(PlannedProbe {
             function,
+            shape,
             aliases: Vec::new(),
-            symbol_address: symbol.address,
-            symbol_size_bytes: symbol.size_bytes,
+            symbol_address: address,
+            symbol_size_bytes: size_bytes,
             file_offset,
             site_offset: site.offset,
             cost: site.cost,

@@ -131,7 +131,7 @@ pub fn plan_target(
 }
 
 /// The files with executable mappings, each once.
-fn executable_files(maps: &[Mapping]) -> Vec<FileId> {
+pub(super) fn executable_files(maps: &[Mapping]) -> Vec<FileId> {
     let mut files = Vec::new();
     for file in maps.iter().filter(|map| map.permissions.execute).filter_map(|map| map.file) {
         if !files.contains(&file) {

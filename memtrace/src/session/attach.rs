@@ -13,6 +13,7 @@ use crate::{
     probe::{
         error::LoadError,
         load::{Kernel, KernelLog, LoadOptions, ProbeSite},
+        pymalloc::{PymallocError, PymallocPlan, plan_pymalloc},
         ring::Ring,
         target::{LeftOut, PlanError, PlannedObject, TargetPlan, plan_target},
         verify::{VerifyError, verify},
@@ -67,6 +68,9 @@ pub enum AttachError {
     /// There is nothing to put probes on.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// CPython's allocator cannot be traced, which was asked for.
+    #[error(transparent)]
+    Pymalloc(#[from] PymallocError),
     /// The mapped file is not the one that was planned for.
     #[error(transparent)]
     Verify(#[from] VerifyError),
@@ -97,6 +101,7 @@ pub struct Attached {
     pub(super) process: Process,
     pub(super) objects: Vec<PlannedObject>,
     pub(super) left_out: Vec<LeftOut>,
+    pub(super) pymalloc: PymallocPlan,
     pub(super) maps: Vec<Mapping>,
     pub(super) code: Code,
     pub(super) python: Python,
@@ -125,7 +130,12 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     }
     let maps = proc.maps(pid)?;
     steps.over("look at the target");
-    let TargetPlan { objects, loader, left_out } = plan_target(&proc, pid, &maps, version)?;
+    let TargetPlan { mut objects, loader, left_out } = plan_target(&proc, pid, &maps, version)?;
+    let mut pymalloc = match options.pymalloc {
+        true => plan_pymalloc(&proc, pid, &maps, version)?,
+        false => PymallocPlan::default(),
+    };
+    objects.append(&mut pymalloc.objects);
     steps.over("plan the probes");
     let debug_roots = debug_roots(&proc, pid, &options.debug_dirs)?;
     let symbolizer = Symbolizer::with_names(debug_roots, perf_map(&proc, &process))
@@ -170,6 +180,7 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         process,
         objects,
         left_out,
+        pymalloc,
         maps,
         code,
         python,
@@ -226,6 +237,7 @@ pub(super) fn arm(
             .zip(next_site..)
             .map(|(probe, site)| ProbeSite {
                 function: probe.function,
+                shape: probe.shape,
                 site,
                 offset: probe.file_offset,
             })

@@ -40,6 +40,8 @@ pub struct Options {
     pub max_live: usize,
     /// How stacks are walked.
     pub stacks: StackMode,
+    /// Trace CPython's own allocator, too.
+    pub pymalloc: bool,
     /// How Python's frames are shown.
     pub python: PythonFrames,
     /// Where else debug files are.

@@ -24,6 +24,7 @@ use crate::{
     },
     probe::{
         load::{Kernel, KernelLog},
+        pymalloc::{PymallocPlan, plan_pymalloc},
         ring::Ring,
         target::{LeftOut, PlannedObject, TargetPlan, plan_target},
     },
@@ -31,6 +32,7 @@ use crate::{
     symbolize::Observed,
     sys::{
         clock,
+        kernel::KernelVersion,
         pidfd::PidFd,
         procfs::{ProcFs, Process, uprobe_trampoline},
     },
@@ -60,6 +62,8 @@ pub(super) struct Window {
     proc: ProcFs,
     process: Process,
     objects: Vec<PlannedObject>,
+    /// CPython's own allocator; `None` when it is not traced.
+    pymalloc: Option<PymallocPlan>,
     ledger: Ledger,
     code: Code,
     /// Tells which mappings are Python's small objects.
@@ -137,6 +141,7 @@ impl Window {
             objects,
             maps,
             left_out,
+            mut pymalloc,
             attach_steps,
             ..
         } = attached;
@@ -147,7 +152,7 @@ impl Window {
             initial_break: program_break(&maps),
             page_bytes: rustix::param::page_size() as u64,
         };
-        let mut arena_calls = ArenaCalls::default();
+        let mut arena_calls = ArenaCalls::new(options.pymalloc);
         arena_calls.learn(&maps);
         let mut window = Self {
             kernel,
@@ -168,10 +173,11 @@ impl Window {
             attach_steps,
             probes: attached.probes,
             memory: MemoryWatch::begin(&proc, &process, attached.opened_ns),
-            notes: left_out.iter().map(left_out_note).collect(),
+            notes: left_out.iter().map(left_out_note).chain(pymalloc.notes.drain(..)).collect(),
             proc,
             process,
             objects,
+            pymalloc: options.pymalloc.then_some(pymalloc),
         };
         if options.reset_peak {
             window.reset_peak();
@@ -340,9 +346,16 @@ impl Window {
             self.objects.iter().map(|object| object.plan.mapping.file).collect();
         let TargetPlan { mut objects, left_out, .. } = plan_target(&self.proc, pid, maps, version)?;
         self.notes.extend(left_out.iter().map(left_out_note));
+        self.plan_pymalloc(maps, version, &mut objects);
         let code = allocator_code(&objects, executable);
         self.kernel.set_allocator_code(&code, self.ledger.totals().execs)?;
-        objects.retain(|object| !known.contains(&object.plan.mapping.file));
+        let is_armed = |object: &PlannedObject| {
+            let allocators = known.iter().zip(&self.objects);
+            allocators.into_iter().any(|(file, armed)| {
+                *file == object.plan.mapping.file && armed.plan.allocator == object.plan.allocator
+            })
+        };
+        objects.retain(|object| !is_armed(object));
         let first_site = self.objects.iter().map(|object| object.plan.probes.len()).sum::<usize>();
         self.probes += arm(&mut self.kernel, &objects, &self.proc, pid, first_site as u32)?;
         let since = if objects.is_empty() {
@@ -352,6 +365,38 @@ impl Window {
         };
         self.objects.append(&mut objects);
         Ok(since)
+    }
+
+    /// Plans CPython's allocator anew, for the program that runs since.
+    fn plan_pymalloc(
+        &mut self,
+        maps: &[Mapping],
+        version: KernelVersion,
+        objects: &mut Vec<PlannedObject>,
+    ) {
+        let Some(pymalloc) = &mut self.pymalloc else { return };
+        match plan_pymalloc(&self.proc, self.process.pid, maps, version) {
+            Ok(mut plan) => {
+                objects.append(&mut plan.objects);
+                self.notes.append(&mut plan.notes);
+                *pymalloc = plan;
+            }
+            Err(error) => {
+                self.notes.push(error.to_string());
+                *pymalloc = PymallocPlan::default();
+            }
+        }
+    }
+
+    /// A table that changed in the window leads to functions without probes.
+    fn check_pymalloc(&mut self) {
+        let pymalloc = self.pymalloc.as_ref();
+        if pymalloc.is_some_and(|plan| plan.has_changed(&self.proc, self.process.pid)) {
+            let note = "the program exchanged the functions of Python's allocator in the window \
+                        (tracemalloc does when it starts and stops): objects may be missing, and \
+                        what never seems freed may have been";
+            self.notes.push(note.to_owned());
+        }
     }
 
     /// How the trace goes.
@@ -383,6 +428,7 @@ impl Window {
     /// Closes the window, books what is waiting, and removes all probes.
     pub(super) fn close(mut self, mut ring: Ring, reason: EndReason) -> Ending {
         let closed_ns = clock::monotonic_ns();
+        self.check_pymalloc();
         if let Err(error) = self.kernel.set_active(false) {
             self.notes.push(format!("the window could not be closed at one moment: {error}"));
         }

@@ -32,9 +32,17 @@ pub struct ArenaCalls {
     code: Vec<(Extent, u64)>,
     /// Stacks whose direct caller is an interpreter, with the bytes of its arenas.
     callers: HashSet<(StackId, u64)>,
+    /// The functions of the interpreter that ask for arenas are traced themselves.
+    within_calls: bool,
 }
 
 impl ArenaCalls {
+    /// `within_calls`: CPython's own functions are traced, so that an arena is obtained inside of a
+    /// call that is, and has no stack. Then its size and kind have to do.
+    pub fn new(within_calls: bool) -> Self {
+        Self { within_calls, ..Self::default() }
+    }
+
     /// Learns where interpreters are now.
     pub fn learn(&mut self, mappings: &[Mapping]) {
         let code = |mapping: &Mapping| {
@@ -61,14 +69,16 @@ impl ArenaCalls {
         let Action::Map { length_bytes, prot, map_flags, stack, .. } = event.action else {
             return false;
         };
-        !event.internal
-            && (prot, map_flags) == (PROT_DATA, PRIVATE_ANONYMOUS)
-            && self.callers.contains(&(stack, length_bytes))
+        let is_asked_for = match event.internal {
+            false => self.callers.contains(&(stack, length_bytes)),
+            true => self.within_calls && self.code.iter().any(|(_, bytes)| *bytes == length_bytes),
+        };
+        is_asked_for && (prot, map_flags) == (PROT_DATA, PRIVATE_ANONYMOUS)
     }
 
     /// The target executes another program.
     pub fn forget(&mut self) {
-        *self = Self::default();
+        *self = Self::new(self.within_calls);
     }
 }
 
@@ -113,6 +123,16 @@ mod tests {
             Event { internal: true, ..map(1, 1 << 20, 3, 0x22) },
         ];
         assert_eq!(others.iter().find(|other| calls.is_arena(other)), None);
+    }
+
+    #[test]
+    fn inside_of_traced_calls_size_and_kind_tell_an_arena() {
+        let inside = Event { internal: true, ..map(0, 1 << 20, 3, 0x22) };
+        let mut calls = calls("/usr/bin/python3.11");
+        assert!(!calls.is_arena(&inside));
+        calls.within_calls = true;
+        assert!(calls.is_arena(&inside) && calls.is_arena(&map(1, 1 << 20, 3, 0x22)));
+        assert!(!calls.is_arena(&Event { internal: true, ..map(0, 1 << 18, 3, 0x22) }));
     }
 
     #[test]

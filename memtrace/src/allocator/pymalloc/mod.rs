@@ -9,9 +9,11 @@
 
 mod arena;
 mod calls;
+pub mod copies;
 mod find;
 mod interpreter;
 mod layout;
+pub mod table;
 
 use thiserror::Error;
 

@@ -54,6 +54,7 @@ fn sites_are_given_as_file_offsets_with_their_code() {
     let plan = plan(&object(&[("free", CHECKS), ("malloc", PUSHES)]));
     let malloc = PlannedProbe {
         function: AllocFn::Malloc,
+        shape: AllocFn::Malloc.shape(),
         aliases: Vec::new(),
         symbol_address: CODE_ADDRESS + 8,
         symbol_size_bytes: 7,
