@@ -13,7 +13,8 @@ const SITES: usize = 100;
 /// Stacks that are taken together to those.
 const MOST_STACKS: usize = 10_000;
 
-/// A walk is of the end when it began in the last of so many parts of the window.
+/// A walk that was not the closing one is of the end when it began in the last of so many parts of
+/// the window.
 const END_PARTS: u64 = 10;
 
 /// The verdict on a report that is complete but for it, and on walks at both ends of its window;
@@ -21,7 +22,8 @@ const END_PARTS: u64 = 10;
 pub(super) fn of(report: &Report, patterns: &[Option<GrowthPattern>], walks: Walks) -> Verdict {
     let rss = report.rss;
     let window_ns = report.window.duration_ns;
-    let is_of_the_end = walks.at_ns >= window_ns - window_ns / END_PARTS;
+    let is_late = walks.at_ns >= window_ns - window_ns / END_PARTS;
+    let is_of_the_end = is_late || walks.traced_in_use.is_some();
     verdict(&VerdictInput {
         window_ns,
         rss: RssChange {

@@ -86,21 +86,25 @@ pub fn trace(options: &Options, observer: &mut dyn Observer) -> Result<Ending, A
         .map_err(AttachError::Runtime)?;
     runtime.block_on(async {
         let mut signals = Signals::listen().map_err(AttachError::Runtime)?;
+        // The heap is to be walked as it is when the window opens, and much of a first walk can
+        // be done while the probes are armed.
+        let walker = options.walk.then(|| Walker::start(options.pid)).transpose();
+        let walker = walker.map_err(AttachError::Runtime)?;
         let held = HeldSignals::hold();
         let attached = attach(options)?;
         drop(held);
-        run(attached, options, &mut signals, observer).await
+        run(attached, walker, options, &mut signals, observer).await
     })
 }
 
 async fn run(
     attached: Attached,
+    walker: Option<Walker>,
     options: &Options,
     signals: &mut Signals,
     observer: &mut dyn Observer,
 ) -> Result<Ending, AttachError> {
     let (mut window, ring, pidfd) = Window::open(attached, options);
-    let walker = if options.walk { window.start_walker() } else { None };
     let clock = Clock::start(options.duration);
     let ring = readable(ring).map_err(AttachError::Runtime)?;
     let pidfd = readable(pidfd).map_err(AttachError::Runtime)?;

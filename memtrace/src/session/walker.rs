@@ -2,7 +2,6 @@
 
 use std::{num::NonZeroU32, sync::mpsc, time::Duration};
 
-use rustix::{process::setpriority_process, thread::gettid};
 use tokio::{sync::mpsc as answers, time::Instant};
 
 use super::inspect::{BlockStates, InspectError, Inspector};
@@ -13,7 +12,6 @@ use crate::{
         census::{Census, Refusal},
         site::Amount,
     },
-    sys::procfs::Process,
 };
 
 /// Most blocks that a walk is asked for: they take about 50 bytes each.
@@ -24,10 +22,6 @@ const MAX_CPU_SHARE: u32 = 100;
 
 /// The shortest time between walks.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(2);
-
-/// Where the thread that drains the ring has to share a CPU with the one that walks, it gets three
-/// quarters.
-const NICENESS: i32 = 5;
 
 /// What to look for.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +36,8 @@ pub(super) struct Request {
 #[derive(Clone, Debug)]
 pub(super) struct Walk {
     pub(super) image: u64,
+    /// Of the process, by which it is told from a later one of its pid.
+    pub(super) start_time_ticks: u64,
     pub(super) census: Census,
     pub(super) cpu: Duration,
     /// Of the blocks that were asked for.
@@ -77,26 +73,24 @@ pub(super) struct Walker {
 }
 
 impl Walker {
-    /// Starts the thread; the first walk is due at once.
+    /// Starts the thread, and the first walk.
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub(super) fn start(process: &Process) -> std::io::Result<Self> {
+    pub(super) fn start(pid: NonZeroU32) -> std::io::Result<Self> {
         let (requests, to_thread) = mpsc::channel();
         let (from_thread, answers) = answers::unbounded_channel();
-        let (pid, start_time_ticks) = (process.pid, process.start_time_ticks);
         std::thread::Builder::new().name("heap walker".to_owned()).spawn(move || {
-            if let Err(error) = setpriority_process(Some(gettid()), NICENESS) {
-                log::debug!("the walker's priority is that of memtrace: {error}");
-            }
-            let mut thread = Thread { pid, start_time_ticks, inspector: None };
+            let mut thread = Thread { pid, inspector: None };
             for request in to_thread {
                 if from_thread.send(thread.answer(request)).is_err() {
                     return;
                 }
             }
         })?;
-        Ok(Self { requests, answers, begun: None, next_at: Some(Instant::now()) })
+        let mut walker = Self { requests, answers, begun: None, next_at: None };
+        walker.walk(Request::default());
+        Ok(walker)
     }
 
     /// When the next walk is due; `None` while one is under way, or when there are no more.
@@ -138,8 +132,7 @@ fn pause(cpu: Duration) -> Duration {
 
 /// The thread's own.
 struct Thread {
-    pid: u32,
-    start_time_ticks: u64,
+    pid: NonZeroU32,
     /// Of which program.
     inspector: Option<(u64, Inspector)>,
 }
@@ -156,24 +149,21 @@ impl Thread {
 
     /// A handle on a process's memory is one on the program's that it ran then.
     fn inspector(&mut self, image: u64) -> Result<&mut Inspector, InspectError> {
-        let pid = self.pid;
         let known = self.inspector.take().filter(|(of, _)| *of == image);
         let inspector = match known {
             Some((_, inspector)) => inspector,
-            None => Inspector::open(NonZeroU32::new(pid).unwrap_or(NonZeroU32::MIN))?,
+            None => Inspector::open(self.pid)?,
         };
-        if inspector.process().start_time_ticks != self.start_time_ticks {
-            return Err(InspectError::Changed { pid });
-        }
         Ok(&mut self.inspector.insert((image, inspector)).1)
     }
 }
 
 fn walk(inspector: &mut Inspector, request: Request) -> Result<Walk, InspectError> {
+    let (image, start_time_ticks) = (request.image, inspector.process().start_time_ticks);
     let Some(Suspects { mut blocks, others }) = request.suspects else {
         let look = inspector.look()?;
         let cpu = Duration::from_nanos(look.cost.cpu_ns);
-        return Ok(Walk { image: request.image, census: look.census, cpu, blocks: None });
+        return Ok(Walk { image, start_time_ticks, census: look.census, cpu, blocks: None });
     };
     blocks.sort_unstable();
     let (look, found) = inspector.look_for(&addresses(&blocks))?;
@@ -191,7 +181,7 @@ fn walk(inspector: &mut Inspector, request: Request) -> Result<Walk, InspectErro
         freed.clear();
     }
     let blocks = BlocksFound { in_use: found.in_use, freed, unknown: unknown as u64, others };
-    Ok(Walk { image: request.image, census, cpu, blocks: Some(blocks) })
+    Ok(Walk { image, start_time_ticks, census, cpu, blocks: Some(blocks) })
 }
 
 fn addresses(blocks: &[LiveBlock]) -> Vec<u64> {

@@ -11,7 +11,7 @@ use super::{
     code::Code,
     memory::MemoryWatch,
     python::Python,
-    walker::{MOST_BLOCKS, NoWalk, Request, Walk, Walker},
+    walker::{MOST_BLOCKS, NoWalk, Request, Walk},
     walks::Walks,
 };
 use crate::{
@@ -397,6 +397,7 @@ impl Window {
     pub(super) fn take_walk(&mut self, walked: Option<Result<Walk, NoWalk>>) {
         let image = self.ledger.totals().execs;
         match walked {
+            Some(Ok(walk)) if !self.is_same_process(&walk) => {}
             Some(Ok(walk)) if walk.image == image => {
                 self.memory.add_walk(&walk.census);
                 self.walks.add(walk);
@@ -407,15 +408,8 @@ impl Window {
         }
     }
 
-    /// Starts what walks the heap.
-    pub(super) fn start_walker(&mut self) -> Option<Walker> {
-        match Walker::start(&self.process) {
-            Ok(walker) => Some(walker),
-            Err(error) => {
-                self.walks.note(format!("the heap was not walked: {error}"));
-                None
-            }
-        }
+    fn is_same_process(&self, walk: &Walk) -> bool {
+        walk.start_time_ticks == self.process.start_time_ticks
     }
 
     /// The last walk took too long, or whoever waits for it did not want to.
