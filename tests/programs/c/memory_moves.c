@@ -1,6 +1,7 @@
-// Grows in one way and says so: `memory_moves leak|cache|shmem|nothing`. Each takes about three
+// Grows in one way and says so: `memory_moves leak|cache|shmem|files|nothing`. Each takes about three
 // seconds and touches all that it takes.
 #include "program.h"
+#include <fcntl.h>
 
 #define STEPS 10
 #define STEP_BYTES (8u << 20)
@@ -44,6 +45,19 @@ SITE static void shmem(void) {
     }
 }
 
+// Reads a file through a mapping, as a database does.
+SITE static void files(void) {
+    char path[] = "memory_moves.XXXXXX";
+    int file = mkstemp(path);
+    size_t bytes = STEPS * (size_t)STEP_BYTES;
+    if (file < 0 || unlink(path) != 0 || posix_fallocate(file, 0, (off_t)bytes) != 0) _exit(4);
+    volatile char *mapped = mmap(NULL, bytes, PROT_READ, MAP_SHARED, file, 0);
+    for (size_t at = 0; at < bytes; at += 4096) {
+        (void)mapped[at];
+        if (at % STEP_BYTES == 0) sleep_ms(300);
+    }
+}
+
 // As busy as the others.
 SITE static void nothing(void) {
     for (int step = 0; step < 100; step++) {
@@ -60,6 +74,7 @@ int main(int argc, char **argv) {
     if (!strcmp(argv[1], "leak")) leak();
     if (!strcmp(argv[1], "cache")) cache();
     if (!strcmp(argv[1], "shmem")) shmem();
+    if (!strcmp(argv[1], "files")) files();
     if (!strcmp(argv[1], "nothing")) nothing();
     say("done");
     send_line();
