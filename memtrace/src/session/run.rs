@@ -45,7 +45,7 @@ enum Happening {
     Sample,
     WalkIsDue,
     /// `None` when there will be no more.
-    Walked(Option<Result<Walk, NoWalk>>),
+    Walked(Option<Result<Box<Walk>, NoWalk>>),
     Ended(EndReason),
 }
 
@@ -265,7 +265,7 @@ async fn until(time: Option<Instant>) {
     }
 }
 
-async fn end_of_walk(walker: &mut Option<Walker>) -> Option<Result<Walk, NoWalk>> {
+async fn end_of_walk(walker: &mut Option<Walker>) -> Option<Result<Box<Walk>, NoWalk>> {
     match walker {
         Some(walker) => walker.walked().await,
         None => std::future::pending().await,

@@ -67,7 +67,7 @@ pub(super) struct NoWalk {
 /// The thread, as the loop sees it.
 pub(super) struct Walker {
     requests: mpsc::Sender<Request>,
-    answers: answers::UnboundedReceiver<Result<Walk, NoWalk>>,
+    answers: answers::UnboundedReceiver<Result<Box<Walk>, NoWalk>>,
     begun: Option<Instant>,
     next_at: Option<Instant>,
 }
@@ -111,7 +111,7 @@ impl Walker {
     }
 
     /// The end of the walk under way. `None` when the thread is gone.
-    pub(super) async fn walked(&mut self) -> Option<Result<Walk, NoWalk>> {
+    pub(super) async fn walked(&mut self) -> Option<Result<Box<Walk>, NoWalk>> {
         if self.begun.is_none() {
             return std::future::pending().await;
         }
@@ -138,10 +138,10 @@ struct Thread {
 }
 
 impl Thread {
-    fn answer(&mut self, request: Request) -> Result<Walk, NoWalk> {
+    fn answer(&mut self, request: Request) -> Result<Box<Walk>, NoWalk> {
         let image = request.image;
         let answer = self.inspector(image).and_then(|inspector| walk(inspector, request));
-        answer.map_err(|error| {
+        answer.map(Box::new).map_err(|error| {
             self.inspector = None;
             NoWalk { image, reason: error.to_string() }
         })

@@ -394,13 +394,13 @@ impl Window {
     }
 
     /// Takes a walk, unless it is of a program that the target does not run any more.
-    pub(super) fn take_walk(&mut self, walked: Option<Result<Walk, NoWalk>>) {
+    pub(super) fn take_walk(&mut self, walked: Option<Result<Box<Walk>, NoWalk>>) {
         let image = self.ledger.totals().execs;
         match walked {
             Some(Ok(walk)) if !self.is_same_process(&walk) => {}
             Some(Ok(walk)) if walk.image == image => {
                 self.memory.add_walk(&walk.census);
-                self.walks.add(walk);
+                self.walks.add(*walk);
             }
             Some(Err(miss)) if miss.image == image => self.walks.miss(&miss),
             Some(_) => {}

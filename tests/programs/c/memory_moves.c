@@ -1,4 +1,4 @@
-// Grows in one way and says so: `memory_moves leak|cache|shmem|files|nothing`. Each takes about three
+// Grows in one way and says so: `memory_moves leak|cache|shmem|files|burst|nothing`. Each takes about three
 // seconds and touches all that it takes.
 #include "program.h"
 #include <fcntl.h>
@@ -58,6 +58,28 @@ SITE static void files(void) {
     }
 }
 
+#define BURST 40000
+#define BURST_THREADS 4
+
+static char *burst_blocks[BURST];
+
+static void *free_a_part(void *first) {
+    for (size_t i = (size_t)first; i < BURST; i += BURST_THREADS) free(burst_blocks[i]);
+    return NULL;
+}
+
+// Allocates at leisure, and frees all of it at once, faster than a small ring can take.
+SITE static void burst(void) {
+    for (size_t i = 0; i < BURST; i++) {
+        burst_blocks[i] = malloc(100);
+        if (i % 200 == 0) sleep_ms(10);
+    }
+    pthread_t threads[BURST_THREADS];
+    for (size_t i = 0; i < BURST_THREADS; i++)
+        if (pthread_create(&threads[i], NULL, free_a_part, (void *)i) != 0) _exit(5);
+    for (size_t i = 0; i < BURST_THREADS; i++) pthread_join(threads[i], NULL);
+}
+
 // As busy as the others.
 SITE static void nothing(void) {
     for (int step = 0; step < 100; step++) {
@@ -75,6 +97,7 @@ int main(int argc, char **argv) {
     if (!strcmp(argv[1], "cache")) cache();
     if (!strcmp(argv[1], "shmem")) shmem();
     if (!strcmp(argv[1], "files")) files();
+    if (!strcmp(argv[1], "burst")) burst();
     if (!strcmp(argv[1], "nothing")) nothing();
     say("done");
     send_line();
