@@ -150,6 +150,11 @@ pub struct AttachArgs {
     #[arg(long)]
     pub reset_peak: bool,
 
+    /// Do not walk the heap: no table of what RSS is made of, and survivors are not looked for in
+    /// it
+    #[arg(long, help_heading = LIMITS)]
+    pub no_walk: bool,
+
     /// Use one perf event per probe, as kernels before 6.10 need it: slower to attach and detach
     #[arg(long, hide = true)]
     pub perf_event_links: bool,

@@ -57,6 +57,8 @@ fn the_text_report_names_the_line_that_loads_models() {
 struct Mallinfo {
     arena: u64,
     fordblks: u64,
+    uordblks: u64,
+    hblkhd: u64,
     rss_bytes: u64,
     #[serde(default)]
     rss_before_bytes: u64,
@@ -79,11 +81,47 @@ fn a_pusher_is_fragmented_and_the_free_memory_is_that_of_mallinfo() {
     assert!(about(inspection.summary.trapped_bytes, trapped, 0.02), "{inspection:?}: {trapped}");
 }
 
+/// Long enough for every small object to have been replaced, on a machine that is busy.
 #[test]
-fn a_pusher_that_grows_is_fragmentation_and_no_leak() {
+fn a_pusher_that_grows_is_fragmentation_and_no_leak_with_the_numbers_of_mallinfo() {
     let mut target = PythonTarget::start(system(), "pusher.py", &[]);
     let tracing = Attach::to(target.pid()).armed();
-    target.ask::<Mallinfo>("run 3");
-    let verdict = tracing.interrupt().report().verdict.unwrap();
+    let truth: Mallinfo = target.ask("run 10");
+    let finished = tracing.interrupt();
+    let report = finished.report();
+    let verdict = report.verdict.unwrap();
     assert_eq!(verdict.kind, "fragmentation", "{}", verdict.headline);
+    let heap = report.heap.unwrap();
+    let arenas = || heap.glibc.iter().flat_map(|heap| &heap.arenas);
+    let free: u64 = arenas().map(|it| it.free.bytes + it.top_bytes + it.fastbins.bytes).sum();
+    assert!(about(free, truth.fordblks, 0.01), "{free} free, {truth:?}");
+    assert!(about(heap.in_use_bytes, truth.uordblks + truth.hblkhd, 0.01), "{heap:?}, {truth:?}");
+    let trimmed: Mallinfo = target.ask("trim");
+    let returned = trimmed.rss_before_bytes - trimmed.rss_bytes;
+    let trapped = truth.fordblks - returned;
+    assert!(about(heap.trapped_bytes, trapped, 0.02), "{heap:?}: {trapped}");
+    let table = report.rss_table.unwrap();
+    assert_eq!(
+        table.rows.iter().map(|row| row.resident_bytes).sum::<i64>() as u64,
+        table.rss_bytes
+    );
+    assert!(about(table.rss_bytes, truth.rss_bytes, 0.001), "{table:?}, {truth:?}");
+}
+
+/// Three models are loaded before, and two while it looks.
+#[test]
+fn what_was_allocated_before_the_attach_is_told_by_the_walk() {
+    let mut target = model_server();
+    let before: KnownLine = target.ask("deploy 3 0");
+    let in_use = Inspection::of(target.pid()).summary.in_use_bytes;
+    let tracing = Attach::to(target.pid()).armed();
+    let all: KnownLine = target.ask("deploy 2 0.3");
+    let heap = tracing.interrupt().report().heap.unwrap();
+    let older = heap.allocated_before_bytes.unwrap();
+    assert!(older >= before.survivors.bytes, "{heap:?} {before:?}");
+    assert!(about(older, in_use, 0.01), "{older} of before, {in_use} were in use then");
+    assert!(about(heap.in_use_bytes - older, all.survivors.bytes - before.survivors.bytes, 0.01));
+    let check = heap.survivor_check.unwrap();
+    assert_eq!((check.freed.count, check.unknown, check.unchecked), (0, 0, 0), "{check:?}");
+    assert!(check.in_use >= 2 && heap.walks >= 2, "{heap:?}");
 }

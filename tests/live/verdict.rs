@@ -44,9 +44,20 @@ fn a_cache_that_grows_and_shrinks_is_no_leak() {
 
 #[test]
 fn shared_memory_is_not_the_heap() {
-    let (_, verdict) = moved("shmem", &[]);
+    let (report, verdict) = moved("shmem", &[]);
     assert_eq!(verdict.kind, "not_the_heap", "{verdict:?}");
     assert!(verdict.headline.contains("shared memory"), "{verdict:?}");
+    let (before, after) = (report.rss_table_before.unwrap(), report.rss_table.unwrap());
+    assert_eq!(after.bytes("shmem") - before.bytes("shmem"), 80 << 20, "{before:?} {after:?}");
+}
+
+#[test]
+fn pages_of_files_are_not_the_heap() {
+    let (report, verdict) = moved("files", &[]);
+    assert_eq!(verdict.kind, "not_the_heap", "{verdict:?}");
+    assert!(verdict.headline.contains("pages of files"), "{verdict:?}");
+    let (before, after) = (report.rss_table_before.unwrap(), report.rss_table.unwrap());
+    assert!(after.bytes("file") - before.bytes("file") >= 80 << 20, "{before:?} {after:?}");
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub struct Inspection {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[expect(missing_docs, reason = "documented in docs/inspect-json.md")]
 pub struct Summary {
+    pub in_use_bytes: u64,
     pub trapped_bytes: u64,
     pub trim_bytes: Option<u64>,
 }

@@ -40,6 +40,9 @@ pub struct Report {
     pub target: ReportTarget,
     pub window: Window,
     pub rss: Rss,
+    pub rss_table: Option<RssTable>,
+    pub rss_table_before: Option<RssTable>,
+    pub heap: Option<Heap>,
     pub timeline: Timeline,
     pub verdict: Option<Verdict>,
     pub totals: Totals,
@@ -100,6 +103,52 @@ pub struct Rss {
     pub own_peak_bytes: u64,
 }
 
+/// What RSS consists of.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct RssTable {
+    pub rss_bytes: u64,
+    pub rows: Vec<RssRow>,
+}
+
+impl RssTable {
+    /// A row, 0 when it is not there.
+    pub fn bytes(&self, kind: &str) -> i64 {
+        self.rows.iter().find(|row| row.kind == kind).map_or(0, |row| row.resident_bytes)
+    }
+}
+
+/// A part of RSS.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct RssRow {
+    pub kind: String,
+    pub resident_bytes: i64,
+}
+
+/// The heap at the end.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Heap {
+    pub walks: u64,
+    pub walks_cpu_ns: u64,
+    pub in_use_bytes: u64,
+    pub trapped_bytes: u64,
+    pub allocated_before_bytes: Option<u64>,
+    pub survivor_check: Option<SurvivorCheck>,
+    pub glibc: Vec<crate::inspection::GlibcHeap>,
+}
+
+/// What the heap says of survivors.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct SurvivorCheck {
+    pub in_use: u64,
+    pub freed: Amount,
+    pub unknown: u64,
+    pub unchecked: u64,
+}
+
 /// Memory over the window.
 #[derive(Clone, Debug, Deserialize)]
 #[expect(missing_docs, reason = "documented in docs/report-json.md")]
@@ -116,6 +165,7 @@ pub struct TimelineSample {
     pub at_ns: u64,
     pub rss_bytes: u64,
     pub live_bytes: Option<u64>,
+    pub in_use_bytes: Option<u64>,
 }
 
 /// What happens to memory.

@@ -59,6 +59,7 @@ fn options(args: &AttachArgs, verbose: u8) -> Options {
         debug_log: verbose >= 2,
         ignore_hazards: args.ignore_hazards,
         reset_peak: args.reset_peak,
+        walk: !args.no_walk,
         perf_event_links: args.perf_event_links,
     }
 }

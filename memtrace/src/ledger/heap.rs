@@ -17,6 +17,7 @@ use std::num::NonZeroU64;
 use super::{
     Books,
     account::Account,
+    check::LiveBlock,
     distribution::Distribution,
     live::{Block, Inserted, LiveSet, Slot},
     pending::Pending,
@@ -136,6 +137,19 @@ impl Heap {
         self.live.clear();
         self.open.clear();
         self.account.discard();
+    }
+
+    /// Books a block as freed whose free was not seen, if it is still this one. A block that an
+    /// open realloc was given is not.
+    pub fn free_unseen(&mut self, block: LiveBlock, books: &mut Books) -> Option<Amount> {
+        let found = self.live.get(block.address)?;
+        if found.time_ns != block.time_ns {
+            return None;
+        }
+        let block = self.live.remove(block.address.get())?;
+        books.losses.count(Loss::FreedUnseen);
+        self.book_release(block, books);
+        Some(Amount::one(block.size_bytes))
     }
 
     /// Live blocks; those of open calls too.

@@ -74,6 +74,14 @@ impl LiveSet {
         }
     }
 
+    /// The block at an address.
+    pub fn get(&self, address: NonZeroU64) -> Option<&Block> {
+        match self.find(address) {
+            Found::Slot(slot, _) => self.blocks.get(slot as usize),
+            Found::Vacant(_) => None,
+        }
+    }
+
     /// Takes out the block at an address.
     pub fn remove(&mut self, address: u64) -> Option<Block> {
         let slot = self.detach(address)?;

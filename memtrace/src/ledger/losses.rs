@@ -12,6 +12,7 @@ pub struct LossCounts {
     stacks_full: u64,
     unpaired: u64,
     implied_free: u64,
+    freed_unseen: u64,
 }
 
 impl LossCounts {
@@ -32,6 +33,7 @@ impl LossCounts {
             (Loss::StacksFull, self.stacks_full),
             (Loss::Unpaired, self.unpaired),
             (Loss::ImpliedFree, self.implied_free),
+            (Loss::FreedUnseen, self.freed_unseen),
         ]
         .into_iter()
         .filter(|(_, count)| *count > 0)
@@ -46,6 +48,7 @@ impl LossCounts {
             Loss::StacksFull => Some(&mut self.stacks_full),
             Loss::Unpaired => Some(&mut self.unpaired),
             Loss::ImpliedFree => Some(&mut self.implied_free),
+            Loss::FreedUnseen => Some(&mut self.freed_unseen),
             Loss::RingFull | Loss::Kernel(_) => None,
         }
     }

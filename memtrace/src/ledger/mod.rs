@@ -9,6 +9,7 @@
 
 pub mod account;
 mod births;
+mod check;
 pub mod distribution;
 mod heap;
 mod index;
@@ -24,6 +25,7 @@ mod survivors;
 
 pub use self::{
     account::Account,
+    check::{LiveBlock, Suspects},
     distribution::Distribution,
     sites::{SiteEntry, SiteId},
 };

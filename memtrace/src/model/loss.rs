@@ -24,6 +24,8 @@ pub enum Loss {
     Unpaired,
     /// Memory that was still live was handed out again: its release was not seen, but is certain.
     ImpliedFree,
+    /// A block that was live by all that was seen, and whose memory the heap says is free.
+    FreedUnseen,
 }
 
 impl Loss {
@@ -38,6 +40,7 @@ impl Loss {
             Self::StacksFull,
             Self::Unpaired,
             Self::ImpliedFree,
+            Self::FreedUnseen,
         ]
         .into_iter()
         .chain(KernelLoss::ALL.into_iter().map(Self::Kernel))
@@ -54,6 +57,7 @@ impl Loss {
             Self::StacksFull => "stacks_full",
             Self::Unpaired => "unpaired",
             Self::ImpliedFree => "implied_free",
+            Self::FreedUnseen => "freed_unseen",
             Self::Kernel(KernelLoss::InFlightFull) => "in_flight_full",
             Self::Kernel(KernelLoss::AbandonedCall) => "abandoned_call",
             Self::Kernel(KernelLoss::ReturnWithoutEntry) => "return_without_entry",
@@ -83,6 +87,9 @@ impl Loss {
             Self::ImpliedFree => {
                 "releases that were not seen: the memory was handed out again (counted as freed)"
             }
+            Self::FreedUnseen => {
+                "blocks that were freed unseen: their memory is free in the heap (counted as freed)"
+            }
             Self::Kernel(KernelLoss::InFlightFull) => {
                 "calls not followed because too many threads were inside the allocator at once"
             }
@@ -109,7 +116,14 @@ impl Loss {
 
     /// Whether a lost event of this kind can make freed memory look never freed.
     pub fn can_fake_a_survivor(self) -> bool {
-        matches!(self, Self::RingFull | Self::Undecodable | Self::Unpaired | Self::ImpliedFree)
+        matches!(
+            self,
+            Self::RingFull
+                | Self::Undecodable
+                | Self::Unpaired
+                | Self::ImpliedFree
+                | Self::FreedUnseen
+        )
     }
 }
 

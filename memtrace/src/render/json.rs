@@ -84,7 +84,11 @@ mod tests {
 
     #[test]
     fn every_field_is_documented() {
-        let document = include_str!("../../../docs/report-json.md");
+        // The heap's parts are those of an inspection.
+        let document = concat!(
+            include_str!("../../../docs/report-json.md"),
+            include_str!("../../../docs/inspect-json.md")
+        );
         let mut report = sample::lossy();
         let mut inlined = (*report.sites[0].stack.frames[2]).clone();
         inlined.inlined = true;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{
     AllocFn,
-    census::Census,
+    growth::GrowthPattern,
     loss::Loss,
     site::{Amount, SiteStats, Survivors},
     stack::NamedStack,
@@ -12,8 +12,8 @@ use crate::model::{
 };
 
 use super::{
-    Completeness, Distribution, FunctionReport, LossReport, Report, Rss, SCHEMA, SiteReport,
-    Target, Totals, UnwindTables, Window,
+    Completeness, Distribution, FunctionReport, HeapReport, LossReport, Report, Rss, SCHEMA,
+    SiteReport, Target, Totals, UnwindTables, Walks, Window,
     group::{self, GroupBy, GroupFacts, GroupReport, group_slots},
     key_frame::key_frame,
     site_function, summary, verdict,
@@ -30,10 +30,8 @@ pub struct ReportInput {
     pub rss: Rss,
     /// How memory went in between.
     pub timeline: Timeline,
-    /// A walk of the heap near the start.
-    pub before: Option<Census>,
-    /// A walk of the heap near the end.
-    pub after: Option<Census>,
+    /// Walks of the heap at both ends.
+    pub walks: Walks,
     /// Sums over all sites. `survivors` is ignored: it is summed over `sites`.
     pub totals: Totals,
     /// In any order; more than one may have the same function and names.
@@ -78,12 +76,16 @@ impl ReportInput {
         let (slots, _) = group_slots(self.group_by, &self.sites);
         let sites = sites(self.sites, &slots);
         let groups = groups(self.group_by, &sites, &self.groups);
+        let patterns = patterns(&sites, &self.groups);
         let sites = sites.into_iter().map(|(_, site)| site).collect();
         let mut report = Report {
             schema: SCHEMA,
             target: self.target,
             window: self.window,
             rss: self.rss,
+            rss_table: self.walks.after.as_ref().map(|census| census.rss.clone()),
+            rss_table_before: self.walks.before.as_ref().map(|census| census.rss.clone()),
+            heap: HeapReport::of(&self.walks),
             timeline: self.timeline,
             verdict: None,
             totals: self.totals,
@@ -100,9 +102,14 @@ impl ReportInput {
         };
         report.totals.survivors = survivors(&report.sites);
         report.summary = summary::sentences(&report);
-        report.verdict = Some(verdict::of(&report, self.before, self.after));
+        report.verdict = Some(verdict::of(&report, &patterns, self.walks));
         report
     }
+}
+
+/// How each site's group came to be.
+fn patterns(sites: &[(usize, SiteReport)], facts: &[GroupFacts]) -> Vec<Option<GrowthPattern>> {
+    sites.iter().map(|(slot, _)| facts.get(*slot)?.pattern).collect()
 }
 
 fn survivors(sites: &[SiteReport]) -> Amount {
@@ -206,7 +213,7 @@ fn loss_report(loss: Loss, count: u64) -> LossReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{model::growth::GrowthPattern, report::sample};
+    use crate::report::sample;
 
     fn amount(bytes: u64, count: u64) -> Amount {
         Amount { bytes, count }

@@ -6,6 +6,7 @@
 
 mod build;
 mod group;
+mod heap;
 mod key_frame;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -17,10 +18,12 @@ use serde::Serialize;
 pub use self::{
     build::{ReportInput, SiteInput},
     group::{GroupBy, GroupFacts, GroupReport, group_slots},
+    heap::{HeapReport, SurvivorCheck, Walks},
 };
 pub use crate::model::site::Survivors;
 use crate::model::{
     AllocFn,
+    census::RssTable,
     site::{Amount, SiteStats},
     stack::NamedStack,
     timeline::{RssParts, Timeline},
@@ -49,6 +52,12 @@ pub struct Report {
     pub window: Window,
     /// The kernel's view of the target's memory.
     pub rss: Rss,
+    /// What RSS consisted of near the end, by a walk of the heap.
+    pub rss_table: Option<RssTable>,
+    /// The same near the start.
+    pub rss_table_before: Option<RssTable>,
+    /// The heap near the end.
+    pub heap: Option<HeapReport>,
     /// How memory went in between.
     pub timeline: Timeline,
     /// What happens to its memory, and what to try.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::model::{
     AllocFn,
+    census::{Arena, Census, GlibcHeap, HeapResidency, RssKind, RssRow, RssTable},
     growth::GrowthPattern,
     loss::Loss,
     site::{Amount, SiteStats, Survivors},
@@ -13,7 +14,8 @@ use crate::model::{
 
 use super::{
     AllocatorReport, AttachStep, Completeness, Distribution, EndReason, FunctionReport, GroupBy,
-    GroupFacts, ProbeReport, PythonReport, Report, Rss, Target, Totals, UnwindTables, Window,
+    GroupFacts, ProbeReport, PythonReport, Report, Rss, SurvivorCheck, Target, Totals,
+    UnwindTables, Walks, Window,
     build::{ReportInput, SiteInput},
 };
 
@@ -247,6 +249,59 @@ fn level() -> Timeline {
     }
 }
 
+/// The table at both ends, and a heap from which an eighth was allocated before the window.
+fn walks() -> Walks {
+    let census = |in_use: i64, trapped: i64, other: i64| {
+        let rows = [
+            (RssKind::InUse, in_use),
+            (RssKind::MappedBlocks, 300),
+            (RssKind::FreeTrapped, trapped),
+            (RssKind::AllocatorCache, 2),
+            (RssKind::Top, 1),
+            (RssKind::OtherAnonymous, other),
+            (RssKind::File, 49),
+            (RssKind::Shmem, 1),
+        ];
+        let row = |(kind, mib): (RssKind, i64)| RssRow { kind, resident_bytes: mib << 20 };
+        let rss_bytes = rows.iter().map(|(_, mib)| *mib as u64).sum::<u64>() << 20;
+        let arena = Arena {
+            attached_threads: Some(1),
+            in_use: amount(in_use as u64 * MIB, 7_000),
+            resident: HeapResidency {
+                in_use_bytes: in_use as u64 * MIB,
+                trapped_bytes: trapped as u64 * MIB,
+                ..HeapResidency::default()
+            },
+            ..Arena::default()
+        };
+        let heap = GlibcHeap {
+            path: "/usr/lib/x86_64-linux-gnu/libc.so.6".to_owned(),
+            version: Some("2.36".to_owned()),
+            arenas: vec![arena],
+            mapped: amount(300 * MIB, 30),
+            mapped_resident_bytes: 300 * MIB,
+            mapped_stated_bytes: 300 * MIB,
+            trim_bytes: 3 * MIB,
+            ..GlibcHeap::default()
+        };
+        Census {
+            duration_ns: 21_000_000,
+            rss: RssTable { rss_bytes, rows: rows.map(row).into(), huge_bytes: 0, swap_bytes: 0 },
+            glibc: vec![heap],
+            ..Census::default()
+        }
+    };
+    Walks {
+        before: Some(census(592, 30, 225)),
+        after: Some(census(1063, 35, 289)),
+        at_ns: 30 * SECOND - 40_000_000,
+        count: 9,
+        cpu_ns: 160_000_000,
+        traced_in_use: Some(amount(472 * MIB, 54)),
+        check: Some(SurvivorCheck { in_use: 54, ..SurvivorCheck::default() }),
+    }
+}
+
 /// A leak of 47 models, a mapping, and small change; nothing lost.
 pub(crate) fn leaking_input() -> ReportInput {
     ReportInput {
@@ -262,8 +317,7 @@ pub(crate) fn leaking_input() -> ReportInput {
             limit_bytes: Some(4096 * MIB),
         },
         timeline: timeline(),
-        before: None,
-        after: None,
+        walks: walks(),
         totals: totals(),
         groups: facts(&sites()),
         group_by: GroupBy::Line,

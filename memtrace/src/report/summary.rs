@@ -1,6 +1,6 @@
 //! What the numbers say, in sentences.
 
-use crate::model::size;
+use crate::model::{site::SiteStats, size};
 
 use super::{EndReason, Report, Rss};
 
@@ -24,8 +24,12 @@ const HOUR_NS: f64 = 3.6e12;
 /// The most important first.
 pub(super) fn sentences(report: &Report) -> Vec<String> {
     let totals = &report.totals;
-    // The arenas of the allocator hold the heap's blocks; Python's hold objects of their own.
-    let parts = [&totals.heap, &totals.mappings, &totals.pymalloc_arenas];
+    // The arenas of the allocator hold the heap's blocks; Python's hold objects of their own, unless
+    // these are traced one by one.
+    let traced_objects = report.functions.iter().any(|of| of.function.starts_with("PyObject_"));
+    let nothing = SiteStats::default();
+    let arenas = if traced_objects { &nothing } else { &totals.pymalloc_arenas };
+    let parts = [&totals.heap, &totals.mappings, arenas];
     if parts.iter().all(|part| part.allocated.count == 0) {
         return vec![nothing_allocated(report)];
     }

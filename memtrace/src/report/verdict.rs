@@ -2,19 +2,30 @@
 
 use crate::{
     analysis::verdict::{RssChange, SitePattern, Traced, TracedSite, VerdictInput, verdict},
-    model::{AllocFn, census::Census, verdict::Verdict},
+    model::{AllocFn, growth::GrowthPattern, verdict::Verdict},
 };
 
-use super::{Report, SiteReport};
+use super::{Report, SiteReport, Walks};
 
 /// Sites that the verdict looks at; those beyond hold little.
 const SITES: usize = 100;
 
-/// The verdict on a report that is complete but for it, and on walks at both ends of its window.
-pub(super) fn of(report: &Report, before: Option<Census>, after: Option<Census>) -> Verdict {
+/// Stacks that are taken together to those.
+const MOST_STACKS: usize = 10_000;
+
+/// A walk that was not the closing one is of the end when it began in the last of so many parts of
+/// the window.
+const END_PARTS: u64 = 10;
+
+/// The verdict on a report that is complete but for it, and on walks at both ends of its window;
+/// `patterns` are those of its sites.
+pub(super) fn of(report: &Report, patterns: &[Option<GrowthPattern>], walks: Walks) -> Verdict {
     let rss = report.rss;
+    let window_ns = report.window.duration_ns;
+    let is_late = walks.at_ns >= window_ns - window_ns / END_PARTS;
+    let is_of_the_end = is_late || walks.traced_in_use.is_some();
     verdict(&VerdictInput {
-        window_ns: report.window.duration_ns,
+        window_ns,
         rss: RssChange {
             start_bytes: rss.start_bytes,
             end_bytes: rss.end_bytes,
@@ -22,14 +33,14 @@ pub(super) fn of(report: &Report, before: Option<Census>, after: Option<Census>)
             end_parts: rss.end_parts,
         },
         timeline: report.timeline.clone(),
-        before,
-        after,
-        traced: Some(traced(report)),
+        before: walks.before,
+        after: walks.after.filter(|_| is_of_the_end),
+        traced: Some(traced(report, patterns)),
         limit_bytes: rss.limit_bytes,
     })
 }
 
-fn traced(report: &Report) -> Traced {
+fn traced(report: &Report, patterns: &[Option<GrowthPattern>]) -> Traced {
     let totals = &report.totals;
     let completeness = &report.completeness;
     Traced {
@@ -39,24 +50,52 @@ fn traced(report: &Report) -> Traced {
         mapped_live: totals.mappings.live,
         allocator_mapped_bytes: totals.allocator_mappings.live.bytes,
         frees_of_older: totals.unmatched_frees,
-        sites: report.sites.iter().filter(|it| survives(it)).take(SITES).map(site).collect(),
+        sites: sites(&report.sites, patterns),
         complete: completeness.complete,
         frees_may_be_lost: completeness.losses.iter().any(|loss| loss.can_fake_a_survivor),
     }
 }
 
-fn survives(site: &SiteReport) -> bool {
-    site.survivors.amount.count > 0
+/// Those of one name, as the stacks that lead to a line, are one.
+fn sites(sites: &[SiteReport], patterns: &[Option<GrowthPattern>]) -> Vec<TracedSite> {
+    let patterns = patterns.iter().copied().chain(std::iter::repeat(None));
+    let surviving = sites.iter().zip(patterns).filter(|(it, _)| it.survivors.amount.count > 0);
+    let mut joined: Vec<TracedSite> = Vec::new();
+    for next in surviving.take(MOST_STACKS).map(|(site, pattern)| self::site(site, pattern)) {
+        let is_same = |it: &TracedSite| (&it.name, it.maps) == (&next.name, next.maps);
+        match joined.iter().position(is_same) {
+            Some(at) => {
+                let site = &mut joined[at];
+                site.survivors += next.survivors;
+                site.allocated += next.allocated;
+                site.freed += next.freed;
+            }
+            None if joined.len() < SITES => joined.push(next),
+            None => {}
+        }
+    }
+    joined.sort_by_key(|site| std::cmp::Reverse(site.survivors.bytes));
+    joined
 }
 
-fn site(site: &SiteReport) -> TracedSite {
+fn pattern_of(growth: Option<GrowthPattern>) -> SitePattern {
+    match growth {
+        Some(GrowthPattern::Steps { .. } | GrowthPattern::Steady { .. }) => SitePattern::Growing,
+        Some(GrowthPattern::Once) => SitePattern::Bounded,
+        Some(GrowthPattern::Lately | GrowthPattern::Uneven | GrowthPattern::Few) | None => {
+            SitePattern::Unknown
+        }
+    }
+}
+
+fn site(site: &SiteReport, pattern: Option<GrowthPattern>) -> TracedSite {
     TracedSite {
         name: name(site),
         survivors: site.survivors.amount,
         allocated: site.stats.allocated,
         freed: site.stats.freed,
         maps: maps(site.function),
-        pattern: SitePattern::Unknown,
+        pattern: pattern_of(pattern),
     }
 }
 

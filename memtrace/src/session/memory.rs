@@ -84,7 +84,6 @@ impl MemoryWatch {
     }
 
     /// Adds what a walk of the heap found.
-    #[expect(dead_code, reason = "walks come with the census")]
     pub(super) fn add_walk(&mut self, census: &Census) {
         self.recorder.add_walk(census);
     }

@@ -12,6 +12,8 @@ mod memory;
 mod python;
 mod run;
 mod steps;
+mod walker;
+mod walks;
 mod window;
 
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
@@ -52,6 +54,8 @@ pub struct Options {
     pub ignore_hazards: bool,
     /// Make the kernel forget the target's peak of RSS at the start.
     pub reset_peak: bool,
+    /// Walk the target's heap, too.
+    pub walk: bool,
     /// Do without multi-uprobe links.
     pub perf_event_links: bool,
 }

@@ -11,6 +11,7 @@ use tokio::{
 use super::{
     Observer, Options,
     attach::{AttachError, Attached, attach},
+    walker::{NoWalk, Walk, Walker},
     window::{Ending, Window},
 };
 use crate::{
@@ -33,12 +34,18 @@ const FIRST: Duration = Duration::from_secs(10);
 /// Records taken from the ring before signals are looked at again.
 const DRAIN_BATCH: usize = 1 << 16;
 
+/// How long the end of a trace may be put off by the last walk of the heap.
+const LONGEST_LAST_WALK: Duration = Duration::from_secs(30);
+
 /// Everything that can happen to a running trace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Happening {
     Records,
     Tick,
     Sample,
+    WalkIsDue,
+    /// `None` when there will be no more.
+    Walked(Option<Result<Box<Walk>, NoWalk>>),
     Ended(EndReason),
 }
 
@@ -79,40 +86,65 @@ pub fn trace(options: &Options, observer: &mut dyn Observer) -> Result<Ending, A
         .map_err(AttachError::Runtime)?;
     runtime.block_on(async {
         let mut signals = Signals::listen().map_err(AttachError::Runtime)?;
+        // The heap is to be walked as it is when the window opens, and much of a first walk can
+        // be done while the probes are armed.
+        let walker = options.walk.then(|| Walker::start(options.pid)).transpose();
+        let walker = walker.map_err(AttachError::Runtime)?;
         let held = HeldSignals::hold();
         let attached = attach(options)?;
         drop(held);
-        run(attached, options, &mut signals, observer).await
+        run(attached, walker, options, &mut signals, observer).await
     })
 }
 
 async fn run(
     attached: Attached,
+    walker: Option<Walker>,
     options: &Options,
     signals: &mut Signals,
     observer: &mut dyn Observer,
 ) -> Result<Ending, AttachError> {
     let (mut window, ring, pidfd) = Window::open(attached, options);
-    let mut ring = readable(ring).map_err(AttachError::Runtime)?;
+    let clock = Clock::start(options.duration);
+    let ring = readable(ring).map_err(AttachError::Runtime)?;
     let pidfd = readable(pidfd).map_err(AttachError::Runtime)?;
+    let mut sources = Sources { ring, pidfd, signals, clock, walker };
     observer.tracing(&window.target(), window.probes(), window.attach_ns());
-    let mut clock = Clock::start(options.duration);
     let reason = loop {
-        match next(&mut ring, &pidfd, signals, &mut clock).await {
-            Happening::Records | Happening::Tick => {
-                window.drain(ring.get_mut(), DRAIN_BATCH);
-            }
-            Happening::Sample => {
-                window.sample_memory();
-                if clock.progress_is_due() {
-                    observer.sample(&window.sample());
-                }
-            }
+        match sources.next().await {
             Happening::Ended(reason) => break reason,
+            other => sources.handle(other, &mut window, observer),
         }
     };
     observer.ended(reason);
-    Ok(window.close(ring.into_inner(), reason))
+    if reason != EndReason::TargetExited {
+        walk_again(&mut sources, &mut window, observer).await;
+    }
+    Ok(window.close(sources.ring.into_inner(), reason))
+}
+
+/// The last walk, with the window still open: what it says of a block holds for as long as no
+/// record says otherwise, and none is missed.
+async fn walk_again(sources: &mut Sources<'_>, window: &mut Window, observer: &mut dyn Observer) {
+    sources.clock.deadline = Some(Instant::now() + LONGEST_LAST_WALK);
+    let mut asked = false;
+    while let Some(walker) = &mut sources.walker {
+        if !walker.is_walking() {
+            if asked {
+                return;
+            }
+            asked = walker.walk(window.walk_request(true));
+            if !asked {
+                return;
+            }
+        }
+        match sources.next().await {
+            Happening::WalkIsDue => return,
+            Happening::Ended(EndReason::TargetExited) => return,
+            Happening::Ended(_) => return window.miss_last_walk(),
+            other => sources.handle(other, window, observer),
+        }
+    }
 }
 
 /// Registers a descriptor with the runtime.
@@ -167,29 +199,75 @@ fn skipping(mut interval: Interval) -> Interval {
     interval
 }
 
-async fn next(
-    ring: &mut AsyncFd<Ring>,
-    pidfd: &AsyncFd<PidFd>,
-    signals: &mut Signals,
-    clock: &mut Clock,
-) -> Happening {
-    let deadline = async {
-        match clock.deadline {
-            Some(deadline) => sleep_until(deadline).await,
-            None => std::future::pending().await,
+/// What the loop waits for.
+struct Sources<'s> {
+    ring: AsyncFd<Ring>,
+    pidfd: AsyncFd<PidFd>,
+    signals: &'s mut Signals,
+    clock: Clock,
+    /// `None` when the heap is not walked, or not any more.
+    walker: Option<Walker>,
+}
+
+impl Sources<'_> {
+    async fn next(&mut self) -> Happening {
+        let Self { ring, pidfd, signals, clock, walker } = self;
+        let walk_at = walker.as_ref().and_then(Walker::next_at);
+        tokio::select! {
+            // In this order: under a flood of records, ends and samples must still be seen.
+            biased;
+            reason = signals.next() => Happening::Ended(reason),
+            _ = pidfd.readable() => Happening::Ended(EndReason::TargetExited),
+            () = until(clock.deadline) => Happening::Ended(EndReason::Duration),
+            _ = clock.sample.tick() => Happening::Sample,
+            walked = end_of_walk(walker) => Happening::Walked(walked),
+            () = until(walk_at) => Happening::WalkIsDue,
+            Ok(mut ready) = ring.readable_mut() => {
+                ready.clear_ready();
+                Happening::Records
+            }
+            _ = clock.drain.tick() => Happening::Tick,
         }
-    };
-    tokio::select! {
-        // In this order: under a flood of records, ends and samples must still be seen.
-        biased;
-        reason = signals.next() => Happening::Ended(reason),
-        _ = pidfd.readable() => Happening::Ended(EndReason::TargetExited),
-        () = deadline => Happening::Ended(EndReason::Duration),
-        _ = clock.sample.tick() => Happening::Sample,
-        Ok(mut ready) = ring.readable_mut() => {
-            ready.clear_ready();
-            Happening::Records
+    }
+
+    /// Does what an event asks for; its end is the loop's.
+    fn handle(&mut self, event: Happening, window: &mut Window, observer: &mut dyn Observer) {
+        match event {
+            Happening::Records | Happening::Tick => {
+                window.drain(self.ring.get_mut(), DRAIN_BATCH);
+            }
+            Happening::Sample => {
+                window.sample_memory();
+                if self.clock.progress_is_due() {
+                    observer.sample(&window.sample());
+                }
+            }
+            Happening::WalkIsDue => {
+                if let Some(walker) = &mut self.walker {
+                    walker.walk(window.walk_request(false));
+                }
+            }
+            Happening::Walked(walked) => {
+                if walked.is_none() {
+                    self.walker = None;
+                }
+                window.take_walk(walked);
+            }
+            Happening::Ended(_) => {}
         }
-        _ = clock.drain.tick() => Happening::Tick,
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn end_of_walk(walker: &mut Option<Walker>) -> Option<Result<Box<Walk>, NoWalk>> {
+    match walker {
+        Some(walker) => walker.walked().await,
+        None => std::future::pending().await,
     }
 }

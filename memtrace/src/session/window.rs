@@ -11,6 +11,8 @@ use super::{
     code::Code,
     memory::MemoryWatch,
     python::Python,
+    walker::{MOST_BLOCKS, NoWalk, Request, Walk},
+    walks::Walks,
 };
 use crate::{
     allocator::pymalloc::ArenaCalls,
@@ -28,7 +30,7 @@ use crate::{
         ring::Ring,
         target::{LeftOut, PlannedObject, TargetPlan, plan_target},
     },
-    report::{AttachStep, EndReason, Rss},
+    report::{self, AttachStep, EndReason, Rss},
     symbolize::Observed,
     sys::{
         clock,
@@ -83,6 +85,7 @@ pub(super) struct Window {
     attach_steps: Vec<AttachStep>,
     probes: usize,
     memory: MemoryWatch,
+    walks: Walks,
     notes: Vec<String>,
 }
 
@@ -108,6 +111,8 @@ pub struct Ending {
     pub rss: Rss,
     /// The same in between.
     pub timeline: Timeline,
+    /// The heap at both ends.
+    pub walks: report::Walks,
     /// When the window was opened.
     pub started_at: Timestamp,
     /// `CLOCK_MONOTONIC` when the window was closed.
@@ -174,6 +179,7 @@ impl Window {
             probes: attached.probes,
             memory: MemoryWatch::begin(&proc, &process, attached.opened_ns),
             notes: left_out.iter().map(left_out_note).chain(pymalloc.notes.drain(..)).collect(),
+            walks: Walks::new(attached.opened_ns),
             proc,
             process,
             objects,
@@ -324,6 +330,7 @@ impl Window {
         self.code.forget_mappings();
         self.python.forget();
         self.arena_calls.forget();
+        self.walks.forget_program();
         let after = crate::model::size::duration_ns(event.time_ns.saturating_sub(self.opened_ns));
         let Ok(maps) = self.proc.maps(pid) else { return };
         self.add_mappings(&maps);
@@ -425,6 +432,38 @@ impl Window {
         totals.heap.live.bytes.saturating_add(totals.mappings.live.bytes)
     }
 
+    /// What the next walk of the heap is to look for.
+    pub(super) fn walk_request(&self, is_last: bool) -> Request {
+        let suspects = is_last.then(|| self.ledger.suspects(MOST_BLOCKS));
+        Request { image: self.ledger.totals().execs, suspects }
+    }
+
+    /// Takes a walk, unless it is of a program that the target does not run any more.
+    pub(super) fn take_walk(&mut self, walked: Option<Result<Box<Walk>, NoWalk>>) {
+        let image = self.ledger.totals().execs;
+        match walked {
+            Some(Ok(walk)) if !self.is_same_process(&walk) => {}
+            Some(Ok(walk)) if walk.image == image => {
+                self.memory.add_walk(&walk.census);
+                self.walks.add(*walk);
+            }
+            Some(Err(miss)) if miss.image == image => self.walks.miss(&miss),
+            Some(_) => {}
+            None => self.walks.note("the heap was not walked: its walker has ended".to_owned()),
+        }
+    }
+
+    fn is_same_process(&self, walk: &Walk) -> bool {
+        walk.start_time_ticks == self.process.start_time_ticks
+    }
+
+    /// The last walk took too long, or whoever waits for it did not want to.
+    pub(super) fn miss_last_walk(&mut self) {
+        let note = "the walk of the heap at the end was not waited for: what it is like then is \
+                    not known, and survivors were not looked for in it";
+        self.walks.note(note.to_owned());
+    }
+
     /// Closes the window, books what is waiting, and removes all probes.
     pub(super) fn close(mut self, mut ring: Ring, reason: EndReason) -> Ending {
         let closed_ns = clock::monotonic_ns();
@@ -444,6 +483,8 @@ impl Window {
             KernelCounters::default()
         });
         let (rss, timeline) = self.memory.finish();
+        self.notes.append(&mut self.walks.notes);
+        let walks = self.walks.finish(&mut self.ledger);
         Ending {
             process: self.process,
             objects: self.objects,
@@ -455,6 +496,7 @@ impl Window {
             unkept_stacks: self.unkept_stacks,
             rss,
             timeline,
+            walks,
             started_at: self.started_at,
             closed_ns,
             duration_ns: closed_ns.saturating_sub(self.opened_ns),

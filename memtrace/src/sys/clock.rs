@@ -2,9 +2,9 @@
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// CPU time of this process so far, in nanoseconds.
+/// CPU time of this thread so far, in nanoseconds.
 pub fn own_cpu_ns() -> u64 {
-    let now = clock_gettime(ClockId::ProcessCPUTime);
+    let now = clock_gettime(ClockId::ThreadCPUTime);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 

@@ -1,6 +1,7 @@
-// Grows in one way and says so: `memory_moves leak|cache|shmem|nothing`. Each takes about three
+// Grows in one way and says so: `memory_moves leak|cache|shmem|files|burst|nothing`. Each takes about three
 // seconds and touches all that it takes.
 #include "program.h"
+#include <fcntl.h>
 
 #define STEPS 10
 #define STEP_BYTES (8u << 20)
@@ -44,6 +45,41 @@ SITE static void shmem(void) {
     }
 }
 
+// Reads a file through a mapping, as a database does.
+SITE static void files(void) {
+    char path[] = "memory_moves.XXXXXX";
+    int file = mkstemp(path);
+    size_t bytes = STEPS * (size_t)STEP_BYTES;
+    if (file < 0 || unlink(path) != 0 || posix_fallocate(file, 0, (off_t)bytes) != 0) _exit(4);
+    volatile char *mapped = mmap(NULL, bytes, PROT_READ, MAP_SHARED, file, 0);
+    for (size_t at = 0; at < bytes; at += 4096) {
+        (void)mapped[at];
+        if (at % STEP_BYTES == 0) sleep_ms(300);
+    }
+}
+
+#define BURST 40000
+#define BURST_THREADS 4
+
+static char *burst_blocks[BURST];
+
+static void *free_a_part(void *first) {
+    for (size_t i = (size_t)first; i < BURST; i += BURST_THREADS) free(burst_blocks[i]);
+    return NULL;
+}
+
+// Allocates at leisure, and frees all of it at once, faster than a small ring can take.
+SITE static void burst(void) {
+    for (size_t i = 0; i < BURST; i++) {
+        burst_blocks[i] = malloc(100);
+        if (i % 200 == 0) sleep_ms(10);
+    }
+    pthread_t threads[BURST_THREADS];
+    for (size_t i = 0; i < BURST_THREADS; i++)
+        if (pthread_create(&threads[i], NULL, free_a_part, (void *)i) != 0) _exit(5);
+    for (size_t i = 0; i < BURST_THREADS; i++) pthread_join(threads[i], NULL);
+}
+
 // As busy as the others.
 SITE static void nothing(void) {
     for (int step = 0; step < 100; step++) {
@@ -60,6 +96,8 @@ int main(int argc, char **argv) {
     if (!strcmp(argv[1], "leak")) leak();
     if (!strcmp(argv[1], "cache")) cache();
     if (!strcmp(argv[1], "shmem")) shmem();
+    if (!strcmp(argv[1], "files")) files();
+    if (!strcmp(argv[1], "burst")) burst();
     if (!strcmp(argv[1], "nothing")) nothing();
     say("done");
     send_line();

@@ -34,8 +34,11 @@ pub fn find(
 ) -> Vec<Extent> {
     let mut search = Search { target, shape, expected, found: Vec::new(), bytes: 0 };
     let mut pages = Pages::new(target);
-    for mapping in target.mappings.iter().filter(|mapping| is_candidate(mapping)) {
-        for Extent { start, end } in outside(mapping, excluded) {
+    let candidates = target.mappings.iter().filter(|mapping| is_candidate(mapping));
+    // `madvise` for a part of a block splits its mapping, as numpy does for huge pages.
+    let extents = candidates.map(|it| Extent { start: it.start, end: it.end });
+    for range in merge(extents.collect()) {
+        for Extent { start, end } in outside(range, excluded) {
             if search.is_over() {
                 return search.found;
             }
@@ -50,16 +53,16 @@ fn is_candidate(mapping: &Mapping) -> bool {
     mapping.file.is_none() && mapping.permissions.write && is_anonymous
 }
 
-/// The parts of a mapping that are not excluded. `excluded` ascends.
-fn outside(mapping: &Mapping, excluded: &[Extent]) -> Vec<Extent> {
-    let first = excluded.partition_point(|it| it.end <= mapping.start);
+/// The parts of a range that are not excluded. `excluded` ascends.
+fn outside(range: Extent, excluded: &[Extent]) -> Vec<Extent> {
+    let first = excluded.partition_point(|it| it.end <= range.start);
     let mut parts = Vec::new();
-    let mut at = mapping.start;
-    for it in excluded[first..].iter().take_while(|it| it.start < mapping.end) {
+    let mut at = range.start;
+    for it in excluded[first..].iter().take_while(|it| it.start < range.end) {
         parts.push(Extent { start: at, end: it.start });
         at = at.max(it.end);
     }
-    parts.push(Extent { start: at, end: mapping.end });
+    parts.push(Extent { start: at, end: range.end });
     parts.retain(|part| part.start < part.end);
     parts
 }

@@ -72,9 +72,10 @@ fn a_fastbin_next_to_a_free_chunk_is_given_back_with_it() {
 fn blocks_are_told_by_their_chunks() {
     let image = Image::of_chunks(&[(0x100, true), (0x200, false), (0x40, true)]);
     let blocks = [0x10, HEAP + 0x10, HEAP + 0x80, HEAP + 0x110, HEAP + 0x310, HEAP + 0x350];
-    let states = walked(&image, &blocks).blocks;
+    let walked = walked(&image, &blocks);
     use BlockState::{Freed, InUse, Unknown};
-    assert_eq!(states, [Unknown, InUse, Freed, Freed, InUse, Freed]);
+    assert_eq!(walked.blocks, [Unknown, InUse, Freed, Freed, InUse, Freed]);
+    assert_eq!((walked.blocks_in_use.bytes, walked.blocks_in_use.count), (0x140, 2));
 }
 
 #[test]

@@ -61,6 +61,8 @@ pub struct Walked {
     pub mapped: Vec<Extent>,
     /// For each block that was asked for, what became of it.
     pub blocks: Vec<BlockState>,
+    /// Those of them that are in use, by the sizes of their chunks.
+    pub blocks_in_use: Amount,
     /// Addresses of chunks in tcaches, ascending.
     pub tcache_chunks: Vec<u64>,
 }
@@ -82,6 +84,7 @@ pub fn walk(
     let mut walked = walker.result(target, layout, request.excluded);
     blocks.settle(&walker.tcaches, &walked.mapped);
     walked.blocks = blocks.states;
+    walked.blocks_in_use = blocks.in_use;
     Ok(walked)
 }
 
@@ -256,7 +259,7 @@ impl Walker<'_> {
         let mapped = mapped::find(target, layout.shape, &mapped::merge(excluded), expected);
         let heap = self.heap(target, &mapped, expected);
         let tcache_chunks = self.tcaches.chunks.iter().map(|(chunk, _)| *chunk).collect();
-        Walked { heap, segments, mapped, blocks: Vec::new(), tcache_chunks }
+        Walked { heap, segments, mapped, tcache_chunks, ..Walked::default() }
     }
 
     fn heap(

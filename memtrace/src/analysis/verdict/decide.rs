@@ -83,10 +83,25 @@ fn growing(facts: &Facts) -> Finding {
         .into_iter()
         .reduce(|best, next| if next.0 > best.0 { next } else { best })
         .unwrap_or((0.0, Part::Unknown));
+    if let Some(finding) = trapped_growth(facts).filter(|_| is_free(part)) {
+        return finding;
+    }
     if share < EXPLAINS {
         return Finding::cannot_tell();
     }
     Finding::growth(kind(part, facts), part, share)
+}
+
+fn is_free(part: Part) -> bool {
+    matches!(part, Part::Trapped | Part::Cached)
+}
+
+/// Free memory explains the growth, and a large part of it is trapped: what could be given back
+/// besides is no reason to call it a cache.
+fn trapped_growth(facts: &Facts) -> Option<Finding> {
+    let [trapped, cached] = [Part::Trapped, Part::Cached].map(|part| facts.share(part));
+    (trapped >= TRAPPED && trapped + cached >= EXPLAINS)
+        .then(|| Finding::growth(VerdictKind::Fragmentation, Part::Trapped, trapped))
 }
 
 fn kind(part: Part, facts: &Facts) -> VerdictKind {

@@ -11,7 +11,7 @@ use crate::{
 
 use super::{
     page::{Page, Style, cut},
-    verdict,
+    rss_table, verdict,
 };
 
 /// What is shown of the command line: those of some servers fill screens.
@@ -19,6 +19,7 @@ const COMMAND_COLUMNS: usize = 160;
 
 pub(super) fn write(page: &mut Page, report: &Report) {
     page.prose(Some(Style::Strong), 0, &title(report));
+    rss_table::write(page, report);
     if let Some(verdict) = &report.verdict {
         verdict::write(page, verdict);
     }

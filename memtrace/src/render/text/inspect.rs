@@ -9,6 +9,7 @@ use std::io;
 use super::{
     TextOptions,
     page::{Page, Style, columns, cut},
+    rss_table::{LABEL_COLUMNS, label, share, style},
 };
 use crate::{
     inspection::Inspection,
@@ -25,7 +26,6 @@ pub use self::series::{write_heading, write_sample};
 const COMMAND_COLUMNS: usize = 160;
 /// Widest bar, and the narrowest that still tells something.
 const BAR_COLUMNS: std::ops::RangeInclusive<usize> = 5..=30;
-const LABEL_COLUMNS: usize = 32;
 /// Bytes and share of a row, with the spaces between.
 const NUMBER_COLUMNS: usize = 22;
 
@@ -145,20 +145,12 @@ fn table(page: &mut Page, inspection: &Inspection) {
     for row in &rss.rows {
         page.line(
             style(row),
-            &line(page, &label(row.kind, inspection), row, rss.rss_bytes, largest),
+            &line(page, &label(row.kind, &inspection.census.opaque), row, rss.rss_bytes, largest),
         );
     }
     let total = bytes(rss.rss_bytes);
     let label = "RSS";
     page.line(Some(Style::Strong), &format!("{label:LABEL_COLUMNS$} {total:>11} {:>8}", "100.0 %"));
-}
-
-fn style(row: &RssRow) -> Option<Style> {
-    match row.kind {
-        RssKind::FreeTrapped | RssKind::HeapUnknown | RssKind::Remainder => Some(Style::Warning),
-        RssKind::InUse | RssKind::MappedBlocks => Some(Style::Strong),
-        _ => None,
-    }
 }
 
 fn line(page: &Page, label: &str, row: &RssRow, rss_bytes: u64, largest: i64) -> String {
@@ -174,48 +166,6 @@ fn line(page: &Page, label: &str, row: &RssRow, rss_bytes: u64, largest: i64) ->
     let part = row.resident_bytes as f64 / largest.max(1) as f64;
     let bar = "#".repeat((part * room as f64).round() as usize);
     format!("{text} {bar}").trim_end().to_owned()
-}
-
-/// `12.3 %`; what is there is never shown as 0.0.
-fn share(part: i64, whole: u64) -> String {
-    let percent = part as f64 * 100.0 / whole.max(1) as f64;
-    match () {
-        () if part > 0 && percent < 0.05 => "<0.1 %".to_owned(),
-        () if part < 0 && percent > -0.05 => ">-0.1 %".to_owned(),
-        () => format!("{percent:.1} %"),
-    }
-}
-
-fn label(kind: RssKind, inspection: &Inspection) -> String {
-    let text = match kind {
-        RssKind::InUse => "in use",
-        RssKind::MappedBlocks => "in use, mapped one by one",
-        RssKind::FreeReturnable => "free, malloc_trim(0) returns it",
-        RssKind::FreeTrapped => "free, trapped by blocks in use",
-        RssKind::AllocatorCache => "free, in tcaches and fastbins",
-        RssKind::Top => "free, at the end of heaps (top)",
-        RssKind::AllocatorMetadata => "the allocator's own",
-        RssKind::HeapUnknown => "in heaps, not understood",
-        RssKind::PymallocInUse => "Python objects (pymalloc)",
-        RssKind::PymallocFreeInPools => "pymalloc: free, in used pools",
-        RssKind::PymallocFreePools => "pymalloc: free pools",
-        RssKind::ThreadStacks => "stacks of threads",
-        RssKind::CachedStacks => "stacks kept for new threads",
-        RssKind::OpaqueAllocator => return opaque_label(inspection),
-        RssKind::OtherAnonymous => "other anonymous memory",
-        RssKind::PrivateFile => "data of programs and libraries",
-        RssKind::File => "files: code, mapped files",
-        RssKind::Shmem => "shared memory",
-        RssKind::Remainder => "changed meanwhile",
-    };
-    text.to_owned()
-}
-
-fn opaque_label(inspection: &Inspection) -> String {
-    let mut names: Vec<_> =
-        inspection.census.opaque.iter().map(|opaque| clean(&opaque.name)).collect();
-    names.dedup();
-    format!("{}, at most", names.join(", "))
 }
 
 fn quality(page: &mut Page, inspection: &Inspection) {

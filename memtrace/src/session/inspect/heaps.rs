@@ -8,7 +8,12 @@ use super::{
 use crate::{
     allocator::{
         AllocatorId,
-        glibc::{self, layout::Layout, walk::Request},
+        glibc::{
+            self,
+            inquiry::BlockState,
+            layout::Layout,
+            walk::{Request, Walked},
+        },
         musl::{self, MuslError},
         pymalloc::{self, Interpreter},
     },
@@ -16,6 +21,7 @@ use crate::{
     model::{
         census::{Extent, GlibcHeap, MuslHeap, PymallocHeap, Refusal},
         mapping::Mapping,
+        site::Amount,
     },
     threads::ThreadStack,
 };
@@ -31,16 +37,44 @@ pub(super) struct WalkedHeaps {
     pub(super) refusals: Vec<Refusal>,
     /// How far their sums can be off, at most.
     pub(super) error_bound_bytes: u64,
+    /// What became of the blocks that were asked for.
+    pub(super) blocks: BlockStates,
 }
 
-/// Walks every heap that is understood. `stacks` are in nobody's heap.
+/// What glibc's heaps say of blocks that were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::session) struct BlockStates {
+    /// In the order of the addresses.
+    pub(in crate::session) states: Vec<BlockState>,
+    /// Those in use, by the sizes of their chunks.
+    pub(in crate::session) in_use: Amount,
+}
+
+impl BlockStates {
+    /// A block is in one heap only.
+    fn add(&mut self, walked: &Walked) {
+        self.in_use += walked.blocks_in_use;
+        let known = self.states.iter_mut().zip(&walked.blocks);
+        known.filter(|(_, of_heap)| **of_heap != BlockState::Unknown).for_each(
+            |(known, of_heap)| {
+                *known = *of_heap;
+            },
+        );
+    }
+}
+
+/// Walks every heap that is understood. `stacks` are in nobody's heap; `blocks` are addresses,
+/// ascending, whose state is asked for.
 pub(super) fn walk(
     inspector: &Inspector,
     loaded: &Loaded,
     maps: &[Mapping],
     stacks: &[ThreadStack],
+    blocks: &[u64],
 ) -> WalkedHeaps {
-    let mut walk = Walk { inspector, maps, excluded: Vec::new(), heaps: WalkedHeaps::default() };
+    let mut heaps = WalkedHeaps::default();
+    heaps.blocks.states = vec![BlockState::Unknown; blocks.len()];
+    let mut walk = Walk { inspector, maps, blocks, excluded: Vec::new(), heaps };
     walk.exclude(stacks.iter().map(|stack| stack.extent));
     // Arenas of pymalloc lie among the blocks that glibc maps, which are known by their headers
     // alone.
@@ -55,6 +89,7 @@ pub(super) fn walk(
 struct Walk<'a> {
     inspector: &'a Inspector,
     maps: &'a [Mapping],
+    blocks: &'a [u64],
     /// What is not glibc's, ascending.
     excluded: Vec<Extent>,
     heaps: WalkedHeaps,
@@ -109,7 +144,7 @@ impl Walk<'_> {
         let page_bytes = rustix::param::page_size() as u64;
         let target =
             glibc::target::Target { memory, residency: pagemap, mappings: self.maps, page_bytes };
-        let request = Request { excluded: &self.excluded, ..Request::default() };
+        let request = Request { excluded: &self.excluded, blocks: self.blocks };
         let walked = match glibc::walk::walk(&target, layout, request) {
             Ok(walked) => walked,
             Err(error) => return self.refuse_glibc(&format!("{}: {error}", object.mapping.name)),
@@ -117,6 +152,7 @@ impl Walk<'_> {
         if is_unused(&walked.heap) {
             return;
         }
+        self.heaps.blocks.add(&walked);
         self.claim(&walked.segments);
         self.claim(&walked.mapped);
         let bounds = walked.heap.arenas.iter().map(|arena| arena.quality.error_bound_bytes);

@@ -12,6 +12,7 @@ use std::{io, num::NonZeroU32};
 use jiff::Timestamp;
 use thiserror::Error;
 
+pub(super) use self::heaps::BlockStates;
 pub use self::series::{SeriesEnd, SeriesObserver, SeriesOptions, series};
 
 use self::objects::Objects;
@@ -111,15 +112,31 @@ impl Inspector {
     /// # Errors
     /// When the process ended, or became another program, meanwhile.
     pub fn look(&mut self) -> Result<Inspection, InspectError> {
+        self.look_for(&[]).map(|(inspection, _)| inspection)
+    }
+
+    /// The process, as it was taken hold of.
+    pub(super) fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Looks at it, and for blocks of malloc at these addresses, ascending.
+    ///
+    /// # Errors
+    /// As for [`Self::look`].
+    pub(super) fn look_for(
+        &mut self,
+        blocks: &[u64],
+    ) -> Result<(Inspection, BlockStates), InspectError> {
         let (time_ns, cpu_ns) = (clock::monotonic_ns(), clock::own_cpu_ns());
         let taken_at = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let looked = self.census();
+        let looked = self.census(blocks);
         let process = self.check_identity()?;
-        let (mut census, pages, stacks) = looked?;
+        let Looked { mut census, pages, stacks, blocks } = looked?;
         census.time_ns = time_ns;
         census.duration_ns = clock::monotonic_ns().saturating_sub(time_ns);
         let zero_bytes = self.pagemap.tells_zero_pages().then_some(pages.count.zero_bytes);
-        Ok(Inspection {
+        let inspection = Inspection {
             schema: SCHEMA,
             taken_at,
             kernel: KernelStatement {
@@ -136,16 +153,17 @@ impl Inspector {
             },
             census,
             cost: Cost { cpu_ns: clock::own_cpu_ns().saturating_sub(cpu_ns) },
-        })
+        };
+        Ok((inspection, blocks))
     }
 
-    fn census(&mut self) -> Result<(Census, pages::Pages, stacks::Count), InspectError> {
+    fn census(&mut self, blocks: &[u64]) -> Result<Looked, InspectError> {
         let pid = self.process.pid;
         let maps = self.proc.maps(pid)?;
         let loaded = self.objects.loaded(&self.proc, pid, &maps);
         let mut refusals = loaded.refusals.clone();
         let stacks = stacks::find(self, &loaded, &maps);
-        let heaps = heaps::walk(self, &loaded, &maps, &stacks.stacks);
+        let heaps = heaps::walk(self, &loaded, &maps, &stacks.stacks, blocks);
         refusals.extend(stacks.refusal.clone());
         refusals.extend(heaps.refusals);
         let claims = heaps.claims.into_iter().chain(stacks.claims()).chain(loaded.claims());
@@ -170,7 +188,7 @@ impl Inspector {
             error_bound_bytes,
             ..Census::default()
         };
-        Ok((census, pages, stacks.count()))
+        Ok(Looked { census, pages, stacks: stacks.count(), blocks: heaps.blocks })
     }
 
     /// Files of a process are read by its pid: whatever they said holds only if the pid still means
@@ -186,6 +204,14 @@ impl Inspector {
             && now.executable == self.process.executable;
         if is_same { Ok(now) } else { Err(InspectError::Changed { pid }) }
     }
+}
+
+/// What there was to see.
+struct Looked {
+    census: Census,
+    pages: pages::Pages,
+    stacks: stacks::Count,
+    blocks: BlockStates,
 }
 
 /// Names what stands in the way of a user who looks at an own process.

@@ -46,6 +46,19 @@ fn a_third_of_the_heap_trapped_is_fragmentation_if_rss_is_about_the_heap() {
 }
 
 #[test]
+fn growth_that_is_free_is_fragmentation_when_a_third_of_it_is_trapped() {
+    let kind = |in_use: u64, trapped, returnable| {
+        let before = walk([100, 0, 0, 0], &[]);
+        let after = walk([100 + in_use, trapped, returnable, 0], &[]);
+        verdict(&window(60, 100, 200).with_walks(before, after)).kind
+    };
+    assert_eq!(kind(0, 30, 70), VerdictKind::Fragmentation);
+    assert_eq!(kind(0, 29, 71), VerdictKind::AllocatorCache);
+    assert_eq!(kind(20, 40, 40), VerdictKind::Fragmentation);
+    assert_eq!(kind(52, 30, 18), VerdictKind::Leak);
+}
+
+#[test]
 fn many_small_causes_make_none() {
     let before = walk([100, 100, 100, 0], &[(RssKind::File, 100)]);
     let after = walk([125, 125, 125, 0], &[(RssKind::File, 125)]);

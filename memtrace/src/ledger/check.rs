@@ -1,0 +1,153 @@
+//! Which live blocks to ask the heap for, and what follows from its answer: one lost free is a false
+//! leak.
+
+use std::num::NonZeroU64;
+
+use super::{Ledger, live::Block};
+use crate::model::site::Amount;
+
+/// A live heap block, told from later ones at its address by its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LiveBlock {
+    /// Where it is.
+    pub address: NonZeroU64,
+    /// When it was obtained, `CLOCK_MONOTONIC`.
+    pub time_ns: u64,
+}
+
+/// Blocks to ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Suspects {
+    /// The largest, in no order.
+    pub blocks: Vec<LiveBlock>,
+    /// Those that are not among them, by requested bytes.
+    pub others: Amount,
+}
+
+impl Ledger {
+    /// The largest live heap blocks, at most so many.
+    pub fn suspects(&self, most: usize) -> Suspects {
+        let (smallest, mut room) = smallest_class(self.heap.blocks(), most);
+        let mut suspects = Suspects::default();
+        for block in self.heap.blocks() {
+            let finds_room = class(block) == smallest && room > 0;
+            room -= usize::from(finds_room);
+            if class(block) > smallest || finds_room {
+                let Block { address, time_ns, .. } = *block;
+                suspects.blocks.push(LiveBlock { address, time_ns });
+            } else {
+                suspects.others += Amount::one(block.size_bytes);
+            }
+        }
+        suspects
+    }
+
+    /// Books blocks as freed whose memory the heap says is free; those that were freed or
+    /// reallocated since are left alone. What was booked.
+    pub fn free_unseen(&mut self, blocks: &[LiveBlock]) -> Amount {
+        let mut sum = Amount::default();
+        for block in blocks {
+            sum += self.heap.free_unseen(*block, &mut self.books).unwrap_or_default();
+        }
+        sum
+    }
+}
+
+/// The power of two that its size reaches.
+fn class(block: &Block) -> usize {
+    block.size_bytes.checked_ilog2().unwrap_or(0) as usize
+}
+
+/// The smallest class of which there is still room for some, and for how many.
+fn smallest_class<'b>(blocks: impl Iterator<Item = &'b Block>, most: usize) -> (usize, usize) {
+    let mut counts = [0_usize; u64::BITS as usize];
+    for block in blocks {
+        counts[class(block)] += 1;
+    }
+    let mut room = most;
+    for (class, count) in counts.iter().enumerate().rev() {
+        if *count >= room {
+            return (class, room);
+        }
+        room -= count;
+    }
+    (0, room)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ledger::{Limits, Start},
+        model::{
+            AllocFn,
+            event::{Action, Event},
+            loss::Loss,
+            stack::StackId,
+        },
+    };
+
+    fn event(time_ns: u64, action: Action) -> Event {
+        Event { function: AllocFn::Malloc, tid: 1, time_ns, internal: false, action }
+    }
+
+    fn alloc(address: u64, size_bytes: u64, time_ns: u64) -> Event {
+        event(time_ns, Action::Alloc { address, size_bytes, stack: StackId(1) })
+    }
+
+    fn ledger(sizes: &[u64]) -> Ledger {
+        let limits = Limits { live_blocks: 100, live_ranges: 10, sites: 10 };
+        let start = Start { time_ns: 0, initial_break: None, page_bytes: 4096 };
+        let mut ledger = Ledger::new(limits, start);
+        for (at, size) in (1..).zip(sizes) {
+            ledger.apply(&alloc(at, *size, at));
+        }
+        ledger
+    }
+
+    fn addresses(suspects: &Suspects) -> Vec<u64> {
+        suspects.blocks.iter().map(|block| block.address.get()).collect()
+    }
+
+    #[test]
+    fn the_largest_blocks_are_suspects_and_the_others_are_counted() {
+        let ledger = ledger(&[16, 5000, 0, 17, 4096, 100_000]);
+        let suspects = ledger.suspects(3);
+        let mut found = addresses(&suspects);
+        found.sort_unstable();
+        assert_eq!(found, [2, 5, 6]);
+        assert_eq!(suspects.others, Amount { bytes: 33, count: 3 });
+        let all = ledger.suspects(6);
+        assert_eq!((all.blocks.len(), all.others), (6, Amount::default()));
+        assert_eq!(ledger.suspects(0).others.count, 6);
+    }
+
+    #[test]
+    fn small_blocks_that_come_first_do_not_take_the_places_of_large_ones() {
+        let suspects = ledger(&[17, 16, 100]).suspects(2);
+        assert_eq!(addresses(&suspects), [1, 3]);
+    }
+
+    #[test]
+    fn what_was_freed_unseen_is_no_survivor_and_is_counted_as_a_loss() {
+        let mut ledger = ledger(&[16, 5000]);
+        let suspects = ledger.suspects(10);
+        assert_eq!(ledger.free_unseen(&suspects.blocks[1..]), Amount { bytes: 5000, count: 1 });
+        let totals = ledger.totals();
+        assert_eq!((totals.heap.live.bytes, totals.heap.freed.bytes), (16, 5000));
+        assert_eq!(ledger.losses().collect::<Vec<_>>(), [(Loss::FreedUnseen, 1)]);
+        assert_eq!(ledger.survivors(10, 0)[0].1.amount.bytes, 16);
+    }
+
+    #[test]
+    fn what_happened_to_a_block_meanwhile_goes_before_what_the_heap_said() {
+        let mut ledger = ledger(&[1, 2, 3]);
+        let suspects = ledger.suspects(10);
+        ledger.apply(&event(10, Action::Free { address: 1 }));
+        ledger.apply(&event(11, Action::Free { address: 2 }));
+        ledger.apply(&alloc(2, 9, 12));
+        ledger.apply(&event(13, Action::ReallocBegin { old_address: 3 }));
+        assert_eq!(ledger.free_unseen(&suspects.blocks), Amount::default());
+        assert_eq!(ledger.totals().heap.live, Amount { bytes: 12, count: 2 });
+    }
+}

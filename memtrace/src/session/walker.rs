@@ -1,0 +1,220 @@
+//! Walks the target's heap on a thread of its own, so that the ring is drained meanwhile.
+
+use std::{num::NonZeroU32, sync::mpsc, time::Duration};
+
+use tokio::{sync::mpsc as answers, time::Instant};
+
+use super::inspect::{BlockStates, InspectError, Inspector};
+use crate::{
+    allocator::glibc::inquiry::BlockState,
+    ledger::{LiveBlock, Suspects},
+    model::{
+        census::{Census, Refusal},
+        site::Amount,
+    },
+};
+
+/// Most blocks that a walk is asked for: they take about 50 bytes each.
+pub(super) const MOST_BLOCKS: usize = 1 << 19;
+
+/// Walks may take this part of the time between them, of one CPU.
+const MAX_CPU_SHARE: u32 = 100;
+
+/// The shortest time between walks.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What to look for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Request {
+    /// Which of the target's programs, by the number of execs.
+    pub(super) image: u64,
+    /// Live blocks to look for; `None` where nobody asks.
+    pub(super) suspects: Option<Suspects>,
+}
+
+/// What a walk found.
+#[derive(Clone, Debug)]
+pub(super) struct Walk {
+    pub(super) image: u64,
+    /// Of the process, by which it is told from a later one of its pid.
+    pub(super) start_time_ticks: u64,
+    pub(super) census: Census,
+    pub(super) cpu: Duration,
+    /// Of the blocks that were asked for.
+    pub(super) blocks: Option<BlocksFound>,
+}
+
+/// What became of the blocks that were asked for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct BlocksFound {
+    /// In use, by the sizes of their chunks.
+    pub(super) in_use: Amount,
+    /// Free, by two looks.
+    pub(super) freed: Vec<LiveBlock>,
+    /// In no heap of glibc's, or in a part of it that was not understood.
+    pub(super) unknown: u64,
+    /// Not asked for, by requested bytes.
+    pub(super) others: Amount,
+}
+
+/// Why there is no walk.
+#[derive(Debug)]
+pub(super) struct NoWalk {
+    pub(super) image: u64,
+    pub(super) reason: String,
+}
+
+/// The thread, as the loop sees it.
+pub(super) struct Walker {
+    requests: mpsc::Sender<Request>,
+    answers: answers::UnboundedReceiver<Result<Box<Walk>, NoWalk>>,
+    begun: Option<Instant>,
+    next_at: Option<Instant>,
+}
+
+impl Walker {
+    /// Starts the thread, and the first walk.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub(super) fn start(pid: NonZeroU32) -> std::io::Result<Self> {
+        let (requests, to_thread) = mpsc::channel();
+        let (from_thread, answers) = answers::unbounded_channel();
+        std::thread::Builder::new().name("heap walker".to_owned()).spawn(move || {
+            let mut thread = Thread { pid, inspector: None };
+            for request in to_thread {
+                if from_thread.send(thread.answer(request)).is_err() {
+                    return;
+                }
+            }
+        })?;
+        let mut walker = Self { requests, answers, begun: None, next_at: None };
+        walker.walk(Request::default());
+        Ok(walker)
+    }
+
+    /// When the next walk is due; `None` while one is under way, or when there are no more.
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        self.next_at.filter(|_| self.begun.is_none())
+    }
+
+    /// Whether a walk is under way.
+    pub(super) fn is_walking(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    /// Begins a walk. `false` when the thread is gone.
+    pub(super) fn walk(&mut self, request: Request) -> bool {
+        let is_sent = self.requests.send(request).is_ok();
+        (self.begun, self.next_at) = (is_sent.then(Instant::now), None);
+        is_sent
+    }
+
+    /// The end of the walk under way. `None` when the thread is gone.
+    pub(super) async fn walked(&mut self) -> Option<Result<Box<Walk>, NoWalk>> {
+        if self.begun.is_none() {
+            return std::future::pending().await;
+        }
+        let answer = self.answers.recv().await;
+        let begun = self.begun.take();
+        self.next_at = match (&answer, begun) {
+            (Some(Ok(walk)), Some(begun)) => begun.checked_add(pause(walk.cpu)),
+            _ => None,
+        };
+        answer
+    }
+}
+
+/// From the beginning of a walk to that of the next.
+fn pause(cpu: Duration) -> Duration {
+    cpu.saturating_mul(MAX_CPU_SHARE).max(SHORTEST_PAUSE)
+}
+
+/// The thread's own.
+struct Thread {
+    pid: NonZeroU32,
+    /// Of which program.
+    inspector: Option<(u64, Inspector)>,
+}
+
+impl Thread {
+    fn answer(&mut self, request: Request) -> Result<Box<Walk>, NoWalk> {
+        let image = request.image;
+        let answer = self.inspector(image).and_then(|inspector| walk(inspector, request));
+        answer.map(Box::new).map_err(|error| {
+            self.inspector = None;
+            NoWalk { image, reason: error.to_string() }
+        })
+    }
+
+    /// A handle on a process's memory is one on the program's that it ran then.
+    fn inspector(&mut self, image: u64) -> Result<&mut Inspector, InspectError> {
+        let known = self.inspector.take().filter(|(of, _)| *of == image);
+        let inspector = match known {
+            Some((_, inspector)) => inspector,
+            None => Inspector::open(self.pid)?,
+        };
+        Ok(&mut self.inspector.insert((image, inspector)).1)
+    }
+}
+
+fn walk(inspector: &mut Inspector, request: Request) -> Result<Walk, InspectError> {
+    let (image, start_time_ticks) = (request.image, inspector.process().start_time_ticks);
+    let Some(Suspects { mut blocks, others }) = request.suspects else {
+        let look = inspector.look()?;
+        let cpu = Duration::from_nanos(look.cost.cpu_ns);
+        return Ok(Walk { image, start_time_ticks, census: look.census, cpu, blocks: None });
+    };
+    blocks.sort_unstable();
+    let (look, found) = inspector.look_for(&addresses(&blocks))?;
+    let mut cpu = Duration::from_nanos(look.cost.cpu_ns);
+    let unknown = found.states.iter().filter(|state| **state == BlockState::Unknown).count();
+    let mut freed = freed(&blocks, &found);
+    if !freed.is_empty() {
+        let (again, found) = inspector.look_for(&addresses(&freed))?;
+        cpu += Duration::from_nanos(again.cost.cpu_ns);
+        freed = self::freed(&freed, &found);
+    }
+    let mut census = look.census;
+    if is_wrapped(found.in_use, &freed, blocks.len()) {
+        census.refusals.push(wrapped());
+        freed.clear();
+    }
+    let blocks = BlocksFound { in_use: found.in_use, freed, unknown: unknown as u64, others };
+    Ok(Walk { image, start_time_ticks, census, cpu, blocks: Some(blocks) })
+}
+
+fn addresses(blocks: &[LiveBlock]) -> Vec<u64> {
+    blocks.iter().map(|block| block.address.get()).collect()
+}
+
+/// Of these blocks, those that are free.
+fn freed(blocks: &[LiveBlock], found: &BlockStates) -> Vec<LiveBlock> {
+    let states = blocks.iter().zip(&found.states);
+    states.filter(|(_, state)| **state == BlockState::Freed).map(|(block, _)| *block).collect()
+}
+
+/// Whether no block is where glibc has blocks: something between the program and glibc puts a
+/// header of its own before each (mcheck, a debugging allocator).
+fn is_wrapped(in_use: Amount, freed: &[LiveBlock], asked: usize) -> bool {
+    in_use.count == 0 && asked > 1 && freed.len() == asked
+}
+
+fn wrapped() -> Refusal {
+    Refusal {
+        part: "survivors".to_owned(),
+        reason: "no block is where glibc has blocks, so that it cannot be said which are in use"
+            .to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn walks_take_a_hundredth_of_a_cpu_and_come_no_faster_than_seconds() {
+        assert_eq!(pause(Duration::from_millis(1)), SHORTEST_PAUSE);
+        assert_eq!(pause(Duration::from_millis(90)), Duration::from_secs(9));
+    }
+}

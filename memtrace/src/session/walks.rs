@@ -1,0 +1,107 @@
+//! What the walks of a window found, for its report.
+
+use std::time::Duration;
+
+use super::walker::{BlocksFound, NoWalk, Walk};
+use crate::{
+    ledger::Ledger,
+    model::{
+        census::Census,
+        site::{Amount, SiteStats},
+    },
+    report::{SurvivorCheck, Walks as Report},
+};
+
+/// The first walk, the last, and the sums.
+#[derive(Debug, Default)]
+pub(super) struct Walks {
+    /// `CLOCK_MONOTONIC` when the window was opened.
+    opened_ns: u64,
+    /// Of the program that ran when the window was opened.
+    first: Option<Census>,
+    last: Option<Census>,
+    count: u64,
+    cpu: Duration,
+    /// By the last walk, if it was asked.
+    blocks: Option<BlocksFound>,
+    /// Why a walk is missing.
+    pub(super) notes: Vec<String>,
+}
+
+impl Walks {
+    pub(super) fn new(opened_ns: u64) -> Self {
+        Self { opened_ns, ..Self::default() }
+    }
+
+    /// Takes a walk of the target's present program, the `image`th.
+    pub(super) fn add(&mut self, walk: Walk) {
+        self.count += 1;
+        self.cpu += walk.cpu;
+        if self.count == 1 && walk.image == 0 && walk.blocks.is_none() {
+            self.first = Some(walk.census);
+        } else {
+            self.last = Some(walk.census);
+        }
+        self.blocks = walk.blocks;
+    }
+
+    /// There was no walk.
+    pub(super) fn miss(&mut self, miss: &NoWalk) {
+        self.note(format!("the heap could not be walked: {}", miss.reason));
+    }
+
+    pub(super) fn note(&mut self, note: String) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// The program is gone: what grew since it began cannot be told.
+    pub(super) fn forget_program(&mut self) {
+        (self.first, self.last, self.blocks) = (None, None, None);
+    }
+
+    /// Books what the last walk found to be free, and hands over all of it.
+    pub(super) fn finish(self, ledger: &mut Ledger) -> Report {
+        let live = ledger.totals().heap;
+        let check = self.blocks.as_ref().map(|blocks| check(blocks, ledger));
+        // One walk is as good for the end as for the start, if that is all there is.
+        let (before, after) = match (self.first, self.last) {
+            (first, Some(last)) => (first, Some(last)),
+            (first, None) => (None, first),
+        };
+        let at_ns = after.as_ref().map_or(0, |it| it.time_ns.saturating_sub(self.opened_ns));
+        let traced_in_use = match (&self.blocks, &after) {
+            (Some(blocks), Some(census)) => Some(traced(blocks, census, &live)),
+            _ => None,
+        };
+        Report {
+            before,
+            after,
+            at_ns,
+            count: self.count,
+            cpu_ns: self.cpu.as_nanos() as u64,
+            traced_in_use,
+            check,
+        }
+    }
+}
+
+fn check(blocks: &BlocksFound, ledger: &mut Ledger) -> SurvivorCheck {
+    SurvivorCheck {
+        in_use: blocks.in_use.count,
+        freed: ledger.free_unseen(&blocks.freed),
+        unknown: blocks.unknown,
+        unchecked: blocks.others.count,
+    }
+}
+
+/// What glibc does not hold is known by requested bytes only.
+fn traced(blocks: &BlocksFound, census: &Census, live: &SiteStats) -> Amount {
+    if census.glibc.is_empty() {
+        return live.live;
+    }
+    let mut sum = blocks.in_use;
+    sum += blocks.others;
+    sum
+}
