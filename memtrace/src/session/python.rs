@@ -9,11 +9,12 @@ use super::compile::Opener;
 use crate::{
     model::{
         mapping::{FileId, Mapping},
+        size,
         stack::{Frame, RawStack},
     },
-    report::PythonReport,
+    report::{PythonReport, SiteInput},
     runtime::python::{
-        CodeNames, Refused, Version,
+        CodeNames, Refused, UNREADABLE, Version,
         detect::{self, Pending, Search},
     },
     symbolize::OpenObject as _,
@@ -86,7 +87,6 @@ impl Python {
 
     /// The target executes another program, of which nothing is known.
     pub(super) fn forget(&mut self) {
-        self.count_unreadable();
         (self.reader, self.retry, self.has_looked) = (None, None, false);
         self.seen.clear();
     }
@@ -158,18 +158,8 @@ impl Python {
         }
     }
 
-    fn count_unreadable(&mut self) {
-        let unreadable = self.reader.as_ref().map_or(0, |reader| reader.names.unreadable());
-        if unreadable > 0 {
-            self.notes.push(format!(
-                "{unreadable} Python frames could not be read any more when their stack arrived"
-            ));
-        }
-    }
-
     /// What the report says of it.
     pub(super) fn into_report(mut self) -> (Option<PythonReport>, Vec<String>) {
-        self.count_unreadable();
         if let Some(PythonReport { path, refused: Some(reason), .. }) = &self.report {
             self.notes.push(format!("Python frames are missing: {path}: {reason}"));
         }
@@ -199,6 +189,23 @@ fn refusal(refused: &Refused) -> PythonReport {
         path: refused.path.clone(),
         refused: Some(refused.refusal.to_string()),
     }
+}
+
+/// What a reader must know of survivors whose Python frames were gone before they could be read.
+pub(super) fn unreadable_note(sites: &[SiteInput]) -> Option<String> {
+    let survivors = sites.iter().filter(|site| site.survivors.amount.count > 0);
+    let is_unreadable =
+        |site: &&SiteInput| site.stack.frames.iter().any(|frame| frame.function == UNREADABLE);
+    let bytes: Vec<u64> =
+        survivors.filter(is_unreadable).map(|site| site.survivors.amount.bytes).collect();
+    (!bytes.is_empty()).then(|| {
+        format!(
+            "Python frames are unknown in {} of the stacks, with {} never freed: their code (of a \
+             module, exec or eval) had run and was freed before its names could be read",
+            bytes.len(),
+            size::bytes(bytes.iter().sum())
+        )
+    })
 }
 
 fn refused_note(refused: &Refused) -> String {

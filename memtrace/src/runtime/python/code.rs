@@ -57,7 +57,6 @@ pub enum Resolved {
 pub struct CodeNames {
     objects: Objects,
     cache: Cache,
-    unreadable: u64,
     placeholder: Arc<Frame>,
 }
 
@@ -69,13 +68,7 @@ impl CodeNames {
             language: Language::Python,
             ..Frame::default()
         };
-        let (cache, unreadable) = (Cache::default(), 0);
-        Self { objects, cache, unreadable, placeholder: Arc::new(placeholder) }
-    }
-
-    /// How many frames could not be read so far, of all that were asked for.
-    pub fn unreadable(&self) -> u64 {
-        self.unreadable
+        Self { objects, cache: Cache::default(), placeholder: Arc::new(placeholder) }
     }
 
     /// The frames' names, one for each; `None` for the interpreter's own frames, which are not
@@ -90,18 +83,15 @@ impl CodeNames {
         resolved.into_iter().map(|frame| self.shown(frame)).collect()
     }
 
-    fn shown(&mut self, resolved: Resolved) -> Option<Arc<Frame>> {
+    fn shown(&self, resolved: Resolved) -> Option<Arc<Frame>> {
         match resolved {
             Resolved::Frame(frame) => Some(frame),
             Resolved::Internal => None,
-            Resolved::Unreadable => {
-                self.unreadable += 1;
-                Some(self.placeholder.clone())
-            }
+            Resolved::Unreadable => Some(self.placeholder.clone()),
         }
     }
 
-    /// The same, with what became of each; counts nothing.
+    /// The same, with what became of each.
     pub fn resolve_each(
         &mut self,
         frames: &[PythonFrame],

@@ -38,9 +38,7 @@ fn lines_of(thread: &Thread, python: &Python, interpreter: &Interpreter) -> (Lin
         assert_eq!(file.rsplit('/').next().unwrap(), frame.module);
         (frame.function.clone(), file, frame.line.unwrap_or(0))
     });
-    let lines = lines.collect();
-    assert_eq!(names.unreadable(), 0);
-    (lines, walked.end)
+    (lines.collect(), walked.end)
 }
 
 #[test]
