@@ -14,12 +14,13 @@ use crate::{
     },
     report::{PythonReport, SiteInput},
     runtime::python::{
-        CodeNames, Refused, UNREADABLE, Version,
+        CodeNames, Moment, Refused, UNREADABLE, Version,
         detect::{self, Pending, Search},
     },
     symbolize::OpenObject as _,
     sys::{
         btf::{KERNEL_BTF, task_thread_pointer},
+        clock,
         memory::ProcessMemory,
         procfs::ProcFs,
     },
@@ -148,11 +149,13 @@ impl Python {
         Some(PythonLayout { image, task_thread_pointer, ..python.layout })
     }
 
-    /// What is known of a stack's Python frames, while the target is there to be asked.
-    pub(super) fn name(&mut self, stack: &RawStack) -> Vec<Option<Arc<Frame>>> {
+    /// What is known of a stack's Python frames, while the target is there to be asked. It was taken
+    /// at this time.
+    pub(super) fn name(&mut self, stack: &RawStack, taken_ns: u64) -> Vec<Option<Arc<Frame>>> {
         match &mut self.reader {
             Some(Reader { names, memory }) if !stack.python.is_empty() => {
-                names.resolve(&stack.python, memory)
+                let moment = Moment { taken_ns, now_ns: clock::monotonic_ns() };
+                names.resolve(&stack.python, moment, memory)
             }
             _ => Vec::new(),
         }
