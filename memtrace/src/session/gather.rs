@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use memtrace_common::loss::{KernelCounters, KernelLoss};
 
-use super::{code::Code, examine::hex, groups::group_facts, window::Ending};
+use super::{
+    code::Code, examine::hex, groups::group_facts, python::unreadable_note, window::Ending,
+};
 use crate::{
     ledger::{self, Ledger, SiteId},
     model::{AllocFn, loss::Loss, mapping::Mapping, site::Survivors, stack::NamedStack},
@@ -31,6 +33,7 @@ impl Ending {
         let groups = group_facts(&self.ledger, group_by, &sites, &ids, now_ns, min_age_ns);
         let (python, mut python_notes) = std::mem::take(&mut self.python).into_report();
         self.notes.append(&mut python_notes);
+        self.notes.extend(unreadable_note(&sites));
         ReportInput {
             window: Window {
                 started_at: self.started_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),

@@ -9,16 +9,18 @@ use super::compile::Opener;
 use crate::{
     model::{
         mapping::{FileId, Mapping},
+        size,
         stack::{Frame, RawStack},
     },
-    report::PythonReport,
+    report::{PythonReport, SiteInput},
     runtime::python::{
-        CodeNames, Refused, Version,
+        CodeNames, Moment, Refused, UNREADABLE, Version,
         detect::{self, Pending, Search},
     },
     symbolize::OpenObject as _,
     sys::{
         btf::{KERNEL_BTF, task_thread_pointer},
+        clock,
         memory::ProcessMemory,
         procfs::ProcFs,
     },
@@ -86,7 +88,6 @@ impl Python {
 
     /// The target executes another program, of which nothing is known.
     pub(super) fn forget(&mut self) {
-        self.count_unreadable();
         (self.reader, self.retry, self.has_looked) = (None, None, false);
         self.seen.clear();
     }
@@ -148,28 +149,20 @@ impl Python {
         Some(PythonLayout { image, task_thread_pointer, ..python.layout })
     }
 
-    /// What is known of a stack's Python frames, while the target is there to be asked.
-    pub(super) fn name(&mut self, stack: &RawStack) -> Vec<Option<Arc<Frame>>> {
+    /// What is known of a stack's Python frames, while the target is there to be asked. It was taken
+    /// at this time.
+    pub(super) fn name(&mut self, stack: &RawStack, taken_ns: u64) -> Vec<Option<Arc<Frame>>> {
         match &mut self.reader {
             Some(Reader { names, memory }) if !stack.python.is_empty() => {
-                names.resolve(&stack.python, memory)
+                let moment = Moment { taken_ns, now_ns: clock::monotonic_ns() };
+                names.resolve(&stack.python, moment, memory)
             }
             _ => Vec::new(),
         }
     }
 
-    fn count_unreadable(&mut self) {
-        let unreadable = self.reader.as_ref().map_or(0, |reader| reader.names.unreadable());
-        if unreadable > 0 {
-            self.notes.push(format!(
-                "{unreadable} Python frames could not be read any more when their stack arrived"
-            ));
-        }
-    }
-
     /// What the report says of it.
     pub(super) fn into_report(mut self) -> (Option<PythonReport>, Vec<String>) {
-        self.count_unreadable();
         if let Some(PythonReport { path, refused: Some(reason), .. }) = &self.report {
             self.notes.push(format!("Python frames are missing: {path}: {reason}"));
         }
@@ -199,6 +192,23 @@ fn refusal(refused: &Refused) -> PythonReport {
         path: refused.path.clone(),
         refused: Some(refused.refusal.to_string()),
     }
+}
+
+/// What a reader must know of survivors whose Python frames were gone before they could be read.
+pub(super) fn unreadable_note(sites: &[SiteInput]) -> Option<String> {
+    let survivors = sites.iter().filter(|site| site.survivors.amount.count > 0);
+    let is_unreadable =
+        |site: &&SiteInput| site.stack.frames.iter().any(|frame| frame.function == UNREADABLE);
+    let bytes: Vec<u64> =
+        survivors.filter(is_unreadable).map(|site| site.survivors.amount.bytes).collect();
+    (!bytes.is_empty()).then(|| {
+        format!(
+            "Python frames are unknown in {} of the stacks, with {} never freed: their code (of a \
+             module, exec or eval) had run and was freed before its names could be read",
+            bytes.len(),
+            size::bytes(bytes.iter().sum())
+        )
+    })
 }
 
 fn refused_note(refused: &Refused) -> String {

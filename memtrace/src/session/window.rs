@@ -235,7 +235,7 @@ impl Window {
             return;
         };
         match &event.action {
-            Action::Stack { id, stack } => self.observe(*id, stack),
+            Action::Stack { id, stack } => self.observe(*id, stack, event.time_ns),
             Action::Exec => {
                 self.ledger.apply(&event);
                 self.follow_exec(&event);
@@ -247,9 +247,9 @@ impl Window {
     }
 
     /// Resolves a new stack while the target is there to be asked where its code came from.
-    fn observe(&mut self, id: StackId, stack: &RawStack) {
+    fn observe(&mut self, id: StackId, stack: &RawStack, taken_ns: u64) {
         self.arena_calls.observe(id, stack);
-        let python = self.python.name(stack);
+        let python = self.python.name(stack, taken_ns);
         match self.code.observe(id, stack, &python) {
             Observed::UnknownMapping if self.puzzling.len() < MAX_PUZZLING => {
                 self.puzzling.push(Puzzling { id, stack: stack.clone(), python });

@@ -11,6 +11,9 @@ use super::{
     root,
 };
 
+/// The interpreter loop, with its `.cold` part (Python/ceval.c).
+const LOOP: &str = "_PyEval_EvalFrameDefault";
+
 /// What becomes of Python's frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PythonFrames {
@@ -57,11 +60,32 @@ impl PythonStack {
         }
     }
 
+    /// The native frames that run Python frames, and the one that runs the last, if its Python
+    /// frames were so many that the kernel side did not come to what marks it. It is the next run
+    /// of the interpreter loop then, which only its name tells.
+    fn entries(&self, named: &[Frames]) -> Vec<u32> {
+        let mut entries = self.entries.to_vec();
+        let marked = self.places.iter().filter(|place| place.is_oldest).count();
+        let is_cut = self.missing_root().is_some()
+            && self.places.last().is_some_and(|place| !place.is_oldest);
+        if is_cut && marked == entries.len() {
+            let next = entries.last().map_or(0, |last| *last as usize + 1);
+            let rest = named.iter().enumerate().skip(next);
+            let mut loops = rest.filter(|(_, frames)| is_loop(frames));
+            entries.extend(loops.next().map(|(index, _)| index as u32));
+        }
+        entries
+    }
+
     /// Without the native side.
     pub(super) fn alone(&self) -> NamedStack {
         let frames = merge::only_python(&self.places);
         NamedStack { frames, missing_root: self.missing_root() }
     }
+}
+
+fn is_loop(frames: &Frames) -> bool {
+    frames.iter().any(|frame| frame.function.starts_with(LOOP))
 }
 
 /// Both sides of a stack as one, and whether they fit together.
@@ -71,9 +95,10 @@ pub(super) fn with_python(
     named: Vec<Frames>,
     missing_native: Option<&'static str>,
 ) -> (NamedStack, bool) {
-    let is_entry = |index: usize| python.entries.contains(&(index as u32));
+    let entries = python.entries(&named);
+    let is_entry = |index: usize| entries.contains(&(index as u32));
     // All runs of the interpreter are in one object.
-    let interpreter = python.entries.first().map(|index| places[*index as usize].object);
+    let interpreter = entries.first().map(|index| places[*index as usize].object);
     let native: Vec<_> = named
         .into_iter()
         .zip(places)
@@ -89,4 +114,50 @@ pub(super) fn with_python(
     let merged = merge::merge(&native, &python.places, missing);
     let missing_root = missing_python.or(missing_native.filter(|_| merged.ends_native));
     (NamedStack { frames: merged.frames, missing_root }, merged.in_place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use memtrace_common::wire::StackEnd;
+
+    /// The entries of native frames with these names, of which some are marked, below a Python
+    /// stack with these marks that ended so.
+    fn entries(native: &[&str], marked: &[u32], oldest: &[bool], end: PythonEnd) -> Vec<u32> {
+        let position = |is_oldest: &bool| if *is_oldest { ENTRY_MARK } else { 0 };
+        let frame = |is_oldest| PythonFrame { code: 1, position: position(is_oldest) };
+        let raw = RawStack {
+            python: oldest.iter().map(frame).collect(),
+            python_end: end,
+            ..RawStack::native(Vec::new(), StackEnd::Complete)
+        };
+        let known = vec![Some(Arc::new(Frame::default())); oldest.len()];
+        let named = native.iter().map(|function| -> Frames {
+            [Arc::new(Frame { function: (*function).to_owned(), ..Frame::default() })].into()
+        });
+        let python = PythonStack::of(&raw, &known, marked.to_vec()).unwrap();
+        python.entries(&named.collect::<Vec<_>>())
+    }
+
+    const NATIVE: [&str; 6] =
+        ["realloc", LOOP, "step", "_PyEval_EvalFrameDefault.cold", "call", LOOP];
+
+    #[test]
+    fn a_run_that_was_cut_is_the_next_loop_on_the_root_side() {
+        let cut = |marked: &[u32], oldest: &[bool]| {
+            entries(&NATIVE, marked, oldest, PythonEnd::Truncated)
+        };
+        assert_eq!(cut(&[], &[false, false]), [1]);
+        assert_eq!(cut(&[1], &[true, false]), [1, 3]);
+        assert_eq!(cut(&[1, 3], &[false, true, true, false]), [1, 3, 5]);
+        assert_eq!(cut(&[5], &[true, false]), [5], "there is none");
+    }
+
+    #[test]
+    fn a_run_is_not_guessed_by_name_where_marks_tell_it_or_do_not_fit() {
+        assert_eq!(entries(&NATIVE, &[1], &[false, true], PythonEnd::Truncated), [1]);
+        assert_eq!(entries(&NATIVE, &[1], &[true, true, false], PythonEnd::Truncated), [1]);
+        assert_eq!(entries(&NATIVE, &[1, 3], &[true, false], PythonEnd::Truncated), [1, 3]);
+        assert!(entries(&NATIVE, &[], &[false], PythonEnd::Complete).is_empty());
+    }
 }

@@ -1,8 +1,10 @@
 //! From code objects to names and lines.
 //!
 //! What was read of a code object is kept by its address, and believed only as long as the object
-//! there is the same: each time a new stack names it, all that never changes in a code object is
-//! read again and compared. Objects are freed, and others take their addresses.
+//! there is the same: when a new stack names it, all that never changes in a code object is read
+//! again and compared. Objects are freed, and others take their addresses. What was read after a
+//! stack was taken serves it without being read again: stacks that have waited are named at once,
+//! and also where the code has gone since.
 
 mod batch;
 mod cache;
@@ -52,12 +54,25 @@ pub enum Resolved {
     Unreadable,
 }
 
+/// When a stack was taken, and when its frames are named (`CLOCK_MONOTONIC`, nanoseconds).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// When it was taken.
+    pub taken_ns: u64,
+    /// Now, before anything is read.
+    pub now_ns: u64,
+}
+
+impl Moment {
+    /// Of a stack that is walked right now: nothing that was read before serves it.
+    pub const NOW: Self = Self { taken_ns: u64::MAX, now_ns: 0 };
+}
+
 /// Names the frames of one process's CPython.
 #[derive(Debug)]
 pub struct CodeNames {
     objects: Objects,
     cache: Cache,
-    unreadable: u64,
     placeholder: Arc<Frame>,
 }
 
@@ -69,13 +84,7 @@ impl CodeNames {
             language: Language::Python,
             ..Frame::default()
         };
-        let (cache, unreadable) = (Cache::default(), 0);
-        Self { objects, cache, unreadable, placeholder: Arc::new(placeholder) }
-    }
-
-    /// How many frames could not be read so far, of all that were asked for.
-    pub fn unreadable(&self) -> u64 {
-        self.unreadable
+        Self { objects, cache: Cache::default(), placeholder: Arc::new(placeholder) }
     }
 
     /// The frames' names, one for each; `None` for the interpreter's own frames, which are not
@@ -84,46 +93,63 @@ impl CodeNames {
     pub fn resolve(
         &mut self,
         frames: &[PythonFrame],
+        moment: Moment,
         memory: &impl TargetMemory,
     ) -> Vec<Option<Arc<Frame>>> {
-        let resolved = self.resolve_each(frames, memory);
+        let resolved = self.resolve_each(frames, moment, memory);
         resolved.into_iter().map(|frame| self.shown(frame)).collect()
     }
 
-    fn shown(&mut self, resolved: Resolved) -> Option<Arc<Frame>> {
+    fn shown(&self, resolved: Resolved) -> Option<Arc<Frame>> {
         match resolved {
             Resolved::Frame(frame) => Some(frame),
             Resolved::Internal => None,
-            Resolved::Unreadable => {
-                self.unreadable += 1;
-                Some(self.placeholder.clone())
-            }
+            Resolved::Unreadable => Some(self.placeholder.clone()),
         }
     }
 
-    /// The same, with what became of each; counts nothing.
+    /// The same, with what became of each.
     pub fn resolve_each(
         &mut self,
         frames: &[PythonFrame],
+        moment: Moment,
         memory: &impl TargetMemory,
     ) -> Vec<Resolved> {
-        let reader = Reader { objects: &self.objects, memory };
         let mut codes: Vec<u64> = frames.iter().map(|frame| frame.code).collect();
         codes.sort_unstable();
         codes.dedup();
-        let identities = reader.identities(&codes);
-        self.learn(&identities, memory);
+        let identities = self.identities(&codes, moment, memory);
         frames.iter().map(|frame| self.name(frame, &identities)).collect()
     }
 
+    /// What the objects at these addresses were, in order of the addresses.
+    fn identities(
+        &mut self,
+        codes: &[u64],
+        moment: Moment,
+        memory: &impl TargetMemory,
+    ) -> Vec<(u64, Identity)> {
+        let reader = Reader { objects: &self.objects, memory };
+        let known = |code: &u64| Some((*code, self.cache.at(*code, moment.taken_ns)?.clone()));
+        let mut identities: Vec<_> = codes.iter().filter_map(known).collect();
+        let is_unknown = |code: &u64| !identities.iter().any(|(known, _)| known == code);
+        let unknown: Vec<u64> = codes.iter().copied().filter(is_unknown).collect();
+        let read = reader.identities(&unknown);
+        self.learn(&read, moment.now_ns, memory);
+        identities.extend(read);
+        identities.sort_unstable_by_key(|(code, _)| *code);
+        identities
+    }
+
     /// Reads the names of all code objects that are new, or are others than before.
-    fn learn(&mut self, identities: &[(u64, Identity)], memory: &impl TargetMemory) {
+    fn learn(&mut self, identities: &[(u64, Identity)], now_ns: u64, memory: &impl TargetMemory) {
         let reader = Reader { objects: &self.objects, memory };
         let is_new = |(code, found): &&(u64, Identity)| !self.cache.knows(*code, found);
         let new: Vec<_> = identities.iter().filter(is_new).cloned().collect();
         for (code, names) in reader.names(&new) {
-            self.cache.insert(code, names);
+            self.cache.insert(code, names, now_ns);
         }
+        identities.iter().for_each(|(code, found)| self.cache.see(*code, found, now_ns));
     }
 
     fn name(&mut self, frame: &PythonFrame, identities: &[(u64, Identity)]) -> Resolved {

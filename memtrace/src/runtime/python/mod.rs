@@ -21,7 +21,7 @@ mod version;
 mod walk;
 
 pub use self::{
-    code::{CodeNames, Objects, Resolved},
+    code::{CodeNames, Moment, Objects, Resolved, UNREADABLE},
     linetable::LineFormat,
     offsets::Offsets,
     refusal::{Refusal, Refused},

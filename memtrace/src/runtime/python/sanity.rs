@@ -3,7 +3,7 @@
 use memtrace_common::python::{PythonEnd, PythonLayout};
 
 use super::{
-    code::{CodeNames, Objects, Resolved},
+    code::{CodeNames, Moment, Objects, Resolved},
     threads::Thread,
     walk::{Walked, walk},
 };
@@ -48,7 +48,7 @@ fn judge(walked: &Walked, names: &mut CodeNames, memory: &impl TargetMemory) -> 
             return failed(format!("the chain of frames ends {end:?} at {}", walked.frames.len()));
         }
     }
-    let resolved = names.resolve_each(&walked.frames, memory);
+    let resolved = names.resolve_each(&walked.frames, Moment::NOW, memory);
     if let Some(at) = resolved.iter().position(|frame| *frame == Resolved::Unreadable) {
         return failed(format!("frame {at} of {} is not one", resolved.len()));
     }
