@@ -80,6 +80,15 @@ pub enum AttachError {
     /// memtrace itself cannot run.
     #[error("cannot set up memtrace's event loop: {0}")]
     Runtime(io::Error),
+    /// The target executed another program while memtrace was attaching.
+    #[error(
+        "process {pid} executed another program while memtrace was attaching; nothing was traced: \
+         attach again"
+    )]
+    Executed {
+        /// As given.
+        pid: u32,
+    },
     /// The pid came to mean another process while memtrace was attaching.
     #[error(
         "process {pid} ended while memtrace was attaching, and its pid is another process's now; \
@@ -167,8 +176,9 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     kernel.set_allocator_code(&allocator_code(&objects, &process.executable), 0)?;
     let probes = arm(&mut kernel, &objects, &proc, pid, 0)?;
     arm_loader(&mut kernel, loader.as_ref(), &proc, pid);
-    check_identity(&proc, &process, &pidfd)?;
     kernel.set_active(true)?;
+    // With the window open: an exec from here on is told by the kernel.
+    check_identity(&proc, &process, &pidfd)?;
     steps.over("load the programs and arm the probes");
     let (attach_ns, attach_steps) = steps.finish();
     Ok(Attached {
@@ -283,8 +293,12 @@ fn check_identity(proc: &ProcFs, process: &Process, pidfd: &PidFd) -> Result<(),
             _ => Err(ProcError::Ended { pid }.into()),
         };
     }
-    if now?.start_time_ticks != process.start_time_ticks {
+    let now = now?;
+    if now.start_time_ticks != process.start_time_ticks {
         return Err(AttachError::PidReused { pid });
+    }
+    if (now.stack_start, &now.executable) != (process.stack_start, &process.executable) {
+        return Err(AttachError::Executed { pid });
     }
     Ok(())
 }
@@ -316,6 +330,15 @@ mod tests {
         assert!(check_identity(&proc, &own, &pidfd).is_ok());
         let error = check_identity(&proc, &reused, &pidfd).unwrap_err();
         assert!(matches!(error, AttachError::PidReused { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_target_that_executed_another_program_meanwhile_is_refused() {
+        let (proc, own, _) = own_and_reused();
+        let pidfd = PidFd::open(own.pid).unwrap();
+        let earlier = Process { stack_start: own.stack_start ^ 0x1000, ..own };
+        let error = check_identity(&proc, &earlier, &pidfd).unwrap_err();
+        assert!(matches!(error, AttachError::Executed { .. }), "{error}");
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub struct Process {
     pub executable: String,
     /// Start time in clock ticks since boot; with the pid it names a process for good.
     pub start_time_ticks: u64,
+    /// Where its main stack begins, by `startstack` of `/proc/PID/stat`; with address space
+    /// randomisation another one after each exec. 0 where the kernel does not tell.
+    pub stack_start: u64,
     /// It has no user memory.
     pub is_kernel_thread: bool,
     /// It has ended; its parent has not asked for its status yet.
@@ -71,6 +74,7 @@ impl Process {
             command_line: arguments(&command_line),
             executable: executable(proc, pid),
             start_time_ticks: stat.starttime,
+            stack_start: stat.startstack,
             is_kernel_thread: stat.flags & KERNEL_THREAD_FLAG != 0,
             is_zombie: matches!(stat.state, 'Z' | 'X'),
             user: status.numbers("Uid").get(1).copied().unwrap_or_default(),
