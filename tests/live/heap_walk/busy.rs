@@ -123,7 +123,8 @@ fn check(arguments: [&str; 3], tunables: &str) {
         let off = found.abs_diff(nearest);
         assert!(off * 100 <= nearest, "{found} is not within 1 % of {live:?}: {arenas:?}");
         // A bound that says nothing would be honest, too.
-        assert!(bound * 2 <= nearest, "{bound} of {nearest}: {arenas:?}");
+        let moved = live.end() - live.start();
+        assert!(bound <= nearest / 2 + 4 * moved, "{bound} of {nearest}: {arenas:?}");
     }
     assert!(busy.counts.pairs() > pairs + 10_000, "it was not busy");
 }
@@ -145,7 +146,7 @@ fn many_threads_share_arenas() {
 
 #[test]
 fn what_is_live_goes_up_and_down() {
-    check(["2", "200", "drift"], "");
+    check(["2", "50", "drift"], "");
 }
 
 #[test]
