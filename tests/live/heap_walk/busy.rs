@@ -146,7 +146,7 @@ fn many_threads_share_arenas() {
 
 #[test]
 fn what_is_live_goes_up_and_down() {
-    check(["2", "50", "drift"], "");
+    check(["2", "100", "drift"], "");
 }
 
 #[test]
