@@ -1,10 +1,12 @@
 //! The heap of a quiet process, walked from outside, against what glibc says of it: every field
 //! equal.
 
+mod busy;
+mod glibcs;
 mod look;
 mod statement;
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use memtrace::{
     allocator::glibc::{inquiry::BlockState, mallinfo::MallInfo, walk::Walked},
@@ -19,26 +21,38 @@ use self::{
 
 /// Runs `heap_shapes` (or a variant) with tunables, and compares.
 fn check(program: &str, tunables: &str, threads: u32, blocks: u32, mode: &str) -> Walked {
-    let mut command = Command::new(programs::path(program));
+    check_at(&programs::path(program), tunables, threads, blocks, mode)
+}
+
+fn check_at(program: &Path, tunables: &str, threads: u32, blocks: u32, mode: &str) -> Walked {
+    let mut command = Command::new(program);
     command.args([&threads.to_string(), &blocks.to_string(), mode]);
     let mut target = Target::start_command(command.env("GLIBC_TUNABLES", tunables));
     let look = Look::at(target.pid());
     let walked = look.walk(&[]);
     let statement = Statement::of(&mut target);
-    check_fields(&walked, &statement);
+    let forgets_headers = look.forgets_headers();
+    check_fields(&walked, &statement, threads.into(), forgets_headers);
     check_residency(&look, &walked);
     check_live(&look, &statement);
     if walked.heap.arenas.len() as u32 > threads {
         check_freed(&look, &statement);
     }
     check_trim(&mut target, &look, &walked);
-    assert!(target.quit().success(), "{program} was harmed");
+    assert!(target.quit().success(), "{} was harmed", program.display());
     walked
 }
 
-fn check_fields(walked: &Walked, statement: &Statement) {
-    assert_eq!(MallInfo2::from(MallInfo::of(&walked.heap)), statement.info);
-    assert_eq!((walked.heap.mapped.count, walked.heap.mapped.bytes), statement.mapped);
+fn check_fields(walked: &Walked, statement: &Statement, threads: u64, forgets_headers: bool) {
+    let info = MallInfo2::from(MallInfo::of(&walked.heap));
+    let forgotten = statement.info.hblkhd.abs_diff(info.hblkhd);
+    // From 2.43 on, glibc is off by a header for each block that was remapped.
+    let is_explained = forgotten == 0 || forgets_headers && forgotten <= 16 * (threads + 1);
+    assert!(is_explained, "{info:?} {statement:?}", statement = statement.info);
+    assert_eq!(MallInfo2 { hblkhd: statement.info.hblkhd, ..info }, statement.info);
+    let MallInfo2 { hblks, hblkhd, .. } = info;
+    assert_eq!((hblks, hblkhd), (walked.heap.mapped.count, walked.heap.mapped.bytes));
+    assert_eq!(statement.mapped, (hblks, statement.info.hblkhd));
     assert_eq!(walked.heap.mapped_stated_bytes, statement.mapped.1);
     assert_eq!(walked.heap.arenas.len(), statement.heaps.len());
     for (arena, heap) in walked.heap.arenas.iter().zip(&statement.heaps) {

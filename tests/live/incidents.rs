@@ -71,6 +71,7 @@ fn a_pusher_is_fragmented_and_the_free_memory_is_that_of_mallinfo() {
     let inspection = Inspection::of(target.pid());
     assert!(about(inspection.obtained_bytes(), truth.arena, 0.01), "{inspection:?}, {truth:?}");
     assert!(about(inspection.free_bytes(), truth.fordblks, 0.01), "{inspection:?}, {truth:?}");
+    assert_eq!(inspection.verdict.kind, "fragmentation", "{}", inspection.verdict.headline);
     let again: Mallinfo = target.ask("mallinfo");
     assert!(about(again.rss_bytes, truth.rss_bytes, 0.001), "{again:?} is not {truth:?}");
     let trimmed: Mallinfo = target.ask("trim");

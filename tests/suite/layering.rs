@@ -48,7 +48,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("render", &["report", "doctor", "inspection", "model"]),
     ("report", &["analysis", "model"]),
     ("doctor", &["model"]),
-    ("inspection", &["model"]),
+    ("inspection", &["analysis", "model"]),
     ("threads", &["elf", "model"]),
     ("symbolize", &["elf", "model"]),
     ("allocator", &["elf", "model"]),

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::{
     binary::{run, stderr},
-    report::Amount,
+    report::{Amount, Verdict},
 };
 
 /// The document.
@@ -12,6 +12,7 @@ use crate::{
 #[expect(missing_docs, reason = "documented in docs/inspect-json.md")]
 pub struct Inspection {
     pub summary: Summary,
+    pub verdict: Verdict,
     pub glibc: Vec<GlibcHeap>,
 }
 

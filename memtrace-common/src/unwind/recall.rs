@@ -18,7 +18,7 @@ pub const KEY_WORDS: usize = 8;
 /// How many times [`Replay::step`] is to be called at most.
 pub const MAX_REPLAY_STEPS: usize = MAX_NOTES / NOTES_A_STEP;
 /// Notes that one step looks at: a step costs something itself.
-const NOTES_A_STEP: usize = 8;
+const NOTES_A_STEP: usize = 1;
 
 /// What a note is about, in the topmost bits of its first word; the address is below.
 const KIND_SHIFT: u32 = 61;

@@ -5,7 +5,13 @@ pub(crate) mod sample;
 
 use serde::Serialize;
 
-use crate::model::census::{Arena, Census};
+use crate::{
+    analysis::verdict::{RssChange, VerdictInput, verdict},
+    model::{
+        census::{Arena, Census},
+        verdict::Verdict,
+    },
+};
 
 /// The schema of the JSON document; docs/inspect-json.md describes every field.
 pub const SCHEMA: &str = "memtrace-inspect/1";
@@ -23,6 +29,8 @@ pub struct Inspection {
     pub kernel: KernelStatement,
     /// What to read first.
     pub summary: Summary,
+    /// What this look says of it; whether it grows is not known.
+    pub verdict: Verdict,
     /// The table, the heaps, and what could not be looked into.
     #[serde(flatten)]
     pub census: Census,
@@ -103,6 +111,13 @@ impl Summary {
             ..Self::default()
         }
     }
+}
+
+/// What one look tells.
+pub fn verdict_of(census: &Census) -> Verdict {
+    let bytes = census.rss.rss_bytes;
+    let rss = RssChange { start_bytes: bytes, end_bytes: bytes, ..RssChange::default() };
+    verdict(&VerdictInput { rss, after: Some(census.clone()), ..VerdictInput::default() })
 }
 
 /// Whether no thread is attached to an arena: what is in it stays until a new thread is given this

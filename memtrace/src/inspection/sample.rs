@@ -1,6 +1,6 @@
 //! Looks for golden files.
 
-use super::{Cost, Inspection, KernelStatement, SCHEMA, Subject, Summary};
+use super::{Cost, Inspection, KernelStatement, SCHEMA, Subject, Summary, verdict_of};
 use crate::model::{
     census::{
         Arena, Census, GlibcHeap, HeapResidency, MallocParameters, MuslHeap, OpaqueAllocator,
@@ -29,6 +29,7 @@ fn inspection(census: Census) -> Inspection {
             zero_bytes: Some(8192),
         },
         summary: Summary { live_stacks: 8, cached_stacks: 2, ..Summary::of(&census) },
+        verdict: verdict_of(&census),
         census,
         cost: Cost { cpu_ns: 41_000_000 },
     }
@@ -83,6 +84,7 @@ pub(crate) fn fragmented() -> Inspection {
         mapped: Amount { bytes: 10 * MIB, count: 3 },
         mapped_resident_bytes: 9 * MIB,
         mapped_stated_bytes: 10 * MIB,
+        error_bound_bytes: 0,
         parameters: MallocParameters {
             trim_threshold_bytes: 4 * MIB,
             top_pad_bytes: 128 << 10,

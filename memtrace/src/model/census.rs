@@ -80,7 +80,8 @@ pub struct WalkQuality {
     /// Bytes in swap, which are not read.
     pub swapped_bytes: u64,
     /// How far sums can be off, at most: what was skipped, what the heap grew or shrank by during
-    /// the walk, and the difference between what was walked and what the allocator says it has.
+    /// the walk, the difference between what was walked and what the allocator says it has, and how
+    /// much was handed out and freed meanwhile, by a part that was walked again at the end.
     pub error_bound_bytes: u64,
 }
 
@@ -149,6 +150,9 @@ pub struct GlibcHeap {
     pub mapped_resident_bytes: u64,
     /// `mp_.mmapped_mem`, to compare `mapped` with.
     pub mapped_stated_bytes: u64,
+    /// How far its sums can be off, at most. Less than that of all arenas together, because what
+    /// one has lost, another has gained; and with the mapped blocks that came and went.
+    pub error_bound_bytes: u64,
     /// Settings.
     pub parameters: MallocParameters,
     /// What `malloc_trim(0)` would return now: resident bytes, all arenas, `top` included.

@@ -27,7 +27,7 @@ impl Look {
     pub fn at(pid: u32) -> Self {
         let proc = ProcFs::new("/proc");
         let mappings = proc.maps(pid).unwrap();
-        let libc = mappings.iter().find(|mapping| mapping.base_name() == "libc.so.6");
+        let libc = mappings.iter().find(|mapping| is_libc(mapping));
         let object = libc.or(mappings.iter().find(|mapping| mapping.file.is_some())).unwrap();
         let mut bytes = Vec::new();
         proc.open_mapped_file(pid, object).unwrap().read_to_end(&mut bytes).unwrap();
@@ -46,11 +46,16 @@ impl Look {
 
     /// The layout by the file, and that by a scan of the object's data, which has no parameters.
     pub fn layouts(&self) -> (Layout, Layout) {
-        let libc = self.mappings.iter().filter(|it| it.base_name() == "libc.so.6");
+        let libc = self.mappings.iter().filter(|it| is_libc(it));
         let data = libc.filter(|mapping| mapping.permissions.write);
         let data: Vec<_> = data.map(|it| Extent { start: it.start, end: it.end }).collect();
         let scanned = scan(&self.target(), &data).expect("no main_arena found");
         (Layout { parameters: None, ..self.layout }, scanned)
+    }
+
+    /// Whether it is a release that counts mapped blocks without their headers: since 2.43.
+    pub fn forgets_headers(&self) -> bool {
+        !self.layout.shape.mapped_size_has_header()
     }
 
     /// The same look by another layout.
@@ -71,4 +76,10 @@ impl Look {
         let resident = runs.filter(|run| run.state == PageState::Resident);
         resident.map(|run| run.end - run.start).sum()
     }
+}
+
+/// Until 2.33, the file that is mapped is named by the release.
+fn is_libc(mapping: &Mapping) -> bool {
+    let name = mapping.base_name();
+    name == "libc.so.6" || (name.starts_with("libc-2.") && name.ends_with(".so"))
 }

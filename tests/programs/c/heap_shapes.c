@@ -7,6 +7,15 @@
 
 #include <malloc.h>
 
+// mallinfo2 is there since 2.33; before, sums are of 32 bits.
+#if __GLIBC__ == 2 && __GLIBC_MINOR__ < 33
+#define INFO struct mallinfo
+#define GET_INFO mallinfo
+#else
+#define INFO struct mallinfo2
+#define GET_INFO mallinfo2
+#endif
+
 static long thread_count, block_count;
 static const char *mode;
 
@@ -123,11 +132,11 @@ static void block_break(void) {
 static void say_what_glibc_says(void) {
     malloc_info(0, stdout);
     fflush(stdout);
-    struct mallinfo2 it = mallinfo2();
-    say("{\"arena\": %zu, \"ordblks\": %zu, \"smblks\": %zu, \"hblks\": %zu, \"hblkhd\": %zu, ",
-        it.arena, it.ordblks, it.smblks, it.hblks, it.hblkhd);
-    say("\"fsmblks\": %zu, \"uordblks\": %zu, \"fordblks\": %zu, \"keepcost\": %zu}", it.fsmblks,
-        it.uordblks, it.fordblks, it.keepcost);
+    INFO it = GET_INFO();
+    say("{\"arena\": %lu, \"ordblks\": %lu, \"smblks\": %lu, \"hblks\": %lu, \"hblkhd\": %lu, ",
+        (u64)it.arena, (u64)it.ordblks, (u64)it.smblks, (u64)it.hblks, (u64)it.hblkhd);
+    say("\"fsmblks\": %lu, \"uordblks\": %lu, \"fordblks\": %lu, \"keepcost\": %lu}",
+        (u64)it.fsmblks, (u64)it.uordblks, (u64)it.fordblks, (u64)it.keepcost);
     send_line();
 }
 

@@ -38,10 +38,25 @@ pub struct Chain<'t, 'o> {
     /// Chunks since the last checkpoint, for the observer.
     seen: Vec<Chunk>,
     candidates: Candidates,
+    /// What was walked, piece by piece; see [`Chain::walk_again`].
+    pub stretches: Vec<Stretch>,
     /// Windows that were read again.
     pub retries: u64,
     /// Places where the chain was lost and found again.
     pub resyncs: u64,
+}
+
+/// Chunks next to each other that were read at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// The first chunk.
+    pub start: u64,
+    /// Where the last one ends.
+    pub end: u64,
+    /// Chunks in use, in tcaches and in fastbins.
+    pub in_use_bytes: u64,
+    /// It was read again because it changed.
+    pub retried: bool,
 }
 
 /// A chunk of which the next will tell whether it is in use.
@@ -73,6 +88,10 @@ struct Course<'s> {
     at: u64,
     pending: Option<Pending>,
     tally: Tally,
+    /// Where to stop, at the latest behind the chunk that is there.
+    until: u64,
+    /// What the last chunk in use has behind that.
+    overshoot: u64,
     checkpoint: Checkpoint,
     retries: u32,
     retries_left: u64,
@@ -104,6 +123,7 @@ impl<'t, 'o> Chain<'t, 'o> {
             observer,
             seen: Vec::new(),
             candidates,
+            stretches: Vec::new(),
             retries: 0,
             resyncs: 0,
         }
@@ -123,33 +143,57 @@ impl<'t, 'o> Chain<'t, 'o> {
         fastbins: &[u64],
         mut tally: Tally,
     ) -> Tally {
-        self.window.clear();
         tally.before_segment(&mut self.pages, segment.start);
         tally.metadata(&mut self.pages, segment.start, segment.first);
-        let fast = fastbins.partition_point(|chunk| *chunk < segment.first);
+        let until = u64::MAX;
+        let mut course = self.course(arena, segment, fastbins, tally, segment.first, until);
+        while self.step(&mut course) {}
+        self.commit(&mut course);
+        course.tally.finish_segment();
+        course.tally
+    }
+
+    /// Walks a stretch of a segment again: bytes in use now (as in [`Stretch`]), and bytes that
+    /// were not understood.
+    pub fn walk_again(&mut self, arena: u64, mut segment: Segment, stretch: Stretch) -> (u64, u64) {
+        self.pages.forget();
+        let Stretch { start, end, .. } = stretch;
+        let tally = Tally::default();
+        let mut course = self.course(arena, &mut segment, &[], tally, start, end);
+        while self.step(&mut course) {}
+        let in_use = course.tally.in_use.bytes.saturating_sub(course.overshoot);
+        (in_use, course.tally.skipped_bytes + course.tally.swapped_bytes)
+    }
+
+    fn course<'s>(
+        &mut self,
+        arena: u64,
+        segment: &'s mut Segment,
+        fastbins: &'s [u64],
+        tally: Tally,
+        at: u64,
+        until: u64,
+    ) -> Course<'s> {
+        self.window.clear();
+        let fast = fastbins.partition_point(|chunk| *chunk < at);
         let candidates = self.candidates.count();
-        let at = segment.first;
         let checkpoint = Checkpoint { at, pending: None, tally, fast, candidates };
-        let retries_left = 64 + ((segment.end - segment.start) >> 20) * RETRIES_PER_MIB;
-        let far_reads_left = MOST_FAR_READS;
-        let (pending, retries) = (None, 0);
-        let mut course = Course {
+        let length = segment.end.min(until).saturating_sub(at);
+        Course {
             arena,
             segment,
             fastbins,
             fast,
             at,
-            pending,
+            pending: None,
             tally,
+            until,
+            overshoot: 0,
             checkpoint,
-            retries,
-            retries_left,
-            far_reads_left,
-        };
-        while self.step(&mut course) {}
-        self.commit(&mut course);
-        course.tally.finish_segment();
-        course.tally
+            retries: 0,
+            retries_left: 64 + (length >> 20) * RETRIES_PER_MIB,
+            far_reads_left: MOST_FAR_READS,
+        }
     }
 
     /// One chunk on; `false` at the end.
@@ -161,6 +205,9 @@ impl<'t, 'o> Chain<'t, 'o> {
             self.turn_page(course);
         }
         let header = self.window.word(course.at + 8);
+        if course.at >= course.until {
+            return self.stop(course, header);
+        }
         match self.classify(course, header) {
             Header::Chunk(end) => {
                 self.settle(course, header & PREVIOUS_IN_USE != 0);
@@ -175,6 +222,16 @@ impl<'t, 'o> Chain<'t, 'o> {
             Header::Fence => self.fence(course, header),
             Header::Nonsense => self.nonsense(course),
         }
+    }
+
+    /// Where the stretch is over, and the walk too; whatever is at that place now.
+    fn stop(&mut self, course: &mut Course<'_>, header: u64) -> bool {
+        let in_use = header & PREVIOUS_IN_USE != 0;
+        if in_use && course.pending.is_some() {
+            course.overshoot = course.at - course.until;
+        }
+        self.settle(course, in_use);
+        false
     }
 
     fn classify(&self, course: &Course<'_>, header: u64) -> Header {
@@ -235,6 +292,12 @@ impl<'t, 'o> Chain<'t, 'o> {
     }
 
     fn commit(&mut self, course: &mut Course<'_>) {
+        self.record(course, course.pending.map_or(course.at, |pending| pending.start));
+        self.advance(course);
+    }
+
+    /// What was found up to here stays.
+    fn advance(&mut self, course: &mut Course<'_>) {
         for chunk in self.seen.drain(..) {
             self.observer.chunk(chunk);
         }
@@ -246,6 +309,19 @@ impl<'t, 'o> Chain<'t, 'o> {
             fast: course.fast,
             candidates: self.candidates.count(),
         };
+    }
+
+    /// Remembers what was walked since the checkpoint, up to `end`.
+    fn record(&mut self, course: &Course<'_>, end: u64) {
+        let Checkpoint { at, pending, tally, .. } = course.checkpoint;
+        let start = pending.map_or(at, |pending| pending.start);
+        let held = |tally: &Tally| tally.in_use.bytes + tally.fastbins.bytes;
+        let is_whole = course.tally.gap_bytes == tally.gap_bytes;
+        if start < end && is_whole {
+            let in_use_bytes = held(&course.tally) - held(&tally);
+            let retried = course.retries > 0;
+            self.stretches.push(Stretch { start, end, in_use_bytes, retried });
+        }
     }
 
     /// The end of a segment: it is that of `top`, or of a chunk that has become `top` meanwhile.
@@ -295,9 +371,10 @@ impl<'t, 'o> Chain<'t, 'o> {
         let from = course.pending.take().map_or(course.at, |pending| pending.start);
         let found = self.find_chain(course, course.at + ALIGNMENT_BYTES);
         let found = found.unwrap_or(course.segment.end);
+        self.record(course, from);
         course.tally.skipped(&mut self.pages, from, found);
         course.at = found;
-        self.commit(course);
+        self.advance(course);
         course.at < course.segment.end
     }
 

@@ -119,6 +119,9 @@ impl<'m, 't> Follower<'m, 't> {
 /// walk.
 const MOST_FAST: usize = 1 << 20;
 
+/// Larger chunks are in no fastbin (`MAX_FAST_SIZE` and a header).
+pub const LARGEST_FAST_CHUNK_BYTES: u64 = 0xb0;
+
 /// The chunks in an arena's fastbins, ascending.
 pub fn fastbin_chunks(follower: &mut Follower<'_, '_>, heads: &[u64]) -> Vec<u64> {
     let mut all = Vec::new();

@@ -3,14 +3,79 @@
 //! has: no chunk before it, `IS_MMAPPED` alone, and a size that ends on a page in its mapping.
 
 use super::{
-    shape::{ArenaShape, FLAGS, HEAP_MAX_BYTES, IS_MAPPED},
+    arena::ArenaState,
+    layout::Layout,
+    segment::Surveyor,
+    shape::{ArenaShape, CHUNK_HEADER_BYTES, FLAGS, HEAP_MAX_BYTES, IS_MAPPED},
     target::{Pages, PresentMemory, Target},
 };
 use crate::model::{
     census::Extent,
     mapping::Mapping,
     memory::{PageRun, PageState},
+    site::Amount,
 };
+
+/// What was found when the walk began.
+#[derive(Clone, Debug, Default)]
+pub struct MappedBlocks {
+    /// Their mappings, ascending.
+    pub extents: Vec<Extent>,
+    /// What `mp_` said then.
+    pub stated: Option<Expected>,
+}
+
+impl MappedBlocks {
+    /// Finds them outside of the arenas, and of what is `excluded`.
+    pub fn find(
+        surveyor: &Surveyor<'_>,
+        arenas: &[ArenaState],
+        layout: &Layout,
+        excluded: &[Extent],
+    ) -> Self {
+        let stated = expected(surveyor.memory, layout.parameters.as_ref());
+        let segments = arenas.iter().flat_map(|arena| surveyor.segments(arena));
+        let of_arenas = segments.map(|it| Extent { start: it.start, end: it.end });
+        let excluded = merge(of_arenas.chain(excluded.iter().copied()).collect());
+        let extents = find(&surveyor.target, layout.shape, &excluded, stated);
+        Self { extents, stated }
+    }
+
+    /// Without what has become an arena's memory since. `segments` ascend.
+    pub fn outside(mut self, segments: &[Extent]) -> Self {
+        self.extents.retain(|block| {
+            let after = segments.partition_point(|segment| segment.end <= block.start);
+            segments.get(after).is_none_or(|segment| segment.start >= block.end)
+        });
+        self
+    }
+
+    /// All of them.
+    pub fn amount(&self) -> Amount {
+        let bytes = self.extents.iter().map(|block| block.bytes()).sum();
+        Amount { bytes, count: self.extents.len() as u64 }
+    }
+
+    /// What of them is in memory now.
+    pub fn resident_bytes(&self, target: &Target<'_>) -> u64 {
+        let mut pages = Pages::new(target);
+        let resident = |block: &Extent| pages.presence(block.start, block.end).resident_bytes;
+        self.extents.iter().map(resident).sum()
+    }
+
+    /// How far their bytes can be off, at most: what came and went since, and was not found.
+    pub fn bound_bytes(&self, surveyor: &Surveyor<'_>, layout: &Layout) -> u64 {
+        let Some(stated) = self.stated else { return 0 };
+        surveyor.memory.forget();
+        let after = expected(surveyor.memory, layout.parameters.as_ref()).unwrap_or(stated);
+        let moved = after.bytes.abs_diff(stated.bytes);
+        let found = self.amount();
+        let unexplained = found.bytes.abs_diff(stated.bytes);
+        // From 2.43 on, glibc forgets a header of each block that was remapped.
+        let is_explained = unexplained <= CHUNK_HEADER_BYTES * found.count;
+        if is_explained { moved } else { moved + unexplained }
+    }
+}
 
 /// What is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +91,7 @@ const BATCH: usize = 512;
 
 /// Finds them, ascending, in mappings outside of `excluded`. The search ends
 /// when it has found what is expected.
-pub fn find(
+fn find(
     target: &Target<'_>,
     shape: ArenaShape,
     excluded: &[Extent],
@@ -161,7 +226,7 @@ fn words(bytes: [u8; 16]) -> [u64; 2] {
 }
 
 /// What `mp_` says now.
-pub fn expected(
+fn expected(
     memory: &PresentMemory<'_>,
     layout: Option<&super::layout::ParameterLayout>,
 ) -> Option<Expected> {

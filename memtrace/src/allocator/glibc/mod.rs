@@ -7,15 +7,21 @@ pub mod layout;
 mod links;
 pub mod mallinfo;
 mod mapped;
+mod movement;
 mod noncontiguous;
+mod part;
 pub mod scan;
 mod segment;
 pub mod shape;
 mod tally;
 pub mod target;
 mod tcache;
+mod visit;
 pub mod walk;
+mod walker;
 mod window;
+
+pub use visit::visit_chunks_in_use;
 
 use super::{Allocator, AllocatorId, version_after};
 

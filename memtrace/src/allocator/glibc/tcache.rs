@@ -40,11 +40,26 @@ impl Form {
 
     /// Counts and heads, or `None` when they cannot be those of a tcache.
     fn bins_in(self, bytes: &[u8], most: Option<u64>) -> Option<Vec<Bin>> {
+        self.bins_or_not(bytes, most)?.collect()
+    }
+
+    /// The bins, those left out that make no sense; `None` when these are more than a thread can
+    /// be changing at a moment.
+    fn bins_but_few(self, bytes: &[u8], most: Option<u64>) -> Option<Vec<Bin>> {
+        let bins: Vec<_> = self.bins_or_not(bytes, most)?.flatten().collect();
+        (bins.len() + MOST_TORN_BINS >= self.bins).then_some(bins)
+    }
+
+    fn bins_or_not(
+        self,
+        bytes: &[u8],
+        most: Option<u64>,
+    ) -> Option<impl Iterator<Item = Option<Bin>>> {
         let (counts, heads) =
             bytes.get(..self.size_bytes())?.split_at(self.bins * self.count_bytes);
         let counts = counts.chunks_exact(self.count_bytes).map(little_endian);
         let heads = heads.chunks_exact(8).map(little_endian);
-        let bins = counts.zip(heads).enumerate().map(|(number, (count, head))| {
+        let bins = counts.zip(heads).enumerate().map(move |(number, (count, head))| {
             let count = if self.counts_slots { most?.checked_sub(count)? } else { count };
             let fits = (count == 0) == (head == 0)
                 && head % ALIGNMENT_BYTES == 0
@@ -54,7 +69,7 @@ impl Form {
             let chunk_bytes = (number < self.small_bins).then_some(small);
             fits.then_some(Bin { count, head, chunk_bytes })
         });
-        bins.collect()
+        Some(bins)
     }
 }
 
@@ -69,6 +84,12 @@ struct Bin {
     head: u64,
     chunk_bytes: Option<u64>,
 }
+
+/// Bins whose count and head do not fit because they were read between two writes: one, and one
+/// more for the time that the reading takes.
+const MOST_TORN_BINS: usize = 2;
+/// How often a tcache is read again that makes no sense: its thread may be using it.
+const MOST_TRIES: usize = 16;
 
 /// More threads than this are not looked for.
 const MOST_CANDIDATES: usize = 1 << 15;
@@ -111,7 +132,7 @@ impl Candidates {
 
 impl Form {
     fn looks_right(self, bytes: &[u8], most: Option<u64>) -> bool {
-        self.bins_in(bytes, most).is_some_and(|bins| self.counts_slots || has_any(&bins))
+        self.bins_but_few(bytes, most).is_some_and(|bins| self.counts_slots || has_any(&bins))
     }
 }
 
@@ -139,7 +160,8 @@ pub struct Tcaches {
 pub fn read(follower: &mut Follower<'_, '_>, candidates: &Candidates) -> Tcaches {
     let mut tcaches = Tcaches::default();
     for (chunk, chunk_bytes) in &candidates.chunks {
-        if let Some(content) = read_one(follower, *chunk, *chunk_bytes, candidates.most_in_bin) {
+        let most = candidates.most_in_bin;
+        if let Some(content) = read_whole(follower, *chunk, *chunk_bytes, most) {
             tcaches.structures.push((*chunk, *chunk_bytes));
             tcaches.torn |= !content.complete;
             tcaches.chunks.extend(content.chunks);
@@ -151,18 +173,43 @@ pub fn read(follower: &mut Follower<'_, '_>, candidates: &Candidates) -> Tcaches
     tcaches
 }
 
-fn read_one(
+/// Reads a tcache, at a moment at which it makes sense.
+fn read_whole(
     follower: &mut Follower<'_, '_>,
     chunk: u64,
     chunk_bytes: u64,
     most: Option<u64>,
 ) -> Option<Followed> {
+    for _ in 0..MOST_TRIES {
+        let bytes = may_be_one(follower, chunk, chunk_bytes, most)?;
+        if let Some(content) = read_one(follower, chunk_bytes, &bytes, most) {
+            return Some(content);
+        }
+    }
+    None
+}
+
+/// A tcache's content, unless it cannot be one, at any moment.
+fn may_be_one(
+    follower: &Follower<'_, '_>,
+    chunk: u64,
+    chunk_bytes: u64,
+    most: Option<u64>,
+) -> Option<Vec<u8>> {
     let form = Form::of(chunk_bytes)?;
     let mut bytes = vec![0; form.size_bytes()];
-    if !follower.memory().read(chunk + CHUNK_HEADER_BYTES, &mut bytes) {
-        return None;
-    }
-    let bins = form.bins_in(&bytes, most)?;
+    let is_read = follower.memory().read(chunk + CHUNK_HEADER_BYTES, &mut bytes);
+    (is_read && form.looks_right(&bytes, most)).then_some(bytes)
+}
+
+fn read_one(
+    follower: &mut Follower<'_, '_>,
+    chunk_bytes: u64,
+    bytes: &[u8],
+    most: Option<u64>,
+) -> Option<Followed> {
+    let form = Form::of(chunk_bytes)?;
+    let bins = form.bins_in(bytes, most)?;
     let mut all = Followed { chunks: Vec::new(), complete: true };
     for bin in bins.iter().filter(|bin| bin.head != 0) {
         let is_inside = is_in(follower.map(), bin.head - CHUNK_HEADER_BYTES);

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use self::image::{ARENA, HEAP, HEAP_BYTES, Image};
 use super::{
     inquiry::BlockState,
-    walk::{Request, WalkError, Walked, visit_chunks_in_use, walk},
+    visit_chunks_in_use,
+    walk::{Request, WalkError, Walked, walk},
 };
 use crate::model::census::HeapResidency;
 

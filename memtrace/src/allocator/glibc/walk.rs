@@ -8,19 +8,18 @@ use thiserror::Error;
 
 use super::{
     arena::{ArenaState, Parameters, ring},
-    chain::Chain,
-    inquiry::{BlockState, Blocks, Chunk, Observer},
+    inquiry::{BlockState, Blocks},
     layout::Layout,
-    links::{ArenaMap, Follower, fastbin_chunks},
-    mapped::{self, Expected},
-    segment::{Segment, Surveyor},
+    mapped::{self, MappedBlocks},
+    movement::Movement,
+    part::Part,
+    segment::Surveyor,
     shape::align_down,
-    tally::Tally,
-    target::{Pages, PresentMemory, Target},
-    tcache::{self, Candidates, Tcaches},
+    target::{PresentMemory, Target},
+    walker::{Walker, extents},
 };
 use crate::model::{
-    census::{Arena, Extent, GlibcHeap, HeapResidency, WalkQuality},
+    census::{Extent, GlibcHeap},
     site::Amount,
 };
 
@@ -77,58 +76,66 @@ pub fn walk(
 ) -> Result<Walked, WalkError> {
     let memory = PresentMemory::new(target);
     let (states, surveyor) = survey(target, &memory, layout)?;
+    // Before anything else, because nobody tells of new mappings.
+    let mapped = MappedBlocks::find(&surveyor, &states, layout, request.excluded);
     let mut blocks = Blocks::new(request.blocks);
-    let mut walker = Walker { surveyor: &surveyor, parts: Vec::new(), tcaches: Tcaches::default() };
-    walker.arenas(&states, &mut blocks);
+    let mut walker = Walker::new(&surveyor);
+    let candidates = walker.arenas(&states, &mut blocks);
+    walker.read_again(&candidates);
     memory.forget();
-    let mut walked = walker.result(target, layout, request.excluded);
-    blocks.settle(&walker.tcaches, &walked.mapped);
-    walked.blocks = blocks.states;
-    walked.blocks_in_use = blocks.in_use;
-    Ok(walked)
+    let segments = whole_pages(&walker.parts, target);
+    let mapped = mapped.outside(&segments);
+    let heap = heap(&surveyor, layout, &walker.parts, &mapped);
+    blocks.settle(&walker.tcaches, &mapped.extents);
+    let tcache_chunks = walker.tcaches.chunks.iter().map(|(chunk, _)| *chunk).collect();
+    Ok(Walked {
+        heap,
+        segments,
+        mapped: mapped.extents,
+        blocks: blocks.states,
+        blocks_in_use: blocks.in_use,
+        tcache_chunks,
+    })
 }
 
-/// Calls `visit` with every chunk in use that is in no cache, each segment's in ascending order,
-/// and the number of its arena. `tcache_chunks` is what a walk right before found.
-///
-/// Errors: see [`WalkError`].
-pub fn visit_chunks_in_use(
-    target: &Target<'_>,
+fn whole_pages(parts: &[Part], target: &Target<'_>) -> Vec<Extent> {
+    let segments = parts.iter().flat_map(|part| extents(&part.segments));
+    let page = |it: Extent| Extent { start: align_down(it.start, target.page_bytes), ..it };
+    mapped::merge(segments.map(page).collect())
+}
+
+fn heap(
+    surveyor: &Surveyor<'_>,
     layout: &Layout,
-    tcache_chunks: &[u64],
-    visit: &mut dyn FnMut(u32, Chunk),
-) -> Result<(), WalkError> {
-    let memory = PresentMemory::new(target);
-    let (states, surveyor) = survey(target, &memory, layout)?;
-    let mut visitor = Visitor { arena: 0, tcache_chunks, visit };
-    let mut walker = Walker { surveyor: &surveyor, parts: Vec::new(), tcaches: Tcaches::default() };
-    walker.arenas(&states, &mut visitor);
-    Ok(())
-}
-
-struct Visitor<'v> {
-    arena: u32,
-    tcache_chunks: &'v [u64],
-    visit: &'v mut dyn FnMut(u32, Chunk),
-}
-
-impl Observer for Visitor<'_> {
-    fn is_interested(&self) -> bool {
-        true
-    }
-
-    fn chunk(&mut self, chunk: Chunk) {
-        if chunk.in_use && self.tcache_chunks.binary_search(&chunk.start).is_err() {
-            (self.visit)(self.arena, chunk);
-        }
-    }
-
-    fn arena(&mut self, index: u32) {
-        self.arena = index;
+    parts: &[Part],
+    mapped: &MappedBlocks,
+) -> GlibcHeap {
+    let amount = mapped.amount();
+    let trim =
+        parts.iter().map(|part| part.tally.resident.returnable_bytes + part.tally.top_trim_bytes);
+    GlibcHeap {
+        path: String::new(),
+        version: None,
+        arenas: (0..).zip(parts).map(|(index, part)| part.arena(index)).collect(),
+        mapped: amount,
+        mapped_resident_bytes: mapped.resident_bytes(&surveyor.target),
+        mapped_stated_bytes: mapped.stated.map_or(amount.bytes, |stated| stated.bytes),
+        parameters: surveyor.parameters.settings,
+        trim_bytes: trim.sum(),
+        error_bound_bytes: bound_bytes(parts) + mapped.bound_bytes(surveyor, layout),
     }
 }
 
-fn survey<'t>(
+/// How far the sums of all arenas can be off, at most. What an arena has lost, another may have.
+fn bound_bytes(parts: &[Part]) -> u64 {
+    let mut movement = Movement::default();
+    parts.iter().for_each(|part| movement += part.movement);
+    let standing = parts.iter().map(Part::standing_bound_bytes);
+    standing.sum::<u64>() + movement.bound_bytes()
+}
+
+/// The arenas, and what is needed to walk them.
+pub(super) fn survey<'t>(
     target: &Target<'t>,
     memory: &'t PresentMemory<'t>,
     layout: &Layout,
@@ -161,203 +168,4 @@ fn survey<'t>(
 /// Where the main arena starts in programs that nobody but malloc calls `sbrk` in.
 fn start_of_heap(target: &Target<'_>) -> Option<u64> {
     target.mappings.iter().find(|mapping| mapping.name == "[heap]").map(|mapping| mapping.start)
-}
-
-/// An arena with what was found in it.
-struct Part {
-    before: ArenaState,
-    after: ArenaState,
-    segments: Vec<Segment>,
-    tally: Tally,
-    tcache: Amount,
-    structures: Amount,
-    retries: u64,
-    resyncs: u64,
-}
-
-struct Walker<'s> {
-    surveyor: &'s Surveyor<'s>,
-    parts: Vec<Part>,
-    tcaches: Tcaches,
-}
-
-impl Walker<'_> {
-    fn arenas(&mut self, states: &[ArenaState], observer: &mut dyn Observer) {
-        let most_in_bin = self.surveyor.parameters.settings.tcache_count;
-        let mut candidates = Candidates::with_most_in_bin(most_in_bin);
-        for (index, state) in (0..).zip(states) {
-            observer.arena(index);
-            let part = self.arena(state, observer, &mut candidates);
-            self.parts.push(part);
-        }
-        self.read_tcaches(&candidates);
-    }
-
-    fn arena(
-        &self,
-        state: &ArenaState,
-        observer: &mut dyn Observer,
-        candidates: &mut Candidates,
-    ) -> Part {
-        let surveyor = self.surveyor;
-        surveyor.memory.forget();
-        let read = || ArenaState::read(surveyor.memory, surveyor.shape, state.address);
-        let before = read().unwrap_or(*state);
-        let mut segments = surveyor.segments(&before);
-        let map = ArenaMap::new(extents(&segments).map(|extent| (extent, 0)).collect());
-        let mut follower = Follower::new(surveyor.memory, &map);
-        let fast = fastbin_chunks(&mut follower, &before.fastbins);
-        let mut chain = Chain::new(surveyor, observer, std::mem::take(candidates));
-        let mut tally = Tally::default();
-        for segment in &mut segments {
-            tally = chain.walk(state.address, segment, &fast, tally);
-        }
-        let (retries, resyncs) = (chain.retries, chain.resyncs);
-        *candidates = chain.into_candidates();
-        surveyor.memory.forget();
-        Part {
-            before,
-            after: read().unwrap_or(before),
-            segments,
-            tally,
-            tcache: Amount::default(),
-            structures: Amount::default(),
-            retries,
-            resyncs,
-        }
-    }
-
-    fn read_tcaches(&mut self, candidates: &Candidates) {
-        let numbered = (0..).zip(&self.parts);
-        let ranges = numbered
-            .flat_map(|(index, part)| extents(&part.segments).map(move |extent| (extent, index)));
-        let map = ArenaMap::new(ranges.collect());
-        self.tcaches = tcache::read(&mut Follower::new(self.surveyor.memory, &map), candidates);
-        let mut pages = Pages::new(&self.surveyor.target);
-        for (chunk, size) in self.tcaches.chunks.clone() {
-            if let Some(part) = map.arena_of(chunk).and_then(|it| self.part(it)) {
-                part.cached(&mut pages, chunk, size);
-            }
-        }
-        for (chunk, size) in self.tcaches.structures.clone() {
-            if let Some(part) = map.arena_of(chunk).and_then(|it| self.part(it)) {
-                part.structure(&mut pages, chunk, size);
-            }
-        }
-    }
-
-    fn part(&mut self, index: u32) -> Option<&mut Part> {
-        self.parts.get_mut(index as usize)
-    }
-
-    fn result(&self, target: &Target<'_>, layout: &Layout, excluded: &[Extent]) -> Walked {
-        let segments = self.parts.iter().flat_map(|it| extents(&it.segments));
-        let page = |it: Extent| Extent { start: align_down(it.start, target.page_bytes), ..it };
-        let segments = mapped::merge(segments.map(page).collect());
-        let excluded = [segments.as_slice(), excluded].concat();
-        let expected = mapped::expected(self.surveyor.memory, layout.parameters.as_ref());
-        let mapped = mapped::find(target, layout.shape, &mapped::merge(excluded), expected);
-        let heap = self.heap(target, &mapped, expected);
-        let tcache_chunks = self.tcaches.chunks.iter().map(|(chunk, _)| *chunk).collect();
-        Walked { heap, segments, mapped, tcache_chunks, ..Walked::default() }
-    }
-
-    fn heap(
-        &self,
-        target: &Target<'_>,
-        mapped: &[Extent],
-        expected: Option<Expected>,
-    ) -> GlibcHeap {
-        let mut pages = Pages::new(target);
-        let mut amount = Amount::default();
-        let mut mapped_resident_bytes = 0;
-        for block in mapped {
-            amount += Amount::one(block.bytes());
-            mapped_resident_bytes += pages.presence(block.start, block.end).resident_bytes;
-        }
-        let arenas: Vec<_> = (0..).zip(&self.parts).map(|(index, it)| it.arena(index)).collect();
-        let trim = self
-            .parts
-            .iter()
-            .map(|part| part.tally.resident.returnable_bytes + part.tally.top_trim_bytes);
-        GlibcHeap {
-            path: String::new(),
-            version: None,
-            mapped: amount,
-            mapped_resident_bytes,
-            mapped_stated_bytes: expected.map_or(amount.bytes, |expected| expected.bytes),
-            parameters: self.surveyor.parameters.settings,
-            trim_bytes: trim.sum(),
-            arenas,
-        }
-    }
-}
-
-fn extents(segments: &[Segment]) -> impl Iterator<Item = Extent> {
-    segments.iter().map(|segment| Extent { start: segment.start, end: segment.end })
-}
-
-impl Part {
-    /// A chunk that was taken for one in use is in a tcache.
-    fn cached(&mut self, pages: &mut Pages<'_>, chunk: u64, size: u64) {
-        let resident = self.take(pages, chunk, size);
-        self.tally.resident.cached_bytes += resident;
-        self.tcache += Amount::one(size);
-    }
-
-    /// A chunk that was taken for one in use is a tcache itself.
-    fn structure(&mut self, pages: &mut Pages<'_>, chunk: u64, size: u64) {
-        let resident = self.take(pages, chunk, size);
-        self.tally.resident.metadata_bytes += resident;
-        self.structures += Amount::one(size);
-    }
-
-    /// Takes a chunk out of those in use; returns its resident bytes.
-    fn take(&mut self, pages: &mut Pages<'_>, chunk: u64, size: u64) -> u64 {
-        let in_use = &mut self.tally.in_use;
-        in_use.bytes = in_use.bytes.saturating_sub(size);
-        in_use.count = in_use.count.saturating_sub(1);
-        let resident = &mut self.tally.resident;
-        let bytes = pages.presence(chunk, chunk.saturating_add(size)).resident_bytes;
-        let bytes = bytes.min(resident.in_use_bytes);
-        resident.in_use_bytes -= bytes;
-        bytes
-    }
-
-    fn arena(&self, index: u32) -> Arena {
-        let tally = &self.tally;
-        let system_bytes = self.after.system_bytes;
-        let chunks = tally.in_use.bytes + tally.free.bytes + tally.fastbins.bytes;
-        let others = chunks + tally.top_bytes + self.tcache.bytes;
-        Arena {
-            index,
-            address: self.after.address,
-            attached_threads: self.after.attached_threads,
-            system_bytes,
-            max_system_bytes: self.after.max_system_bytes,
-            segments: self.segments.len() as u32,
-            in_use: tally.in_use,
-            free: tally.free,
-            top_bytes: tally.top_bytes,
-            fastbins: tally.fastbins,
-            tcache: self.tcache,
-            overhead_bytes: system_bytes.saturating_sub(others),
-            resident: HeapResidency { ..tally.resident },
-            quality: self.quality(),
-        }
-    }
-
-    fn quality(&self) -> WalkQuality {
-        let tally = &self.tally;
-        let walked = tally.walked_bytes() + self.tcache.bytes + self.structures.bytes;
-        let grown = self.after.system_bytes.abs_diff(self.before.system_bytes);
-        let unexplained = self.after.system_bytes.abs_diff(walked);
-        WalkQuality {
-            skipped_bytes: tally.skipped_bytes,
-            retries: self.retries,
-            resyncs: self.resyncs,
-            swapped_bytes: tally.swapped_bytes,
-            error_bound_bytes: tally.skipped_bytes + tally.swapped_bytes + grown + unexplained,
-        }
-    }
 }

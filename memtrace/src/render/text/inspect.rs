@@ -10,6 +10,7 @@ use super::{
     TextOptions,
     page::{Page, Style, columns, cut},
     rss_table::{LABEL_COLUMNS, label, share, style},
+    verdict,
 };
 use crate::{
     inspection::Inspection,
@@ -41,6 +42,7 @@ pub fn write(
 ) -> io::Result<()> {
     let mut page = Page::new(options);
     headline(&mut page, inspection);
+    verdict::write(&mut page, &inspection.verdict);
     facts(&mut page, inspection);
     table(&mut page, inspection);
     if with_arenas {
@@ -73,7 +75,6 @@ fn headline(page: &mut Page, inspection: &Inspection) {
 }
 
 fn facts(page: &mut Page, inspection: &Inspection) {
-    page.gap();
     page.field("command", &cut(&inspection.target.command_line.join(" "), COMMAND_COLUMNS));
     page.field("process", &process(inspection));
     for heap in &inspection.census.glibc {

@@ -155,8 +155,7 @@ impl Walk<'_> {
         self.heaps.blocks.add(&walked);
         self.claim(&walked.segments);
         self.claim(&walked.mapped);
-        let bounds = walked.heap.arenas.iter().map(|arena| arena.quality.error_bound_bytes);
-        self.heaps.error_bound_bytes += bounds.sum::<u64>();
+        self.heaps.error_bound_bytes += walked.heap.error_bound_bytes;
         let version = object.facts.version.clone();
         self.heaps.glibc.push(GlibcHeap {
             path: object.mapping.name.clone(),

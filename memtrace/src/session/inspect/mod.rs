@@ -18,7 +18,7 @@ pub use self::series::{SeriesEnd, SeriesObserver, SeriesOptions, series};
 use self::objects::Objects;
 use crate::{
     analysis::residency::{Claim, Claims, Heaps, PageCount, table},
-    inspection::{Cost, Inspection, KernelStatement, SCHEMA, Subject, Summary},
+    inspection::{Cost, Inspection, KernelStatement, SCHEMA, Subject, Summary, verdict_of},
     model::{
         census::{Census, OpaqueAllocator, RssKind},
         mapping::Mapping,
@@ -151,6 +151,7 @@ impl Inspector {
                 cached_stacks: stacks.cached,
                 ..Summary::of(&census)
             },
+            verdict: verdict_of(&census),
             census,
             cost: Cost { cpu_ns: clock::own_cpu_ns().saturating_sub(cpu_ns) },
         };
