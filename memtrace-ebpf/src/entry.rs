@@ -126,7 +126,8 @@ pub fn enter(
         && heap.contains(registers.sp, hit.config.trampoline, from_allocator, read_word);
     slot.flags = if internal { u64::from(FLAG_INTERNAL) } else { 0 };
     slot.stack = 0;
-    if !internal {
+    // Nobody asks who unmapped something.
+    if !internal && begin != Some(RecordKind::UnmapBegin) {
         slot.stack = stack::capture(ctx, hit.config, registers);
     }
     emit_begin(&hit, slot, begin)

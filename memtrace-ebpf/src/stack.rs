@@ -426,17 +426,53 @@ unsafe extern "C" fn step(_index: u32, context: *mut LoopContext) -> i64 {
     i64::from(!walk.step(&memory, tables))
 }
 
+/// What a step of the walk by frame pointers works on.
+#[repr(C)]
+struct ChainContext {
+    walk: *mut Walk,
+    position: frame_pointer::Position,
+}
+
 /// The frames go to the walk's memory, which makes the verifier forget them: a walk can end after
 /// any frame, and all that follows would be verified once for each of them (240,000 instructions
 /// instead of a few thousand).
 #[inline(always)]
 fn walk_by_frame_pointers(registers: Registers, walk: &mut Walk) {
     walk.start_collecting();
-    let end = match UserMemory.read_word(registers.sp) {
-        Some(caller) => frame_pointer::walk_from_entry(&UserMemory, registers, caller, walk),
-        None => StackEnd::Unreadable,
+    let Some(caller) = UserMemory.read_word(registers.sp) else {
+        return walk.finish_collecting(StackEnd::Unreadable);
     };
-    walk.finish_collecting(end);
+    if USE_BPF_LOOP.load() == 0 {
+        let end = frame_pointer::walk_from_entry(&UserMemory, registers, caller, walk);
+        return walk.finish_collecting(end);
+    }
+    let mut position = frame_pointer::Position::default();
+    position.start(registers, caller, walk);
+    walk.finish_collecting(StackEnd::Truncated);
+    let mut context = ChainContext { walk, position };
+    // SAFETY: `chain_step` has the signature that the helper wants, and the context outlives the
+    // call.
+    unsafe {
+        let context = (&raw mut context).cast();
+        bpf_loop(MAX_FRAMES as u32 - 1, chain_step as *mut _, context, 0);
+    }
+}
+
+/// One frame by its frame pointer; not 0 ends the loop.
+///
+/// # Safety
+/// `context` and what it points to are valid for the call.
+#[inline(never)]
+unsafe extern "C" fn chain_step(_index: u32, context: *mut ChainContext) -> i64 {
+    // SAFETY: by contract; the walk is claimed.
+    let (walk, position) = unsafe { (&mut *(*context).walk, &mut (*context).position) };
+    match position.step(&UserMemory, walk) {
+        Ok(()) => 0,
+        Err(end) => {
+            walk.finish_collecting(end);
+            1
+        }
+    }
 }
 
 /// The id of a finished walk's stack, which is sent if it was not seen before; and whether it was.

@@ -3,6 +3,7 @@
 use super::{FrameSink, Registers};
 use crate::{
     memory::ReadMemory,
+    opaque::Opaque,
     wire::{MAX_FRAMES, StackEnd},
 };
 
@@ -10,8 +11,58 @@ use crate::{
 /// it as a general register.
 const MAX_FRAME_BYTES: u64 = 1 << 20;
 
-/// Walks from the entry of a function, before its prologue: `caller` is the word at `[sp]`, `bp`
-/// still belongs to the caller.
+/// Where a walk is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Position {
+    lower: Opaque<u64>,
+    sp: Opaque<u64>,
+    bp: Opaque<u64>,
+}
+
+impl Position {
+    /// Starts at the entry of a function, before its prologue: `caller` is the word at `[sp]`, `bp`
+    /// still belongs to the caller.
+    #[inline(always)]
+    pub fn start<S: FrameSink>(&mut self, registers: Registers, caller: u64, sink: &mut S) {
+        sink.push(caller);
+        self.lower.set(registers.sp);
+        self.sp.set(registers.sp.wrapping_add(8));
+        self.bp.set(registers.bp);
+    }
+
+    /// Takes a frame, or says why there is none. Call it less often than [`MAX_FRAMES`] times.
+    #[inline(always)]
+    pub fn step<M: ReadMemory, S: FrameSink>(
+        &mut self,
+        memory: &M,
+        sink: &mut S,
+    ) -> Result<(), StackEnd> {
+        let (bp, lower) = (self.bp.get(), self.lower.get());
+        if bp == 0 {
+            return Err(StackEnd::Root);
+        }
+        if bp & 7 != 0 || bp <= lower || bp - lower > MAX_FRAME_BYTES {
+            return Err(StackEnd::NoFramePointer);
+        }
+        let Some([next_bp, return_address]) = memory.read_words::<2>(bp) else {
+            return Err(StackEnd::Unreadable);
+        };
+        if return_address == 0 {
+            return Err(StackEnd::Root);
+        }
+        sink.place(self.sp.get(), bp + 16);
+        if !sink.push(return_address) {
+            return Err(StackEnd::Truncated);
+        }
+        self.lower.set(bp);
+        self.sp.set(bp + 16);
+        self.bp.set(next_bp);
+        Ok(())
+    }
+}
+
+/// Walks from the entry of a function, before its prologue; see [`Position::start`].
 ///
 /// The caller is right whatever the code was compiled with; the frames above it are right while
 /// every function on the way keeps a frame pointer, and the walk stops where the chain leaves the
@@ -23,30 +74,12 @@ pub fn walk_from_entry<M: ReadMemory, S: FrameSink>(
     caller: u64,
     sink: &mut S,
 ) -> StackEnd {
-    sink.push(caller);
-    let mut lower = registers.sp;
-    let mut sp = registers.sp.wrapping_add(8);
-    let mut bp = registers.bp;
+    let mut position = Position::default();
+    position.start(registers, caller, sink);
     for _ in 1..MAX_FRAMES {
-        if bp == 0 {
-            return StackEnd::Root;
+        if let Err(end) = position.step(memory, sink) {
+            return end;
         }
-        if bp & 7 != 0 || bp <= lower || bp - lower > MAX_FRAME_BYTES {
-            return StackEnd::NoFramePointer;
-        }
-        let Some([next_bp, return_address]) = memory.read_words::<2>(bp) else {
-            return StackEnd::Unreadable;
-        };
-        if return_address == 0 {
-            return StackEnd::Root;
-        }
-        sink.place(sp, bp + 16);
-        if !sink.push(return_address) {
-            return StackEnd::Truncated;
-        }
-        lower = bp;
-        sp = bp + 16;
-        bp = next_bp;
     }
     StackEnd::Truncated
 }

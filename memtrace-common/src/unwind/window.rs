@@ -61,6 +61,7 @@ impl Window {
         Some(self.words.get((self.distance.get() >> 3) as usize))
     }
 
+    /// Reads no further than to the ends of the page: what is behind may not be there.
     #[inline(always)]
     fn fill_around<M: ReadMemory>(
         &mut self,
@@ -71,19 +72,12 @@ impl Window {
         let page = address & !(PAGE_SIZE - 1);
         let page_end = page.wrapping_add(PAGE_SIZE);
         let (start, end) = match direction {
-            Direction::Up => (address, address.wrapping_add(WINDOW_BYTES)),
-            // What is below the page may not be there.
+            Direction::Up => (address, address.wrapping_add(WINDOW_BYTES).min(page_end)),
             Direction::Down => {
                 let end = address.wrapping_add(BEHIND_BYTES).min(page_end);
-                (end.saturating_sub(WINDOW_BYTES).max(page), end)
+                (end.wrapping_sub(WINDOW_BYTES).max(page), end)
             }
         };
-        // What is behind the page may not be there, either.
-        self.fill(memory, start, end, address) || self.fill(memory, address, page_end, address)
-    }
-
-    #[inline(always)]
-    fn fill<M: ReadMemory>(&mut self, memory: &M, start: u64, end: u64, address: u64) -> bool {
         let bytes = end.wrapping_sub(start).min(WINDOW_BYTES);
         self.start.set(start);
         self.bytes.set(bytes);
