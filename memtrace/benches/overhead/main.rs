@@ -11,6 +11,7 @@ mod kernel_objects;
 mod machine;
 mod peers;
 mod programs;
+mod python;
 mod rate;
 mod render;
 mod results;
@@ -82,6 +83,7 @@ enum Group {
     Attach,
     Peers,
     Services,
+    Python,
     Stacks,
     Walk,
     Tables,
@@ -122,6 +124,9 @@ fn measure(setup: &Setup) -> Result<()> {
     }
     if setup.wants(Group::Services) {
         services::measure(setup, cpus, &mut results).context("Python services")?;
+    }
+    if setup.wants(Group::Python) {
+        python::measure(setup, &mut results).context("Python frames")?;
     }
     if setup.wants(Group::Stacks) {
         stacks::measure(setup, &mut results).context("complete stacks")?;

@@ -132,17 +132,9 @@ impl Bench<'_> {
     }
 
     fn start(&self, command: &mut Command) -> Result<Target> {
-        let target = Target::start(self.script(command))?;
+        let target = Target::start(script(self.setup, self.service, command))?;
         self.cpus.pin_target(target.pid())?;
         Ok(target)
-    }
-
-    fn script<'c>(&self, command: &'c mut Command) -> &'c mut Command {
-        command.arg(self.setup.targets.join("service.py")).arg(self.service);
-        if self.service == "pickle" {
-            command.args(&self.setup.pyperformance);
-        }
-        command.env("OPENBLAS_NUM_THREADS", "1")
     }
 
     /// A service that memray watches from now on, in a process of its own.
@@ -233,6 +225,19 @@ impl Bench<'_> {
         let requirement = Some(Requirement::MedianAtMost(MOST_OF_EMPTY));
         results.add(GROUP_ADDED, self.service, Unit::Ratio, &added(of(Memtrace)), requirement);
     }
+}
+
+/// Starts a service of service.py.
+pub fn start_service(setup: &Setup, python: &Path, service: &str) -> Result<Target> {
+    Target::start(script(setup, service, &mut Command::new(python)))
+}
+
+fn script<'c>(setup: &Setup, service: &str, command: &'c mut Command) -> &'c mut Command {
+    command.arg(setup.targets.join("service.py")).arg(service);
+    if service == "pickle" {
+        command.args(&setup.pyperformance);
+    }
+    command.env("OPENBLAS_NUM_THREADS", "1")
 }
 
 /// A tool that runs until it is dropped.

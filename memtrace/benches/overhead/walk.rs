@@ -195,7 +195,7 @@ fn add_rows(rounds: &[Round], results: &mut Results) {
 
 /// The median of the slopes of all pairs of points (Theil-Sen): one disturbed point moves it
 /// little.
-fn slope<const N: usize>(points: [(f64, f64); N]) -> f64 {
+pub fn slope<const N: usize>(points: [(f64, f64); N]) -> f64 {
     let mut slopes: Vec<f64> = points
         .iter()
         .enumerate()

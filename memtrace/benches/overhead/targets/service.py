@@ -1,7 +1,8 @@
 """Python services as memtrace's targets meet them. Says `ready`, then answers each line
-`time N SIZE DEPTH` (the last two are not used) with `N CPU_NS WALL_NS` for N units of its work.
+`time N SIZE DEPTH` with `N CPU_NS WALL_NS` for N units of its work (SIZE is not used, and DEPTH only
+by `frames`).
 
-Usage: service.py pusher | model-server | pickle DIRECTORY-OF-BENCHMARKS
+Usage: service.py pusher | model-server | pickle DIRECTORY-OF-BENCHMARKS | frames
 """
 
 import sys
@@ -92,17 +93,30 @@ def pickle_benchmark(directory):
     return lambda units: benchmark.bench_pickle(units, pickle, options)
 
 
-SERVICES = {"pusher": pusher, "model-server": model_server, "pickle": pickle_benchmark}
+def frames():
+    """A block of malloc and its free, below DEPTH Python frames more than this function's caller."""
+
+    def descend(units, depth):
+        if depth > 0:
+            return descend(units, depth - 1)
+        for _ in range(units):
+            bytearray(2000)
+
+    return descend
+
+
+SERVICES = {"frames": frames, "pusher": pusher, "model-server": model_server, "pickle": pickle_benchmark}
 
 
 def main():
     work = SERVICES[sys.argv[1]](*sys.argv[2:])
-    work(2)
+    arguments = (lambda depth: (depth,)) if sys.argv[1] == "frames" else (lambda depth: ())
+    work(2, *arguments(0))
     print("ready", flush=True)
     for line in sys.stdin:
-        units = int(line.split()[1])
+        _, units, _, depth = map(int, line.replace("time", "0").split())
         cpu, wall = time.process_time_ns(), time.perf_counter_ns()
-        work(units)
+        work(units, *arguments(depth))
         cpu, wall = time.process_time_ns() - cpu, time.perf_counter_ns() - wall
         print(units, cpu, wall, flush=True)
 
