@@ -62,7 +62,7 @@ impl Window {
     }
 
     /// Reads no further than to the ends of the page: what is behind may not be there.
-    #[inline(always)]
+    #[inline(never)]
     fn fill_around<M: ReadMemory>(
         &mut self,
         memory: &M,
