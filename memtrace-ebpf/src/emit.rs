@@ -40,10 +40,13 @@ pub fn record<T: 'static>(config: &Config, kind: RecordKind, record: T) -> bool 
     put(kind, record, || wakeup_flags(config, size_of::<T>() as u64))
 }
 
+/// Flags of a record that wakes the reader in any case.
+pub const WAKE_NOW: u64 = BPF_RB_FORCE_WAKEUP as u64;
+
 /// As [`record`], and wakes the reader in any case.
 #[inline(always)]
 pub fn record_now<T: 'static>(kind: RecordKind, record: T) -> bool {
-    put(kind, record, || u64::from(BPF_RB_FORCE_WAKEUP))
+    put(kind, record, || WAKE_NOW)
 }
 
 #[inline(always)]
@@ -64,7 +67,7 @@ pub fn wakeup_flags(config: &Config, record_bytes: u64) -> u64 {
     let waiting = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
     let before = waiting.saturating_sub(record_bytes + RING_HEADER_BYTES);
     if waiting >= config.wake_bytes && before < config.wake_bytes {
-        u64::from(BPF_RB_FORCE_WAKEUP)
+        WAKE_NOW
     } else {
         u64::from(BPF_RB_NO_WAKEUP)
     }

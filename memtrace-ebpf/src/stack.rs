@@ -524,7 +524,9 @@ fn publish(
     // SAFETY: the words lie right behind the header (`repr(C)`, both 8-byte aligned).
     let record =
         unsafe { core::slice::from_raw_parts((&raw const walk.header).cast::<u8>(), bytes) };
-    if EVENTS.output::<[u8]>(record, emit::wakeup_flags(config, bytes as u64)).is_err() {
+    // What a Python frame is called must be read before it is gone.
+    let flags = if python == 0 { emit::wakeup_flags(config, bytes as u64) } else { emit::WAKE_NOW };
+    if EVENTS.output::<[u8]>(record, flags).is_err() {
         count_ring_full(RecordKind::Stack);
         let _ = STACKS.remove(hash);
     }

@@ -4,7 +4,7 @@
 use std::num::NonZeroU64;
 
 use super::{Ledger, live::Block};
-use crate::model::site::Amount;
+use crate::model::{AllocFn, site::Amount};
 
 /// A live heap block, told from later ones at its address by its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,11 +25,13 @@ pub struct Suspects {
 }
 
 impl Ledger {
-    /// The largest live heap blocks, at most so many.
+    /// The largest live blocks of malloc, at most so many. CPython's allocator may hand out a part of
+    /// a block of malloc, of which the heap says nothing.
     pub fn suspects(&self, most: usize) -> Suspects {
-        let (smallest, mut room) = smallest_class(self.heap.blocks(), most);
+        let of_malloc = || self.heap.blocks().filter(|block| !self.is_pythons(block));
+        let (smallest, mut room) = smallest_class(of_malloc(), most);
         let mut suspects = Suspects::default();
-        for block in self.heap.blocks() {
+        for block in of_malloc() {
             let finds_room = class(block) == smallest && room > 0;
             room -= usize::from(finds_room);
             if class(block) > smallest || finds_room {
@@ -40,6 +42,11 @@ impl Ledger {
             }
         }
         suspects
+    }
+
+    fn is_pythons(&self, block: &Block) -> bool {
+        let function = self.books.sites.function(block.site);
+        function.is_some_and(AllocFn::is_python)
     }
 
     /// Books blocks as freed whose memory the heap says is free; those that were freed or
@@ -80,7 +87,6 @@ mod tests {
     use crate::{
         ledger::{Limits, Start},
         model::{
-            AllocFn,
             event::{Action, Event},
             loss::Loss,
             stack::StackId,

@@ -4,6 +4,7 @@ use hashbrown::HashMap;
 
 use super::{account::Account, losses::LossCounts};
 use crate::model::{
+    AllocFn,
     loss::Loss,
     site::{Amount, Site},
 };
@@ -83,6 +84,11 @@ impl SiteTable {
         self.entries.iter_mut().for_each(|entry| entry.account.discard());
     }
 
+    /// What a site calls; `None` for those that found no room.
+    pub fn function(&self, id: SiteId) -> Option<AllocFn> {
+        self.entries.get(id.index())?.site.map(|site| site.function)
+    }
+
     /// Every site that has allocated, in the order of first appearance.
     pub fn iter(&self) -> impl Iterator<Item = (SiteId, &SiteEntry)> {
         (0_u32..)
@@ -100,7 +106,7 @@ impl SiteTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{AllocFn, stack::StackId};
+    use crate::model::stack::StackId;
 
     fn site(stack: u64) -> Site {
         Site { stack: StackId(stack), function: AllocFn::Malloc }
