@@ -96,12 +96,17 @@ fn is_free(part: Part) -> bool {
     matches!(part, Part::Trapped | Part::Cached)
 }
 
-/// Free memory explains the growth, and a large part of it is trapped: what could be given back
-/// besides is no reason to call it a cache.
+/// Free memory explains the growth, and a large part of it, or of the whole heap, is trapped: what
+/// could be given back besides is no reason to call it a cache.
 fn trapped_growth(facts: &Facts) -> Option<Finding> {
     let [trapped, cached] = [Part::Trapped, Part::Cached].map(|part| facts.share(part));
-    (trapped >= TRAPPED && trapped + cached >= EXPLAINS)
+    let heap = facts.heap.is_some_and(|heap| trapped_share(&heap) >= TRAPPED);
+    (trapped > 0.0 && (heap || trapped >= TRAPPED) && trapped + cached >= EXPLAINS)
         .then(|| Finding::growth(VerdictKind::Fragmentation, Part::Trapped, trapped))
+}
+
+fn trapped_share(heap: &HeapState) -> f64 {
+    share_of(heap.trapped_bytes(), heap.walked_bytes())
 }
 
 fn kind(part: Part, facts: &Facts) -> VerdictKind {
@@ -177,9 +182,8 @@ fn state(facts: &Facts) -> Finding {
 }
 
 fn trapped(heap: &HeapState) -> Option<Finding> {
-    let bytes = heap.trapped_bytes();
-    let share = share_of(bytes, heap.walked_bytes());
-    let matters = share >= TRAPPED && share_of(bytes, heap.rss_bytes) >= MATTERS;
+    let share = trapped_share(heap);
+    let matters = share >= TRAPPED && share_of(heap.trapped_bytes(), heap.rss_bytes) >= MATTERS;
     matters.then(|| Finding::state(VerdictKind::Fragmentation, Part::Trapped, share))
 }
 
