@@ -25,7 +25,7 @@ pub struct Options {
     #[arg(long)]
     quick: bool,
     /// Only this group; can be given more than once [default: all]
-    #[arg(long, value_name = "GROUP", value_parser = ["cost", "rate", "attach", "peers", "services", "python", "stacks", "walk", "tables"])]
+    #[arg(long, value_name = "GROUP", value_parser = ["cost", "rate", "attach", "peers", "services", "python", "inspect", "stacks", "walk", "tables"])]
     only: Vec<String>,
     /// Print the tables in Markdown, as in docs/benchmarks.md
     #[arg(long)]

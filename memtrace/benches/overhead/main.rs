@@ -7,6 +7,7 @@
 mod attach;
 mod cost;
 mod floor;
+mod inspect;
 mod kernel_objects;
 mod machine;
 mod peers;
@@ -84,6 +85,7 @@ enum Group {
     Peers,
     Services,
     Python,
+    Inspect,
     Stacks,
     Walk,
     Tables,
@@ -127,6 +129,9 @@ fn measure(setup: &Setup) -> Result<()> {
     }
     if setup.wants(Group::Python) {
         python::measure(setup, &mut results).context("Python frames")?;
+    }
+    if setup.wants(Group::Inspect) {
+        inspect::measure(setup, &mut results).context("a look at a large heap")?;
     }
     if setup.wants(Group::Stacks) {
         stacks::measure(setup, &mut results).context("complete stacks")?;
