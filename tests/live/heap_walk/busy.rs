@@ -127,7 +127,9 @@ fn check(arguments: [&str; 3], tunables: &str) {
         }
         // A bound that says nothing would be honest, too.
         let moved = live.end() - live.start();
-        assert!(bound <= nearest / 2 + 4 * moved, "{bound} of {nearest}: {arenas:?}");
+        if bound > nearest / 2 + 4 * moved {
+            misses.push(format!("{bound} of {nearest}: {arenas:?}"));
+        }
     }
     assert!(busy.counts.pairs() > pairs + 10_000, "it was not busy");
     // A walk that has to wait for a processor is further off; the bound holds all the same.
