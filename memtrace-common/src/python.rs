@@ -64,7 +64,8 @@ pub struct PythonLayout {
     pub cframe_frame: u32,
     /// In `_PyCFrame`: the previous one.
     pub cframe_previous: u32,
-    /// How much of a frame is read, a multiple of 8 and at most [`MAX_FRAME_BYTES`].
+    /// How much of a frame is of interest, a multiple of 8 and at most [`MAX_FRAME_BYTES`]. The kernel
+    /// side reads more at once.
     pub frame_bytes: u32,
     /// In a frame: the code object.
     pub frame_code: u32,

@@ -213,7 +213,7 @@ struct ReplayContext {
     recording: *const Recording,
 }
 
-/// Some notes of a recording; not 0 ends the loop.
+/// A note of a recording; not 0 ends the loop.
 ///
 /// # Safety
 /// `context` and what it points to are valid for the call.

@@ -16,9 +16,7 @@ pub const MAX_NOTES: usize = 256;
 /// Words of a key.
 pub const KEY_WORDS: usize = 8;
 /// How many times [`Replay::step`] is to be called at most.
-pub const MAX_REPLAY_STEPS: usize = MAX_NOTES / NOTES_A_STEP;
-/// Notes that one step looks at: a step costs something itself.
-const NOTES_A_STEP: usize = 1;
+pub const MAX_REPLAY_STEPS: usize = MAX_NOTES;
 
 /// What a note is about, in the topmost bits of its first word; the address is below.
 const KIND_SHIFT: u32 = 61;
@@ -172,7 +170,7 @@ impl Replay {
         self.differs.set(0);
     }
 
-    /// Looks at some notes; `false` when it is over. Call it at most [`MAX_REPLAY_STEPS`] times.
+    /// Looks at a note; `false` when it is over. Call it at most [`MAX_REPLAY_STEPS`] times.
     #[inline(always)]
     pub fn step<M: ReadMemory>(
         &mut self,
@@ -181,21 +179,18 @@ impl Replay {
         up: &mut Window,
         down: &mut Window,
     ) -> bool {
-        let count = recording.count.get();
-        for _ in 0..NOTES_A_STEP {
-            let index = self.next.get();
-            if index >= count {
-                return false;
-            }
-            self.next.set(index + 1);
-            let (first, value) =
-                (recording.first.get(index as usize), recording.second.get(index as usize));
-            if self.present(memory, first, up, down) != Some(value) {
-                self.differs.set(1);
-                return false;
-            }
+        let index = self.next.get();
+        if index >= recording.count.get() {
+            return false;
         }
-        true
+        self.next.set(index + 1);
+        let (first, value) =
+            (recording.first.get(index as usize), recording.second.get(index as usize));
+        let is_equal = self.present(memory, first, up, down) == Some(value);
+        if !is_equal {
+            self.differs.set(1);
+        }
+        is_equal
     }
 
     /// Whether everything was as it had been.

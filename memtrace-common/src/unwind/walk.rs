@@ -66,7 +66,6 @@ pub struct Walk {
     high: Opaque<u32>,
     /// The number of the frame's rule.
     rule: Opaque<u32>,
-    padding: u32,
     /// Which word is the first native frame's.
     first_word: Opaque<u32>,
     count: Opaque<u32>,
@@ -105,7 +104,7 @@ impl Walk {
         self.python.position_of_next(memory, layout)
     }
 
-    /// Looks at some notes of a recording; see [`Replay::step`].
+    /// Looks at a note of a recording; see [`Replay::step`].
     #[inline(always)]
     pub fn replay<M: ReadMemory>(
         &mut self,

@@ -2,14 +2,12 @@
 //! that decodes here says that the layout is right.
 
 use memtrace_common::python::{
-    ENTRY_MARK, MAX_PYTHON_FRAMES, PythonEnd, PythonFrame, PythonKind, PythonLayout,
+    ENTRY_MARK, MAX_FRAME_BYTES, MAX_PYTHON_FRAMES, PythonEnd, PythonFrame, PythonKind,
+    PythonLayout,
 };
 
 use super::objects::{half_word, word};
 use crate::model::memory::TargetMemory;
-
-/// The most that a layout says is to be read of a frame.
-const MAX_FRAME_BYTES: usize = 128;
 
 /// The most links followed; entry frames are no Python frames.
 const MAX_LINKS: usize = MAX_PYTHON_FRAMES * 2;
@@ -69,7 +67,7 @@ impl<M: TargetMemory> Walk<'_, M> {
     /// Takes a frame, and tells the older one.
     fn visit(&mut self, frame: u64) -> Option<u64> {
         let layout = self.layout;
-        let mut bytes = [0; MAX_FRAME_BYTES];
+        let mut bytes = [0; MAX_FRAME_BYTES as usize];
         let bytes = bytes.get_mut(..layout.frame_bytes as usize)?;
         self.memory.read(frame, bytes).then_some(())?;
         let owner = bytes.get(layout.frame_owner as usize).copied().unwrap_or(0);
