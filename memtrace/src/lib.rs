@@ -2,6 +2,7 @@
 
 pub mod allocator;
 pub mod analysis;
+pub mod capture;
 pub mod cli;
 pub mod cmd;
 pub mod decode;

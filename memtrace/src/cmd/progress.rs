@@ -114,6 +114,7 @@ impl Observer for Progress {
             EndReason::Duration => "the time is over; detaching",
             EndReason::Interrupted | EndReason::Terminated => "interrupted; detaching",
             EndReason::TargetExited => "the process ended",
+            EndReason::Unknown => "the trace ended",
         });
     }
 

@@ -1,12 +1,15 @@
 //! A process's memory at one moment, by what it is for: what the walkers of `allocator` find and
 //! what `/proc` says, added up to the RSS that the kernel states.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::site::Amount;
 
 /// A range of the target's addresses, as the walkers of allocators claim them for a heap.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(default)]
 pub struct Extent {
     /// First address.
     pub start: u64,
@@ -23,7 +26,8 @@ impl Extent {
 
 /// Resident bytes of an allocator's memory by what they are. The sum is the resident bytes of the
 /// memory that was walked, to the page: on a page that several share, each has its own bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct HeapResidency {
     /// In use by the program: handed out and not freed.
     pub in_use_bytes: u64,
@@ -69,7 +73,8 @@ impl std::ops::AddAssign for HeapResidency {
 }
 
 /// How far a walk of memory that changes meanwhile can be trusted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct WalkQuality {
     /// Bytes that could not be attributed and were skipped.
     pub skipped_bytes: u64,
@@ -86,7 +91,8 @@ pub struct WalkQuality {
 }
 
 /// One of glibc's arenas. Sizes are chunk sizes, headers included, as `malloc_info` counts them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Arena {
     /// 0 is the main arena; the others follow in the order of glibc's ring.
     pub index: u32,
@@ -120,7 +126,8 @@ pub struct Arena {
 }
 
 /// glibc's settings as they are now (`mp_`): some change by themselves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct MallocParameters {
     /// `M_TRIM_THRESHOLD`: `top` is given back when it is larger.
     pub trim_threshold_bytes: u64,
@@ -136,7 +143,8 @@ pub struct MallocParameters {
 }
 
 /// A glibc (there can be several in a process) and its heap.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct GlibcHeap {
     /// Path of the object that it is in.
     pub path: String,
@@ -180,7 +188,8 @@ impl GlibcHeap {
 }
 
 /// CPython's own allocator for small objects, whose arenas lie in anonymous memory or in malloc.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PymallocHeap {
     /// e.g. `3.11`.
     pub version: String,
@@ -207,7 +216,8 @@ pub struct PymallocHeap {
 }
 
 /// musl's allocator (mallocng).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct MuslHeap {
     /// Path of the object that it is in.
     pub path: String,
@@ -220,7 +230,8 @@ pub struct MuslHeap {
 }
 
 /// An allocator that was recognised and cannot be walked.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct OpaqueAllocator {
     /// `jemalloc`, `tcmalloc`, `mimalloc`.
     pub name: String,
@@ -229,7 +240,7 @@ pub struct OpaqueAllocator {
 }
 
 /// What a part of RSS is. The order is the order of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RssKind {
     /// Blocks in use in glibc's or musl's heap.
@@ -273,7 +284,7 @@ pub enum RssKind {
 }
 
 /// A row of the table that adds up to VmRSS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RssRow {
     /// What it is.
     pub kind: RssKind,
@@ -282,7 +293,8 @@ pub struct RssRow {
 }
 
 /// The table, and what the kernel states.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RssTable {
     /// VmRSS by page tables, at the time of the walk.
     pub rss_bytes: u64,
@@ -302,7 +314,8 @@ impl RssTable {
 }
 
 /// A part that could not be looked into, and why. The rest is still right.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Refusal {
     /// What: `glibc`, `pymalloc`, `thread stacks`, ...
     pub part: String,
@@ -311,7 +324,8 @@ pub struct Refusal {
 }
 
 /// All of it: one look at a process.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Census {
     /// `CLOCK_MONOTONIC` at its start.
     #[serde(skip)]

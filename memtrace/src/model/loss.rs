@@ -46,6 +46,11 @@ impl Loss {
         .chain(KernelLoss::ALL.into_iter().map(Self::Kernel))
     }
 
+    /// The one with this [`Self::name`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::all().find(|loss| loss.name() == name)
+    }
+
     /// A stable name, as in the JSON report.
     pub fn name(self) -> &'static str {
         match self {

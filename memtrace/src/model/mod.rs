@@ -10,6 +10,7 @@ pub mod site;
 pub mod size;
 pub mod stack;
 pub mod timeline;
+pub mod trace;
 pub mod verdict;
 
 pub use memtrace_common::function::{AllocFn, CallShape};

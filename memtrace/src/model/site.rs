@@ -1,6 +1,6 @@
 //! Allocation sites and what is known of each.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{AllocFn, stack::StackId};
 
@@ -15,7 +15,8 @@ pub struct Site {
 
 /// Bytes and blocks. Sums wrap: only sizes that no address space can hold reach 2^64, and those
 /// must not end the program that counts them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Amount {
     /// Requested bytes.
     pub bytes: u64,
@@ -45,7 +46,8 @@ impl std::ops::SubAssign for Amount {
 }
 
 /// Everything that a site did in the window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SiteStats {
     /// Allocated and not freed.
     pub live: Amount,
@@ -58,7 +60,8 @@ pub struct SiteStats {
 }
 
 /// Blocks that were never freed in the window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Survivors {
     /// Requested bytes and blocks.
     #[serde(flatten)]

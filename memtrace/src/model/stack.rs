@@ -1,10 +1,10 @@
 //! Call stacks. Frames are leaf first everywhere; renderers that want the root first reverse.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 pub use memtrace_common::python::{ENTRY_MARK, PythonEnd, PythonFrame};
 use memtrace_common::wire::StackEnd;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Names a stack: a hash of its frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,7 +40,9 @@ impl RawStack {
 }
 
 /// What a frame was written in, as far as it decides how it is shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Language {
     /// Compiled code.
@@ -57,7 +59,8 @@ impl Language {
 }
 
 /// One named frame. One return address gives several where functions were inlined.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Frame {
     /// The demangled function, or `module+0xoffset` where no name can be had; Python's qualified
     /// name (3.11 and later) or name.
@@ -86,5 +89,5 @@ pub struct NamedStack {
     pub frames: Vec<Arc<Frame>>,
     /// Set when the root side is missing: the label that stands for it, e.g. `[truncated]`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub missing_root: Option<&'static str>,
+    pub missing_root: Option<Cow<'static, str>>,
 }

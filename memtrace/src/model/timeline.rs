@@ -1,9 +1,10 @@
 //! How memory developed: samples over a window.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One sample. Cheap sources are in every one, a walk of the heap only in some.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct TimelineSample {
     /// Since the window's start.
     pub at_ns: u64,
@@ -23,7 +24,7 @@ pub struct TimelineSample {
 }
 
 /// Where a peak comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PeakSource {
     /// The largest sample: there may have been higher ones between samples.
@@ -35,7 +36,8 @@ pub enum PeakSource {
 }
 
 /// The samples of a window.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Timeline {
     /// Ascending by time.
     pub samples: Vec<TimelineSample>,
@@ -49,7 +51,8 @@ pub struct Timeline {
 }
 
 /// VmRSS by what the pages are, as `/proc/PID/status` tells since Linux 4.5.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RssParts {
     /// RssAnon: private memory that is not from a file.
     pub anonymous_bytes: u64,

@@ -112,7 +112,7 @@ fn colour_site(palette: &mut PaletteMap, site: &SiteReport) {
     for frame in &site.stack.frames {
         palette.insert(frame_name(frame), colour(frame));
     }
-    if let Some(label) = site.stack.missing_root {
+    if let Some(label) = &site.stack.missing_root {
         palette.insert(label, MISSING);
     }
     palette.insert(site.function, LEAF);

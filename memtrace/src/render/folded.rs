@@ -30,7 +30,7 @@ fn line(site: &SiteReport) -> String {
 /// The names of a site's frames, root first: what is missing at the root, the stack, and the
 /// allocation function as the leaf.
 pub(super) fn names(site: &SiteReport) -> Vec<String> {
-    let missing_root = site.stack.missing_root.iter().map(|label| (*label).to_owned());
+    let missing_root = site.stack.missing_root.iter().map(|label| label.to_string());
     let frames = site.stack.frames.iter().rev().map(|frame| frame_name(frame));
     missing_root.chain(frames).chain([site.function.to_owned()]).collect()
 }

@@ -106,6 +106,7 @@ pub(super) fn end_reason(reason: EndReason) -> &'static str {
         EndReason::Interrupted => "until Ctrl-C",
         EndReason::Terminated => "until a signal to terminate",
         EndReason::TargetExited => "until the target ended",
+        EndReason::Unknown => "until memtrace was stopped",
     }
 }
 

@@ -1,6 +1,6 @@
 //! From what a session gathered to the report.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use crate::model::{
     AllocFn,
@@ -12,10 +12,11 @@ use crate::model::{
 };
 
 use super::{
-    Completeness, Distribution, FunctionReport, HeapReport, LossReport, Report, Rss, SCHEMA,
-    SiteReport, Target, Totals, UnwindTables, Walks, Window,
+    Completeness, Distribution, FunctionReport, HeapReport, LossReport, Module, Report, Rss,
+    SCHEMA, SiteReport, Target, Totals, UnwindTables, Walks, Window,
     group::{self, GroupBy, GroupFacts, GroupReport, group_slots},
     key_frame::key_frame,
+    profile::{Births, SiteExtras, View},
     site_function, summary, verdict,
 };
 
@@ -53,6 +54,12 @@ pub struct ReportInput {
     pub losses: Vec<(Loss, u64)>,
     /// What stacks were walked by.
     pub unwind_tables: Option<UnwindTables>,
+    /// What sites are weighed by.
+    pub view: View,
+    /// How the window is cut into the bins of births.
+    pub births: Births,
+    /// The objects that stacks lead through.
+    pub modules: Vec<Module>,
     /// Files written.
     pub files: Vec<String>,
 }
@@ -68,14 +75,16 @@ pub struct SiteInput {
     pub stats: SiteStats,
     /// Live blocks that are old enough.
     pub survivors: Survivors,
+    /// What else is known.
+    pub extras: SiteExtras,
 }
 
 impl ReportInput {
     /// The finished report.
     pub fn build(self) -> Report {
         let (slots, _) = group_slots(self.group_by, &self.sites);
-        let sites = sites(self.sites, &slots);
-        let groups = groups(self.group_by, &sites, &self.groups);
+        let sites = sites(self.view, self.sites, &slots);
+        let groups = groups(self.view, self.group_by, &sites, &self.groups);
         let patterns = patterns(&sites, &self.groups);
         let sites = sites.into_iter().map(|(_, site)| site).collect();
         let mut report = Report {
@@ -92,7 +101,10 @@ impl ReportInput {
             summary: Vec::new(),
             grouped_by: self.group_by,
             groups,
+            view: self.view,
             sites,
+            births: self.births,
+            modules: self.modules,
             sizes: self.sizes,
             lifetimes: self.lifetimes,
             functions: self.functions,
@@ -123,41 +135,69 @@ fn survivors(sites: &[SiteReport]) -> Amount {
 /// Merged by function and names (one line of source can hold several calls), largest first; the
 /// names decide between equals, so that equal input gives equal output. Each with its group, of
 /// which all that are merged are.
-fn sites(input: Vec<SiteInput>, slots: &[usize]) -> Vec<(usize, SiteReport)> {
-    let mut merged: BTreeMap<(NamedStack, &'static str), (usize, SiteStats, Survivors)> =
-        BTreeMap::new();
+fn sites(view: View, input: Vec<SiteInput>, slots: &[usize]) -> Vec<(usize, SiteReport)> {
+    let mut merged: BTreeMap<(NamedStack, &'static str), (usize, Merged)> = BTreeMap::new();
     for (site, slot) in input.into_iter().zip(slots) {
         let key = (site.stack, site_function(site.function));
-        let (_, stats, survivors) =
-            merged.entry(key).or_insert((*slot, Default::default(), Default::default()));
-        add_stats(stats, &site.stats);
-        *survivors = joined(*survivors, site.survivors);
+        let (_, merged) = merged.entry(key).or_insert_with(|| (*slot, Merged::default()));
+        add_stats(&mut merged.stats, &site.stats);
+        merged.survivors = joined(merged.survivors, site.survivors);
+        merged.extras.join(site.extras);
     }
     let mut sites: Vec<(usize, SiteReport)> = merged
         .into_iter()
-        .map(|((stack, function), (slot, stats, survivors))| {
-            let key_frame = key_frame(&stack.frames);
-            (slot, SiteReport { function, key_frame, stack, stats, survivors })
-        })
+        .map(|((stack, function), (slot, merged))| (slot, merged.into_site(stack, function)))
         .collect();
-    sites.sort_by_key(|(_, site)| importance(&site.survivors, &site.stats));
+    sites.sort_by_key(|(_, site)| importance(site.weight(view), &site.stats));
     sites
 }
 
-/// What is listed first: the most survivors, then the most traffic.
-fn importance(survivors: &Survivors, stats: &SiteStats) -> impl Ord + use<> {
-    std::cmp::Reverse((survivors.amount.bytes, survivors.amount.count, stats.allocated.bytes))
+/// The sum of sites with equal names.
+#[derive(Default)]
+struct Merged {
+    stats: SiteStats,
+    survivors: Survivors,
+    extras: SiteExtras,
 }
 
-fn groups(by: GroupBy, sites: &[(usize, SiteReport)], facts: &[GroupFacts]) -> Vec<GroupReport> {
+impl Merged {
+    fn into_site(self, stack: NamedStack, function: &'static str) -> SiteReport {
+        let SiteExtras { at_peak, temporary, mut threads, births } = self.extras;
+        threads.sort_by_key(|share| (Reverse(share.allocated.bytes), share.tid));
+        SiteReport {
+            function,
+            key_frame: key_frame(&stack.frames),
+            stack,
+            stats: self.stats,
+            survivors: self.survivors,
+            at_peak,
+            temporary,
+            threads,
+            births,
+        }
+    }
+}
+
+/// What is listed first: the largest weight, then the most traffic.
+fn importance(weight: Amount, stats: &SiteStats) -> impl Ord + use<> {
+    Reverse((weight.bytes, weight.count, stats.allocated.bytes))
+}
+
+fn groups(
+    view: View,
+    by: GroupBy,
+    sites: &[(usize, SiteReport)],
+    facts: &[GroupFacts],
+) -> Vec<GroupReport> {
     let mut by_slot: BTreeMap<usize, GroupReport> = BTreeMap::new();
     for (index, (slot, site)) in sites.iter().enumerate() {
-        let of_site = group::of_site(by, site, index);
+        let of_site = group::of_site(view, by, site, index);
         match by_slot.get_mut(slot) {
             None => _ = by_slot.insert(*slot, of_site),
             Some(group) => {
                 add_stats(&mut group.stats, &of_site.stats);
                 group.survivors = joined(group.survivors, of_site.survivors);
+                group.weight += of_site.weight;
                 group.sites += of_site.sites;
             }
         }
@@ -165,10 +205,13 @@ fn groups(by: GroupBy, sites: &[(usize, SiteReport)], facts: &[GroupFacts]) -> V
     for (slot, group) in &mut by_slot {
         if let Some(known) = facts.get(*slot) {
             (group.survivors, group.pattern) = (known.survivors, known.pattern);
+            if view == View::NeverFreed {
+                group.weight = known.survivors.amount;
+            }
         }
     }
     let mut groups: Vec<GroupReport> = by_slot.into_values().collect();
-    groups.sort_by_key(|group| (importance(&group.survivors, &group.stats), group.largest_site));
+    groups.sort_by_key(|group| (importance(group.weight, &group.stats), group.largest_site));
     groups
 }
 
@@ -203,9 +246,9 @@ fn completeness(input: Completeness, losses: &[(Loss, u64)]) -> Completeness {
 
 fn loss_report(loss: Loss, count: u64) -> LossReport {
     LossReport {
-        name: loss.name(),
+        name: loss.name().into(),
         count,
-        sentence: loss.sentence(),
+        sentence: loss.sentence().into(),
         can_fake_a_survivor: loss.can_fake_a_survivor(),
     }
 }
@@ -238,12 +281,13 @@ mod tests {
                 median_bytes: bytes / count.max(1),
                 largest_bytes: bytes / count.max(1),
             },
+            extras: SiteExtras::default(),
         }
     }
 
     fn sites(input: Vec<SiteInput>) -> Vec<SiteReport> {
         let slots = vec![0; input.len()];
-        super::sites(input, &slots).into_iter().map(|(_, site)| site).collect()
+        super::sites(View::NeverFreed, input, &slots).into_iter().map(|(_, site)| site).collect()
     }
 
     #[test]
@@ -323,6 +367,6 @@ mod tests {
         let completeness = input.build().completeness;
         assert!(!completeness.complete);
         assert_eq!(completeness.losses.len(), 1);
-        assert_eq!((completeness.losses[0].name, completeness.losses[0].count), ("unpaired", 2));
+        assert_eq!((&*completeness.losses[0].name, completeness.losses[0].count), ("unpaired", 2));
     }
 }

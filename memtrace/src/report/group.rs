@@ -7,11 +7,12 @@ use serde::Serialize;
 use super::{
     build::SiteInput,
     key_frame::{key_frame, python_package},
+    profile::View,
     site_function,
 };
 use crate::model::{
     growth::GrowthPattern,
-    site::{SiteStats, Survivors},
+    site::{Amount, SiteStats, Survivors},
     stack::{Frame, Language, NamedStack},
 };
 
@@ -53,7 +54,9 @@ pub struct GroupReport {
     pub survivors: Survivors,
     /// How they came to be; `None` where it was not looked at.
     pub pattern: Option<GrowthPattern>,
-    /// How many of the sites have survivors.
+    /// What it weighs in the view.
+    pub weight: Amount,
+    /// How many of the sites weigh anything.
     pub sites: u64,
     /// Index in [`super::Report::sites`] of the one with the most of them.
     pub largest_site: usize,
@@ -134,7 +137,12 @@ pub fn group_slots(by: GroupBy, sites: &[SiteInput]) -> (Vec<usize>, usize) {
 }
 
 /// A group of one site.
-pub(super) fn of_site(by: GroupBy, site: &super::SiteReport, index: usize) -> GroupReport {
+pub(super) fn of_site(
+    view: View,
+    by: GroupBy,
+    site: &super::SiteReport,
+    index: usize,
+) -> GroupReport {
     let Key { function, module, file, line, language, .. } = by.key(site.function, &site.stack);
     GroupReport {
         function: function.map(str::to_owned),
@@ -145,7 +153,8 @@ pub(super) fn of_site(by: GroupBy, site: &super::SiteReport, index: usize) -> Gr
         stats: site.stats,
         survivors: site.survivors,
         pattern: None,
-        sites: u64::from(site.survivors.amount.count > 0),
+        weight: site.weight(view),
+        sites: u64::from(site.weight(view).count > 0),
         largest_site: index,
     }
 }

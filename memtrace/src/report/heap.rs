@@ -3,42 +3,10 @@
 use serde::Serialize;
 
 use crate::model::{
-    census::{Census, GlibcHeap, MuslHeap, OpaqueAllocator, PymallocHeap, Refusal},
+    census::{GlibcHeap, MuslHeap, OpaqueAllocator, PymallocHeap, Refusal},
     site::Amount,
+    trace::{SurvivorCheck, Walks},
 };
-
-/// What the walks of a window found.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Walks {
-    /// Near the start.
-    pub before: Option<Census>,
-    /// The last.
-    pub after: Option<Census>,
-    /// When that began, since the window's start.
-    pub at_ns: u64,
-    /// How many there were.
-    pub count: u64,
-    /// CPU time of all of them.
-    pub cpu_ns: u64,
-    /// Blocks that were allocated in the window and that the last walk found in use, by the sizes
-    /// of their chunks; `None` where it was not asked for them.
-    pub traced_in_use: Option<Amount>,
-    /// What became of the survivors that the last walk was asked for.
-    pub check: Option<SurvivorCheck>,
-}
-
-/// Live blocks by what the heap says of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct SurvivorCheck {
-    /// In use.
-    pub in_use: u64,
-    /// Free, by requested bytes: their free was not seen. They are no survivors.
-    pub freed: Amount,
-    /// In memory that was not walked; taken for survivors.
-    pub unknown: u64,
-    /// Smaller ones that were not looked for; taken for survivors.
-    pub unchecked: u64,
-}
 
 /// The heap at the end.
 #[derive(Clone, Debug, PartialEq, Serialize)]

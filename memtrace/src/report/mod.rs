@@ -8,6 +8,7 @@ mod build;
 mod group;
 mod heap;
 mod key_frame;
+mod profile;
 #[cfg(test)]
 pub(crate) mod sample;
 mod summary;
@@ -18,16 +19,24 @@ use serde::Serialize;
 pub use self::{
     build::{ReportInput, SiteInput},
     group::{GroupBy, GroupFacts, GroupReport, group_slots},
-    heap::{HeapReport, SurvivorCheck, Walks},
+    heap::HeapReport,
+    profile::{Birth, Births, SiteExtras, ThreadShare, View},
 };
-pub use crate::model::site::Survivors;
 use crate::model::{
     AllocFn,
     census::RssTable,
     site::{Amount, SiteStats},
     stack::NamedStack,
-    timeline::{RssParts, Timeline},
+    timeline::Timeline,
     verdict::Verdict,
+};
+pub use crate::model::{
+    site::Survivors,
+    trace::{
+        AllocatorReport, AttachStep, Completeness, Distribution, EndReason, FunctionReport,
+        LossReport, Module, ProbeReport, PythonReport, Rss, SurvivorCheck, Target, Totals,
+        UnwindTables, Walks, Window,
+    },
 };
 
 /// The value of [`Report::schema`].
@@ -71,9 +80,16 @@ pub struct Report {
     /// Sites that share a line, a function or whatever was asked for, by surviving bytes, largest
     /// first. Groups without survivors follow, by allocated bytes.
     pub groups: Vec<GroupReport>,
-    /// Sites by surviving bytes, largest first. Sites without survivors follow, by allocated
+    /// What renderers weigh sites by.
+    pub view: View,
+    /// Sites by their weight in the view, largest first. Sites without any follow, by allocated
     /// bytes.
     pub sites: Vec<SiteReport>,
+    /// How the window is cut into the bins of [`SiteReport::births`].
+    pub births: Births,
+    /// The objects that stacks lead through; the frames' `module` is the file name of `path`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<Module>,
     /// Requested bytes per block, over all heap allocations.
     pub sizes: Option<Distribution>,
     /// Nanoseconds from allocation to free, over blocks that were freed in the window.
@@ -86,144 +102,6 @@ pub struct Report {
     pub unwind_tables: Option<UnwindTables>,
     /// Files written.
     pub files: Vec<String>,
-}
-
-/// Who was traced.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Target {
-    /// Process id, as the caller gave it.
-    pub pid: u32,
-    /// The kernel's 15-byte name.
-    pub command: String,
-    /// Arguments, as in `/proc/PID/cmdline`.
-    pub command_line: Vec<String>,
-    /// The executable's path in the target's own mount namespace.
-    pub executable: String,
-    /// The probed objects, e.g. glibc 2.36; the first is the one that serves `malloc`.
-    pub allocators: Vec<AllocatorReport>,
-    /// Threads at the start.
-    pub threads: u64,
-    /// Its Python, if it has one.
-    pub python: Option<PythonReport>,
-}
-
-/// A CPython in the target.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct PythonReport {
-    /// `3.11.7`, where it is known.
-    pub version: Option<String>,
-    /// The object that holds it: the executable, or libpython.
-    pub path: String,
-    /// Why its frames are missing; `None` when they are not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub refused: Option<String>,
-}
-
-/// A probed allocator.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct AllocatorReport {
-    /// `glibc`, `musl`, `jemalloc`, ...; `unknown` when only its symbols are known.
-    pub name: String,
-    /// Its version, where the object says it.
-    pub version: Option<String>,
-    /// Path in the target's mount namespace.
-    pub path: String,
-    /// Build ID in hex.
-    pub build_id: Option<String>,
-    /// Armed probe sites.
-    pub probes: Vec<ProbeReport>,
-}
-
-/// An armed probe site.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ProbeReport {
-    /// The function.
-    pub function: &'static str,
-    /// Bytes from the function's first instruction to the probe.
-    pub offset: u64,
-    /// The kernel emulates the instruction there (one trap a hit), or single-steps it (two).
-    pub emulated: bool,
-}
-
-/// The window that was traced.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Window {
-    /// RFC 3339, UTC.
-    pub started_at: String,
-    /// From the arming of the probes to the end.
-    pub duration_ns: u64,
-    /// Why it ended.
-    pub ended_by: EndReason,
-    /// Blocks younger than this at the end are not counted as survivors.
-    pub min_age_ns: u64,
-    /// How long it took until all probes were armed, from the start of memtrace.
-    pub attach_ns: u64,
-    /// What took how long of it, in order.
-    pub attach_steps: Vec<AttachStep>,
-    /// How long the removal of the probes took.
-    pub detach_ns: u64,
-}
-
-/// A part of the attach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct AttachStep {
-    /// What was done.
-    pub step: &'static str,
-    /// How long it took.
-    pub duration_ns: u64,
-}
-
-/// Why a window ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EndReason {
-    /// `--duration` was over.
-    Duration,
-    /// Ctrl-C.
-    Interrupted,
-    /// SIGTERM or SIGHUP.
-    Terminated,
-    /// The target ended.
-    TargetExited,
-}
-
-/// Resident memory of the target and of memtrace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Rss {
-    /// VmRSS when the probes were armed.
-    pub start_bytes: u64,
-    /// VmRSS at the end; the last sample when the target had ended.
-    pub end_bytes: u64,
-    /// VmHWM, the kernel's exact high-water mark since the target's start.
-    pub peak_bytes: u64,
-    /// What it consisted of at the start; `None` before Linux 4.5.
-    pub start_parts: Option<RssParts>,
-    /// What it consisted of at the end.
-    pub end_parts: Option<RssParts>,
-    /// The lowest memory limit of the target's control groups.
-    pub limit_bytes: Option<u64>,
-    /// memtrace's own VmHWM.
-    pub own_peak_bytes: u64,
-}
-
-/// Sums over all sites.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Totals {
-    /// malloc and kin.
-    pub heap: SiteStats,
-    /// mmap and kin, called by the program.
-    pub mappings: SiteStats,
-    /// mmap, brk and kin, called by the allocator for its arenas: not added to the heap.
-    pub allocator_mappings: SiteStats,
-    /// mmap, called by CPython for arenas of small objects (pymalloc): an allocator's footprint,
-    /// whose arenas are released only when all objects in them are. Not in `mappings`.
-    pub pymalloc_arenas: SiteStats,
-    /// Heap and mappings that survived `min_age_ns`.
-    pub survivors: Amount,
-    /// Frees of blocks that were allocated before the window.
-    pub unmatched_frees: u64,
-    /// Unmapped bytes that were mapped before the window.
-    pub unmatched_unmapped_bytes: u64,
 }
 
 /// One site.
@@ -243,93 +121,32 @@ pub struct SiteReport {
     pub stats: SiteStats,
     /// Live blocks that are at least `min_age_ns` old.
     pub survivors: Survivors,
+    /// What was live when all sites together had the most live bytes; `None` where the events were
+    /// not kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_peak: Option<Amount>,
+    /// What was freed by the thread that allocated it, before it allocated anything else; `None`
+    /// where the events were not kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temporary: Option<Amount>,
+    /// By thread, by allocated bytes, largest first; empty where that was not asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub threads: Vec<ThreadShare>,
+    /// When the survivors were obtained, in order of time; bins without any are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub births: Vec<Birth>,
 }
 
-/// Percentiles of a distribution (each within 1 % of the true value, by hdrhistogram).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Distribution {
-    /// Number of values.
-    pub count: u64,
-    /// Smallest.
-    pub min: u64,
-    /// Median.
-    pub p50: u64,
-    /// 90th percentile.
-    pub p90: u64,
-    /// 99th percentile.
-    pub p99: u64,
-    /// Largest.
-    pub max: u64,
-    /// Mean.
-    pub mean: f64,
-}
-
-/// Calls of one function, as counted in the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct FunctionReport {
-    /// The function.
-    pub function: &'static str,
-    /// Outermost calls.
-    pub calls: u64,
-    /// Calls inside another traced call of the same family; not counted above.
-    pub nested: u64,
-    /// Calls that failed or had nothing to do (`free(NULL)`).
-    pub void: u64,
-    /// Calls whose event was lost.
-    pub lost: u64,
-}
-
-/// What is missing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Completeness {
-    /// No event was lost.
-    pub complete: bool,
-    /// Events received.
-    pub events: u64,
-    /// Calls in flight when the window opened or closed.
-    pub cut_calls: u64,
-    /// Children that the target forked; they are not followed.
-    pub forks: u64,
-    /// Programs that the target executed; memory of the ones before is gone.
-    pub execs: u64,
-    /// Bytes and blocks that were live when an exec discarded them.
-    pub discarded_by_exec: Amount,
-    /// Every loss that happened, with its count.
-    pub losses: Vec<LossReport>,
-    /// Anything else a reader must know, as sentences.
-    pub notes: Vec<String>,
-}
-
-/// The size of the unwind tables at the end of the window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct UnwindTables {
-    /// Objects (files and the vDSO) with rows.
-    pub objects: u64,
-    /// Objects that have code but no rows: they are walked by frame pointers.
-    pub objects_without_rows: u64,
-    /// Length of the executable segments of the objects with rows.
-    pub text_bytes: u64,
-    /// Rows.
-    pub rows: u64,
-    /// Entries of the page index.
-    pub pages: u64,
-    /// Distinct rules.
-    pub rules: u64,
-    /// What rows, index and rules take.
-    pub size_bytes: u64,
-    /// How long it took to make them, the reading of the files included.
-    pub build_ns: u64,
-}
-
-/// One kind of loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct LossReport {
-    /// A stable name.
-    pub name: &'static str,
-    /// How often.
-    pub count: u64,
-    /// What it is and what to do; follows the count.
-    pub sentence: &'static str,
-    /// Such a loss can make freed memory look never freed.
-    pub can_fake_a_survivor: bool,
+impl SiteReport {
+    /// What it weighs in a view; nothing where that is not known.
+    pub fn weight(&self, view: View) -> Amount {
+        match view {
+            View::NeverFreed => self.survivors.amount,
+            View::Live => self.stats.live,
+            View::Allocated => self.stats.allocated,
+            View::Freed => self.stats.freed,
+            View::Peak => self.at_peak.unwrap_or_default(),
+            View::Temporary => self.temporary.unwrap_or_default(),
+        }
+    }
 }

@@ -13,9 +13,9 @@ use crate::model::{
 };
 
 use super::{
-    AllocatorReport, AttachStep, Completeness, Distribution, EndReason, FunctionReport, GroupBy,
-    GroupFacts, ProbeReport, PythonReport, Report, Rss, SurvivorCheck, Target, Totals,
-    UnwindTables, Walks, Window,
+    AllocatorReport, AttachStep, Birth, Births, Completeness, Distribution, EndReason,
+    FunctionReport, GroupBy, GroupFacts, Module, ProbeReport, PythonReport, Report, Rss,
+    SiteExtras, SurvivorCheck, Target, ThreadShare, Totals, UnwindTables, View, Walks, Window,
     build::{ReportInput, SiteInput},
 };
 
@@ -36,7 +36,10 @@ pub(crate) fn stack(frames: &[FrameParts], missing_root: Option<&'static str>) -
             ..Frame::default()
         })
     };
-    NamedStack { frames: frames.iter().map(frame).collect(), missing_root }
+    NamedStack {
+        frames: frames.iter().map(frame).collect(),
+        missing_root: missing_root.map(Into::into),
+    }
 }
 
 fn amount(bytes: u64, count: u64) -> Amount {
@@ -61,7 +64,51 @@ fn site(function: AllocFn, stack: NamedStack, allocated: Amount, kept: Amount) -
             median_bytes: kept.bytes / kept.count.max(1),
             largest_bytes: kept.bytes / kept.count.max(1),
         },
+        extras: extras(allocated, kept),
     }
+}
+
+/// Bins of births in the window.
+const BIRTHS: Births = Births { bins: 30, bin_ns: SECOND };
+
+/// Half of the blocks that were kept come from the window's third second, the others from its 19th.
+fn extras(allocated: Amount, kept: Amount) -> SiteExtras {
+    let half = amount(kept.bytes / 2, kept.count / 2);
+    let mut rest = kept;
+    rest -= half;
+    let births = [(2, half), (18, rest)].map(|(bin, amount)| Birth { bin, amount });
+    SiteExtras {
+        at_peak: Some(amount(kept.bytes + 4096, kept.count + 1)),
+        temporary: Some(amount(allocated.bytes / 4, allocated.count / 4)),
+        threads: vec![ThreadShare {
+            tid: 4243,
+            name: Some("worker-1".to_owned()),
+            allocated,
+            live: kept,
+        }],
+        births: births.into_iter().filter(|birth| birth.amount.count > 0).collect(),
+    }
+}
+
+/// The objects of [`stack`]'s frames.
+fn modules() -> Vec<Module> {
+    let module = |(path, build_id, start): (&str, &str, u64)| Module {
+        path: path.to_owned(),
+        build_id: Some(build_id.to_owned()),
+        start,
+        end: start + 0x10_0000,
+        file_offset: 0x1000,
+    };
+    [
+        ("/srv/model-server", "0f0e0d0c0b0a09080706050403020100aabbccdd", 0x5555_5555_5000),
+        (
+            "/usr/lib/x86_64-linux-gnu/libc.so.6",
+            "93d7ac1dc86a8a1c5e3c8a1d1d7ae2be5ff1ab25",
+            0x7f00_0002_6000,
+        ),
+    ]
+    .map(module)
+    .into()
 }
 
 /// A frame of Python's own stack.
@@ -139,7 +186,7 @@ fn facts(sites: &[SiteInput]) -> Vec<GroupFacts> {
 
 fn target() -> Target {
     let probe = |function: AllocFn, emulated| ProbeReport {
-        function: function.name(),
+        function: function.name().into(),
         offset: if emulated { 0 } else { 4 },
         emulated,
     };
@@ -168,7 +215,7 @@ fn window() -> Window {
         min_age_ns: 10 * SECOND,
         attach_ns: 84_000_000,
         attach_steps: [("plan the probes", 30_000_000), ("compile unwind tables", 41_000_000)]
-            .map(|(step, duration_ns)| AttachStep { step, duration_ns })
+            .map(|(step, duration_ns)| AttachStep { step: step.into(), duration_ns })
             .into(),
         detach_ns: 41_000_000,
     }
@@ -325,7 +372,7 @@ pub(crate) fn leaking_input() -> ReportInput {
         sizes: distribution([1, 64, 512, 4096, 10 * MIB], 876.5),
         lifetimes: distribution([210, 3_400, 85_000, 12_000_000, 9 * SECOND], 61_000.25),
         functions: vec![FunctionReport {
-            function: "malloc",
+            function: "malloc".into(),
             calls: 1_235_573,
             nested: 4,
             void: 0,
@@ -343,6 +390,9 @@ pub(crate) fn leaking_input() -> ReportInput {
             size_bytes: 456_320,
             build_ns: 41_000_000,
         }),
+        view: View::NeverFreed,
+        births: BIRTHS,
+        modules: modules(),
         files: ["model-server.svg", "model-server.json"].map(str::to_owned).into(),
     }
 }

@@ -58,6 +58,9 @@ impl Ending {
             completeness: completeness(&mut self),
             unwind_tables: self.code.table_sizes(),
             target: target(self, python),
+            view: Default::default(),
+            births: Default::default(),
+            modules: Vec::new(),
             files: Vec::new(),
         }
     }
@@ -76,6 +79,7 @@ fn sites(ledger: &Ledger, code: &mut Code, now_ns: u64, min_age_ns: u64) -> Vec<
             },
             stats: entry.account.stats,
             survivors: survivors.get(&id).copied().unwrap_or_default(),
+            extras: Default::default(),
         })
         .collect()
 }
@@ -112,7 +116,7 @@ fn functions(counters: &KernelCounters) -> Vec<FunctionReport> {
         .map(|function| (function, counters.function(function)))
         .filter(|(_, counters)| counters.entries > 0 || counters.nested > 0)
         .map(|(function, counters)| FunctionReport {
-            function: function.name(),
+            function: function.name().into(),
             calls: counters.entries,
             nested: counters.nested,
             void: counters.void,
@@ -196,7 +200,7 @@ fn allocator(object: &PlannedObject) -> AllocatorReport {
 
 fn probe(probe: &PlannedProbe) -> ProbeReport {
     ProbeReport {
-        function: probe.function.name(),
+        function: probe.function.name().into(),
         offset: probe.site_offset,
         emulated: probe.cost == SiteCost::Emulated,
     }

@@ -92,6 +92,7 @@ mod tests {
             stack: NamedStack { frames: vec![Arc::new(frame)], missing_root: None },
             stats: Default::default(),
             survivors: Survivors::default(),
+            extras: Default::default(),
         }
     }
 

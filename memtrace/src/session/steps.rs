@@ -23,7 +23,7 @@ impl Steps {
         let now = Instant::now();
         let duration_ns = (now - self.last).as_nanos() as u64;
         log::info!("{step}: {:.1} ms", duration_ns as f64 / 1e6);
-        self.steps.push(AttachStep { step, duration_ns });
+        self.steps.push(AttachStep { step: step.into(), duration_ns });
         self.last = now;
     }
 
@@ -44,7 +44,7 @@ mod tests {
         std::thread::sleep(std::time::Duration::from_millis(2));
         steps.over("two");
         let (whole_ns, steps) = steps.finish();
-        let names: Vec<_> = steps.iter().map(|step| step.step).collect();
+        let names: Vec<_> = steps.iter().map(|step| step.step.clone()).collect();
         assert_eq!(names, ["one", "two"]);
         assert!(steps[1].duration_ns >= 2_000_000, "{steps:?}");
         assert!(steps.iter().map(|step| step.duration_ns).sum::<u64>() <= whole_ns);

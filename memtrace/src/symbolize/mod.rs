@@ -164,7 +164,7 @@ impl Symbolizer {
     /// The names of a stack. One that was never observed, or not kept, has no frames and says so.
     pub fn name(&mut self, id: StackId) -> NamedStack {
         let Some(stack) = self.stacks.get(&id) else {
-            return NamedStack { frames: Vec::new(), missing_root: Some(root::NO_STACK) };
+            return NamedStack { frames: Vec::new(), missing_root: Some(root::NO_STACK.into()) };
         };
         let mut named = Vec::with_capacity(stack.frames.len());
         for place in &stack.frames {
@@ -173,7 +173,7 @@ impl Symbolizer {
         let frames: Vec<_> = named.iter().flat_map(|of_place| of_place.iter().cloned()).collect();
         let missing_native = missing_root(stack, &frames);
         let Some(python) = &stack.python else {
-            return NamedStack { frames, missing_root: missing_native };
+            return NamedStack { frames, missing_root: missing_native.map(Into::into) };
         };
         let (stack, in_place) = match self.python_frames {
             PythonFrames::Only => (python.alone(), true),

@@ -80,7 +80,7 @@ impl PythonStack {
     /// Without the native side.
     pub(super) fn alone(&self) -> NamedStack {
         let frames = merge::only_python(&self.places);
-        NamedStack { frames, missing_root: self.missing_root() }
+        NamedStack { frames, missing_root: self.missing_root().map(Into::into) }
     }
 }
 
@@ -113,6 +113,7 @@ pub(super) fn with_python(
     let missing = Missing { native: missing_native, python: missing_python.is_some() };
     let merged = merge::merge(&native, &python.places, missing);
     let missing_root = missing_python.or(missing_native.filter(|_| merged.ends_native));
+    let missing_root = missing_root.map(Into::into);
     (NamedStack { frames: merged.frames, missing_root }, merged.in_place)
 }
 

@@ -147,7 +147,7 @@ fn a_function_without_a_symbol_is_the_module_and_the_offset() {
     assert!(Command::new("strip").arg(&path).status().unwrap().success());
     let stack = name(&mut symbolizer_of(&path), &raw([hidden]));
     assert_eq!(functions(&stack), [format!("leaky.so+{:#x}", hidden - BASE)]);
-    assert_eq!(stack.missing_root, Some("[no frame pointer]"));
+    assert_eq!(stack.missing_root.as_deref(), Some("[no frame pointer]"));
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn a_stack_is_cut_at_the_first_address_that_no_call_precedes() {
     let mut symbolizer = symbolizer_of(&two_calls(&directory));
     let stack = name(&mut symbolizer, &raw([BASE + 3, BASE + 15, BASE + 32, BASE + 20, BASE + 15]));
     assert_eq!(functions(&stack), ["code+0x3", "code+0xf", "code+0x20"]);
-    assert_eq!(stack.missing_root, Some("[no frame pointer]"));
+    assert_eq!(stack.missing_root.as_deref(), Some("[no frame pointer]"));
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn a_stack_ends_at_an_address_outside_of_all_code_until_its_mapping_is_added() {
     let stack = raw([BASE + 15]);
     assert_eq!(symbolizer.observe(StackId(7), &stack, &[]), Observed::UnknownMapping);
     let named = symbolizer.name(StackId(7));
-    assert_eq!((named.frames.len(), named.missing_root), (0, Some("[unknown mapping]")));
+    assert_eq!((named.frames.len(), named.missing_root.as_deref()), (0, Some("[unknown mapping]")));
     let mut data = mapping.clone();
     data.permissions.execute = false;
     symbolizer.add_mappings(&[data], &open_by_name);
@@ -295,7 +295,7 @@ fn code_without_a_file_is_named_by_its_address_and_the_kernels_by_its_offset() {
 #[test]
 fn a_call_without_a_stack_says_so() {
     let stack = Symbolizer::new().name(StackId::NONE);
-    assert_eq!((stack.frames.len(), stack.missing_root), (0, Some("[no stack]")));
+    assert_eq!((stack.frames.len(), stack.missing_root.as_deref()), (0, Some("[no stack]")));
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn a_full_table_refuses_new_stacks_and_takes_known_ones_again() {
     symbolizer.observe(StackId(1), &raw([BASE + 15, BASE + 32]), &[]);
     symbolizer.kept_frames += MAX_FRAMES - 2;
     assert_eq!(symbolizer.observe(StackId(2), &raw([BASE + 15]), &[]), Observed::TableFull);
-    assert_eq!(symbolizer.name(StackId(2)).missing_root, Some("[no stack]"));
+    assert_eq!(symbolizer.name(StackId(2)).missing_root.as_deref(), Some("[no stack]"));
     assert_eq!(symbolizer.observe(StackId(1), &raw([BASE + 15]), &[]), Observed::Kept);
 }
 
@@ -544,7 +544,7 @@ fn python_frames_take_the_places_of_the_native_ones_that_run_them() {
     let native = "plain cache::insert(char const*, int) cache::insert(char const*, int)";
     assert_eq!(shown(PythonFrames::None, &stack).0, native);
     let truncated = RawStack { python_end: PythonEnd::Truncated, ..stack.clone() };
-    assert_eq!(merged(&truncated).1, Some("[truncated]"));
+    assert_eq!(merged(&truncated).1.as_deref(), Some("[truncated]"));
     let other = RawStack { frames: stack.frames[..2].to_vec(), ..stack.clone() };
     let unmatched = "plain cache::insert(char const*, int) load main <module>".to_owned();
     assert_eq!(merged(&other), (unmatched, None, 1));

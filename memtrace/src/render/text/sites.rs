@@ -190,7 +190,7 @@ fn write_stack(page: &mut Page, site: &SiteReport) {
     if shown < frames.len() {
         let hidden = format!("... {} more frames", frames.len() - shown);
         page.line(Some(Style::Faint), &format!("{:indent$}{hidden}", ""));
-    } else if let Some(label) = site.stack.missing_root {
+    } else if let Some(label) = &site.stack.missing_root {
         page.line(Some(Style::Faint), &format!("{:indent$}{label}", ""));
     }
 }

@@ -1,0 +1,211 @@
+//! A window at rest: everything that a report is made of, by itself, so that it can be looked at
+//! elsewhere and later. docs/format.md describes the file.
+//!
+//! A report of a window that has just ended and one of its file are computed from the same
+//! [`Capture`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    AllocFn,
+    event::Event,
+    site::SiteStats,
+    stack::{NamedStack, StackId},
+    timeline::Timeline,
+    trace::{
+        Completeness, Distribution, FunctionReport, Module, Rss, Target, Totals, UnwindTables,
+        Walks, Window,
+    },
+};
+
+/// All of a window but its events.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Capture {
+    /// Known when the window was opened.
+    pub header: Header,
+    /// The objects that stacks lead through.
+    pub modules: Vec<Module>,
+    /// Every stack that a site has, with names; in ascending order of their ids.
+    pub stacks: Vec<(StackId, NamedStack)>,
+    /// Every site that allocated, in the order of first appearance.
+    pub sites: Vec<CapturedSite>,
+    /// What was live at the end.
+    pub live: Vec<LiveRecord>,
+    /// Names of threads, where they were seen; in ascending order of their ids.
+    pub threads: Vec<ThreadName>,
+    /// How memory went.
+    pub timeline: Timeline,
+    /// Walks of the heap at both ends.
+    pub walks: Walks,
+    /// Known when the window was closed.
+    pub ending: Ending,
+    /// What became of the events.
+    pub events: EventsKept,
+}
+
+/// What is known when a window opens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Header {
+    /// memtrace's version.
+    pub memtrace_version: String,
+    /// What was typed.
+    pub command_line: Vec<String>,
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    /// `CLOCK_MONOTONIC` when the window was opened; all times of records are on this clock.
+    pub opened_ns: u64,
+    /// Who is traced, as it was then.
+    pub target: Target,
+    /// When the target started, in clock ticks since boot: with its pid and host it names it.
+    pub start_time_ticks: u64,
+    /// Where.
+    pub host: Host,
+    /// The target's control group, e.g. `/kubepods/burstable/pod1/0a1b`; empty where there is none.
+    pub cgroup: String,
+    /// The lowest memory limit of its control groups.
+    pub limit_bytes: Option<u64>,
+    /// The program break, where it was known.
+    pub initial_break: Option<u64>,
+    /// Blocks younger than this at the end are not counted as survivors, unless it is said
+    /// otherwise.
+    pub min_age_ns: u64,
+}
+
+/// The machine that a window was traced on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// e.g. `6.12.1-amd64`.
+    pub kernel: String,
+    /// e.g. `x86_64`.
+    pub machine: String,
+    /// Bytes of a page.
+    pub page_bytes: u64,
+    /// Processors.
+    pub cpus: u64,
+}
+
+/// A site and its books.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CapturedSite {
+    /// The caller; `None` for the sum of the sites that found no room.
+    pub stack: Option<StackId>,
+    /// What it calls; `None` for the same.
+    pub function: Option<AllocFn>,
+    /// Accounting over the window.
+    pub stats: SiteStats,
+}
+
+/// A block or a range that was live at the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LiveRecord {
+    /// Its first address.
+    pub address: u64,
+    /// Bytes that are left of it.
+    pub bytes: u64,
+    /// When it was obtained, `CLOCK_MONOTONIC`.
+    pub time_ns: u64,
+    /// Index in [`Capture::sites`].
+    pub site: u32,
+}
+
+/// A thread's name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ThreadName {
+    /// The kernel's id, in the initial pid namespace.
+    pub tid: u32,
+    /// The kernel's 15-byte name.
+    pub name: String,
+}
+
+/// What is known when a window has been closed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ending {
+    /// Who was traced: what was learned meanwhile, too.
+    pub target: Target,
+    /// `CLOCK_MONOTONIC` when the window was closed.
+    pub closed_ns: u64,
+    /// When, how long, why it ended.
+    pub window: Window,
+    /// The kernel's view of the target's memory.
+    pub rss: Rss,
+    /// Sums over all sites.
+    pub totals: Totals,
+    /// Requested bytes per heap block.
+    pub sizes: Option<Distribution>,
+    /// Nanoseconds from allocation to free.
+    pub lifetimes: Option<Distribution>,
+    /// Calls by function.
+    pub functions: Vec<FunctionReport>,
+    /// What is missing; its `losses` are in `losses` below.
+    pub completeness: Completeness,
+    /// Every loss that happened.
+    pub losses: Vec<LossCount>,
+    /// What stacks were walked by.
+    pub unwind_tables: Option<UnwindTables>,
+}
+
+/// A loss by its stable name: a later version may know more of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LossCount {
+    /// See [`crate::model::loss::Loss::name`].
+    pub name: String,
+    /// How often.
+    pub count: u64,
+}
+
+/// What became of the events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EventsKept {
+    /// How many are in the capture.
+    pub kept: u64,
+    /// How many are not, because they were not wanted, or had no room, or could not be written fast
+    /// enough.
+    pub left_out: u64,
+}
+
+impl EventsKept {
+    /// Whether what is computed from the events is computed from all of them.
+    pub fn is_complete(self) -> bool {
+        self.kept > 0 && self.left_out == 0
+    }
+}
+
+/// An event as it is kept. There are no stacks among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptEvent {
+    /// What happened.
+    pub event: Event,
+    /// It was found to be an arena of pymalloc.
+    pub is_arena: bool,
+    /// A free that was not seen, and that the heap told of at the end.
+    pub is_unseen: bool,
+}
+
+/// The events of a capture, which need not be in memory.
+pub trait Events {
+    /// Why they cannot be read.
+    type Error;
+
+    /// Calls `visit` with every event, in their order.
+    ///
+    /// # Errors
+    /// When they cannot be read; some may have been visited.
+    fn replay(&self, visit: &mut dyn FnMut(&KeptEvent)) -> Result<(), Self::Error>;
+}
+
+impl Events for [KeptEvent] {
+    type Error = std::convert::Infallible;
+
+    fn replay(&self, visit: &mut dyn FnMut(&KeptEvent)) -> Result<(), Self::Error> {
+        self.iter().for_each(visit);
+        Ok(())
+    }
+}
