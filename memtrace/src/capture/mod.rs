@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{
     AllocFn,
     event::Event,
-    site::SiteStats,
+    site::{LiveItem, SiteStats},
     stack::{NamedStack, StackId},
     timeline::Timeline,
     trace::{
@@ -17,6 +17,8 @@ use crate::model::{
         Walks, Window,
     },
 };
+
+pub use crate::model::{site::LiveItem as LiveRecord, trace::Host};
 
 /// All of a window but its events.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,8 +31,8 @@ pub struct Capture {
     pub stacks: Vec<(StackId, NamedStack)>,
     /// Every site that allocated, in the order of first appearance.
     pub sites: Vec<CapturedSite>,
-    /// What was live at the end.
-    pub live: Vec<LiveRecord>,
+    /// What was live at the end; `site` is an index in [`Self::sites`].
+    pub live: Vec<LiveItem>,
     /// Names of threads, where they were seen; in ascending order of their ids.
     pub threads: Vec<ThreadName>,
     /// How memory went.
@@ -72,22 +74,6 @@ pub struct Header {
     pub min_age_ns: u64,
 }
 
-/// The machine that a window was traced on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Host {
-    /// Its name.
-    pub name: String,
-    /// e.g. `6.12.1-amd64`.
-    pub kernel: String,
-    /// e.g. `x86_64`.
-    pub machine: String,
-    /// Bytes of a page.
-    pub page_bytes: u64,
-    /// Processors.
-    pub cpus: u64,
-}
-
 /// A site and its books.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CapturedSite {
@@ -97,19 +83,6 @@ pub struct CapturedSite {
     pub function: Option<AllocFn>,
     /// Accounting over the window.
     pub stats: SiteStats,
-}
-
-/// A block or a range that was live at the end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LiveRecord {
-    /// Its first address.
-    pub address: u64,
-    /// Bytes that are left of it.
-    pub bytes: u64,
-    /// When it was obtained, `CLOCK_MONOTONIC`.
-    pub time_ns: u64,
-    /// Index in [`Capture::sites`].
-    pub site: u32,
 }
 
 /// A thread's name.
