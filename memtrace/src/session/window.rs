@@ -455,19 +455,21 @@ impl Window {
         Request { image: self.ledger.totals().execs, suspects }
     }
 
-    /// Takes a walk, unless it is of a program that the target does not run any more.
-    pub(super) fn take_walk(&mut self, walked: Option<Result<Box<Walk>, NoWalk>>) {
+    /// Takes a walk, unless it is of a program that the target does not run any more. `false` when
+    /// another one is wanted at once.
+    pub(super) fn take_walk(&mut self, walked: Option<Result<Box<Walk>, NoWalk>>) -> bool {
         let image = self.ledger.totals().execs;
         match walked {
             Some(Ok(walk)) if !self.is_same_process(&walk) => {}
             Some(Ok(walk)) if walk.image == image => {
                 self.memory.add_walk(&walk.census);
-                self.walks.add(*walk);
+                return self.walks.add(*walk);
             }
             Some(Err(miss)) if miss.image == image => self.walks.miss(&miss),
             Some(_) => {}
             None => self.walks.note("the heap was not walked: its walker has ended".to_owned()),
         }
+        true
     }
 
     fn is_same_process(&self, walk: &Walk) -> bool {
