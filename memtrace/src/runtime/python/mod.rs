@@ -10,6 +10,7 @@ mod code_type;
 mod debug_offsets;
 pub mod detect;
 mod linetable;
+mod micro;
 mod objects;
 mod offsets;
 mod refusal;
