@@ -15,6 +15,7 @@ mod objects;
 mod offsets;
 mod refusal;
 mod sanity;
+mod subinterpreters;
 mod survey;
 mod thread_slot;
 mod threads;
@@ -26,6 +27,7 @@ pub use self::{
     linetable::LineFormat,
     offsets::Offsets,
     refusal::{Refusal, Refused},
+    subinterpreters::Subinterpreters,
     version::Version,
     walk::{Walked, walk},
 };
