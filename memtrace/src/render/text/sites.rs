@@ -26,6 +26,10 @@ const CALLERS: usize = 2;
 /// How far the mean of sizes may be from the median that is called typical, as a factor.
 const TYPICAL_RATIO: f64 = 1.25;
 
+/// What is to be known of a mapping that is the stack of a thread.
+const THREAD_STACK: &str =
+    "the stack of a thread: address space; in RSS is only what the thread has touched";
+
 /// The column where a site's text begins.
 const INDENT: usize = 4;
 
@@ -137,7 +141,18 @@ fn write_group(page: &mut Page, report: &Report, group: &GroupReport, rank: usiz
         let text = format!("on {stacks} stacks; the largest, {largest}:");
         page.prose(None, INDENT, &text);
     }
+    if is_thread_stack(site) {
+        page.prose(None, INDENT, THREAD_STACK);
+    }
     write_stack(page, site);
+}
+
+/// A mapping that glibc (or musl) made for a new thread.
+fn is_thread_stack(site: &SiteReport) -> bool {
+    let creates = |frame: &std::sync::Arc<Frame>| {
+        frame.function.contains("pthread_create") && frame.module.starts_with("lib")
+    };
+    site.function == "mmap" && site.stack.frames.iter().any(creates)
 }
 
 /// What a group is of, as a frame.
@@ -254,6 +269,21 @@ fn more(by: GroupBy, groups: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn a_thread_stack_is_what_is_mapped_to_make_a_thread() {
+        let site = |function, functions: &[(&'static str, &'static str)]| {
+            let frames: Vec<_> =
+                functions.iter().map(|(name, file)| (*name, *file, None)).collect();
+            let stack = sample::stack(&frames, None);
+            SiteReport { function, stack, ..sample::leaking().sites.swap_remove(0) }
+        };
+        let creates = [("__pthread_create_2_1", "libc.so.6"), ("serve", "app")];
+        assert!(is_thread_stack(&site("mmap", &creates)));
+        assert!(!is_thread_stack(&site("calloc", &creates)), "what is kept of the thread");
+        assert!(!is_thread_stack(&site("mmap", &[("serve", "app")])));
+    }
 
     fn sizes_of(blocks: &[u64]) -> String {
         let mut sorted = blocks.to_vec();
