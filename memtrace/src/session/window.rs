@@ -16,7 +16,7 @@ use super::{
     walks::Walks,
 };
 use crate::{
-    allocator::pymalloc::ArenaCalls,
+    allocator::{LateHeaps, pymalloc::ArenaCalls},
     capture::Header,
     decode::decode,
     ledger::{Ledger, Limits, Start},
@@ -72,6 +72,7 @@ pub(super) struct Window {
     code: Code,
     /// Tells which mappings are Python's small objects.
     arena_calls: ArenaCalls,
+    late_heaps: LateHeaps,
     python: Python,
     undecodable: u64,
     unkept_stacks: u64,
@@ -168,12 +169,15 @@ impl Window {
         };
         let mut arena_calls = ArenaCalls::new(options.pymalloc);
         arena_calls.learn(&maps);
+        let mut late_heaps = LateHeaps::default();
+        late_heaps.learn(&maps);
         let mut window = Self {
             kernel,
             kernel_log,
             ledger: Ledger::new(limits, start),
             code,
             arena_calls,
+            late_heaps,
             python,
             undecodable: 0,
             unkept_stacks: 0,
@@ -259,13 +263,14 @@ impl Window {
             }
             Action::CodeChange => self.code_changed = true,
             _ if self.arena_calls.is_arena(&event) => self.ledger.apply_arena(&event),
-            _ => self.ledger.apply(&event),
+            _ => self.ledger.apply(&self.late_heaps.attribute(event)),
         }
     }
 
     /// Resolves a new stack while the target is there to be asked where its code came from.
     fn observe(&mut self, id: StackId, stack: &RawStack, taken_ns: u64) {
         self.arena_calls.observe(id, stack);
+        self.late_heaps.observe(id, stack);
         let python = self.python.name(stack, taken_ns);
         match self.code.observe(id, stack, &python) {
             Observed::UnknownMapping if self.puzzling.len() < MAX_PUZZLING => {
@@ -305,6 +310,7 @@ impl Window {
     fn add_mappings(&mut self, maps: &[Mapping]) {
         self.code.add(&self.proc, self.process.pid, maps);
         self.arena_calls.learn(maps);
+        self.late_heaps.learn(maps);
         if let Err(error) = self.code.publish(&mut self.kernel, maps) {
             self.notes.push(format!("stacks may be incomplete in code loaded later: {error}"));
         }
@@ -347,6 +353,7 @@ impl Window {
         self.code.forget_mappings();
         self.python.forget();
         self.arena_calls.forget();
+        self.late_heaps = LateHeaps::default();
         self.walks.forget_program();
         let after = crate::model::size::duration_ns(event.time_ns.saturating_sub(self.opened_ns));
         let Ok(maps) = self.proc.maps(pid) else { return };

@@ -1,5 +1,5 @@
 //! Packages of PyPI for the tests, each in a directory that goes into `PYTHONPATH`: numpy for every
-//! Python, memray and py-spy for the comparison with them.
+//! Python, memray and py-spy for the comparison with them, and what exchanges stacks or loops.
 
 use std::{
     fs,
@@ -15,8 +15,8 @@ use crate::shell::{output, root as workspace, say, succeeds};
 /// For every Python.
 const EVERYWHERE: &str = "numpy";
 
-/// For the system's Python.
-const PEERS: [&str; 2] = ["memray", "py-spy"];
+/// For the system's Python: tools to compare with, greenlets, and an event loop in C.
+const OF_SYSTEM: [&str; 4] = ["memray", "py-spy", "gevent", "uvloop"];
 
 /// What wheels are built for; every glibc since 2.28 runs them.
 const PLATFORMS: [&str; 4] =
@@ -27,7 +27,7 @@ pub fn install() -> Result<()> {
     let pythons = pythons::find(&workspace());
     let system = pythons.iter().filter(|it| it.origin == pythons::Origin::System);
     let wanted = pythons.iter().map(|python| (python, EVERYWHERE));
-    let wanted = wanted.chain(system.flat_map(|python| PEERS.map(|package| (python, package))));
+    let wanted = wanted.chain(system.flat_map(|python| OF_SYSTEM.map(|package| (python, package))));
     for (python, package) in wanted {
         let directory = python.wheels(&workspace(), package);
         if directory.exists() {
