@@ -2,6 +2,7 @@
 //!
 //! A range that is taken out still counts as live until it is released, or put back.
 
+use hashbrown::HashMap;
 use slab::Slab;
 
 use super::{
@@ -176,6 +177,18 @@ impl MappedSet {
     /// What is mapped; ranges of open calls too.
     pub fn mappings(&self) -> impl Iterator<Item = &Mapping> {
         self.mappings.iter().map(|(_, mapping)| mapping)
+    }
+
+    /// What is mapped, with the first address that is left of each; 0 for what an open call was
+    /// given.
+    pub fn with_addresses(&self) -> impl Iterator<Item = (u64, &Mapping)> {
+        let mut addresses = HashMap::new();
+        for piece in self.ranges.pieces() {
+            addresses.entry(piece.mapping.0 as usize).or_insert(piece.start);
+        }
+        self.mappings
+            .iter()
+            .map(move |(key, mapping)| (addresses.get(&key).copied().unwrap_or_default(), mapping))
     }
 
     /// The books over all sites.

@@ -95,6 +95,19 @@ pub struct LedgerTotals {
     pub open_calls: u64,
 }
 
+/// A block or a mapping that is live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveMemory {
+    /// The first address that is left of it.
+    pub address: u64,
+    /// Bytes that are left of it.
+    pub bytes: u64,
+    /// When it was obtained, `CLOCK_MONOTONIC`.
+    pub time_ns: u64,
+    /// Who obtained it.
+    pub site: SiteId,
+}
+
 /// What heap and mappings write to alike.
 #[derive(Debug)]
 struct Books {
@@ -287,6 +300,22 @@ impl Ledger {
     ) -> Vec<Vec<Burst>> {
         let old_enough = self.live_items().filter(|item| item.age_ns(now_ns) >= min_age_ns);
         births::by_slot(old_enough, |item| slot_of(item.site), groups, now_ns)
+    }
+
+    /// Every live block and mapping by its address, in no order; 0 is the address of a mapping that
+    /// an open call was given.
+    pub fn live_memory(&self) -> impl Iterator<Item = LiveMemory> {
+        let blocks = self.heap.blocks().map(|block| LiveMemory {
+            address: block.address.get(),
+            bytes: block.size_bytes,
+            time_ns: block.time_ns,
+            site: block.site,
+        });
+        let mappings = self.mappings.mapped().with_addresses();
+        blocks.chain(mappings.filter_map(|(address, mapping)| {
+            let (bytes, time_ns) = (mapping.bytes, mapping.time_ns);
+            Some(LiveMemory { address, bytes, time_ns, site: mapping.site? })
+        }))
     }
 
     fn live_items(&self) -> impl Iterator<Item = LiveItem> {

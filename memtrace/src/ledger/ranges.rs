@@ -90,6 +90,11 @@ impl RangeSet {
         self.by_start.get(&start).copied()
     }
 
+    /// All pieces, in ascending order.
+    pub fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        self.by_start.values()
+    }
+
     /// Number of pieces.
     pub fn piece_count(&self) -> usize {
         self.by_start.len()
