@@ -152,6 +152,11 @@ impl Heap {
         Some(Amount::one(block.size_bytes))
     }
 
+    /// The live block at an address, unless an open realloc was given it.
+    pub fn block_at(&self, address: NonZeroU64) -> Option<LiveBlock> {
+        self.live.get(address).map(|block| LiveBlock { address, time_ns: block.time_ns })
+    }
+
     /// Live blocks; those of open calls too.
     pub fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.live.iter()
