@@ -85,8 +85,10 @@ impl Recorder {
 
     fn hand_over(&mut self) {
         let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
-        if let Err(TrySendError::Full(Item::Events(batch)) | TrySendError::Disconnected(Item::Events(batch))) =
-            self.items.try_send(Item::Events(batch))
+        if let Err(
+            TrySendError::Full(Item::Events(batch))
+            | TrySendError::Disconnected(Item::Events(batch)),
+        ) = self.items.try_send(Item::Events(batch))
         {
             self.left_out += batch.len() as u64;
         }
