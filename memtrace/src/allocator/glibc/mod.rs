@@ -2,11 +2,13 @@
 
 mod arena;
 mod chain;
+mod heaps;
 pub mod inquiry;
 pub mod layout;
 mod links;
 pub mod mallinfo;
 mod mapped;
+mod moment;
 mod movement;
 mod noncontiguous;
 mod part;
