@@ -2,6 +2,7 @@
 
 mod arena;
 mod chain;
+mod header;
 mod heaps;
 pub mod inquiry;
 pub mod layout;
