@@ -113,3 +113,12 @@ fn it_is_told_when_and_what_is_missing() {
     assert!(table.contains("Duration: 30s"), "{table}");
     assert!(!table.contains('\x1b'), "{table}");
 }
+
+#[test]
+fn what_two_profiles_have_in_common_is_taken_away() {
+    let (before, after) = (profile(), profile());
+    let base = format!("-base={}", before.path.display());
+    assert_eq!(after.top(&[]).iter().map(|row| row.0).sum::<u64>(), 12 << 10);
+    let table = after.read(&["-top", "-unit=B", &base]);
+    assert!(table.contains("Showing nodes accounting for 0, 0% of 0 total"), "{table}");
+}
