@@ -18,6 +18,7 @@ pub mod python_homes;
 pub mod python_target;
 pub mod python_truth;
 pub mod pythons;
+pub mod readers;
 pub mod report;
 pub mod running;
 pub mod target;
