@@ -71,7 +71,7 @@ const NEEDS: &[Need] = &[
     },
     Need {
         what: "pip",
-        why: "downloads numpy, memray and py-spy for the tests",
+        why: "downloads numpy, memray, py-spy and zstandard for the tests",
         packages: &["python3-pip"],
         present: || foreign::python_with_pip().is_ok(),
         purposes: &[Test],

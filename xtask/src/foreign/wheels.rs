@@ -1,5 +1,5 @@
 //! Packages of PyPI for the tests, each in a directory that goes into `PYTHONPATH`: numpy for every
-//! Python, memray and py-spy for the comparison with them.
+//! Python, memray and py-spy for the comparison with them, zstandard to read captures with.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use crate::shell::{output, root as workspace, say, succeeds};
 const EVERYWHERE: &str = "numpy";
 
 /// For the system's Python.
-const PEERS: [&str; 2] = ["memray", "py-spy"];
+const FOR_THE_SYSTEMS: [&str; 3] = ["memray", "py-spy", "zstandard"];
 
 /// What wheels are built for; every glibc since 2.28 runs them.
 const PLATFORMS: [&str; 4] =
@@ -27,7 +27,8 @@ pub fn install() -> Result<()> {
     let pythons = pythons::find(&workspace());
     let system = pythons.iter().filter(|it| it.origin == pythons::Origin::System);
     let wanted = pythons.iter().map(|python| (python, EVERYWHERE));
-    let wanted = wanted.chain(system.flat_map(|python| PEERS.map(|package| (python, package))));
+    let wanted =
+        wanted.chain(system.flat_map(|python| FOR_THE_SYSTEMS.map(|package| (python, package))));
     for (python, package) in wanted {
         let directory = python.wheels(&workspace(), package);
         if directory.exists() {
