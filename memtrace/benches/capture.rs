@@ -1,8 +1,9 @@
 //! The capture format: nanoseconds an event to write and to read, and bytes an event in the file.
 //!
-//! Two streams: a server (eight threads, most blocks freed soon by the thread that obtained them,
-//! 4,000 stacks of very different weight, each with its own sizes), and the worst case (addresses
-//! without any order in a live set of a million blocks, a random one of 4,000 stacks, random sizes).
+//! Three streams: a server (eight threads, most blocks freed soon by the thread that obtained them,
+//! 4,000 stacks of very different weight, each with its own sizes); churn (addresses without any
+//! order in a live set of a million blocks, a random one of 4,000 stacks, random sizes); and what no
+//! allocator does (the same with addresses from anywhere in 47 bits).
 //! Run: `cargo bench -p memtrace --bench capture`.
 #![allow(clippy::expect_used, reason = "nothing in memory fails to be written")]
 
@@ -37,21 +38,23 @@ fn main() {
 #[derive(Clone, Copy, Debug)]
 enum Stream {
     Server,
-    Worst,
+    Churn,
+    Anywhere,
 }
 
 impl Stream {
-    const ALL: [Self; 2] = [Self::Server, Self::Worst];
+    const ALL: [Self; 3] = [Self::Server, Self::Churn, Self::Anywhere];
 
     fn events(self) -> Box<dyn FnMut() -> KeptEvent> {
         match self {
             Self::Server => Box::new(server()),
-            Self::Worst => Box::new(worst()),
+            Self::Churn => Box::new(churn(|random| 0x7f00_0000_0010 + random % 1_000_000 * 96)),
+            Self::Anywhere => Box::new(churn(|random| random >> 17 & !15)),
         }
     }
 
     fn file(self) -> &'static [u8] {
-        static FILES: [OnceLock<Vec<u8>>; 2] = [const { OnceLock::new() }; 2];
+        static FILES: [OnceLock<Vec<u8>>; 3] = [const { OnceLock::new() }; 3];
         FILES[self as usize].get_or_init(|| {
             let mut next = self.events();
             let mut writer = writer(Vec::new());
@@ -150,12 +153,12 @@ fn server() -> impl FnMut() -> KeptEvent {
     }
 }
 
-fn worst() -> impl FnMut() -> KeptEvent {
+fn churn(address: fn(u64) -> u64) -> impl FnMut() -> KeptEvent {
     let (mut random, mut time_ns) = (Random(0x2545_f491_4f6c_dd1d), 0);
     move || {
         time_ns += random.below(3300);
         let tid = random.below(THREADS);
-        let address = 0x7f00_0000_0010 + random.below(1_000_000) * 96;
+        let address = address(random.next());
         if random.below(2) == 0 {
             return kept(tid, time_ns, AllocFn::Free, Action::Free { address });
         }
