@@ -75,7 +75,7 @@ const NEEDS: &[Need] = &[
     },
     Need {
         what: "pip",
-        why: "downloads numpy, memray, py-spy, gevent and uvloop for the tests",
+        why: "downloads numpy, memray, py-spy and others for the tests",
         packages: &["python3-pip"],
         present: || foreign::python_with_pip().is_ok(),
         purposes: &[Test],
