@@ -5,7 +5,7 @@
 
 /// Such a value.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Opaque<T: Copy>(T);
 
 impl<T: Copy> Opaque<T> {
