@@ -61,10 +61,6 @@ pub struct SharedRecordings {
 /// power of two.
 const RECORDINGS_A_PLACE: usize = 2;
 
-/// Native frames that are walked each time: enough to tell apart the calls that one line of Python
-/// makes.
-const INNERMOST_FRAMES: u32 = 8;
-
 /// Walks the stack of the function entered at `ctx` and returns its hash, 0 when there is none.
 #[inline(always)]
 pub fn capture(ctx: &ProbeContext, config: &Config, registers: Registers) -> u64 {
@@ -106,10 +102,14 @@ fn walk_or_recall(
     if walk.start(&UserMemory, registers) {
         let tables = KernelTables { mappings: mappings(config)?, memo: memo(config)? };
         let mut context = LoopContext { walk, tables, recording: unread };
-        walk_by_tables(&mut context, INNERMOST_FRAMES);
-        // SAFETY: the pointers are those of above.
-        if unsafe { (*context.walk).is_under_way() } {
-            return finish_or_recall(ctx, config, registers, &mut context, replay);
+        if USE_BPF_LOOP.load() == 0 {
+            walk_unrolled(&mut context);
+        } else {
+            take_frames(&mut context, replay.innermost_frames());
+            // SAFETY: the walk is claimed, and the loop that used it is over.
+            if unsafe { (*context.walk).is_under_way() } {
+                return finish_or_recall(ctx, config, registers, &mut context, replay);
+            }
         }
     }
     Some(intern(ctx, config, walk).0)
@@ -127,15 +127,16 @@ fn finish_or_recall(
     // SAFETY: the walk is claimed, and the loop that used it is over.
     let walk = unsafe { &mut *context.walk };
     let key = walk.key(config.generation);
+    let frames_left = MAX_FRAMES as u32 - replay.innermost_frames();
     let Some(shared) = claim_recordings(&key) else {
-        walk_by_tables(context, MAX_FRAMES as u32 - INNERMOST_FRAMES);
+        take_frames(context, frames_left);
         return Some(intern(ctx, config, walk).0);
     };
     let stack = match recalled(shared, &key, registers, walk, replay) {
         Some(stack) => stack,
         None => {
             context.recording = next_recording(shared);
-            walk_and_record(ctx, config, registers, context, &key)
+            walk_and_record(ctx, config, registers, context, &key, frames_left)
         }
     };
     // SAFETY: it lies in a map value; see `claim_recordings`.
@@ -151,10 +152,11 @@ fn walk_and_record(
     registers: Registers,
     context: &mut LoopContext,
     key: &Key,
+    frames_left: u32,
 ) -> u64 {
     // SAFETY: both are claimed, and only used here while the loop does not run.
     unsafe { (*context.recording).begin(key) };
-    walk_by_tables(context, MAX_FRAMES as u32 - INNERMOST_FRAMES);
+    take_frames(context, frames_left);
     // SAFETY: as above.
     let (walk, recording) = unsafe { (&mut *context.walk, &mut *context.recording) };
     let reach_bytes = walk.reach_bytes(registers.sp);
@@ -169,13 +171,9 @@ fn walk_and_record(
     stack
 }
 
-/// The recordings of walks with this key, claimed; `None` while another program has them, and where
-/// there is no `bpf_loop` to look through them.
+/// The recordings of walks with this key, claimed; `None` while another program has them.
 #[inline(always)]
 fn claim_recordings(key: &Key) -> Option<*mut SharedRecordings> {
-    if USE_BPF_LOOP.load() == 0 {
-        return None;
-    }
     let [sp, pc, hash, ..] = *key;
     let place = mix(mix(mix(HASH_SEED, sp), pc), hash) >> 32;
     let shared = maps::recordings(place as u32 & (RECORDING_PLACES - 1))?;
@@ -224,6 +222,7 @@ fn recalled_by(
     if replay.start(known, registers.bp) {
         look_through(known, walk, replay);
     }
+    replay.learn();
     if !replay.is_equal() {
         return None;
     }
@@ -413,16 +412,17 @@ struct LoopContext {
 
 /// Takes native frames, at most as many.
 #[inline(always)]
-fn walk_by_tables(context: &mut LoopContext, frames: u32) {
-    if USE_BPF_LOOP.load() != 0 {
-        // SAFETY: `step` has the signature that the helper wants, and the context outlives the
-        // call.
-        unsafe {
-            bpf_loop(frames, step as *mut _, core::ptr::from_mut(context).cast(), 0);
-        }
-        return;
+fn take_frames(context: &mut LoopContext, frames: u32) {
+    // SAFETY: `step` has the signature that the helper wants, and the context outlives the call.
+    unsafe {
+        bpf_loop(frames, step as *mut _, core::ptr::from_mut(context).cast(), 0);
     }
-    for index in 0..frames {
+}
+
+/// Takes all native frames, where there is no `bpf_loop`.
+#[inline(always)]
+fn walk_unrolled(context: &mut LoopContext) {
+    for index in 0..MAX_FRAMES as u32 {
         // SAFETY: the context is valid.
         if unsafe { step(index, context) } != 0 {
             break;

@@ -46,19 +46,16 @@ impl Frames {
         let distance = frame.wrapping_sub(self.start.get());
         self.first.set(distance >> 3);
         let is_there = distance < self.bytes.get() && frame & 7 == 0;
-        is_there && self.last_is(frame) || self.fetch(memory, frame, frame_bytes)
+        if is_there {
+            self.last.set(frame);
+        }
+        is_there || self.fetch(memory, frame, frame_bytes)
     }
 
     /// The word at this offset of the frame.
     #[inline(always)]
     pub fn word(&self, offset: u32) -> u64 {
         self.words.get((self.first.get() as usize).wrapping_add(offset as usize >> 3))
-    }
-
-    #[inline(always)]
-    fn last_is(&mut self, frame: u64) -> bool {
-        self.last.set(frame);
-        true
     }
 
     #[inline(never)]
@@ -75,22 +72,19 @@ impl Frames {
     }
 
     /// Reads the frame and what is below it, down to the start of the page: what is further may not
-    /// be there.
+    /// be there, and a read that fails costs as much as ten.
     #[inline(always)]
     fn fetch_together<M: ReadMemory>(&mut self, memory: &M, frame: u64, frame_bytes: u64) -> bool {
         let page = frame & !(PAGE_SIZE - 1);
         let end = frame.wrapping_add(frame_bytes);
-        if end.wrapping_sub(page) > PAGE_SIZE {
-            return false;
-        }
         let start = end.wrapping_sub(TOGETHER_BYTES).max(page);
         let bytes = end.wrapping_sub(start).min(TOGETHER_BYTES);
         self.start.set(start);
         self.first.set(frame.wrapping_sub(start) >> 3);
         // The last frame begins where this one does.
         self.bytes.set(frame.wrapping_sub(start).wrapping_add(1));
-        let is_read =
-            memory.read_part(start, bytes as u32, self.words.first_mut::<TOGETHER_WORDS>());
+        let window = self.words.first_mut::<TOGETHER_WORDS>();
+        let is_read = memory.read_part(start, bytes as u32, window);
         if !is_read {
             self.bytes.set(0);
         }
@@ -101,5 +95,92 @@ impl Frames {
     fn fetch_alone<M: ReadMemory>(&mut self, memory: &M, frame: u64, frame_bytes: u32) -> bool {
         self.first.set(TOGETHER_WORDS as u64);
         memory.read_part(frame, frame_bytes, self.words.last_mut::<ALONE_WORDS>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// Three pages whose words are their addresses, and what was read of them.
+    #[derive(Default)]
+    struct Pages(RefCell<Vec<(u64, u32)>>);
+
+    const FIRST: u64 = 0x10_0000;
+    const END: u64 = FIRST + 3 * PAGE_SIZE;
+    const FRAME_BYTES: u32 = 80;
+
+    impl ReadMemory for Pages {
+        fn read_words<const N: usize>(&self, address: u64) -> Option<[u64; N]> {
+            let end = address.checked_add(8 * N as u64)?;
+            (address >= FIRST && end <= END)
+                .then(|| core::array::from_fn(|index| address + 8 * index as u64))
+        }
+
+        fn read_part<const N: usize>(&self, from: u64, bytes: u32, window: &mut [u64; N]) -> bool {
+            self.0.borrow_mut().push((from, bytes));
+            let Some(end) = from.checked_add(u64::from(bytes)) else { return false };
+            assert!(bytes as usize <= 8 * N);
+            let words = window.iter_mut().zip((from..end).step_by(8));
+            words.for_each(|(word, address)| *word = address);
+            from >= FIRST && end <= END
+        }
+    }
+
+    fn assert_at(frames: &Frames, frame: u64) {
+        for offset in (0..FRAME_BYTES).step_by(8) {
+            assert_eq!(frames.word(offset), frame + u64::from(offset), "{frame:#x}");
+        }
+    }
+
+    #[test]
+    fn every_frame_that_is_there_is_found_in_any_order() {
+        let last = END - u64::from(FRAME_BYTES);
+        let up = (FIRST..=last).step_by(40);
+        let down = (FIRST..=last).rev().step_by(200).map(|frame| frame & !7);
+        let (memory, mut frames) = (Pages::default(), Frames::default());
+        for frame in down.chain(up) {
+            assert!(frames.go(&memory, frame, FRAME_BYTES), "{frame:#x}");
+            assert_at(&frames, frame);
+        }
+        for frame in [FIRST - 8, last + 8, FIRST + 4, 0, END, u64::MAX - 7] {
+            assert!(!frames.go(&memory, frame, FRAME_BYTES), "{frame:#x}");
+        }
+    }
+
+    /// As a coroutine that a function runs: its frame is in the heap, those around on a stack.
+    #[test]
+    fn frames_between_which_others_lie_alone_are_read_once() {
+        let (memory, mut frames) = (Pages::default(), Frames::default());
+        let (function, coroutine) = (FIRST + 0xc00, FIRST + 0x2800);
+        for frame in [function, coroutine, coroutine + 0x300, function - 0x80, function - 0x400] {
+            assert!(frames.go(&memory, frame, FRAME_BYTES));
+            assert_at(&frames, frame);
+        }
+        let reads: Vec<u32> = memory.0.borrow().iter().map(|(_, bytes)| *bytes).collect();
+        assert_eq!(reads, [TOGETHER_BYTES as u32, FRAME_BYTES, FRAME_BYTES]);
+    }
+
+    #[test]
+    fn frames_across_pages_are_read_with_those_below() {
+        let (memory, mut frames) = (Pages::default(), Frames::default());
+        let frame = FIRST + PAGE_SIZE - 8;
+        for frame in [frame, frame - 96, frame - 960] {
+            assert!(frames.go(&memory, frame, FRAME_BYTES));
+            assert_at(&frames, frame);
+        }
+        assert_eq!(memory.0.borrow().len(), 1);
+    }
+
+    #[test]
+    fn cleared_frames_are_read_again() {
+        let (memory, mut frames) = (Pages::default(), Frames::default());
+        assert!(frames.go(&memory, FIRST, FRAME_BYTES) && frames.go(&memory, FIRST, FRAME_BYTES));
+        assert_eq!(memory.0.borrow().len(), 1);
+        frames.clear();
+        assert!(frames.go(&memory, FIRST, FRAME_BYTES));
+        assert_eq!(memory.0.borrow().len(), 2);
     }
 }

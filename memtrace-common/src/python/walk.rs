@@ -131,6 +131,10 @@ impl PythonWalk {
         if frame == 0 {
             return Err(self.outermost());
         }
+        if layout.kind == PythonKind::EntryFrames as u32 && self.pass_entry(layout, stack) {
+            self.enter(frame, words);
+            return Ok(());
+        }
         if !self.frames.go(memory, frame, layout.frame_bytes) {
             return Err(PythonEnd::Unreadable);
         }
@@ -145,6 +149,22 @@ impl PythonWalk {
             return self.leave_cframe(memory, layout, words, stack);
         }
         Ok(())
+    }
+
+    /// Goes on to what is behind an entry frame, if that was read with the stack, where such frames
+    /// lie; else `false`.
+    #[inline(always)]
+    fn pass_entry(&mut self, layout: &PythonLayout, stack: &mut Window) -> bool {
+        let frame = self.frame.get();
+        let offset = layout.frame_owner;
+        let place = frame.wrapping_add(u64::from(offset & !7));
+        let Some(owners) = stack.known(place) else { return false };
+        if (owners >> ((offset & 7) * 8)) as u32 & 0xff < layout.entry_owner_min {
+            return false;
+        }
+        let previous = stack.known(frame.wrapping_add(u64::from(layout.frame_previous)));
+        self.frame.set(previous.unwrap_or(frame));
+        previous.is_some()
     }
 
     #[inline(always)]

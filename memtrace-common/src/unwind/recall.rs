@@ -162,15 +162,47 @@ impl<M: ReadMemory> ReadMemory for Recorder<'_, M> {
     }
 }
 
-/// A recording that is looked through. Lives in map memory.
+/// A recording that is looked through, and the experience with those before. Lives in map memory.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Replay {
     next: Opaque<u32>,
     differs: Opaque<u32>,
+    /// Native frames that are walked before a recording is looked for, beyond the fewest.
+    further_frames: Opaque<u32>,
+    /// Rises by recordings that were looked through in vain, and falls by the others.
+    doubt: Opaque<u32>,
 }
 
+/// Native frames that are walked at least and at most before a recording is looked for.
+const FEWEST_FRAMES: u32 = 2;
+const MOST_FRAMES: u32 = 10;
+/// One recording in as many may be looked through in vain.
+const DOUBT_BY_DIFFERENCE: u32 = 32;
+const MOST_DOUBT: u32 = 8 * DOUBT_BY_DIFFERENCE;
+
 impl Replay {
+    /// How many native frames to walk before a recording is looked for: so many that the calls that
+    /// one line of Python makes are told apart by them.
+    #[inline(always)]
+    pub fn innermost_frames(&self) -> u32 {
+        (FEWEST_FRAMES + self.further_frames.get()).min(MOST_FRAMES)
+    }
+
+    /// Learns from a recording that was looked through.
+    #[inline(always)]
+    pub fn learn(&mut self) {
+        let doubt = self.doubt.get();
+        if self.is_equal() {
+            self.doubt.set(doubt.saturating_sub(1));
+        } else if doubt < MOST_DOUBT {
+            self.doubt.set(doubt + DOUBT_BY_DIFFERENCE);
+        } else {
+            self.doubt.set(0);
+            self.further_frames.set((self.further_frames.get() + 1).min(MOST_FRAMES));
+        }
+    }
+
     /// Begins, for a walk with this frame pointer; `false` when it is over already.
     #[inline(always)]
     pub fn start(&mut self, recording: &Recording, frame_pointer: u64) -> bool {
@@ -209,5 +241,29 @@ impl Replay {
     #[inline(always)]
     pub fn is_equal(&self) -> bool {
         self.differs.get() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames_after(outcomes: impl Iterator<Item = bool>) -> u32 {
+        let mut replay = Replay::default();
+        for is_equal in outcomes {
+            replay.differs.set(u32::from(!is_equal));
+            replay.learn();
+        }
+        replay.innermost_frames()
+    }
+
+    #[test]
+    fn more_frames_are_walked_only_while_many_recordings_are_looked_through_in_vain() {
+        assert_eq!(frames_after([].into_iter()), FEWEST_FRAMES);
+        let every = |count: usize| (0..100_000).map(move |index| index % count != 0);
+        assert_eq!(frames_after(every(40)), FEWEST_FRAMES);
+        assert_eq!(frames_after(every(20)), MOST_FRAMES);
+        assert_eq!(frames_after(std::iter::repeat_n(false, 1000)), MOST_FRAMES);
+        assert_eq!(frames_after(std::iter::repeat_n(false, 9)), FEWEST_FRAMES + 1);
     }
 }

@@ -113,14 +113,13 @@ impl Walk {
     }
 
     /// All that the rest of the walk depends on, besides the stack and the frame pointer at the
-    /// walk's start; `generation` is that of the tables and of what is known of Python. The walks
-    /// that are compared have taken equally many frames.
+    /// walk's start; `generation` is that of the tables and of what is known of Python.
     #[inline(always)]
     pub fn key(&self, generation: u64) -> Key {
         let marks = self.python.marks();
         let (sp, pc, hash) = (self.sp.get(), self.pc.get(), self.hash.get());
-        let marked = u64::from(marks.done());
-        [sp, pc, hash, marks.hash(), marked, self.bp_source.get(), generation, 0]
+        let (marked, count) = (u64::from(marks.done()), u64::from(self.count.get()));
+        [sp, pc, hash, marks.hash(), marked, self.bp_source.get(), generation, count]
     }
 
     /// Looks at notes of a recording; see [`Replay::step`].

@@ -10,6 +10,8 @@ pub const WINDOW_WORDS: usize = 1024;
 const WINDOW_BYTES: u64 = WINDOW_WORDS as u64 * 8;
 /// What is read where the need is not known.
 const FURTHER_BYTES: u64 = 2048;
+/// A need is forgotten by this part with each stack that has less.
+const FORGETTING: u64 = 8;
 /// Of the smallest pages.
 const PAGE_SIZE: u64 = 4096;
 
@@ -20,7 +22,7 @@ pub struct Window {
     start: Opaque<u64>,
     bytes: Opaque<u64>,
     distance: Opaque<u64>,
-    /// How much the stack that was read before needed.
+    /// How much the stacks that were read before needed.
     wanted_bytes: Opaque<u64>,
     /// A word outside of the window.
     single: Opaque<u64>,
@@ -34,10 +36,12 @@ impl Window {
         self.bytes.set(0);
     }
 
-    /// As many bytes of a stack are read at first as the last one turned out to need.
+    /// As many bytes of a stack are read at first as the last ones turned out to need: some bytes
+    /// too many cost less than another read.
     #[inline(always)]
     pub fn want(&mut self, bytes: u64) {
-        self.wanted_bytes.set(bytes);
+        let before = self.wanted_bytes.get();
+        self.wanted_bytes.set(bytes.max(before - before / FORGETTING));
     }
 
     /// The word at an address, which is read together with those above it; `None` when it cannot
@@ -53,15 +57,17 @@ impl Window {
     /// The same, but what was read before stays.
     #[inline(always)]
     pub fn peek<M: ReadMemory>(&mut self, memory: &M, address: u64) -> Option<u64> {
-        if self.is_inside(address) {
-            return Some(self.inside());
-        }
-        memory.read_word(address)
+        self.known(address).or_else(|| memory.read_word(address))
     }
 
-    /// Whether the word at an aligned address was read.
+    /// The word at an address, if it was read.
     #[inline(always)]
-    pub fn is_inside(&mut self, address: u64) -> bool {
+    pub fn known(&mut self, address: u64) -> Option<u64> {
+        self.is_inside(address).then(|| self.inside())
+    }
+
+    #[inline(always)]
+    fn is_inside(&mut self, address: u64) -> bool {
         let distance = address.wrapping_sub(self.start.get());
         // Through memory: the compiler would drop the mask, which the check makes needless to it,
         // but not to the verifier.

@@ -271,7 +271,7 @@ fn frames_that_hold_an_entry_of_python_are_marked() {
         entry_owner_min: 3,
         ..PythonLayout::default()
     };
-    let mut stack = vec![0; 64];
+    let mut stack = vec![0; 512];
     // f calls g calls f calls the root; a frame of f is 48 bytes, of g 16.
     let (f, g, root) = (CODE + 0x10, CODE + 0x110, CODE + 0x510);
     stack[6] = g;
@@ -290,8 +290,11 @@ fn frames_that_hold_an_entry_of_python_are_marked() {
         (0x500, rule(CfaRule::Root, 0)),
     ];
     let world = called_from(&world(&rows, &stack), f);
-    let hash = |pretend_no_entries: bool| {
+    let hash = |pretend_no_entries: bool, reads_stack: bool| {
         let mut walk = Walk::default();
+        if reads_stack {
+            walk.read_stack(&world, STACK);
+        }
         assert!(walk.start_python(&world, &layout, base, 0));
         while walk.step_python(&world, &layout) {}
         assert_eq!((walk.python().count(), walk.python().end()), (2, PythonEnd::Complete as u32));
@@ -303,12 +306,14 @@ fn frames_that_hold_an_entry_of_python_are_marked() {
         assert_eq!(walk.end(), StackEnd::Complete as u32);
         (walk, walk.hash())
     };
-    let (walk, marked) = hash(false);
+    let (walk, marked) = hash(false, false);
     let words: Vec<u64> = (0..walk.word_count() as usize).map(|at| walk.word(at)).collect();
     let python = [0xc0de, 1 | ENTRY_MARK, 0xc0df, 2 | ENTRY_MARK];
     let native = [f | ENTRY_MARK, g, f | ENTRY_MARK, root];
     assert_eq!(words, [python, native].concat());
-    let (unmarked_walk, unmarked) = hash(true);
+    let (again, marked_again) = hash(false, true);
+    assert_eq!((outcome(&again), marked_again), (outcome(&walk), marked));
+    let (unmarked_walk, unmarked) = hash(true, true);
     assert_eq!(frames(&unmarked_walk), [f, g, f, root]);
     assert_ne!(marked, unmarked);
 }
