@@ -43,8 +43,8 @@ pub struct Recording {
     count: Opaque<u32>,
     /// 1 when the walk cannot be recalled.
     spoiled: Opaque<u64>,
-    addresses: OpaqueWords<MAX_NOTES>,
-    values: OpaqueWords<MAX_NOTES>,
+    /// An address and its word, one after the other: they are looked at together.
+    notes: OpaqueWords<{ 2 * MAX_NOTES }>,
 }
 
 impl Recording {
@@ -86,10 +86,11 @@ impl Recording {
     #[inline(always)]
     pub fn finish(&mut self, stack: u64, reach_bytes: u64) {
         // Steps look at full numbers of notes.
-        let last = self.count.get().wrapping_sub(1) as usize;
+        let last = self.count.get().saturating_sub(1) as usize;
         for _ in 1..NOTES_A_STEP {
             if self.count.get() & (NOTES_A_STEP - 1) != 0 {
-                self.note(self.addresses.get(last), self.values.get(last));
+                let (address, value) = self.noted(last);
+                self.note(address, value);
             }
         }
         self.reach_bytes.set(reach_bytes);
@@ -104,9 +105,14 @@ impl Recording {
         if index as usize >= MAX_NOTES {
             return self.spoiled.set(1);
         }
-        self.addresses.set(index as usize, address);
-        self.values.set(index as usize, value);
+        self.notes.set(2 * index as usize, address);
+        self.notes.set(2 * index as usize + 1, value);
         self.count.set(index + 1);
+    }
+
+    #[inline(always)]
+    fn noted(&self, index: usize) -> (u64, u64) {
+        (self.notes.get(2 * index), self.notes.get(2 * index + 1))
     }
 
     #[inline(always)]
@@ -224,11 +230,12 @@ impl Replay {
         self.next.set(first + NOTES_A_STEP);
         let mut difference = 0;
         for index in first..first + NOTES_A_STEP {
-            let Some(present) = stack.word(memory, recording.addresses.get(index as usize)) else {
+            let (address, value) = recording.noted(index as usize);
+            let Some(present) = stack.word(memory, address) else {
                 self.differs.set(1);
                 return false;
             };
-            difference |= present ^ recording.values.get(index as usize);
+            difference |= present ^ value;
         }
         if difference != 0 {
             self.differs.set(1);
