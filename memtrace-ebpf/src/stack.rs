@@ -339,6 +339,11 @@ impl Tables for KernelTables {
     }
 }
 
+/// Steps of the Python walk where there is no `bpf_loop`: the verifier follows each, 4,000
+/// instructions a step, and a million is the most. The stacks that are deeper say that they are
+/// truncated.
+const UNROLLED_PYTHON_STEPS: u32 = 64;
+
 /// What a step of the Python walk works on.
 #[repr(C)]
 struct PythonLoopContext {
@@ -383,7 +388,7 @@ fn walk_python(walk: &mut Walk) {
         }
         return;
     }
-    for index in 0..MAX_PYTHON_STEPS as u32 {
+    for index in 0..UNROLLED_PYTHON_STEPS {
         // SAFETY: the context is valid.
         if unsafe { python_step(index, &raw mut context) } != 0 {
             break;
