@@ -106,6 +106,8 @@ impl Window {
         if memory.read_part(address, bytes as u32, self.words.as_words_mut()) {
             return true;
         }
+        // The end of the stack was passed: a read that fails costs as much as ten.
+        self.wanted_bytes.set(0);
         self.bytes.set(page_bytes);
         let is_read = bytes > page_bytes
             && memory.read_part(address, page_bytes as u32, self.words.as_words_mut());
