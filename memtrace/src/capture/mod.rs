@@ -4,12 +4,15 @@
 //! A report of a window that has just ended and one of its file are computed from the same
 //! [`Capture`].
 
+pub mod matching;
+pub mod select;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
     AllocFn,
     event::Event,
-    site::SiteStats,
+    site::{Amount, SiteStats},
     stack::{NamedStack, StackId},
     timeline::Timeline,
     trace::{
@@ -29,6 +32,9 @@ pub struct Capture {
     pub stacks: Vec<(StackId, NamedStack)>,
     /// Every site that allocated, in the order of first appearance.
     pub sites: Vec<CapturedSite>,
+    /// What only the events tell of the sites, in their order; empty where nobody asked them. A file
+    /// does not hold it.
+    pub extras: Vec<CapturedExtras>,
     /// What was live at the end.
     pub live: Vec<LiveRecord>,
     /// Names of threads, where they were seen; in ascending order of their ids.
@@ -41,6 +47,14 @@ pub struct Capture {
     pub ending: Ending,
     /// What became of the events.
     pub events: EventsKept,
+}
+
+impl Capture {
+    /// What a thread is called, where it was seen.
+    pub fn thread_name(&self, tid: u32) -> Option<String> {
+        let at = self.threads.binary_search_by_key(&tid, |thread| thread.tid).ok()?;
+        Some(self.threads[at].name.clone())
+    }
 }
 
 /// What is known when a window opens.
@@ -97,6 +111,28 @@ pub struct CapturedSite {
     pub function: Option<AllocFn>,
     /// Accounting over the window.
     pub stats: SiteStats,
+}
+
+/// What only the events tell of a site.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CapturedExtras {
+    /// What was live when all sites together had the most live bytes.
+    pub at_peak: Option<Amount>,
+    /// What was freed by the thread that obtained it, before it obtained anything else.
+    pub temporary: Option<Amount>,
+    /// What each thread did, in ascending order of their ids; empty where it was not asked for.
+    pub threads: Vec<CapturedShare>,
+}
+
+/// What a thread did at a site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CapturedShare {
+    /// The kernel's id of the thread, in the initial pid namespace.
+    pub tid: u32,
+    /// What it obtained.
+    pub allocated: Amount,
+    /// What of it is live at the end, whoever may free it.
+    pub live: Amount,
 }
 
 /// A block or a range that was live at the end.
