@@ -1,6 +1,8 @@
 //! What the numbers mean. Pure: from data of the model to data.
 
+pub mod births;
 pub mod pattern;
 pub mod residency;
+pub mod survivors;
 pub mod timeline;
 pub mod verdict;

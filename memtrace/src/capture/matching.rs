@@ -83,8 +83,8 @@ fn frame_matches(frame: &Frame, pattern: &Regex) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        capture::{CapturedExtras, CapturedSite, LiveRecord},
-        model::site::{Amount, SiteStats},
+        capture::{CapturedExtras, CapturedSite},
+        model::site::{Amount, LiveItem, SiteStats},
     };
 
     fn frame(function: &str, module: &str, source: Option<(&str, u32)>) -> Arc<Frame> {
@@ -107,7 +107,7 @@ mod tests {
             function,
             stats: SiteStats { live: Amount::one(1), ..SiteStats::default() },
         };
-        let live = |(site, bytes)| LiveRecord { site, bytes, ..LiveRecord::default() };
+        let live = |(site, bytes)| LiveItem { site, bytes, ..LiveItem::default() };
         Capture {
             stacks: vec![
                 (StackId(1), stack(frame("inflate", "libz.so.1", None))),

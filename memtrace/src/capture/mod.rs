@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{
     AllocFn,
     event::Event,
-    site::{Amount, SiteStats},
+    site::{Amount, LiveItem, SiteStats},
     stack::{NamedStack, StackId},
     timeline::Timeline,
     trace::{
@@ -20,6 +20,8 @@ use crate::model::{
         Walks, Window,
     },
 };
+
+pub use crate::model::{site::LiveItem as LiveRecord, trace::Host};
 
 /// All of a window but its events.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,8 +37,8 @@ pub struct Capture {
     /// What only the events tell of the sites, in their order; empty where nobody asked them. A file
     /// does not hold it.
     pub extras: Vec<CapturedExtras>,
-    /// What was live at the end.
-    pub live: Vec<LiveRecord>,
+    /// What was live at the end; `site` is an index in [`Self::sites`].
+    pub live: Vec<LiveItem>,
     /// Names of threads, where they were seen; in ascending order of their ids.
     pub threads: Vec<ThreadName>,
     /// How memory went.
@@ -86,22 +88,6 @@ pub struct Header {
     pub min_age_ns: u64,
 }
 
-/// The machine that a window was traced on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Host {
-    /// Its name.
-    pub name: String,
-    /// e.g. `6.12.1-amd64`.
-    pub kernel: String,
-    /// e.g. `x86_64`.
-    pub machine: String,
-    /// Bytes of a page.
-    pub page_bytes: u64,
-    /// Processors.
-    pub cpus: u64,
-}
-
 /// A site and its books.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CapturedSite {
@@ -133,19 +119,6 @@ pub struct CapturedShare {
     pub allocated: Amount,
     /// What of it is live at the end, whoever may free it.
     pub live: Amount,
-}
-
-/// A block or a range that was live at the end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LiveRecord {
-    /// Its first address.
-    pub address: u64,
-    /// Bytes that are left of it.
-    pub bytes: u64,
-    /// When it was obtained, `CLOCK_MONOTONIC`.
-    pub time_ns: u64,
-    /// Index in [`Capture::sites`].
-    pub site: u32,
 }
 
 /// A thread's name.

@@ -1,6 +1,7 @@
 //! `memtrace attach`: from arguments to files and a report on stdout.
 
 use std::{
+    env,
     io::{self, Write as _},
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     cli::{AttachArgs, By, PythonArg},
     render::{self, text::TextOptions},
-    report::Report,
+    report::{Report, ReportOptions},
     session::{self, GroupBy, Observer as _, Options, PythonFrames, StackMode},
     sys::procfs::ProcFs,
 };
@@ -29,8 +30,9 @@ pub fn run(args: &AttachArgs, verbose: u8, quiet: bool) -> Result<Status> {
     let mut progress = Progress::new(quiet).with_rate(args.pymalloc);
     let ending = session::trace(&options(args, verbose), &mut progress)?;
     progress.naming(ending.site_count());
-    let min_age_ns = args.min_age.as_nanos() as u64;
-    let mut report = ending.into_report_input(min_age_ns, group_by(args.by)).build();
+    let capture = ending.into_capture();
+    let options = ReportOptions { group_by: group_by(args.by), ..ReportOptions::default() };
+    let mut report = Report::of(&capture, options);
     progress.clear();
     let status = write_pictures(&mut report, files);
     deliver(&report, args, &prefix)?;
@@ -61,7 +63,13 @@ fn options(args: &AttachArgs, verbose: u8) -> Options {
         reset_peak: args.reset_peak,
         walk: !args.no_walk,
         perf_event_links: args.perf_event_links,
+        min_age_ns: args.min_age.as_nanos() as u64,
+        command_line: command_line(),
     }
+}
+
+fn command_line() -> Vec<String> {
+    env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
 fn group_by(by: By) -> GroupBy {

@@ -2,6 +2,8 @@
 //!
 //! A range that is taken out still counts as live until it is released, or put back.
 
+use std::collections::HashMap;
+
 use slab::Slab;
 
 use super::{
@@ -13,7 +15,7 @@ use super::{
 };
 use crate::model::{
     loss::Loss,
-    site::{Amount, Site},
+    site::{Amount, LiveItem, Site},
 };
 
 /// Something that was mapped by one call, as far as it is left.
@@ -180,9 +182,20 @@ impl MappedSet {
         self.unwatched.discard();
     }
 
-    /// What is mapped; ranges of open calls too.
-    pub fn mappings(&self) -> impl Iterator<Item = &Mapping> {
-        self.mappings.iter().map(|(_, mapping)| mapping)
+    /// What the program has mapped; ranges of open calls too, without an address.
+    pub fn live_items(&self) -> impl Iterator<Item = LiveItem> {
+        let mut starts: HashMap<usize, u64> = HashMap::with_capacity(self.mappings.len());
+        for piece in self.ranges.iter() {
+            starts.entry(piece.mapping.0 as usize).or_insert(piece.start);
+        }
+        self.mappings.iter().filter_map(move |(key, mapping)| {
+            Some(LiveItem {
+                address: starts.get(&key).copied().unwrap_or_default(),
+                bytes: mapping.bytes,
+                time_ns: mapping.time_ns,
+                site: mapping.site?.index() as u32,
+            })
+        })
     }
 
     /// The books over all sites.

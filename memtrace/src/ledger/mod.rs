@@ -8,7 +8,6 @@
 //! Memory is bounded by [`Limits`]: what does not fit is counted as a loss.
 
 pub mod account;
-mod births;
 mod check;
 pub mod distribution;
 mod heap;
@@ -22,7 +21,6 @@ mod pending;
 mod ranges;
 mod sites;
 mod summit;
-mod survivors;
 
 pub use self::{
     account::Account,
@@ -36,13 +34,14 @@ use self::{
     mapped::{Owner, Requester},
     mappings::{Mapped, Mappings},
     sites::SiteTable,
-    survivors::LiveItem,
 };
-use crate::model::{
-    event::{Action, Event},
-    growth::Burst,
-    loss::Loss,
-    site::{Amount, Site, SiteStats, Survivors},
+use crate::{
+    analysis::survivors,
+    model::{
+        event::{Action, Event},
+        loss::Loss,
+        site::{Amount, LiveItem, Site, SiteStats, Survivors},
+    },
 };
 
 /// The sizes of the tables.
@@ -306,48 +305,22 @@ impl Ledger {
     /// without any are left out. Blocks and ranges that an open call was given are among them.
     pub fn survivors(&self, now_ns: u64, min_age_ns: u64) -> Vec<(SiteId, Survivors)> {
         let slots = self.books.sites.id_count();
-        self.survivors_by(SiteId::index, slots, now_ns, min_age_ns)
+        let old_enough = || self.live_items().filter(|item| item.age_ns(now_ns) >= min_age_ns);
+        survivors::by_slot(old_enough, |item| item.site as usize, slots, now_ns)
             .into_iter()
             .map(|(slot, survivors)| (SiteId::at(slot), survivors))
             .collect()
     }
 
-    /// The same for groups of sites: `slot_of` tells which group, below `slots`.
-    pub fn survivors_by(
-        &self,
-        slot_of: impl Fn(SiteId) -> usize,
-        slots: usize,
-        now_ns: u64,
-        min_age_ns: u64,
-    ) -> Vec<(usize, Survivors)> {
-        let old_enough = || self.live_items().filter(|item| item.age_ns(now_ns) >= min_age_ns);
-        survivors::by_slot(old_enough, |item| slot_of(item.site), slots, now_ns)
-    }
-
-    /// When the survivors of some groups of sites were obtained: for each of `groups`, of which the
-    /// survivors are known, at most [`births::MAX_BURSTS`] bursts in order of time. `slot_of` gives
-    /// the place in `groups`.
-    pub fn births(
-        &self,
-        slot_of: impl Fn(SiteId) -> Option<usize>,
-        groups: &[Survivors],
-        now_ns: u64,
-        min_age_ns: u64,
-    ) -> Vec<Vec<Burst>> {
-        let old_enough = self.live_items().filter(|item| item.age_ns(now_ns) >= min_age_ns);
-        births::by_slot(old_enough, |item| slot_of(item.site), groups, now_ns)
-    }
-
-    fn live_items(&self) -> impl Iterator<Item = LiveItem> {
+    /// Live blocks and the program's live mappings; their `site` is a [`SiteId::index`].
+    pub fn live_items(&self) -> impl Iterator<Item = LiveItem> {
         let blocks = self.heap.blocks().map(|block| LiveItem {
-            site: block.site,
+            address: block.address.get(),
             bytes: block.size_bytes,
             time_ns: block.time_ns,
+            site: block.site.index() as u32,
         });
-        let mappings = self.mappings.mapped().mappings().filter_map(|mapping| {
-            Some(LiveItem { site: mapping.site?, bytes: mapping.bytes, time_ns: mapping.time_ns })
-        });
-        blocks.chain(mappings)
+        blocks.chain(self.mappings.mapped().live_items())
     }
 
     /// Requested bytes of every heap block, reallocated ones anew.

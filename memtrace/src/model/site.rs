@@ -59,6 +59,26 @@ pub struct SiteStats {
     pub peak: Amount,
 }
 
+/// A block or a range that is live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LiveItem {
+    /// Its first address.
+    pub address: u64,
+    /// Bytes that are left of it.
+    pub bytes: u64,
+    /// When it was obtained, `CLOCK_MONOTONIC`.
+    pub time_ns: u64,
+    /// Which of the sites obtained it.
+    pub site: u32,
+}
+
+impl LiveItem {
+    /// How old it is.
+    pub fn age_ns(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.time_ns)
+    }
+}
+
 /// Blocks that were never freed in the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -39,6 +39,9 @@ impl RawStack {
     }
 }
 
+/// Stands for a frame that could not be read, so that the others stay at their places.
+pub const UNREADABLE_PYTHON: &str = "[python: unreadable]";
+
 /// What a frame was written in, as far as it decides how it is shown.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

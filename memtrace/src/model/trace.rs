@@ -306,3 +306,19 @@ pub struct Module {
     /// Offset of `start` in the file.
     pub file_offset: u64,
 }
+
+/// The machine that a window was traced on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// e.g. `6.12.1-amd64`.
+    pub kernel: String,
+    /// e.g. `x86_64`.
+    pub machine: String,
+    /// Bytes of a page.
+    pub page_bytes: u64,
+    /// Processors.
+    pub cpus: u64,
+}

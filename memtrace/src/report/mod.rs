@@ -5,9 +5,11 @@
 //! Fields are added freely; a field that changes its meaning or goes away raises the version.
 
 mod build;
+mod facts;
 mod group;
 mod heap;
 mod key_frame;
+mod of_capture;
 mod profile;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -18,8 +20,9 @@ use serde::Serialize;
 
 pub use self::{
     build::{ReportInput, SiteInput},
-    group::{GroupBy, GroupFacts, GroupReport, group_slots},
+    group::{GroupBy, GroupFacts, GroupReport},
     heap::HeapReport,
+    of_capture::ReportOptions,
     profile::{Birth, Births, SiteExtras, ThreadShare, View},
 };
 use crate::model::{

@@ -7,12 +7,17 @@ use std::{
     time::Instant,
 };
 
-use super::compile::{Compiled, Opener, VDSO, compile_all};
+use super::{
+    compile::{Compiled, Opener, VDSO, compile_all, map_file},
+    examine::hex,
+};
 
 use crate::{
+    elf::Elf,
     model::{
         mapping::{FileId, Mapping},
         stack::{Frame, NamedStack, RawStack, StackId},
+        trace::Module,
     },
     probe::{
         error::LoadError,
@@ -185,6 +190,15 @@ impl Code {
     /// Names a stack.
     pub(super) fn name(&mut self, id: StackId) -> NamedStack {
         self.symbolizer.name(id)
+    }
+
+    /// The objects that stacks lead through.
+    pub(super) fn modules(&self) -> Vec<Module> {
+        self.symbolizer.modules(|file| {
+            let image = map_file(file).ok()?;
+            let build_id = Elf::parse(&image[..]).ok()?.build_id()?;
+            Some(hex(&build_id.id))
+        })
     }
 
     /// Takes the last names of generated code.

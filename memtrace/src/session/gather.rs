@@ -1,20 +1,26 @@
-//! From a finished trace to the input of the report: names, sums, losses, notes.
+//! From a finished trace to its capture: names, sums, losses, notes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use memtrace_common::loss::{KernelCounters, KernelLoss};
 
-use super::{
-    code::Code, examine::hex, groups::group_facts, python::unreadable_note, window::Ending,
-};
+use super::{code::Code, examine::hex, window::Ending};
 use crate::{
-    ledger::{self, Ledger, SiteId},
-    model::{AllocFn, loss::Loss, mapping::Mapping, site::Survivors, stack::NamedStack},
-    probe::{plan::PlannedProbe, site::SiteCost, target::PlannedObject},
-    report::{
-        AllocatorReport, Completeness, Distribution, FunctionReport, GroupBy, ProbeReport,
-        PythonReport, ReportInput, SiteInput, Target, Totals, Window,
+    capture::{Capture, CapturedSite, Ending as Finish, EventsKept, LossCount, ThreadName},
+    ledger::{self, Ledger},
+    model::{
+        AllocFn,
+        loss::Loss,
+        mapping::Mapping,
+        site::LiveItem,
+        stack::{NamedStack, StackId},
+        trace::{
+            AllocatorReport, Completeness, Distribution, FunctionReport, ProbeReport, PythonReport,
+            Target, Totals, Window,
+        },
     },
+    probe::{plan::PlannedProbe, site::SiteCost, target::PlannedObject},
+    sys::procfs::Process,
 };
 
 impl Ending {
@@ -23,65 +29,80 @@ impl Ending {
         self.ledger.sites().count()
     }
 
-    /// Names every stack and hands over all that the report is made of; sites are taken together
-    /// by `group_by`.
-    pub fn into_report_input(mut self, min_age_ns: u64, group_by: GroupBy) -> ReportInput {
+    /// Names every stack and hands over all that is known of the window.
+    pub fn into_capture(mut self) -> Capture {
         self.code.refresh_names();
-        let now_ns = self.closed_ns;
-        let sites = sites(&self.ledger, &mut self.code, now_ns, min_age_ns);
-        let ids: Vec<SiteId> = self.ledger.sites().map(|(id, _)| id).collect();
-        let groups = group_facts(&self.ledger, group_by, &sites, &ids, now_ns, min_age_ns);
+        let (sites, live) = sites(&self.ledger);
+        let stacks = stacks(&sites, &mut self.code);
         let (python, mut python_notes) = std::mem::take(&mut self.python).into_report();
         self.notes.append(&mut python_notes);
-        self.notes.extend(unreadable_note(&sites));
-        ReportInput {
+        let ending = Finish {
+            target: target(&self.process, &self.objects, python),
+            closed_ns: self.closed_ns,
             window: Window {
-                started_at: self.started_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                started_at: self.header.started_at.clone(),
                 duration_ns: self.duration_ns,
                 ended_by: self.reason,
-                min_age_ns,
+                min_age_ns: self.header.min_age_ns,
                 attach_ns: self.attach_ns,
                 attach_steps: std::mem::take(&mut self.attach_steps),
                 detach_ns: self.detach_ns,
             },
             rss: self.rss,
-            timeline: std::mem::take(&mut self.timeline),
-            walks: std::mem::take(&mut self.walks),
             totals: totals(&self.ledger),
-            sites,
-            group_by,
-            groups,
             sizes: distribution(self.ledger.sizes()),
             lifetimes: distribution(self.ledger.lifetimes()),
             functions: functions(&self.counters),
             losses: losses(&self),
             completeness: completeness(&mut self),
             unwind_tables: self.code.table_sizes(),
-            target: target(self, python),
-            view: Default::default(),
-            births: Default::default(),
-            modules: Vec::new(),
-            files: Vec::new(),
+        };
+        Capture {
+            header: self.header,
+            modules: self.code.modules(),
+            stacks,
+            sites,
+            extras: Vec::new(),
+            live,
+            threads: thread_names(self.thread_names),
+            timeline: self.timeline,
+            walks: self.walks,
+            ending,
+            events: EventsKept::default(),
         }
     }
 }
 
-fn sites(ledger: &Ledger, code: &mut Code, now_ns: u64, min_age_ns: u64) -> Vec<SiteInput> {
-    let survivors: HashMap<SiteId, Survivors> =
-        ledger.survivors(now_ns, min_age_ns).into_iter().collect();
-    ledger
-        .sites()
-        .map(|(id, entry)| SiteInput {
+/// Sites in the order of first appearance, and what is live of them.
+fn sites(ledger: &Ledger) -> (Vec<CapturedSite>, Vec<LiveItem>) {
+    let mut places: HashMap<usize, u32> = HashMap::new();
+    let mut sites = Vec::new();
+    for (id, entry) in ledger.sites() {
+        places.insert(id.index(), sites.len() as u32);
+        sites.push(CapturedSite {
+            stack: entry.site.map(|site| site.stack),
             function: entry.site.map(|site| site.function),
-            stack: match entry.site {
-                Some(site) => code.name(site.stack),
-                None => NamedStack::default(),
-            },
             stats: entry.account.stats,
-            survivors: survivors.get(&id).copied().unwrap_or_default(),
-            extras: Default::default(),
-        })
-        .collect()
+        });
+    }
+    let place = |item: LiveItem| {
+        let site = *places.get(&(item.site as usize))?;
+        Some(LiveItem { site, ..item })
+    };
+    let mut live: Vec<LiveItem> = ledger.live_items().filter_map(place).collect();
+    live.sort_unstable();
+    (sites, live)
+}
+
+fn stacks(sites: &[CapturedSite], code: &mut Code) -> Vec<(StackId, NamedStack)> {
+    let mut ids: Vec<StackId> = sites.iter().filter_map(|site| site.stack).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids.into_iter().map(|id| (id, code.name(id))).collect()
+}
+
+fn thread_names(names: BTreeMap<u32, String>) -> Vec<ThreadName> {
+    names.into_iter().map(|(tid, name)| ThreadName { tid, name }).collect()
 }
 
 fn totals(ledger: &Ledger) -> Totals {
@@ -137,7 +158,7 @@ fn cut_calls(counters: &KernelCounters) -> u64 {
     still_inside + counters.loss(KernelLoss::ReturnWithoutEntry)
 }
 
-fn losses(ending: &Ending) -> Vec<(Loss, u64)> {
+fn losses(ending: &Ending) -> Vec<LossCount> {
     let counters = &ending.counters;
     let kernel = KernelLoss::ALL
         .into_iter()
@@ -149,7 +170,10 @@ fn losses(ending: &Ending) -> Vec<(Loss, u64)> {
         (Loss::Undecodable, ending.undecodable),
         (Loss::StacksFull, ending.unkept_stacks),
     ];
-    user.into_iter().chain(ending.ledger.losses()).chain(kernel).collect()
+    let all = user.into_iter().chain(ending.ledger.losses()).chain(kernel);
+    all.filter(|(_, count)| *count > 0)
+        .map(|(loss, count)| LossCount { name: loss.name().to_owned(), count })
+        .collect()
 }
 
 fn completeness(ending: &mut Ending) -> Completeness {
@@ -173,14 +197,18 @@ fn completeness(ending: &mut Ending) -> Completeness {
     }
 }
 
-fn target(ending: Ending, python: Option<PythonReport>) -> Target {
-    let process = ending.process;
+/// Who is traced.
+pub(super) fn target(
+    process: &Process,
+    objects: &[PlannedObject],
+    python: Option<PythonReport>,
+) -> Target {
     Target {
         pid: process.pid,
-        command: process.command,
-        command_line: process.command_line,
-        executable: process.executable,
-        allocators: ending.objects.iter().map(allocator).collect(),
+        command: process.command.clone(),
+        command_line: process.command_line.clone(),
+        executable: process.executable.clone(),
+        allocators: objects.iter().map(allocator).collect(),
         threads: process.threads,
         python,
     }

@@ -6,7 +6,7 @@ mod code;
 mod compile;
 mod examine;
 mod gather;
-mod groups;
+mod header;
 mod inspect;
 mod memory;
 mod python;
@@ -58,6 +58,10 @@ pub struct Options {
     pub walk: bool,
     /// Do without multi-uprobe links.
     pub perf_event_links: bool,
+    /// Blocks younger than this at the end are no survivors.
+    pub min_age_ns: u64,
+    /// What was typed.
+    pub command_line: Vec<String>,
 }
 
 /// Tells how the trace goes; progress on a terminal, silence elsewhere.

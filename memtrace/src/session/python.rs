@@ -9,12 +9,11 @@ use super::compile::Opener;
 use crate::{
     model::{
         mapping::{FileId, Mapping},
-        size,
         stack::{Frame, RawStack},
     },
-    report::{PythonReport, SiteInput},
+    report::PythonReport,
     runtime::python::{
-        CodeNames, Moment, Refused, UNREADABLE, Version,
+        CodeNames, Moment, Refused, Version,
         detect::{self, Pending, Search},
     },
     symbolize::OpenObject as _,
@@ -192,23 +191,6 @@ fn refusal(refused: &Refused) -> PythonReport {
         path: refused.path.clone(),
         refused: Some(refused.refusal.to_string()),
     }
-}
-
-/// What a reader must know of survivors whose Python frames were gone before they could be read.
-pub(super) fn unreadable_note(sites: &[SiteInput]) -> Option<String> {
-    let survivors = sites.iter().filter(|site| site.survivors.amount.count > 0);
-    let is_unreadable =
-        |site: &&SiteInput| site.stack.frames.iter().any(|frame| frame.function == UNREADABLE);
-    let bytes: Vec<u64> =
-        survivors.filter(is_unreadable).map(|site| site.survivors.amount.bytes).collect();
-    (!bytes.is_empty()).then(|| {
-        format!(
-            "Python frames are unknown in {} of the stacks, with {} never freed: their code (of a \
-             module, exec or eval) had run and was freed before its names could be read",
-            bytes.len(),
-            size::bytes(bytes.iter().sum())
-        )
-    })
 }
 
 fn refused_note(refused: &Refused) -> String {

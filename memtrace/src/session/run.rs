@@ -251,7 +251,10 @@ impl Sources<'_> {
                 if walked.is_none() {
                     self.walker = None;
                 }
-                window.take_walk(walked);
+                let is_of_use = window.take_walk(walked);
+                if let Some(walker) = self.walker.as_mut().filter(|_| !is_of_use) {
+                    walker.walk(window.walk_request(false));
+                }
             }
             Happening::Ended(_) => {}
         }

@@ -12,6 +12,10 @@ use crate::{
     report::{SurvivorCheck, Walks as Report},
 };
 
+/// The first walk begins with the attach. Where that takes long (a busy machine), what the walk
+/// shows is not how the window began.
+const LONGEST_LEAD_NS: u64 = 500_000_000;
+
 /// The first walk, the last, and the sums.
 #[derive(Debug, Default)]
 pub(super) struct Walks {
@@ -33,16 +37,21 @@ impl Walks {
         Self { opened_ns, ..Self::default() }
     }
 
-    /// Takes a walk of the target's present program, the `image`th.
-    pub(super) fn add(&mut self, walk: Walk) {
+    /// Takes a walk of the target's present program, the `image`th. `false` when it shows the heap
+    /// as it was too long before the window: another one is wanted at once.
+    pub(super) fn add(&mut self, walk: Walk) -> bool {
         self.count += 1;
         self.cpu += walk.cpu;
-        if self.count == 1 && walk.image == 0 && walk.blocks.is_none() {
+        if walk.census.time_ns.saturating_add(LONGEST_LEAD_NS) < self.opened_ns {
+            return false;
+        }
+        if self.first.is_none() && self.last.is_none() && walk.image == 0 && walk.blocks.is_none() {
             self.first = Some(walk.census);
         } else {
             self.last = Some(walk.census);
         }
         self.blocks = walk.blocks;
+        true
     }
 
     /// There was no walk.
@@ -104,4 +113,25 @@ fn traced(blocks: &BlocksFound, census: &Census, live: &SiteStats) -> Amount {
     let mut sum = blocks.in_use;
     sum += blocks.others;
     sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn walk(time_ns: u64) -> Walk {
+        let census = Census { time_ns, ..Census::default() };
+        Walk { image: 0, start_time_ticks: 0, census, cpu: Duration::from_millis(1), blocks: None }
+    }
+
+    #[test]
+    fn a_walk_long_before_the_window_does_not_show_how_it_began() {
+        let mut walks = Walks::new(10_000_000_000);
+        assert!(!walks.add(walk(9_000_000_000)));
+        assert!(walks.add(walk(9_900_000_000)));
+        assert!(walks.add(walk(12_000_000_000)));
+        let times = (walks.first.map(|it| it.time_ns), walks.last.map(|it| it.time_ns));
+        assert_eq!(times, (Some(9_900_000_000), Some(12_000_000_000)));
+        assert_eq!(walks.count, 3, "what they cost is said");
+    }
 }

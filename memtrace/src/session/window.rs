@@ -1,6 +1,6 @@
 //! The open window: what is known of the target, and how each record changes it.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use jiff::Timestamp;
 use memtrace_common::loss::KernelCounters;
@@ -9,6 +9,7 @@ use super::{
     Options, Sample,
     attach::{Attached, allocator_code, arm},
     code::Code,
+    header::header,
     memory::MemoryWatch,
     python::Python,
     walker::{MOST_BLOCKS, NoWalk, Request, Walk},
@@ -16,6 +17,7 @@ use super::{
 };
 use crate::{
     allocator::pymalloc::ArenaCalls,
+    capture::Header,
     decode::decode,
     ledger::{Ledger, Limits, Start},
     model::{
@@ -87,6 +89,8 @@ pub(super) struct Window {
     memory: MemoryWatch,
     walks: Walks,
     notes: Vec<String>,
+    header: Header,
+    thread_names: BTreeMap<u32, String>,
 }
 
 /// A finished trace, for the report.
@@ -129,11 +133,16 @@ pub struct Ending {
     pub detach_ns: u64,
     /// What a reader must know besides.
     pub notes: Vec<String>,
+    /// What was known when the window was opened.
+    pub header: Header,
+    /// Names of threads, as far as they were seen.
+    pub thread_names: BTreeMap<u32, String>,
 }
 
 impl Window {
     /// Takes over an attached target; hands back what the loop waits for.
     pub(super) fn open(attached: Attached, options: &Options) -> (Self, Ring, PidFd) {
+        let header = header(&attached, options);
         let Attached {
             kernel,
             ring,
@@ -154,7 +163,7 @@ impl Window {
             Limits { live_blocks: options.max_live, live_ranges: MAX_RANGES, sites: MAX_SITES };
         let start = Start {
             time_ns: attached.opened_ns,
-            initial_break: program_break(&maps),
+            initial_break: header.initial_break,
             page_bytes: rustix::param::page_size() as u64,
         };
         let mut arena_calls = ArenaCalls::new(options.pymalloc);
@@ -184,7 +193,10 @@ impl Window {
             process,
             objects,
             pymalloc: options.pymalloc.then_some(pymalloc),
+            thread_names: BTreeMap::new(),
+            header,
         };
+        window.read_thread_names();
         if options.reset_peak {
             window.reset_peak();
         }
@@ -196,6 +208,11 @@ impl Window {
             self.notes
                 .push(format!("the peak of RSS before the window was not forgotten: {error}"));
         }
+    }
+
+    /// Threads come and go, and change their names: the last that was seen is kept.
+    fn read_thread_names(&mut self) {
+        self.thread_names.extend(self.proc.thread_names(self.process.pid));
     }
 
     /// The target, for people.
@@ -438,19 +455,21 @@ impl Window {
         Request { image: self.ledger.totals().execs, suspects }
     }
 
-    /// Takes a walk, unless it is of a program that the target does not run any more.
-    pub(super) fn take_walk(&mut self, walked: Option<Result<Box<Walk>, NoWalk>>) {
+    /// Takes a walk, unless it is of a program that the target does not run any more. `false` when
+    /// another one is wanted at once.
+    pub(super) fn take_walk(&mut self, walked: Option<Result<Box<Walk>, NoWalk>>) -> bool {
         let image = self.ledger.totals().execs;
         match walked {
             Some(Ok(walk)) if !self.is_same_process(&walk) => {}
             Some(Ok(walk)) if walk.image == image => {
                 self.memory.add_walk(&walk.census);
-                self.walks.add(*walk);
+                return self.walks.add(*walk);
             }
             Some(Err(miss)) if miss.image == image => self.walks.miss(&miss),
             Some(_) => {}
             None => self.walks.note("the heap was not walked: its walker has ended".to_owned()),
         }
+        true
     }
 
     fn is_same_process(&self, walk: &Walk) -> bool {
@@ -467,6 +486,7 @@ impl Window {
     /// Closes the window, books what is waiting, and removes all probes.
     pub(super) fn close(mut self, mut ring: Ring, reason: EndReason) -> Ending {
         let closed_ns = clock::monotonic_ns();
+        self.read_thread_names();
         self.check_pymalloc();
         if let Err(error) = self.kernel.set_active(false) {
             self.notes.push(format!("the window could not be closed at one moment: {error}"));
@@ -505,12 +525,14 @@ impl Window {
             attach_steps: self.attach_steps,
             detach_ns,
             notes: self.notes,
+            header: self.header,
+            thread_names: self.thread_names,
         }
     }
 }
 
 /// Where the program break is, to the page: the end of `[heap]`.
-fn program_break(maps: &[Mapping]) -> Option<u64> {
+pub(super) fn program_break(maps: &[Mapping]) -> Option<u64> {
     maps.iter().find(|mapping| mapping.name == "[heap]").map(|mapping| mapping.end)
 }
 

@@ -27,6 +27,19 @@ struct Range {
     object: ObjectId,
 }
 
+/// An executable range and where it starts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KnownRange {
+    /// First address.
+    pub(super) start: u64,
+    /// One past the last.
+    pub(super) end: u64,
+    /// See [`Location::offset`].
+    pub(super) start_offset: u64,
+    /// What is mapped there.
+    pub(super) object: ObjectId,
+}
+
 /// Executable ranges that do not overlap.
 #[derive(Debug, Default)]
 pub(super) struct AddressSpace {
@@ -49,6 +62,16 @@ impl AddressSpace {
             };
             self.by_start.insert(mapping.start, Range { end: mapping.end, start_offset, object });
         }
+    }
+
+    /// All ranges, by address.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = KnownRange> {
+        self.by_start.iter().map(|(start, range)| KnownRange {
+            start: *start,
+            end: range.end,
+            start_offset: range.start_offset,
+            object: range.object,
+        })
     }
 
     /// Forgets every range.

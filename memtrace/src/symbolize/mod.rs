@@ -18,20 +18,21 @@ pub mod perf_map;
 mod python;
 mod root;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fs::File, sync::Arc};
 
 use memtrace_common::wire::StackEnd;
 
 use crate::model::{
     mapping::Mapping,
     stack::{Frame, NamedStack, RawStack, StackId},
+    trace::Module,
 };
 
 use self::{
     address_space::{AddressSpace, Location},
     debug_file::DebugRoots,
     namer::Namer,
-    object::ObjectTable,
+    object::{ObjectId, ObjectTable},
     perf_map::PerfMap,
     python::{PythonStack, with_python},
 };
@@ -181,6 +182,26 @@ impl Symbolizer {
         };
         self.out_of_place += u64::from(!in_place);
         stack
+    }
+
+    /// The executable mappings that are known, with what `build_id` reads from their files.
+    pub fn modules(&self, build_id: impl Fn(&File) -> Option<String>) -> Vec<Module> {
+        let mut build_ids: HashMap<ObjectId, Option<String>> = HashMap::new();
+        self.space
+            .ranges()
+            .filter(|range| !self.objects.get(range.object).is_generated())
+            .map(|range| {
+                let object = self.objects.get(range.object);
+                let of_file = || object.file.as_ref().and_then(&build_id);
+                Module {
+                    path: object.mapped_path.clone(),
+                    build_id: build_ids.entry(range.object).or_insert_with(of_file).clone(),
+                    start: range.start,
+                    end: range.end,
+                    file_offset: range.start_offset,
+                }
+            })
+            .collect()
     }
 
     fn forget(&mut self, id: StackId) {

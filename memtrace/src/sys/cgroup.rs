@@ -55,6 +55,18 @@ pub fn memory(proc: &ProcFs, root: &Path, pid: u32) -> Result<GroupMemory, ProcE
     Ok(found.reduce(joined).unwrap_or_default())
 }
 
+/// The control group that a process's memory is charged to, e.g. `/system.slice/app.service`.
+///
+/// # Errors
+/// Those of reading `/proc/PID/cgroup`.
+pub fn path(proc: &ProcFs, pid: u32) -> Result<String, ProcError> {
+    let groups = proc.control_groups(pid)?;
+    let paths = groups.lines().filter_map(hierarchy).map(|(_, group)| group);
+    // With both hierarchies, a process is often in the root of one.
+    let deepest = paths.max_by_key(|group| group.components().count());
+    Ok(deepest.map(|group| format!("/{}", group.display())).unwrap_or_default())
+}
+
 /// `0::/GROUP` and `N:CONTROLLER,...:/GROUP` of proc_pid_cgroup(5). A path that leads out of the
 /// part of the tree that is visible here is of no use.
 fn hierarchy(line: &str) -> Option<(Hierarchy, &Path)> {
@@ -109,6 +121,21 @@ mod tests {
         }
         let proc = ProcFs::new(root.path().join("proc"));
         memory(&proc, &root.path().join("cg"), 42).unwrap()
+    }
+
+    #[test]
+    fn the_group_is_the_one_that_memory_is_charged_to() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("42")).unwrap();
+        let cases = [
+            ("0::/pods/one\n", "/pods/one"),
+            ("5:memory:/jobs/7\n3:cpu:/\n0::/\n", "/jobs/7"),
+            ("3:cpu:/elsewhere\n", ""),
+        ];
+        for (text, expected) in cases {
+            fs::write(root.path().join("42/cgroup"), text).unwrap();
+            assert_eq!(path(&ProcFs::new(root.path()), 42).unwrap(), expected);
+        }
     }
 
     fn group(peak_bytes: Option<u64>, limit_bytes: Option<u64>) -> GroupMemory {

@@ -1,6 +1,7 @@
 //! The only reader of `/proc`.
 
 mod error;
+mod host;
 mod maps;
 mod mounts;
 mod process;

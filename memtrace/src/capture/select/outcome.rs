@@ -4,10 +4,10 @@ use hashbrown::HashMap;
 
 use super::replay::Replayed;
 use crate::{
-    capture::{Capture, CapturedExtras, CapturedShare, CapturedSite, LiveRecord},
-    ledger::{LedgerTotals, SiteId},
+    capture::{Capture, CapturedExtras, CapturedShare, CapturedSite},
+    ledger::LedgerTotals,
     model::{
-        site::{Amount, Site, SiteStats},
+        site::{Amount, LiveItem, Site, SiteStats},
         trace::{Completeness, Totals},
     },
 };
@@ -114,18 +114,12 @@ impl Books {
         self.sites.iter().zip(&self.stats).map(site).collect()
     }
 
-    fn live(&self, replayed: &Replayed) -> Vec<LiveRecord> {
-        let place = |id: SiteId| self.places.get(id.index()).copied().unwrap_or_default();
-        replayed
-            .ledger
-            .live_items()
-            .map(|item| LiveRecord {
-                address: 0,
-                bytes: item.bytes,
-                time_ns: item.time_ns,
-                site: place(item.site),
-            })
-            .collect()
+    fn live(&self, replayed: &Replayed) -> Vec<LiveItem> {
+        let place =
+            |item: LiveItem| Some(LiveItem { site: *self.places.get(item.site as usize)?, ..item });
+        let mut live: Vec<LiveItem> = replayed.ledger.live_items().filter_map(place).collect();
+        live.sort_unstable();
+        live
     }
 }
 

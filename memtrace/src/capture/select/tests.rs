@@ -7,8 +7,7 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 use super::*;
 use crate::{
     capture::{
-        CapturedExtras, CapturedShare, CapturedSite, Ending, EventsKept, Header, KeptEvent,
-        LossCount, ThreadName,
+        CapturedExtras, CapturedSite, Ending, EventsKept, Header, KeptEvent, LossCount, ThreadName,
     },
     ledger::{Ledger, Limits, Start},
     model::{

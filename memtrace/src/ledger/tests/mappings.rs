@@ -344,3 +344,11 @@ fn a_mapping_that_no_kernel_makes_is_counted_as_garbage() {
     assert_eq!(trace.losses(), [(Loss::Undecodable, 2)]);
     assert_eq!(trace.totals().mappings, SiteStats::default());
 }
+
+#[test]
+fn live_items_tell_where_what_is_left_of_a_mapping_lies() {
+    let mut trace = Trace::new();
+    trace.map(BASE, 4 * PAGE).unmap(BASE, PAGE);
+    let items: Vec<_> = trace.ledger.live_items().map(|item| (item.address, item.bytes)).collect();
+    assert_eq!(items, [(BASE + PAGE, 3 * PAGE)]);
+}

@@ -79,20 +79,3 @@ fn survivors_have_the_ages_of_their_site_and_the_young_are_left_out() {
     assert_eq!(survivors.iter().map(|(_, of_site)| *of_site).collect::<Vec<_>>(), [expected]);
     assert_eq!(trace.ledger.survivors(100, 91), []);
 }
-
-#[test]
-fn sites_can_be_taken_together_and_their_births_told() {
-    let mut trace = Trace::new();
-    for (address, stack, time_ns) in [(1, A, 10), (2, B, 50), (3, A, 20), (4, B, 95)] {
-        let action = Action::Alloc { address, size_bytes: 10 * address, stack };
-        let function = AllocFn::Malloc;
-        trace.apply(Event { function, tid: 1, time_ns, internal: false, action });
-    }
-    let together = trace.ledger.survivors_by(|_| 1, 2, 100, 10);
-    let [(1, of_both)] = together[..] else { panic!("{together:?}") };
-    assert_eq!((of_both.amount, of_both.median_bytes), (amount(60, 3), 20));
-    let births = trace.ledger.births(|_| Some(0), &[of_both], 100, 10);
-    let times: Vec<_> =
-        births[0].iter().map(|burst| (burst.first_ns, burst.amount.bytes)).collect();
-    assert_eq!(times, [(10, 10), (20, 30), (50, 20)]);
-}

@@ -23,8 +23,7 @@ use self::{
     read::{Identity, Reader},
 };
 
-/// Stands for a frame that could not be read, so that the others stay at their places.
-pub const UNREADABLE: &str = "[python: unreadable]";
+pub use crate::model::stack::UNREADABLE_PYTHON as UNREADABLE;
 
 /// What is to be known of a CPython to read its objects.
 #[derive(Clone, Debug, PartialEq, Eq)]

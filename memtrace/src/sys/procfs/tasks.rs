@@ -1,6 +1,6 @@
 //! `/proc/PID/task`: the threads of a process, and where their stacks are.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use super::ProcFs;
 
@@ -13,6 +13,17 @@ fn stack_pointer(text: &str) -> Option<u64> {
 }
 
 impl ProcFs {
+    /// The names of a process's threads, by their ids. Threads that end meanwhile are left out.
+    pub fn thread_names(&self, pid: u32) -> BTreeMap<u32, String> {
+        let Ok(tasks) = fs::read_dir(self.path(pid, "task")) else { return BTreeMap::new() };
+        let name = |task: fs::DirEntry| {
+            let tid = task.file_name().to_str()?.parse().ok()?;
+            let name = fs::read(task.path().join("comm")).ok()?;
+            Some((tid, String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned()))
+        };
+        tasks.flatten().filter_map(name).collect()
+    }
+
     /// The stack pointers of the threads that do not run right now. Threads that run, end
     /// meanwhile, or may not be looked at are left out.
     pub fn stack_pointers(&self, pid: u32) -> Vec<u64> {
@@ -28,6 +39,20 @@ impl ProcFs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_are_known_by_their_names() {
+        let root = tempfile::tempdir().unwrap();
+        for (tid, name) in [("42", "server\n"), ("43", "worker 1\n")] {
+            let task = root.path().join("42/task").join(tid);
+            fs::create_dir_all(&task).unwrap();
+            fs::write(task.join("comm"), name).unwrap();
+        }
+        let names = ProcFs::new(root.path()).thread_names(42);
+        let expected = [(42, "server"), (43, "worker 1")].map(|(tid, it)| (tid, it.to_owned()));
+        assert_eq!(names, expected.into());
+        assert!(ProcFs::new(root.path()).thread_names(7).is_empty());
+    }
 
     #[test]
     fn a_waiting_thread_tells_its_stack_pointer_and_a_running_one_does_not() {

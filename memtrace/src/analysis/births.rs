@@ -1,9 +1,8 @@
 //! When survivors were obtained, in memory that does not grow with their number.
 
-use super::survivors::LiveItem;
 use crate::model::{
     growth::Burst,
-    site::{Amount, Survivors},
+    site::{Amount, LiveItem, Survivors},
 };
 
 /// The most bursts of one group: the time from its first to its last survivor is cut into as many
@@ -65,12 +64,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ledger::sites::SiteId;
 
     fn bursts(times: &[u64], now_ns: u64) -> Vec<Burst> {
         let items = || {
             let item =
-                |time_ns: &u64| LiveItem { site: SiteId::OTHERS, bytes: 8, time_ns: *time_ns };
+                |time_ns: &u64| LiveItem { bytes: 8, time_ns: *time_ns, ..LiveItem::default() };
             times.iter().map(item)
         };
         let age = |time: Option<&u64>| time.map_or(0, |time| now_ns - time);
@@ -93,7 +91,7 @@ mod tests {
 
     #[test]
     fn what_is_of_no_group_is_left_out() {
-        let item = LiveItem { site: SiteId::OTHERS, bytes: 8, time_ns: 5 };
+        let item = LiveItem { bytes: 8, time_ns: 5, ..LiveItem::default() };
         assert_eq!(by_slot([item].into_iter(), |_| None, &[Survivors::default()], 9), [[]]);
     }
 

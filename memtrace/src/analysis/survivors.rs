@@ -1,25 +1,6 @@
 //! What is left at the end, how old and how large it is.
 
-use super::sites::SiteId;
-use crate::model::site::{Amount, Survivors};
-
-/// Something live.
-#[derive(Clone, Copy, Debug)]
-pub struct LiveItem {
-    /// Who obtained it.
-    pub site: SiteId,
-    /// Bytes that are left of it.
-    pub bytes: u64,
-    /// When it was obtained, `CLOCK_MONOTONIC`.
-    pub time_ns: u64,
-}
-
-impl LiveItem {
-    /// How old it is.
-    pub fn age_ns(&self, now_ns: u64) -> u64 {
-        now_ns.saturating_sub(self.time_ns)
-    }
-}
+use crate::model::site::{Amount, LiveItem, Survivors};
 
 /// Sums up by slot; every slot is below `slots`, and those without items are left out.
 ///

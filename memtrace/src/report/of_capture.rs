@@ -1,0 +1,148 @@
+//! From a capture to its report.
+
+use std::collections::HashMap;
+
+use super::{
+    GroupBy, Report, View,
+    build::{ReportInput, SiteInput},
+    facts::Survived,
+    profile::{Birth, SiteExtras, ThreadShare},
+};
+use crate::{
+    capture::{Capture, CapturedExtras, CapturedShare, LossCount},
+    model::{
+        loss::Loss,
+        size,
+        stack::{NamedStack, StackId, UNREADABLE_PYTHON},
+        trace::{Completeness, Window},
+    },
+};
+
+/// How a report is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReportOptions {
+    /// Blocks younger than this are no survivors; `None`: as the capture says.
+    pub min_age_ns: Option<u64>,
+    /// What sites are taken together by.
+    pub group_by: GroupBy,
+    /// What they are weighed by.
+    pub view: View,
+}
+
+impl Report {
+    /// The report of a capture: of one that was just made and of one from a file alike.
+    pub fn of(capture: &Capture, options: ReportOptions) -> Self {
+        let min_age_ns = options.min_age_ns.unwrap_or(capture.header.min_age_ns);
+        let survived = Survived::of(capture, min_age_ns);
+        let sites = sites(capture, &survived);
+        let ending = &capture.ending;
+        let (losses, unknown) = losses(&ending.losses);
+        let mut completeness: Completeness = ending.completeness.clone();
+        completeness.notes.extend(unknown);
+        completeness.notes.extend(unreadable_note(&sites));
+        ReportInput {
+            target: ending.target.clone(),
+            window: Window { min_age_ns, ..ending.window.clone() },
+            rss: ending.rss,
+            timeline: capture.timeline.clone(),
+            walks: capture.walks.clone(),
+            totals: ending.totals,
+            groups: survived.groups(options.group_by, &sites),
+            group_by: options.group_by,
+            sites,
+            sizes: ending.sizes,
+            lifetimes: ending.lifetimes,
+            functions: ending.functions.clone(),
+            completeness,
+            losses,
+            unwind_tables: ending.unwind_tables,
+            view: options.view,
+            births: survived.bins(),
+            modules: capture.modules.clone(),
+            files: Vec::new(),
+        }
+        .build()
+    }
+}
+
+fn sites(capture: &Capture, survived: &Survived) -> Vec<SiteInput> {
+    let stacks: HashMap<StackId, &NamedStack> =
+        capture.stacks.iter().map(|(id, stack)| (*id, stack)).collect();
+    let name = |id: Option<StackId>| id.and_then(|id| stacks.get(&id)).copied().cloned();
+    let facts = survived.by_site().into_iter().zip(survived.births());
+    let extras = capture.extras.iter().map(Some).chain(std::iter::repeat(None));
+    capture
+        .sites
+        .iter()
+        .zip(extras)
+        .zip(facts)
+        .map(|((site, known), (survivors, births))| SiteInput {
+            function: site.function,
+            stack: name(site.stack).unwrap_or_default(),
+            stats: site.stats,
+            survivors,
+            extras: extras_of(capture, known, births),
+        })
+        .collect()
+}
+
+fn extras_of(capture: &Capture, known: Option<&CapturedExtras>, births: Vec<Birth>) -> SiteExtras {
+    let Some(known) = known else { return SiteExtras { births, ..SiteExtras::default() } };
+    let share = |share: &CapturedShare| ThreadShare {
+        tid: share.tid,
+        name: capture.thread_name(share.tid),
+        allocated: share.allocated,
+        live: share.live,
+    };
+    SiteExtras {
+        at_peak: known.at_peak,
+        temporary: known.temporary,
+        threads: known.threads.iter().map(share).collect(),
+        births,
+    }
+}
+
+/// What a reader must know of survivors whose Python frames were gone before they could be read.
+fn unreadable_note(sites: &[SiteInput]) -> Option<String> {
+    let survivors = sites.iter().filter(|site| site.survivors.amount.count > 0);
+    let is_unreadable = |site: &&SiteInput| {
+        site.stack.frames.iter().any(|frame| frame.function == UNREADABLE_PYTHON)
+    };
+    let bytes: Vec<u64> =
+        survivors.filter(is_unreadable).map(|site| site.survivors.amount.bytes).collect();
+    (!bytes.is_empty()).then(|| {
+        format!(
+            "Python frames are unknown in {} of the stacks, with {} never freed: their code (of a \
+             module, exec or eval) had run and was freed before its names could be read",
+            bytes.len(),
+            size::bytes(bytes.iter().sum())
+        )
+    })
+}
+
+/// Those that this version knows, and a note for each of the others.
+fn losses(counts: &[LossCount]) -> (Vec<(Loss, u64)>, Vec<String>) {
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for LossCount { name, count } in counts {
+        match Loss::from_name(name) {
+            Some(loss) => known.push((loss, *count)),
+            None => unknown.push(format!(
+                "{count} losses of a kind that this version of memtrace does not know: {name}"
+            )),
+        }
+    }
+    (known, unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_known_by_their_names_and_others_are_said() {
+        let count = |name: &str| LossCount { name: name.to_owned(), count: 3 };
+        let (known, unknown) = losses(&[count("ring_full"), count("of_the_future")]);
+        assert_eq!(known, [(Loss::RingFull, 3)]);
+        assert!(unknown[0].ends_with("of_the_future"), "{unknown:?}");
+    }
+}
