@@ -33,6 +33,8 @@ pub fn matching(capture: &Capture, pattern: &Regex) -> Option<Capture> {
     live.iter_mut().for_each(|item| item.site = places[item.site as usize]);
     retain(&mut selected.sites, &kept);
     retain(&mut selected.extras, &kept);
+    selected.selected.what.push(format!("allocated on stacks that match /{pattern}/"));
+    selected.selected.is_slice = true;
     selected.ending.completeness.notes.push(note(pattern, count, kept.len()));
     Some(selected)
 }

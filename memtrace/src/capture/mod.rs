@@ -32,6 +32,8 @@ pub struct Capture {
     pub modules: Vec<Module>,
     /// Every stack that a site has, with names; in ascending order of their ids.
     pub stacks: Vec<(StackId, NamedStack)>,
+    /// What it holds of the window; a file holds all.
+    pub selected: Selected,
     /// Every site that allocated, in the order of first appearance.
     pub sites: Vec<CapturedSite>,
     /// What only the events tell of the sites, in their order; empty where nobody asked them. A file
@@ -97,6 +99,16 @@ pub struct CapturedSite {
     pub function: Option<AllocFn>,
     /// Accounting over the window.
     pub stats: SiteStats,
+}
+
+/// Which part of a window it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selected {
+    /// In words that go on from "only what was": `obtained by thread 12 (worker)`; nothing where it is
+    /// the whole.
+    pub what: Vec<String>,
+    /// What some threads or some sites did: that does not explain the memory of the process.
+    pub is_slice: bool,
 }
 
 /// What only the events tell of a site.

@@ -43,6 +43,7 @@ impl Report {
         ReportInput {
             target: ending.target.clone(),
             window: Window { min_age_ns, ..ending.window.clone() },
+            selected: capture.selected.clone(),
             rss: ending.rss,
             timeline: capture.timeline.clone(),
             walks: capture.walks.clone(),

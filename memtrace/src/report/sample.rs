@@ -393,6 +393,7 @@ pub(crate) fn leaking_input() -> ReportInput {
         view: View::NeverFreed,
         births: BIRTHS,
         modules: modules(),
+        selected: Default::default(),
         files: ["model-server.svg", "model-server.json"].map(str::to_owned).into(),
     }
 }

@@ -6,7 +6,9 @@ use memtrace_common::loss::{KernelCounters, KernelLoss};
 
 use super::{code::Code, examine::hex, window::Ending};
 use crate::{
-    capture::{Capture, CapturedSite, Ending as Finish, EventsKept, LossCount, ThreadName},
+    capture::{
+        Capture, CapturedSite, Ending as Finish, EventsKept, LossCount, Selected, ThreadName,
+    },
     ledger::{self, Ledger},
     model::{
         AllocFn,
@@ -61,6 +63,7 @@ impl Ending {
             header: self.header,
             modules: self.code.modules(),
             stacks,
+            selected: Selected::default(),
             sites,
             extras: Vec::new(),
             live,

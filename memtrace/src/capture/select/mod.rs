@@ -118,6 +118,8 @@ pub fn select<E: Events + ?Sized>(
     } else {
         cut::cut(outcome::of_part(capture, &replayed), part, &replayed.live_bytes)
     };
+    selected.selected.what.extend(notes::what(capture, selection, part));
+    selected.selected.is_slice |= !selection.threads.is_empty();
     selected.ending.completeness.notes.extend(notes::notes(capture, selection, part, &replayed));
     Ok(selected)
 }

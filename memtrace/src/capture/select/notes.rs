@@ -6,6 +6,22 @@ use crate::{
     model::size::{bytes, count, duration_ns},
 };
 
+/// What it is of the window, in words that go on from "only what was".
+pub fn what(capture: &Capture, selection: &Selection, part: Part) -> Vec<String> {
+    let time = (!selection.is_of_all_time()).then(|| {
+        let (since, until) = (duration_ns(part.since_ns), duration_ns(part.until_ns));
+        format!("obtained from {since} to {until} of the window")
+    });
+    [time, by_threads(capture, &selection.threads)].into_iter().flatten().collect()
+}
+
+fn by_threads(capture: &Capture, threads: &[u32]) -> Option<String> {
+    let named = |tid: &u32| named(*tid, capture.thread_name(*tid).as_deref());
+    let names: Vec<String> = threads.iter().map(named).collect();
+    let plural = if names.len() == 1 { "" } else { "s" };
+    (!names.is_empty()).then(|| format!("obtained by thread{plural} {}", names.join(", ")))
+}
+
 /// Sentences for the reader of a report.
 pub fn notes(
     capture: &Capture,
@@ -14,8 +30,8 @@ pub fn notes(
     replayed: &Replayed,
 ) -> Vec<String> {
     let notes = [
-        time(selection, part),
-        threads(capture, selection),
+        time(selection),
+        threads(selection),
         peak(part, replayed),
         left_out(capture),
         lost(capture, selection),
@@ -23,26 +39,19 @@ pub fn notes(
     notes.into_iter().flatten().collect()
 }
 
-fn time(selection: &Selection, part: Part) -> Option<String> {
+fn time(selection: &Selection) -> Option<String> {
     (!selection.is_of_all_time()).then(|| {
-        let (since, until) = (duration_ns(part.since_ns), duration_ns(part.until_ns));
-        format!(
-            "Only what was obtained from {since} to {until} of the window is counted; it is live \
-             when it was not freed by then. RSS is that of the samples next to these times."
-        )
+        "Of a part of the window: live is what was obtained in it and not freed by its end; RSS is \
+         that of the samples next to its ends."
+            .to_owned()
     })
 }
 
-fn threads(capture: &Capture, selection: &Selection) -> Option<String> {
-    let named = |tid: &u32| named(*tid, capture.thread_name(*tid).as_deref());
-    let names: Vec<String> = selection.threads.iter().map(named).collect();
-    let plural = if names.len() == 1 { "" } else { "s" };
-    (!names.is_empty()).then(|| {
-        format!(
-            "Only what thread{plural} {} obtained is counted, whoever freed it; RSS and what it is \
-             made of are the whole process's.",
-            names.join(", ")
-        )
+fn threads(selection: &Selection) -> Option<String> {
+    (!selection.threads.is_empty()).then(|| {
+        "Of some threads: what they obtained, whoever freed it; RSS and what it is made of are the \
+         whole process's."
+            .to_owned()
     })
 }
 

@@ -306,14 +306,17 @@ fn loop_and_leak() -> Program {
 }
 
 #[test]
-fn notes_say_what_was_selected() {
+fn it_says_what_was_selected() {
     let program = loop_and_leak();
     let selection = Selection { since_ns: Some(20), threads: vec![1], ..everything() };
-    let notes = part(&program, &selection).ending.completeness.notes;
-    let [time, threads, peak] = &notes[..] else { panic!("{notes:?}") };
-    assert!(time.contains("from 20 ns to 50 ns"), "{time}");
-    assert!(threads.contains("thread 1 (worker) obtained"), "{threads}");
+    let Capture { selected, ending, .. } = part(&program, &selection);
+    let expected = ["obtained from 20 ns to 50 ns of the window", "obtained by thread 1 (worker)"];
+    assert_eq!(selected.what, expected);
+    assert!(selected.is_slice);
+    let [_, _, peak] = &ending.completeness.notes[..] else { panic!("{ending:?}") };
     assert!(peak.contains("60 B, 20 ns after the start"), "{peak}");
+    let whole = part(&program, &everything()).selected;
+    assert_eq!(whole, crate::capture::Selected::default());
 }
 
 #[test]
