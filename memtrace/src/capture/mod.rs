@@ -4,10 +4,44 @@
 //! A report of a window that has just ended and one of its file are computed from the same
 //! [`Capture`].
 
+mod assemble;
+pub mod block;
+mod books;
+mod codec;
+mod cut;
+pub mod events;
+pub mod format;
+mod found;
+mod frames;
 pub mod matching;
+mod name;
+mod parts;
+mod raw_stacks;
+mod read;
+mod records;
+mod recover;
+mod scan;
 pub mod select;
+mod stacks;
+mod stored;
+mod tables;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod upgrade;
+mod write;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::{
+    books::{Books, apply},
+    codec::Malformed,
+    cut::Cut,
+    read::{Opened, ReadError, Reader, UnknownRecord},
+    stored::{EventsError, StoredEvents},
+    write::{Writer, write},
+};
 
 use crate::model::{
     AllocFn,

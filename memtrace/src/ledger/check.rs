@@ -63,6 +63,12 @@ impl Ledger {
         }
         sum
     }
+
+    /// The same of the block that is live at an address now.
+    pub fn free_unseen_at(&mut self, address: u64) -> Amount {
+        let block = NonZeroU64::new(address).and_then(|address| self.heap.block_at(address));
+        block.map_or_else(Amount::default, |block| self.free_unseen(&[block]))
+    }
 }
 
 /// The power of two that its size reaches.

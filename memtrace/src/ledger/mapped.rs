@@ -2,8 +2,7 @@
 //!
 //! A range that is taken out still counts as live until it is released, or put back.
 
-use std::collections::HashMap;
-
+use hashbrown::HashMap;
 use slab::Slab;
 
 use super::{

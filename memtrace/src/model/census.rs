@@ -279,7 +279,9 @@ pub enum RssKind {
     File,
     /// Shared memory, tmpfs files, memfd.
     Shmem,
-    /// Between the sum and VmRSS: what changed while this was read.
+    /// Between the sum and VmRSS: what changed while this was read. And what a later version of
+    /// memtrace tells apart, where this one reads its capture.
+    #[serde(other)]
     Remainder,
 }
 
@@ -309,7 +311,8 @@ pub struct RssTable {
 impl RssTable {
     /// A row's bytes, 0 when it is not there.
     pub fn bytes(&self, kind: RssKind) -> i64 {
-        self.rows.iter().find(|row| row.kind == kind).map_or(0, |row| row.resident_bytes)
+        let of_kind = self.rows.iter().filter(|row| row.kind == kind);
+        of_kind.fold(0, |sum, row| row.resident_bytes.saturating_add(sum))
     }
 }
 

@@ -27,12 +27,14 @@ pub struct TimelineSample {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PeakSource {
-    /// The largest sample: there may have been higher ones between samples.
-    Samples,
     /// VmHWM rose in the window, so that it is the window's exact peak.
     HighWaterMark,
     /// VmHWM was reset at the start of the window (`/proc/PID/clear_refs`): exact.
     ResetHighWaterMark,
+    /// The largest sample: there may have been higher ones between samples. A later version's source
+    /// that this one does not know is taken for no better.
+    #[serde(other)]
+    Samples,
 }
 
 /// The samples of a window.

@@ -4,35 +4,35 @@ use hashbrown::HashMap;
 
 use super::replay::Replayed;
 use crate::{
-    capture::{Capture, CapturedExtras, CapturedShare, CapturedSite},
+    capture::{Capture, CapturedExtras, CapturedShare, CapturedSite, books},
     ledger::LedgerTotals,
     model::{
         site::{Amount, LiveItem, Site, SiteStats},
-        trace::{Completeness, Totals},
+        trace::Completeness,
     },
 };
 
 /// The whole capture, with what the events tell of its sites.
 pub fn with_extras(capture: &Capture, replayed: &Replayed) -> Capture {
     let known = capture.sites.iter().map(site_of).collect();
-    let books = Books::of(replayed, known);
-    let extras = books.extras.into_iter().take(capture.sites.len()).collect();
+    let sums = SiteSums::of(replayed, known);
+    let extras = sums.extras.into_iter().take(capture.sites.len()).collect();
     Capture { extras, ..capture.clone() }
 }
 
 /// What the books hold.
 pub fn of_part(capture: &Capture, replayed: &Replayed) -> Capture {
-    let books = Books::of(replayed, Vec::new());
+    let sums = SiteSums::of(replayed, Vec::new());
     let ledger = &replayed.ledger;
     let mut selected = Capture {
-        live: books.live(replayed),
-        sites: books.sites(),
-        extras: books.extras,
+        live: sums.live(replayed),
+        sites: sums.sites(),
+        extras: sums.extras,
         ..capture.clone()
     };
     let ending = &mut selected.ending;
     let totals = ledger.totals();
-    ending.totals = sums(&totals);
+    ending.totals = books::totals(ledger);
     ending.sizes = ledger.sizes().summary();
     ending.lifetimes = ledger.lifetimes().summary();
     // The kernel counted them over the whole window.
@@ -47,7 +47,7 @@ fn site_of(site: &CapturedSite) -> Option<Site> {
 
 /// The ledger's sites by what they are: those of threads taken together.
 #[derive(Default)]
-struct Books {
+struct SiteSums {
     sites: Vec<Option<Site>>,
     stats: Vec<SiteStats>,
     extras: Vec<CapturedExtras>,
@@ -55,24 +55,24 @@ struct Books {
     places: Vec<u32>,
 }
 
-impl Books {
+impl SiteSums {
     /// Sites that are known come first, in their order.
     fn of(replayed: &Replayed, known: Vec<Option<Site>>) -> Self {
         let mut place_of: HashMap<_, _> = (0_u32..).zip(&known).map(|(at, it)| (*it, at)).collect();
-        let mut books = Self::default();
-        known.into_iter().for_each(|site| books.add(site, replayed));
+        let mut sums = Self::default();
+        known.into_iter().for_each(|site| sums.add(site, replayed));
         for (id, entry) in replayed.ledger.sites() {
             let (site, tid) = replayed.site(entry.site);
             let place = *place_of.entry(site).or_insert_with(|| {
-                books.add(site, replayed);
-                books.sites.len() as u32 - 1
+                sums.add(site, replayed);
+                sums.sites.len() as u32 - 1
             });
-            books.places.resize(id.index() + 1, 0);
-            books.places[id.index()] = place;
-            books.join(place as usize, entry.account.stats, tid, replayed.ledger.at_summit(id));
+            sums.places.resize(id.index() + 1, 0);
+            sums.places[id.index()] = place;
+            sums.join(place as usize, entry.account.stats, tid, replayed.ledger.at_summit(id));
         }
-        books.extras.iter_mut().for_each(|it| it.threads.sort_by_key(|share| share.tid));
-        books
+        sums.extras.iter_mut().for_each(|it| it.threads.sort_by_key(|share| share.tid));
+        sums
     }
 
     fn add(&mut self, site: Option<Site>, replayed: &Replayed) {
@@ -131,18 +131,6 @@ impl Replayed {
             Some((stack, tid)) => (Some(Site { stack, ..number }), Some(tid)),
             None => (None, None),
         }
-    }
-}
-
-fn sums(totals: &LedgerTotals) -> Totals {
-    Totals {
-        heap: totals.heap,
-        mappings: totals.mappings,
-        allocator_mappings: totals.allocator_mappings,
-        pymalloc_arenas: totals.pymalloc_arenas,
-        survivors: Amount::default(),
-        unmatched_frees: totals.unmatched_frees,
-        unmatched_unmapped_bytes: totals.unmatched_unmapped_bytes,
     }
 }
 

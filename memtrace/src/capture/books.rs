@@ -1,0 +1,86 @@
+//! A ledger's books as a capture keeps them.
+
+use super::{Capture, CapturedSite, KeptEvent, LiveRecord};
+use crate::{
+    ledger::Ledger,
+    model::{
+        event::Action,
+        site::Amount,
+        trace::{Distribution, Totals},
+    },
+};
+
+/// What a ledger knows of a window.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Books {
+    /// See [`Capture::sites`].
+    pub sites: Vec<CapturedSite>,
+    /// See [`Capture::live`]; ascending by address.
+    pub live: Vec<LiveRecord>,
+    /// See [`super::Ending::totals`].
+    pub totals: Totals,
+    /// See [`super::Ending::sizes`].
+    pub sizes: Option<Distribution>,
+    /// See [`super::Ending::lifetimes`].
+    pub lifetimes: Option<Distribution>,
+}
+
+impl Books {
+    /// As they are at this time; survivors are at least so old.
+    pub fn of(ledger: &Ledger, now_ns: u64, min_age_ns: u64) -> Self {
+        let mut places = Vec::new();
+        let mut sites = Vec::new();
+        for (id, entry) in ledger.sites() {
+            places.resize(id.index() + 1, sites.len() as u32);
+            let (stack, function) =
+                (entry.site.map(|it| it.stack), entry.site.map(|it| it.function));
+            sites.push(CapturedSite { stack, function, stats: entry.account.stats });
+        }
+        let live = live(ledger, &places);
+        let old_enough = |it: &&LiveRecord| now_ns.saturating_sub(it.time_ns) >= min_age_ns;
+        let mut totals = totals(ledger);
+        live.iter().filter(old_enough).for_each(|it| totals.survivors += Amount::one(it.bytes));
+        let (sizes, lifetimes) = (ledger.sizes().summary(), ledger.lifetimes().summary());
+        Self { sites, live, totals, sizes, lifetimes }
+    }
+
+    /// Puts them into a capture.
+    pub fn put_into(self, capture: &mut Capture) {
+        let Self { sites, live, totals, sizes, lifetimes } = self;
+        (capture.sites, capture.live) = (sites, live);
+        capture.ending.totals = totals;
+        (capture.ending.sizes, capture.ending.lifetimes) = (sizes, lifetimes);
+    }
+}
+
+/// Books an event as it was when it was kept.
+pub fn apply(ledger: &mut Ledger, kept: &KeptEvent) {
+    match kept.event.action {
+        Action::Free { address } if kept.is_unseen => {
+            ledger.free_unseen_at(address);
+        }
+        _ if kept.is_arena => ledger.apply_arena(&kept.event),
+        _ => ledger.apply(&kept.event),
+    }
+}
+
+fn live(ledger: &Ledger, places: &[u32]) -> Vec<LiveRecord> {
+    let place = |it: LiveRecord| Some(LiveRecord { site: *places.get(it.site as usize)?, ..it });
+    let mut live: Vec<_> = ledger.live_items().filter_map(place).collect();
+    live.sort_unstable();
+    live
+}
+
+/// The sums of a ledger, but for survivors.
+pub(super) fn totals(ledger: &Ledger) -> Totals {
+    let totals = ledger.totals();
+    Totals {
+        heap: totals.heap,
+        mappings: totals.mappings,
+        allocator_mappings: totals.allocator_mappings,
+        pymalloc_arenas: totals.pymalloc_arenas,
+        survivors: Amount::default(),
+        unmatched_frees: totals.unmatched_frees,
+        unmatched_unmapped_bytes: totals.unmatched_unmapped_bytes,
+    }
+}
