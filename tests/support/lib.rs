@@ -17,6 +17,7 @@ pub mod programs;
 pub mod python_target;
 pub mod python_truth;
 pub mod pythons;
+pub mod readers;
 pub mod report;
 pub mod running;
 pub mod target;

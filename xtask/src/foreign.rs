@@ -1,10 +1,11 @@
 //! What other systems have and this one lacks: Pythons and glibcs of other Debian suites, unpacked
-//! below `target/` and never installed, and packages of PyPI for the tests.
+//! below `target/` and never installed, packages of PyPI for the tests, and pprof.
 //!
 //! A suite that cannot be had is said and left out: the tests count what is there, and fail when
 //! that is too little.
 
 mod archive;
+mod pprof;
 mod root;
 mod wheels;
 
@@ -36,6 +37,7 @@ pub fn install() {
         left_out_if_failed(suite.name, || root::make(suite));
     }
     left_out_if_failed("packages of PyPI", wheels::install);
+    left_out_if_failed("pprof", pprof::install);
 }
 
 fn left_out_if_failed(what: &str, work: impl FnOnce() -> Result<()>) {

@@ -3,4 +3,5 @@
 pub mod bpf_object;
 pub mod glibcs;
 pub mod pythons;
+pub mod readers;
 pub mod test_program;

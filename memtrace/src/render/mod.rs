@@ -5,6 +5,10 @@ pub mod flamegraph;
 pub mod folded;
 pub mod json;
 mod label;
+pub mod otlp;
+pub mod pprof;
+mod profile;
+pub mod speedscope;
 pub mod text;
 pub mod timeline;
 

@@ -1,5 +1,6 @@
 //! Packages of PyPI for the tests, each in a directory that goes into `PYTHONPATH`: numpy for every
-//! Python, memray and py-spy for the comparison with them.
+//! Python, for the system's memray and py-spy, for the comparison with them, and what reads the
+//! exports.
 
 use std::{
     fs,
@@ -8,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use xtask::pythons::{self, Python};
+use xtask::{
+    pythons::{self, Python},
+    readers,
+};
 
 use crate::shell::{output, root as workspace, say, succeeds};
 
@@ -27,7 +31,9 @@ pub fn install() -> Result<()> {
     let pythons = pythons::find(&workspace());
     let system = pythons.iter().filter(|it| it.origin == pythons::Origin::System);
     let wanted = pythons.iter().map(|python| (python, EVERYWHERE));
-    let wanted = wanted.chain(system.flat_map(|python| PEERS.map(|package| (python, package))));
+    let of_system = [PEERS, readers::PACKAGES].concat();
+    let of_system = system.flat_map(|python| of_system.iter().map(move |it| (python, *it)));
+    let wanted = wanted.chain(of_system);
     for (python, package) in wanted {
         let directory = python.wheels(&workspace(), package);
         if directory.exists() {
