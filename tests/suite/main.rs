@@ -4,6 +4,7 @@
 
 mod bpf_object;
 mod cli;
+mod html;
 mod layering;
 mod provisions;
 mod source_paths;
