@@ -1,6 +1,6 @@
 //! Reports as large and as varied as real ones.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use memtrace::{
     model::{
@@ -45,27 +45,41 @@ pub fn lossy() -> Report {
     input.build()
 }
 
-/// As many distinct stacks: a walk through a tree of calls, as a large program's are.
+/// As many distinct stacks: walks through a large program's calls, where each function calls a few
+/// others.
 pub fn many_stacks(count: u64) -> Report {
-    let pool: Vec<Arc<Frame>> = (0..20_000).map(pooled_frame).collect();
+    let pool: Vec<Arc<Frame>> = (0..FUNCTIONS).map(pooled_frame).collect();
     let mut random = Random(42);
-    let mut stack: Vec<Arc<Frame>> = pool[..8].to_vec();
+    let mut stack: Vec<u64> = vec![0];
+    let mut seen = HashSet::new();
     let mut sites = Vec::new();
-    for number in 0..count {
-        stack.truncate(8 + random.below(24) as usize);
+    while sites.len() < count as usize {
+        stack.truncate(1 + random.below(28) as usize);
         let depth = 20 + random.below(20) as usize;
-        // Calls are of few kinds near the root and of many near the tip.
         while stack.len() < depth {
-            let kinds = if stack.len() < 14 { 12 } else { pool.len() as u64 };
-            stack.push(pool[random.below(kinds) as usize].clone());
+            let caller = stack[stack.len() - 1];
+            stack.push(callee(caller, random.below(CALLEES)));
         }
-        stack.push(pool[(number % 20_000) as usize].clone());
-        let frames = stack.iter().rev().cloned().collect();
+        if !seen.insert(stack.clone()) {
+            continue;
+        }
+        let frames = stack.iter().rev().map(|function| pool[*function as usize].clone());
         let kept = amount(16 + random.below(1 << 14), 1 + random.below(40));
         let births = [random.below(30), 30 + random.below(30)];
-        sites.push(site(AllocFn::Malloc, frames, kept, &births.map(|bin| bin as u32)));
+        let births = births.map(|bin| bin as u32);
+        sites.push(site(AllocFn::Malloc, frames.collect(), kept, &births));
     }
     input(sites, Vec::new()).build()
+}
+
+/// Of the large program.
+const FUNCTIONS: u64 = 20_000;
+
+/// How many functions each calls.
+const CALLEES: u64 = 12;
+
+fn callee(caller: u64, place: u64) -> u64 {
+    Random(caller * CALLEES + place).below(FUNCTIONS)
 }
 
 /// A linear congruential generator (Knuth's MMIX): equal numbers in every run.

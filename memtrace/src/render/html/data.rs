@@ -29,7 +29,7 @@ use crate::{
 const SCHEMA: &str = "memtrace-page/1";
 
 /// Of more groups than these, the page tells what follows from their sites.
-const GROUPS: usize = 1000;
+const GROUPS: usize = 200;
 
 /// All of it. The fields of a report are as docs/report-json.md describes them; docs/html.md
 /// describes the others.
@@ -78,8 +78,8 @@ impl<'a> Page<'a> {
         let mut frames = Frames::new();
         let mut tree = Tree::default();
         let stacks = tree::stacks(&mut frames, &report.sites);
-        let in_order = stacks.iter().map(|(stack, site)| (&stack[..], *site));
-        let sites = Sites::of(in_order, &mut tree);
+        stacks.iter().for_each(|(stack, _)| tree.add(stack));
+        let sites = Sites::of(stacks.iter().map(|(_, site)| *site));
         Self {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION"),

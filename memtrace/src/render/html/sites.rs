@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{column::Column, tree::Tree};
+use super::column::Column;
 use crate::{
     model::site::Amount,
     report::{Birth, SiteReport, Survivors},
@@ -30,9 +30,7 @@ impl Amounts {
 /// All sites.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Sites {
-    /// The node of the allocation function: how far it is from that of the site before.
-    leaf: Column,
-    /// The frame to look at first: how many levels above the leaf; 0 for none.
+    /// The frame to look at first: how many levels above the allocation function; 0 for none.
     key: Column,
     never_freed: Amounts,
     allocated: Amounts,
@@ -46,7 +44,7 @@ pub(super) struct Sites {
     /// There if it is known of any site.
     #[serde(skip_serializing_if = "Option::is_none")]
     temporary: Option<Amounts>,
-    /// Microseconds.
+    /// Milliseconds.
     youngest_age: Column,
     /// More than the youngest.
     median_age: Column,
@@ -54,31 +52,22 @@ pub(super) struct Sites {
     oldest_age: Column,
     /// How many births there are, and for each: bins since the one before, bytes, blocks.
     births: Column,
-    #[serde(skip)]
-    last_leaf: u64,
 }
 
 impl Sites {
     /// Those of a report, with columns for what is known.
-    pub(super) fn of<'a>(
-        sites: impl Iterator<Item = (&'a [u32], &'a SiteReport)> + Clone,
-        tree: &mut Tree,
-    ) -> Self {
-        let known = |is_known: fn(&SiteReport) -> bool| sites.clone().any(|(_, it)| is_known(it));
+    pub(super) fn of<'a>(sites: impl Iterator<Item = &'a SiteReport> + Clone) -> Self {
+        let known = |is_known: fn(&SiteReport) -> bool| sites.clone().any(is_known);
         let mut columns = Self {
             peak: known(|site| site.at_peak.is_some()).then(Amounts::default),
             temporary: known(|site| site.temporary.is_some()).then(Amounts::default),
             ..Self::default()
         };
-        for (stack, site) in sites {
-            columns.push(tree.add(stack), site);
-        }
+        sites.for_each(|site| columns.push(site));
         columns
     }
 
-    fn push(&mut self, leaf: u64, site: &SiteReport) {
-        self.leaf.push(leaf - self.last_leaf);
-        self.last_leaf = leaf;
+    fn push(&mut self, site: &SiteReport) {
         self.key.push(site.key_frame.map_or(0, |index| index as u64 + 1));
         self.push_amounts(site);
         self.push_ages(&site.survivors);
@@ -102,11 +91,11 @@ impl Sites {
     }
 
     fn push_ages(&mut self, survivors: &Survivors) {
-        let us = |age_ns: u64| age_ns / 1000;
-        let (youngest, median) = (us(survivors.youngest_age_ns), us(survivors.median_age_ns));
+        let ms = |age_ns: u64| age_ns / 1_000_000;
+        let (youngest, median) = (ms(survivors.youngest_age_ns), ms(survivors.median_age_ns));
         self.youngest_age.push(youngest);
         self.median_age.push(median.saturating_sub(youngest));
-        self.oldest_age.push(us(survivors.oldest_age_ns).saturating_sub(median));
+        self.oldest_age.push(ms(survivors.oldest_age_ns).saturating_sub(median));
     }
 
     fn push_births(&mut self, births: &[Birth]) {

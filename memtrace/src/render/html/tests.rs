@@ -26,21 +26,27 @@ fn data(page: &str) -> Value {
 
 /// The frames of each site's stack, leaf first, as a page reads them.
 fn stacks(data: &Value) -> Vec<Vec<String>> {
-    let (up, frame) = (numbers(&data["tree"]["up"]), numbers(&data["tree"]["frame"]));
+    let tree = |column: &str| numbers(&data["tree"][column]).into_iter();
     let names = numbers(&data["frames"]["function"]);
-    let mut parents = vec![0];
-    for (at, levels) in up.iter().enumerate() {
-        let parent = (0..*levels).fold(at, |node, _| parents[node]);
-        parents.push(parent);
-    }
-    let name = |node: usize| data["strings"][names[frame[node - 1] as usize] as usize].as_str();
-    let mut leaf = 0;
-    let stack = |step: u64| {
-        leaf += step as usize;
-        let nodes = std::iter::successors(Some(leaf), |node| Some(parents[*node]));
-        nodes.take_while(|node| *node > 0).map(|node| name(node).unwrap().to_owned()).collect()
+    let name = |frame: u64| data["strings"][names[frame as usize] as usize].as_str().unwrap();
+    let mut nodes = tree("frame");
+    let mut callees: BTreeMap<Option<u64>, Vec<u64>> = BTreeMap::new();
+    let mut path: Vec<u64> = Vec::new();
+    let mut stack = |(up, down): (u64, u64)| {
+        path.truncate(path.len() - up as usize);
+        for node in nodes.by_ref().take(down as usize) {
+            let known = callees.entry(path.last().copied()).or_default();
+            if node & 1 == 1 {
+                known.push(node >> 1);
+            }
+            let place = if node & 1 == 1 { known.len() - 1 } else { (node >> 1) as usize };
+            path.push(known[place]);
+        }
+        path.iter().rev().map(|frame| name(*frame).to_owned()).collect()
     };
-    numbers(&data["sites"]["leaf"]).into_iter().map(stack).collect()
+    let stacks = tree("up").zip(tree("down")).map(&mut stack).collect();
+    assert_eq!(nodes.next(), None);
+    stacks
 }
 
 /// By names, leaf first.

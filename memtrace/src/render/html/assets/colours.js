@@ -8,17 +8,16 @@ const AGES = ["#fff7bc", "#fee391", "#fec44f", "#fb9a29", "#ec7014", "#cc4c02"];
 
 const isPython = (frame) => frames.kind[frame] === PYTHON;
 
-// The modules that most bytes go through have a colour of their own, the same in all views.
+// The modules that most bytes go through have a colour of their own, the same in all views. Where
+// a stack comes to a module from another, all of it counts.
 const moduleColours = (() => {
-  const seen = new Map();
-  const ranked = amounts(report.view).bytes;
-  for (let site = 0; site < sites.count; site++) {
-    const modules = new Set();
-    for (let node = sites.leaf[site]; node > 0; node = tree.parent[node]) {
-      const frame = tree.frame[node];
-      if (frames.kind[frame] === NATIVE) modules.add(frames.module[frame]);
-    }
-    for (const module of modules) seen.set(module, (seen.get(module) || 0) + ranked[site] + 1e-6);
+  const size = new Float64Array(tree.nodes), { bytes: weights } = amounts(report.view), seen = new Map();
+  for (let site = 0; site < sites.count; site++) size[sites.leaf[site]] += weights[site] + 1e-6;
+  for (let node = tree.nodes - 1; node > 0; node--) {
+    const parent = tree.parent[node], frame = tree.frame[node], module = frames.module[frame];
+    size[parent] += size[node];
+    if (frames.kind[frame] !== NATIVE || (parent && frames.module[tree.frame[parent]] === module)) continue;
+    seen.set(module, (seen.get(module) || 0) + size[node]);
   }
   const largest = [...seen].sort((one, other) => other[1] - one[1]).slice(0, HUES.length);
   return new Map(largest.map(([module], at) => [module, HUES[at]]));
@@ -29,7 +28,7 @@ const plainColour = (frame) => {
   return frames.kind[frame] === CALL ? CALL_GREY : GREY;
 };
 
-const oldest = Math.max(report.window.duration_ns / 1000, 1);
+const oldest = Math.max(report.window.duration_ns / 1e6, 1);
 
 const COLOURS = {
   module: {

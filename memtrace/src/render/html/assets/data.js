@@ -2,17 +2,22 @@
 
 const report = JSON.parse($("data").textContent);
 
-// LEB128 in base64.
+// LEB128 in base64: numbers of seven bits a byte, the lowest first.
 function column(text) {
-  const raw = atob(text);
-  const numbers = [];
-  let value = 0, scale = 1;
-  for (let at = 0; at < raw.length; at++) {
+  const raw = atob(text), length = raw.length, numbers = new Float64Array(length);
+  let found = 0, value = 0, scale = 1;
+  for (let at = 0; at < length; at++) {
     const byte = raw.charCodeAt(at);
-    value += (byte & 127) * scale;
-    if (byte < 128) { numbers.push(value); value = 0; scale = 1; } else scale *= 128;
+    if (byte < 128) {
+      numbers[found++] = value + byte * scale;
+      value = 0;
+      scale = 1;
+    } else {
+      value += (byte - 128) * scale;
+      scale *= 128;
+    }
   }
-  return Float64Array.from(numbers);
+  return numbers.slice(0, found);
 }
 
 // Differences with their sign in the lowest bit.
@@ -29,24 +34,30 @@ const frames = (() => {
 frames.count = frames.name.length;
 const [NATIVE, PYTHON, CALL, MISSING] = [0, 1, 2, 3];
 
-// Node 0 is all stacks together; each comes before its children.
+// Node 0 is all stacks together; each comes before its children. `leaf` is the last node of each
+// site's stack, that of its allocation function.
 const tree = (() => {
-  const up = column(report.tree.up), frame = column(report.tree.frame);
-  const nodes = up.length + 1;
-  const it = { nodes, parent: new Int32Array(nodes), frame: new Int32Array(nodes) };
+  const up = column(report.tree.up), down = column(report.tree.down), code = column(report.tree.frame);
+  const nodes = code.length + 1, below = Array.from({ length: frames.count + 1 }, () => []);
+  const it = { nodes, parent: new Int32Array(nodes), frame: new Int32Array(nodes), leaf: new Int32Array(up.length) };
   it.parent[0] = it.frame[0] = -1;
-  for (let node = 1; node < nodes; node++) {
-    let parent = node - 1;
-    for (let levels = up[node - 1]; levels > 0; levels--) parent = it.parent[parent];
-    it.parent[node] = parent;
-    it.frame[node] = frame[node - 1];
+  for (let site = 0, node = 0, made = 0; site < up.length; site++) {
+    for (let levels = up[site]; levels > 0; levels--) node = it.parent[node];
+    for (let levels = down[site]; levels > 0; levels--) {
+      const parent = node, known = below[it.frame[parent] + 1];
+      node = ++made;
+      const number = code[node - 1], is_new = number % 2;
+      if (is_new) known.push((number - 1) / 2);
+      it.parent[node] = parent;
+      it.frame[node] = is_new ? known[known.length - 1] : known[number / 2];
+    }
+    it.leaf[site] = node;
   }
   return it;
 })();
 
 const sites = (() => {
-  const raw = report.sites, leaf = column(raw.leaf);
-  for (let at = 1; at < leaf.length; at++) leaf[at] += leaf[at - 1];
+  const raw = report.sites, { leaf } = tree;
   const youngest = column(raw.youngest_age), median = column(raw.median_age);
   const oldest = column(raw.oldest_age);
   for (let at = 0; at < leaf.length; at++) {

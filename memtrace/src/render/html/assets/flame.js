@@ -107,7 +107,7 @@ function drawCursor() {
 const sharesOf = (node) => [
   `${amountWords(node)} ${weightWords()}`,
   `${share(node.bytes, flame.root.bytes)} of all` + (flame.focus !== flame.root && flame.focus.bytes ? `, ${share(node.bytes, flame.focus.bytes)} of what is shown` : ""),
-  node.bytes > 0 && ["never_freed", "live"].includes(state.view) && `median age ${duration(node.age * 1000)}`,
+  node.bytes > 0 && ["never_freed", "live"].includes(state.view) && `median age ${duration(node.age * 1e6)}`,
 ];
 
 function detailOf(node) {

@@ -45,7 +45,7 @@ function weigh(group) {
   }
   row.weighing.sort((one, other) => state.weights.bytes[other] - state.weights.bytes[one]);
   row.median = row.weighing.length ? sites.median[row.weighing[0]] : 0;
-  if (group.facts && !state.selected) row.median = group.facts.survivors.median_age_ns / 1000;
+  if (group.facts && !state.selected) row.median = group.facts.survivors.median_age_ns / 1e6;
   row.name = nameOf(group);
   return row;
 }
@@ -111,8 +111,8 @@ function spark(group) {
 
 const ageWords = (row) => {
   if (!hasAges() || !row.count) return "";
-  const [young, old] = [row.youngest, row.oldest].map((us) => duration(us * 1000));
-  return row.count === 1 || young === old ? `age ${old}` : `age ${young} to ${old}, median ${duration(row.median * 1000)}`;
+  const [young, old] = [row.youngest, row.oldest].map((ms) => duration(ms * 1e6));
+  return row.count === 1 || young === old ? `age ${old}` : `age ${young} to ${old}, median ${duration(row.median * 1e6)}`;
 };
 
 const sizeWords = ({ survivors: of }) => (of.count < 2 ? null : `${of.smallest_bytes === of.largest_bytes ? "each" : "typically"} ${bytes(of.median_bytes)}`);
@@ -126,7 +126,7 @@ function rowOf(row) {
   return el("tr", { class: "site", click: () => toggle(row) },
     el("td", { class: "c-bytes num bytes" }, el("b", null, bytes(row.bytes)), meter([["var(--in-use)", row.bytes]], state.total.bytes || 1)),
     el("td", { class: "c-count num" }, count(row.count)),
-    el("td", { class: "c-age num" }, hasAges() && row.count ? duration(row.oldest * 1000) : ""),
+    el("td", { class: "c-age num" }, hasAges() && row.count ? duration(row.oldest * 1e6) : ""),
     el("td", { class: "c-growth" }, spark(group)),
     el("td", { class: "where" }, button, el("small", { class: "only-narrow" }, plural(row.count, "block")), el("small", null, words.filter(Boolean).join(" · "))));
 }
