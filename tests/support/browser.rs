@@ -138,6 +138,8 @@ impl Browser {
             "ArrowUp" => 38,
             "ArrowRight" => 39,
             "ArrowDown" => 40,
+            "PageUp" => 33,
+            "PageDown" => 34,
             _ => 0,
         };
         for kind in ["keyDown", "keyUp"] {

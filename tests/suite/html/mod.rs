@@ -1,13 +1,14 @@
 //! The page in a real browser. Pictures of it are kept in target/artifacts.
 
 mod budget;
+mod look;
 mod page;
 mod scenario;
 
 use std::{
     fs::{self, File},
     io::BufWriter,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use memtrace::{render::html, report::Report};
@@ -28,12 +29,23 @@ fn write(report: &Report, name: &str) -> PathBuf {
     path
 }
 
-/// A browser that shows a page on a desk.
-fn opened(file: &Path) -> Browser {
+/// A browser that shows a report's page on a desk.
+fn opened(report: &Report, name: &str) -> Browser {
+    let file = write(report, name);
     let mut browser = Browser::start();
     browser.resize(1280, 900, false);
     browser.prefer_dark(false);
-    browser.open(file);
-    browser.wait_for("!!document.documentElement.dataset.ready");
+    browser.open(&file);
+    browser.wait_for("!!document.documentElement?.dataset.ready");
     browser
+}
+
+/// The page did nothing that it should not: no error, no warning, no request.
+fn assert_calm(mut browser: Browser) {
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+/// What an element says.
+fn text(browser: &mut Browser, selector: &str) -> String {
+    browser.text(&format!("document.querySelector({selector:?}).textContent"))
 }

@@ -107,13 +107,13 @@ function drawCursor() {
 const sharesOf = (node) => [
   `${amountWords(node)} ${weightWords()}`,
   `${share(node.bytes, flame.root.bytes)} of all` + (flame.focus !== flame.root && flame.focus.bytes ? `, ${share(node.bytes, flame.focus.bytes)} of what is shown` : ""),
-  node.bytes > 0 && ["never_freed", "live"].includes(state.view) && `median age ${duration(node.age * 1e6)}`,
+  node.bytes > 0 && hasAges() && `median age ${duration(node.age * 1e6)}`,
 ];
 
 function detailOf(node) {
   if (node.frame < 0) return ["All stacks", ...sharesOf(node)];
   const place = longPlaceOf(node.frame), module = moduleOf(node.frame);
-  return [functionOf(node.frame), [place, place !== module && module && `in ${module}`, frames.inlined[node.frame] && "inlined"].filter(Boolean).join(" "), ...sharesOf(node)];
+  return [functionOf(node.frame), [place, module && !lastPart(place).startsWith(module) && `in ${module}`, frames.inlined[node.frame] && "inlined"].filter(Boolean).join(" "), ...sharesOf(node)];
 }
 
 function point(node) {

@@ -7,6 +7,8 @@ const PARTS = [
   ["unknown_bytes", "not understood", "unknown"],
 ];
 const ARENAS = 32;
+// Per cent of the largest arena's: the parts of a small one are to be seen, too.
+const NARROWEST = 15;
 
 const residentOf = (resident) => sum(PARTS.map(([field]) => resident[field] || 0));
 const isStranded = (arena) => arena.index > 0 && arena.attached_threads === 0;
@@ -24,7 +26,7 @@ function threadWords(arena) {
 function picture(arena, largest) {
   if (arena.cells) return cells(arena.cells);
   const size = residentOf(arena.resident);
-  return meter(partsOf(arena.resident), size || 1, Math.max(1, (size / largest) * 100) + "%");
+  return meter(partsOf(arena.resident), size || 1, Math.max(NARROWEST, (size / largest) * 100) + "%");
 }
 
 function cells(runs) {
@@ -39,23 +41,23 @@ function cells(runs) {
   return canvas;
 }
 
-const arenaRow = (name, about, resident, drawn) => el("tr", null,
-  el("th", { scope: "row", class: "name", style: { color: "inherit" } }, name, el("br"), el("span", { class: "hint" }, about)),
-  el("td", null, drawn, el("span", { class: "hint" }, partWords(resident))),
-  el("td", { class: "num size" }, el("b", null, bytes(residentOf(resident))), el("span", { class: "wide hint" }, " resident")));
+const arenaRow = (name, about, resident, drawn) => el("tr", { role: "row" },
+  el("th", { scope: "row", role: "rowheader", class: "name", style: { color: "inherit" } }, name, el("br"), el("span", { class: "hint" }, about)),
+  el("td", { class: "parts", role: "cell" }, drawn, el("span", { class: "hint" }, partWords(resident))),
+  el("td", { class: "num size", role: "cell" }, el("b", null, bytes(residentOf(resident))), el("span", { class: "wide hint" }, " resident")));
 
 function glibcTable(heap) {
   const all = [...heap.arenas].sort((one, other) => residentOf(other.resident) - residentOf(one.resident));
   const largest = Math.max(1, ...all.map((arena) => residentOf(arena.resident)));
   const name = (arena) => (arena.index === 0 ? "main arena" : `arena ${arena.index}`);
   const row = (arena) => arenaRow(name(arena), threadWords(arena), arena.resident, picture(arena, largest));
-  const body = el("tbody", null, all.slice(0, ARENAS).map(row));
+  const body = el("tbody", { role: "rowgroup" }, all.slice(0, ARENAS).map(row));
   const more = all.length > ARENAS && el("button", { type: "button", click: (event) => { event.target.remove(); body.append(...all.slice(ARENAS).map(row)); } }, `Show ${all.length - ARENAS} more arenas`);
   const stranded = all.filter(isStranded);
   return [
     el("h3", null, `glibc ${heap.version || ""}: ${plural(all.length, "arena")}`),
     stranded.length > 0 && el("p", { class: "stranded" }, `${plural(stranded.length, "arena")} with ${bytes(sum(stranded.map((it) => residentOf(it.resident))))} resident ${stranded.length === 1 ? "has" : "have"} no thread left.`),
-    el("table", { class: "arenas" }, body), more,
+    el("table", { class: "arenas", role: "table", "aria-label": "Arenas" }, body), more,
     el("p", { class: "hint" }, [
       heap.mapped.count > 0 && `${plural(heap.mapped.count, "block")} mapped one by one, ${bytes(heap.mapped_resident_bytes)} resident.`,
       `malloc_trim(0) would give back ${bytes(heap.trim_bytes)}.`,
@@ -68,7 +70,7 @@ function glibcTable(heap) {
 
 const otherTable = (title, heap) => [
   el("h3", null, title),
-  el("table", { class: "arenas" }, el("tbody", null, arenaRow("all of it", "", heap.resident, picture(heap, Math.max(1, residentOf(heap.resident)))))),
+  el("table", { class: "arenas", role: "table", "aria-label": title }, el("tbody", { role: "rowgroup" }, arenaRow("all of it", "", heap.resident, picture(heap, Math.max(1, residentOf(heap.resident)))))),
 ];
 
 function showHeap() {

@@ -70,8 +70,6 @@ function sorted(rows) {
     .sort(([one, a], [other, b]) => sign * compare(one, other) || b.bytes - a.bytes).map(([, row]) => row);
 }
 
-const hasAges = () => ["never_freed", "live"].includes(state.view);
-
 const columns = () => [
   ["bytes", sentence(state.selected ? "obtained, kept" : report.views[state.view]).slice(0, -1), "c-bytes num"],
   ["count", "Blocks", "c-count num"],
@@ -82,7 +80,7 @@ const columns = () => [
 
 function drawHead() {
   fill($("site-head"), columns().map(([key, name, kind]) => el("th", {
-    scope: "col", class: kind, "aria-sort": key && (table.sort === key ? (table.down ? "descending" : "ascending") : "none"),
+    scope: "col", role: "columnheader", class: kind, "aria-sort": key && (table.sort === key ? (table.down ? "descending" : "ascending") : "none"),
   }, key ? el("button", { type: "button", "data-sort": key, click: () => sortBy(key) }, name) : name)));
 }
 
@@ -117,18 +115,21 @@ const ageWords = (row) => {
 
 const sizeWords = ({ survivors: of }) => (of.count < 2 ? null : `${of.smallest_bytes === of.largest_bytes ? "each" : "typically"} ${bytes(of.median_bytes)}`);
 
+// Narrow screens lay the table out in blocks, which would take its meaning away without roles.
+const cell = (kind, ...children) => el("td", { class: kind, role: "cell" }, children);
+
 function rowOf(row) {
   const { group, name: [name, place] } = row, { facts } = group;
   const told = facts && !state.selected && state.view === "never_freed";
   const words = [told && facts.pattern, told && sizeWords(facts), ageWords(row), row.weighing.length > 1 && `on ${plural(row.weighing.length, "stack")}`];
   const open = table.open.has(group);
   const button = el("button", { type: "button", "aria-expanded": String(open), click: (event) => { event.stopPropagation(); toggle(row); } }, name, place && el("span", { class: "place" }, ` (${place})`));
-  return el("tr", { class: "site", click: () => toggle(row) },
-    el("td", { class: "c-bytes num bytes" }, el("b", null, bytes(row.bytes)), meter([["var(--in-use)", row.bytes]], state.total.bytes || 1)),
-    el("td", { class: "c-count num" }, count(row.count)),
-    el("td", { class: "c-age num" }, hasAges() && row.count ? duration(row.oldest * 1e6) : ""),
-    el("td", { class: "c-growth" }, spark(group)),
-    el("td", { class: "where" }, button, el("small", { class: "only-narrow" }, plural(row.count, "block")), el("small", null, words.filter(Boolean).join(" · "))));
+  return el("tr", { class: "site", role: "row", click: () => toggle(row) },
+    cell("c-bytes num bytes", el("b", null, bytes(row.bytes)), meter([["var(--in-use)", row.bytes]], state.total.bytes || 1)),
+    cell("c-count num", count(row.count)),
+    cell("c-age num", hasAges() && row.count ? duration(row.oldest * 1e6) : ""),
+    cell("c-growth", spark(group)),
+    cell("where", button, el("small", { class: "only-narrow" }, plural(row.count, "block")), el("small", null, words.filter(Boolean).join(" · "))));
 }
 
 function stackRow(row) {
@@ -141,7 +142,7 @@ function stackRow(row) {
   };
   const step = (to) => () => { table.open.set(group, to); drawRows(); };
   const many = row.weighing.length > 1;
-  return el("tr", { class: "stack" }, el("td", { colspan: 5 },
+  return el("tr", { class: "stack", role: "row" }, el("td", { colspan: 5, role: "cell" },
     el("div", { class: "tools" },
       el("span", null, `${amountWords({ bytes: state.weights.bytes[site], count: state.weights.count[site] })} ${weightWords()}` + (many ? `, stack ${at + 1} of ${row.weighing.length}` : "")),
       many && el("button", { type: "button", disabled: at === 0, click: step(at - 1) }, "Larger"),
@@ -161,7 +162,7 @@ function toggle(row) {
 function drawRows() {
   const shown = table.rows.slice(0, table.shown);
   fill($("site-rows"), shown.map((row) => [rowOf(row), table.open.has(row.group) && row.weighing.length > 0 && stackRow(row)]));
-  if (!shown.length) fill($("site-rows"), el("tr", null, el("td", { colspan: 5 }, $("site-filter").value ? "No site matches." : `Nothing ${weightWords()}.`)));
+  if (!shown.length) fill($("site-rows"), el("tr", { role: "row" }, el("td", { colspan: 5, role: "cell" }, $("site-filter").value ? "No site matches." : `Nothing ${weightWords()}.`)));
   const left = table.rows.length - shown.length;
   $("site-more").hidden = left <= 0;
   fill($("site-more"), `Show ${Math.min(PAGE, left)} of ${count(left)} more`);

@@ -39,6 +39,8 @@ function select(range) {
   const all = !range || (range[0] <= 0 && range[1] >= bins);
   const same = String(all ? null : range) === String(state.selected);
   state.selected = all ? null : range;
+  // Only of survivors is it known when they were obtained.
+  if (state.selected) state.view = $("view").value = "never_freed";
   if (!same) update();
 }
 
@@ -50,6 +52,9 @@ function showView(view) {
 
 // What the weights are: the end of `12 MiB ...`.
 const weightWords = () => (state.selected ? "obtained then and never freed" : report.views[state.view]);
+
+// Ages are those of all survivors of a site, not of some.
+const hasAges = () => !state.selected && ["never_freed", "live"].includes(state.view);
 
 const amountWords = ({ bytes: size, count: blocks }) => `${bytes(size)} in ${plural(blocks, "block")}`;
 

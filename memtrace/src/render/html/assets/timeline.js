@@ -2,7 +2,7 @@
 
 const SERIES = [
   { field: "rss_bytes", name: "RSS", colour: "text", dash: "" },
-  { field: "heap_resident_bytes", name: "heap, resident", colour: "cached", dash: "7 3" },
+  { field: "heap_resident_bytes", name: "heap, resident", colour: "cached", dash: "7 3", dots: true },
   { field: "in_use_bytes", name: "in use", colour: "in-use", dash: "2 2", dots: true },
   { field: "trapped_bytes", name: "free but trapped", colour: "trapped", dash: "9 3 2 3", dots: true },
   { field: "live_bytes", name: "allocated since attach, live", colour: "live", dash: "" },
@@ -114,7 +114,7 @@ function readOut(ns) {
     series.name + " ", el("b", null, bytes(nearest(series.points)[1]))));
   const when = el("li", null, ns === null ? "at the end" : "at " + duration(at));
   const bin = bins ? Math.min(bins - 1, Math.floor(at / binNs)) : -1;
-  const kept = ns !== null && bin >= 0 && el("li", null, swatch("var(--in-use)"), "obtained then and kept ", el("b", null, bytes(born[bin])));
+  const kept = bin >= 0 && el("li", null, swatch("var(--in-use)"), ns === null ? "kept in all " : "obtained then and kept ", el("b", null, bytes(ns === null ? sum(born) : born[bin])));
   fill($("time-legend"), when, items, kept);
   const cursor = $("cursor");
   cursor.setAttribute("visibility", ns === null ? "hidden" : "visible");
