@@ -5,6 +5,7 @@
 mod bpf_object;
 mod cli;
 mod exports;
+mod html;
 mod layering;
 mod provisions;
 mod source_paths;

@@ -18,6 +18,7 @@ mod verdict;
 
 use serde::Serialize;
 
+pub(crate) use self::group::package;
 pub use self::{
     build::{ReportInput, SiteInput},
     group::{GroupBy, GroupFacts, GroupReport},

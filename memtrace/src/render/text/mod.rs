@@ -5,7 +5,7 @@ mod header;
 pub mod inspect;
 mod page;
 mod quality;
-mod rss_table;
+pub(super) mod rss_table;
 mod sites;
 mod verdict;
 

@@ -175,7 +175,7 @@ pub(super) fn share(part: i64, whole: u64) -> String {
 }
 
 /// What a row is called.
-pub(super) fn label(kind: RssKind, opaque: &[OpaqueAllocator]) -> String {
+pub(in crate::render) fn label(kind: RssKind, opaque: &[OpaqueAllocator]) -> String {
     let text = match kind {
         RssKind::InUse => "in use",
         RssKind::MappedBlocks => "in use, mapped one by one",
