@@ -88,8 +88,8 @@ pub enum SelectError<E> {
         more: u64,
     },
     /// The events cannot be read.
-    #[error("the events of the capture cannot be read")]
-    Events(#[source] E),
+    #[error(transparent)]
+    Events(E),
 }
 
 /// The part, as if it had been traced alone: sites, sums, what is live, timeline. What is known of the
