@@ -25,6 +25,7 @@ mod pymalloc_calls;
 mod pymalloc_walk;
 mod python;
 mod python_peers;
+mod report;
 mod sigkill;
 mod smoke;
 mod stacks;

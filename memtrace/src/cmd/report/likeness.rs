@@ -26,8 +26,8 @@ pub fn likeness(head: &[u8]) -> &'static str {
         return meaning;
     }
     match std::str::from_utf8(head) {
-        Ok(text) if text.trim_start().starts_with(['{', '[']) => {
-            "it is a JSON document (a report, as --json prints it, is not its capture)"
+        Ok(text) if text.trim_start().starts_with('{') => {
+            "it is a JSON document (a report as JSON is not its capture)"
         }
         Ok(_) => "it is a text",
         Err(error) if error.error_len().is_none() => "it is a text",
