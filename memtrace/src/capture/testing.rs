@@ -6,7 +6,7 @@ use memtrace_common::wire::StackEnd;
 use proptest::prelude::*;
 
 use super::{
-    Capture, CapturedSite, Ending, EventsKept, Header, Host, KeptEvent, LiveRecord, LossCount,
+    Capture, CapturedSite, Ending, EventsKept, Header, Host, KeptEvent, LiveItem, LossCount,
     ThreadName, raw_stacks::RecordedStack,
 };
 use crate::model::{
@@ -167,9 +167,13 @@ pub fn any_site() -> impl Strategy<Value = CapturedSite> {
 }
 
 /// A live record of one of the first sites.
-pub fn any_live() -> impl Strategy<Value = LiveRecord> {
-    (address(), number(), number(), 0..3_u32)
-        .prop_map(|(address, bytes, time_ns, site)| LiveRecord { address, bytes, time_ns, site })
+pub fn any_live() -> impl Strategy<Value = LiveItem> {
+    (address(), number(), number(), 0..3_u32).prop_map(|(address, bytes, time_ns, site)| LiveItem {
+        address,
+        bytes,
+        time_ns,
+        site,
+    })
 }
 
 fn any_sample() -> impl Strategy<Value = TimelineSample> {
