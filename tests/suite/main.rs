@@ -9,4 +9,5 @@ mod exports;
 mod html;
 mod layering;
 mod provisions;
+mod report;
 mod source_paths;

@@ -302,6 +302,7 @@ fn input(sites: Vec<SiteInput>, groups: Vec<GroupFacts>) -> ReportInput {
         peak: live,
     };
     ReportInput {
+        selected: Default::default(),
         target: target(),
         window: Window {
             started_at: "2026-03-04T02:58:11Z".to_owned(),
