@@ -83,7 +83,7 @@ const PYTHON_LIBRARY: &str = "/python3.";
 /// The index of that frame. Where Python runs, it is the innermost frame of the program's own
 /// Python code, or else the innermost of any Python code. When every frame only passes on: the outermost of the wrappers, since
 /// `HashMap::insert` says more than `alloc`. `None` without frames.
-pub(super) fn key_frame(frames: &[Arc<Frame>]) -> Option<usize> {
+pub fn key_frame(frames: &[Arc<Frame>]) -> Option<usize> {
     if let Some(index) = python_key_frame(frames) {
         return Some(index);
     }

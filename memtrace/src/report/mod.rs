@@ -21,8 +21,9 @@ use serde::Serialize;
 pub(crate) use self::group::package;
 pub use self::{
     build::{ReportInput, SiteInput},
-    group::{GroupBy, GroupFacts, GroupReport},
+    group::{GroupBy, GroupFacts, GroupName, GroupReport, slots_of},
     heap::HeapReport,
+    key_frame::key_frame,
     of_capture::ReportOptions,
     profile::{Birth, Births, SiteExtras, ThreadShare, View},
 };
