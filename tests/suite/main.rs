@@ -4,6 +4,7 @@
 
 mod bpf_object;
 mod cli;
+mod diff;
 mod exports;
 mod html;
 mod layering;
