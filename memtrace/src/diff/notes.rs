@@ -59,7 +59,7 @@ fn programs(before: &Target, after: &Target) -> Option<String> {
 fn order(before: &Report, after: &Report) -> Option<String> {
     let [one, other] = [before, after].map(|report| &report.window.started_at);
     (!other.is_empty() && one > other)
-        .then(|| "The first was traced after the second: growth is from the later on.".to_owned())
+        .then(|| "The first was traced after the second: are they the wrong way round?".to_owned())
 }
 
 fn lengths(before: &Report, after: &Report) -> Option<String> {

@@ -41,16 +41,14 @@ fn blocks(amount: Amount, units: Units) -> String {
 
 /// `+2.0 KiB in +1 block`.
 pub(in crate::render) fn signed_blocks(change: &Change, units: Units) -> String {
-    let (sign, blocks) = match change.growth_count {
-        ..0 => ("-", change.growth_count.unsigned_abs()),
-        more => ("+", more.unsigned_abs()),
+    let bytes = units.signed_bytes(change.growth_bytes);
+    let sign = match change.growth_count {
+        0 => return format!("{bytes} in as many blocks"),
+        ..0 => '-',
+        1.. => '+',
     };
-    format!(
-        "{} in {sign}{} block{}",
-        units.signed_bytes(change.growth_bytes),
-        count(blocks),
-        plural(blocks)
-    )
+    let blocks = change.growth_count.unsigned_abs();
+    format!("{bytes} in {sign}{} block{}", count(blocks), plural(blocks))
 }
 
 /// `1.0 KiB -> 1.5 KiB a second`.

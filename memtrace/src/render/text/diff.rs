@@ -46,7 +46,7 @@ fn header(page: &mut Page, diff: &Diff) {
     for (label, side) in [("before", &diff.before), ("after", &diff.after)] {
         page.field(label, &format!("{}: {}", side.name, program(side)));
     }
-    page.field(diff.view.label().split(' ').next().unwrap_or_default(), &sides(&diff.total, units));
+    page.field("in all", &sides(&diff.total, units));
     page.field("by time", &rates(diff.total_rate, units));
     page.field("RSS", &rss(diff, units));
     match (verdict(&diff.before), verdict(&diff.after)) {
