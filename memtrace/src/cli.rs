@@ -92,7 +92,7 @@ pub struct AttachArgs {
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
 
-    /// Write PREFIX.svg and PREFIX-timeline.svg [default: memtrace-COMMAND-PID-TIME in the current directory]
+    /// Write PREFIX.memtrace (the capture, for `memtrace report`), PREFIX.svg and PREFIX-timeline.svg [default: memtrace-COMMAND-PID-TIME in the current directory]
     #[arg(short, long, value_name = "PREFIX")]
     pub output: Option<PathBuf>,
 
@@ -159,6 +159,21 @@ pub struct AttachArgs {
     #[arg(long)]
     pub reset_peak: bool,
 
+    /// Keep every event in the capture (on), which filters by time and thread need, or sums only (off)
+    #[arg(long, value_name = "WHETHER", value_enum, default_value_t, help_heading = LIMITS)]
+    pub events: Events,
+
+    /// From this size of the capture on events are left out of it; what the report says does not
+    /// change
+    #[arg(
+        long,
+        value_name = "SIZE",
+        value_parser = parse_max_size,
+        default_value = "1GiB",
+        help_heading = LIMITS
+    )]
+    pub max_size: u64,
+
     /// Do not walk the heap: no table of what RSS is made of, and survivors are not looked for in
     /// it
     #[arg(long, help_heading = LIMITS)]
@@ -181,6 +196,16 @@ pub enum By {
     Module,
     /// The whole stack.
     Stack,
+}
+
+/// Whether a capture has the events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Events {
+    /// All, as far as there is room.
+    #[default]
+    On,
+    /// None.
+    Off,
 }
 
 /// How Python's frames are shown.
@@ -473,6 +498,10 @@ fn parse_max_live(text: &str) -> Result<usize, String> {
         Ok(value @ 1_000..=100_000_000) => Ok(value),
         _ => Err("a number from 1000 to 100000000 is needed".to_owned()),
     }
+}
+
+fn parse_max_size(text: &str) -> Result<u64, String> {
+    parse_size::parse_size(text).map_err(|_| "write a size like 64MiB or 2GiB".to_owned())
 }
 
 /// A size as the kernel wants it for a ring: a power of two, and whole pages.

@@ -76,6 +76,18 @@ fn many_short_threads_are_followed() {
     truth.assert_same_sites(&report);
 }
 
+/// No call is in flight that tells whose mapping it is, but it is as much the allocator's.
+#[test]
+fn an_arena_that_a_free_begins_is_the_allocators_and_no_mapping_of_the_program() {
+    let (truth, report) = trace("free_first", &["3"], &[]);
+    truth.assert_same_sites(&report);
+    let heap_bytes = 64 << 20;
+    let own = report.totals.allocator_mappings.live.bytes;
+    assert!(own >= heap_bytes, "{own} of an arena's {heap_bytes}");
+    let mapped = report.totals.mappings.live.bytes;
+    assert!(mapped < heap_bytes, "the program mapped {mapped}, stacks of threads");
+}
+
 #[test]
 fn two_at_once_see_the_same() {
     let mut target = Target::start("ground_truth", &["heap", "4"]);

@@ -1,8 +1,15 @@
 //! What `memtrace inspect` says adds up to what the kernel counts, and changes nothing.
 
+mod arrays;
+mod containers;
+mod huge_pages;
+mod libcs;
+mod rights;
+mod successors;
+mod swap;
+
 use std::{
     fs,
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -208,44 +215,6 @@ fn what_has_no_memory_is_refused() {
     wait_until("it is a zombie", || fs::read_to_string(&stat).unwrap().contains(") Z "));
     assert_refused(&run(&["inspect", "-p", &child.id().to_string()]), &["zombie"]);
     child.wait().unwrap();
-}
-
-/// Runs memtrace as nobody, with a copy of it that nobody can get at.
-fn inspect_as_nobody(directory: &Path, pid: u32) -> Output {
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
-    let copy = directory.join("memtrace");
-    fs::copy(memtrace(), &copy).unwrap();
-    let mut command = Command::new(copy);
-    command.args(["inspect", "--json", "-p", &pid.to_string()]);
-    command.uid(NOBODY).gid(NOBODY).output().unwrap()
-}
-
-#[test]
-fn a_process_of_root_is_not_shown_to_nobody() {
-    let directory = tempfile::TempDir::new().unwrap();
-    let target = Target::start("memory_kinds", &[]);
-    assert_refused(&inspect_as_nobody(directory.path(), target.pid()), &["sudo"]);
-}
-
-#[test]
-fn a_process_of_nobody_is_shown_to_nobody() {
-    let directory = tempfile::TempDir::new().unwrap();
-    let program = "import time; print('here', flush=True); time.sleep(1000)";
-    // Debian's, which nobody may execute, too.
-    let target = Background::start(
-        Command::new("/usr/bin/python3").args(["-c", program]).uid(NOBODY).gid(NOBODY),
-        "here",
-    );
-    wait_until_idle(target.pid());
-    let before = resident_by_pages(target.pid());
-    let output = inspect_as_nobody(directory.path(), target.pid());
-    let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope");
-    if scope.is_ok_and(|scope| scope.trim() != "0") {
-        return assert_refused(&output, &["ptrace_scope"]);
-    }
-    let look = document(&output);
-    assert_eq!(look["rss"]["rss_bytes"], before);
-    assert!(bytes(&look, "pymalloc_in_use") > 0, "{look:#}");
 }
 
 #[test]

@@ -26,6 +26,8 @@ mod pymalloc_calls;
 mod pymalloc_walk;
 mod python;
 mod python_peers;
+mod python_places;
+mod python_stacks;
 mod report;
 mod sigkill;
 mod smoke;

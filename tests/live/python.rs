@@ -54,11 +54,7 @@ fn every_python_is_recognized_with_its_version() {
         let report = Attach::to(target.pid()).args(&["-d", "100ms"]).run().report();
         let found = report.target.python.unwrap_or_else(|| panic!("{python:?} is not seen"));
         assert_eq!(found.refused, None, "{python:?}");
-        // The last number is exported since 3.11.
-        let version = found.version.unwrap();
-        let of_minor = format!("3.{}", python.minor());
-        let shortened = python.minor() < 11 && version == of_minor;
-        assert!(version == python.version() || shortened, "{version} is {python:?}");
+        assert_eq!(found.version, Some(python.version()), "{python:?}");
         assert!(target.quit().success());
     }
 }

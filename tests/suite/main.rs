@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it fails")]
 
 mod bpf_object;
+mod capture_format;
 mod cli;
 mod diff;
 mod exports;

@@ -242,7 +242,7 @@ fn a_part_of_the_window_is_what_was_obtained_in_it() {
     assert_eq!(report["window"]["started_at"], "2026-03-04T02:58:13Z");
     assert_eq!(report["selection"][0], "obtained from 2.0 s to 7.0 s of the window");
     let samples = report["timeline"]["samples"].as_array().unwrap();
-    assert_eq!((samples.len(), &samples[1]["live_bytes"]), (6, &4000.into()));
+    assert_eq!((samples.len(), &samples[2]["live_bytes"]), (6, &4000.into()));
 }
 
 #[test]
@@ -314,7 +314,9 @@ fn hostile_names_reach_nobody() {
         let text = text(&captured.report(&options));
         let is_harmless = |c: char| c == '\n' || c == '\t' || c == '\r' || !c.is_control();
         assert!(text.chars().all(is_harmless), "{format}");
-        assert!(!text.contains('\u{202e}') && !text.contains("<script>alert"), "{format}");
+        assert!(!text.contains('\u{202e}'), "{format}");
+        let is_markup = ["svg", "html"].contains(&format);
+        assert!(!(is_markup && text.contains("<script>alert")), "{format}");
         seen += usize::from(text.contains("evil"));
         if format == "folded" {
             assert_eq!(text.lines().count(), 2, "{text}");

@@ -15,6 +15,7 @@ pub mod glibcs;
 pub mod inspection;
 pub mod lines;
 pub mod programs;
+pub mod python_homes;
 pub mod python_target;
 pub mod python_truth;
 pub mod pythons;

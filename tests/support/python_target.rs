@@ -37,6 +37,22 @@ impl PythonTarget {
         self.process.pid()
     }
 
+    /// The process id of the child that it has: the program, where it was started by another, or
+    /// what it forked.
+    pub fn child(&self) -> u32 {
+        let pid = self.pid();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let mut children = children.split_whitespace();
+        let child = children.next().unwrap_or_else(|| panic!("{pid} has no child"));
+        assert_eq!(children.next(), None, "{pid} has more than one child");
+        child.parse().unwrap()
+    }
+
+    /// Waits until it, or the program that it has become, is ready.
+    pub fn wait_until_ready(&mut self) {
+        assert!(self.output.find("ready").is_some(), "it ended");
+    }
+
     /// Sends a command, and does not wait for the answer.
     pub fn tell(&mut self, command: &str) {
         writeln!(self.input.as_mut().unwrap(), "{command}").unwrap();

@@ -86,7 +86,12 @@ impl Python {
 
     /// This Python without packages, unbuffered, writing no `.pyc` files (the tests run as root).
     pub fn command(&self) -> Command {
-        let mut command = Command::new(self.path());
+        self.command_at(self.path())
+    }
+
+    /// The same for a copy of it.
+    pub fn command_at(&self, path: &Path) -> Command {
+        let mut command = Command::new(path);
         command.args(["-B", "-s", "-u"]).env_remove("PYTHONHOME").env_remove("PYTHONPATH");
         command
     }

@@ -71,6 +71,7 @@ pub struct ReportTarget {
 #[derive(Clone, Debug, Deserialize)]
 #[expect(missing_docs, reason = "documented in docs/report-json.md")]
 pub struct PythonReport {
+    pub path: String,
     pub version: Option<String>,
     #[serde(default)]
     pub refused: Option<String>,

@@ -52,13 +52,15 @@ impl Glibc {
         // Debian's compiler looks for libc and its start files beside itself, whatever the
         // sysroot, unless it is sent elsewhere first.
         let development = libraries(&self.root).pop().unwrap_or_default();
-        vec![
+        let search = self.libraries().into_iter().map(|it| option("-L", it.into()));
+        let mut flags = vec![
             option("--sysroot=", self.root.clone().into()),
-            option("-B", development.clone().into()),
-            option("-L", development.into()),
+            option("-B", development.into()),
             option("-Wl,--dynamic-linker=", self.interpreter.clone().into()),
             option("-Wl,--disable-new-dtags,-rpath,", self.rpath()),
-        ]
+        ];
+        flags.extend(search);
+        flags
     }
 }
 

@@ -75,9 +75,23 @@ const NEEDS: &[Need] = &[
     },
     Need {
         what: "pip",
-        why: "downloads numpy, memray and py-spy for the tests",
+        why: "downloads numpy, memray, py-spy and others for the tests",
         packages: &["python3-pip"],
         present: || foreign::python_with_pip().is_ok(),
+        purposes: &[Test],
+    },
+    Need {
+        what: "a libpython of the system",
+        why: "is linked into the test program that embeds Python",
+        packages: &["libpython3-dev"],
+        present: || succeeds(Command::new("/usr/bin/python3-config").arg("--embed").arg("--libs")),
+        purposes: &[Test],
+    },
+    Need {
+        what: "PyPy",
+        why: "is a Python that memtrace refuses by name",
+        packages: &["pypy3"],
+        present: || which("pypy3").is_some(),
         purposes: &[Test],
     },
     Need {
@@ -90,7 +104,7 @@ const NEEDS: &[Need] = &[
     Need {
         what: "Chromium without a window",
         why: "opens the page that reports are shown on",
-        packages: &["chromium-headless-shell"],
+        packages: &["chromium-headless-shell", "fonts-dejavu-core"],
         present: || BROWSERS.iter().any(|name| which(name).is_some()),
         purposes: &[Test],
     },

@@ -1,59 +1,108 @@
-//! How long a look at a large heap takes, and what memtrace needs for it.
+//! How long a look at a large heap takes, against a plain read of the same memory, and what
+//! memtrace needs for it.
 
-use std::process::Command;
+mod command;
+mod plain;
+mod slowdown;
 
-use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
+use std::{fs, process::Command};
 
+use anyhow::{Context as _, Result};
+use memtrace::model::size;
+
+use self::{command::look, plain::Plain};
 use crate::{
     Setup,
-    results::{Requirement, Results, Unit},
+    machine::Cpus,
+    results::{Requirement, Results, Unit, median},
     target::Target,
 };
 
-const GROUP: &str = "A look at a heap of 1 GB in blocks of 1 KiB, by memtrace inspect";
-
-/// Holds as many blocks of 1 KiB as it is told.
+/// Holds as many blocks as it is told.
 const HEAP: &str = "import sys; blocks = [bytearray(1000) for _ in range(int(sys.argv[1]))]; \
                     print('ready', flush=True); sys.stdin.read()";
-const BLOCKS: u64 = 1_000_000;
 
-const MOST_NS: Requirement = Requirement::MedianAtMost(0.5e9);
 const MOST_BYTES: Requirement = Requirement::AllBelow((64 << 20) as f64);
 
+/// What a block of the heap takes, with its object and the list's entry.
+const BLOCK_BYTES: u64 = 1100;
+
+/// A heap to look at.
+struct Heap {
+    name: &'static str,
+    blocks: u64,
+    /// A look may take as long, ...
+    most_ns: f64,
+}
+
+const HEAPS: [Heap; 2] = [
+    Heap { name: "1 GB", blocks: 1_000_000, most_ns: 0.5e9 },
+    Heap { name: "10 GB", blocks: 10_000_000, most_ns: 5e9 },
+];
+
+/// ... or as long as a plain read at half its bandwidth.
+const PLAIN_READS: f64 = 2.0;
+
 /// Measures, and adds the rows.
-pub fn measure(setup: &Setup, results: &mut Results) -> Result<()> {
+pub fn measure(setup: &Setup, cpus: Cpus, results: &mut Results) -> Result<()> {
+    for heap in &HEAPS {
+        let available = available_bytes()?;
+        let needed = heap.blocks * BLOCK_BYTES * 5 / 4;
+        if available < needed {
+            let [needed, available] = [needed, available].map(size::bytes);
+            let name = heap.name;
+            results.skip(format!(
+                "a look at a heap of {name}, which needs {needed}: {available} of memory are available"
+            ));
+            continue;
+        }
+        of_heap(setup, heap, results).with_context(|| heap.name)?;
+    }
+    slowdown::measure(setup, cpus, results)
+}
+
+/// What the system could still give.
+fn available_bytes() -> Result<u64> {
+    let info = fs::read_to_string("/proc/meminfo")?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(kib.context("no MemAvailable in /proc/meminfo")? * 1024)
+}
+
+/// Looks and plain reads, in turn.
+fn of_heap(setup: &Setup, heap: &Heap, results: &mut Results) -> Result<()> {
     let rounds = if setup.quick { 3 } else { 11 };
     let mut python = Command::new("/usr/bin/python3");
-    let target = Target::start(python.args(["-c", HEAP, &BLOCKS.to_string()]))?;
-    let (mut look_ns, mut own_bytes) = (Vec::new(), Vec::new());
+    let target = Target::start(python.args(["-c", HEAP, &heap.blocks.to_string()]))?;
+    let plain = Plain::of(target.pid())?;
+    let (mut looks, mut reads_ns) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
-        let inspection = inspect(setup, target.pid())?;
-        let duration_ns = inspection.pointer("/duration_ns").and_then(Value::as_f64);
-        look_ns.push(duration_ns.context("no duration in the inspection")?);
-        own_bytes.push(largest_child_bytes());
+        looks.push(look(setup, target.pid())?);
+        reads_ns.push(plain.read_ns()?);
     }
-    results.add(GROUP, "the look", Unit::Ns, &look_ns, Some(MOST_NS));
-    results.add(GROUP, "memtrace's own peak RSS", Unit::Bytes, &own_bytes, Some(MOST_BYTES));
+    let of = |field: fn(&command::Look) -> f64| looks.iter().map(field).collect::<Vec<f64>>();
+    let looks_ns = of(|look| look.duration_ns);
+    let bytes = plain.bytes() as f64;
+    let rates = |times: &[f64]| times.iter().map(|ns| bytes / ns * 1e9).collect::<Vec<_>>();
+    let ratios: Vec<f64> = reads_ns.iter().zip(&looks_ns).map(|(read, look)| read / look).collect();
+    let group =
+        format!("A look at a heap of {} in blocks of 1 KiB, by memtrace inspect", heap.name);
+    let mut row = |name: &str, unit, samples: &[f64], required| {
+        results.add(&group, name, unit, samples, required);
+    };
+    let most_ns = heap.most_ns.max(PLAIN_READS * middle(&reads_ns));
+    row("the look", Unit::Ns, &looks_ns, Some(Requirement::MedianAtMost(most_ns)));
+    row("memtrace, from its start to its end", Unit::Ns, &of(|look| look.whole_ns), None);
+    row("a plain process_vm_readv of the same pages", Unit::Ns, &reads_ns, None);
+    row("the heap, looked at", Unit::BytesPerSecond, &rates(&looks_ns), None);
+    row("the heap, plainly read", Unit::BytesPerSecond, &rates(&reads_ns), None);
+    row("the look's bandwidth over the plain read's", Unit::Ratio, &ratios, None);
+    row("memtrace's own peak RSS", Unit::Bytes, &of(|look| look.peak_bytes), Some(MOST_BYTES));
     Ok(())
 }
 
-fn inspect(setup: &Setup, pid: u32) -> Result<Value> {
-    let output = Command::new(&setup.memtrace)
-        .args(["inspect", "--json", "-p", &pid.to_string()])
-        .output()?;
-    ensure!(output.status.success(), "memtrace inspect failed ({})", output.status);
-    Ok(serde_json::from_slice(&output.stdout)?)
-}
-
-/// The largest peak RSS of the processes that were started and have ended: memtrace's own, when this
-/// group is measured alone, and else an upper bound.
-fn largest_child_bytes() -> f64 {
-    // SAFETY: all zeros are a valid `rusage`, and the call fills it in.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
-        usage
-    };
-    usage.ru_maxrss as f64 * 1024.0
+fn middle(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    median(&sorted)
 }

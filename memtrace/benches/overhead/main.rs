@@ -131,7 +131,7 @@ fn measure(setup: &Setup) -> Result<()> {
         python::measure(setup, &mut results).context("Python frames")?;
     }
     if setup.wants(Group::Inspect) {
-        inspect::measure(setup, &mut results).context("a look at a large heap")?;
+        inspect::measure(setup, cpus, &mut results).context("a look at a large heap")?;
     }
     if setup.wants(Group::Stacks) {
         stacks::measure(setup, &mut results).context("complete stacks")?;

@@ -3,6 +3,7 @@
 //
 //   time PAIRS SIZE DEPTH   as fast as it can, below DEPTH frames: "PAIRS CPU_NS WALL_NS"
 //   pace NS RATE            RATE pairs a second (0: as fast as it can) for NS: the same answer
+//   hold COUNT SIZE         blocks that are written to and stay: the same answer
 //
 // Nothing else in here allocates, so that what it counts is all there is to see.
 #define _GNU_SOURCE
@@ -63,6 +64,10 @@ NOINLINE static u64 pace(u64 duration_ns, u64 pairs_per_second) {
     return done;
 }
 
+static void hold(u64 count, size_t size) {
+    while (count--) memset(malloc(size), 1, size);
+}
+
 static int read_line(char *line, size_t room) {
     for (size_t at = 0; at + 1 < room; at++) {
         if (read(0, line + at, 1) != 1) return 0;
@@ -85,6 +90,9 @@ int main(void) {
             done = first;
         } else if (sscanf(line, "pace %lu %lu", &first, &second) == 2) {
             done = pace(first, second);
+        } else if (sscanf(line, "hold %lu %lu", &first, &second) == 2) {
+            hold(first, second);
+            done = first;
         } else {
             return 2;
         }

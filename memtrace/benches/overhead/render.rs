@@ -72,6 +72,7 @@ fn written(value: f64, unit: Unit) -> String {
         Unit::Decimal => format!("{value:.1}"),
         Unit::Count => format!("{value:.0}"),
         Unit::PerSecond => format!("{:.0}k/s", value / 1e3),
+        Unit::BytesPerSecond => format!("{:.0} MB/s", value / 1e6),
     }
 }
 

@@ -54,6 +54,8 @@ pub enum Unit {
     Count,
     /// Things a second.
     PerSecond,
+    /// Bytes a second.
+    BytesPerSecond,
 }
 
 /// What a figure must be.

@@ -82,6 +82,11 @@ impl Target {
         self.ask(&format!("time {pairs} {} {}", work.size_bytes, work.depth))
     }
 
+    /// Takes blocks that stay.
+    pub fn hold(&mut self, blocks: u64, size_bytes: u64) -> Result<Timing> {
+        self.ask(&format!("hold {blocks} {size_bytes}"))
+    }
+
     /// Pairs at a rate (0: as fast as it can) for a while.
     pub fn pace(&mut self, duration_ns: u64, pairs_per_second: u64) -> Result<Timing> {
         self.ask(&format!("pace {duration_ns} {pairs_per_second}"))

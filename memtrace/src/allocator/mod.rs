@@ -7,6 +7,7 @@ pub mod glibc;
 #[cfg(test)]
 mod image;
 mod jemalloc;
+mod late_heaps;
 mod mimalloc;
 pub mod musl;
 pub mod opaque;
@@ -15,6 +16,7 @@ pub mod pymalloc;
 mod ranges;
 mod tcmalloc;
 
+pub use late_heaps::LateHeaps;
 pub use present::NoResidency;
 
 use memtrace_common::function::AllocFn;

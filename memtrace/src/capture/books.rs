@@ -1,11 +1,11 @@
 //! A ledger's books as a capture keeps them.
 
-use super::{Capture, CapturedSite, KeptEvent, LiveRecord};
+use super::{Capture, CapturedSite, KeptEvent};
 use crate::{
     ledger::Ledger,
     model::{
         event::Action,
-        site::Amount,
+        site::{Amount, LiveItem},
         trace::{Distribution, Totals},
     },
 };
@@ -16,7 +16,7 @@ pub struct Books {
     /// See [`Capture::sites`].
     pub sites: Vec<CapturedSite>,
     /// See [`Capture::live`]; ascending by address.
-    pub live: Vec<LiveRecord>,
+    pub live: Vec<LiveItem>,
     /// See [`super::Ending::totals`].
     pub totals: Totals,
     /// See [`super::Ending::sizes`].
@@ -36,8 +36,8 @@ impl Books {
                 (entry.site.map(|it| it.stack), entry.site.map(|it| it.function));
             sites.push(CapturedSite { stack, function, stats: entry.account.stats });
         }
-        let live = live(ledger, &places);
-        let old_enough = |it: &&LiveRecord| now_ns.saturating_sub(it.time_ns) >= min_age_ns;
+        let live = live(ledger, |site| places.get(site as usize).copied().unwrap_or_default());
+        let old_enough = |it: &&LiveItem| now_ns.saturating_sub(it.time_ns) >= min_age_ns;
         let mut totals = totals(ledger);
         live.iter().filter(old_enough).for_each(|it| totals.survivors += Amount::one(it.bytes));
         let (sizes, lifetimes) = (ledger.sizes().summary(), ledger.lifetimes().summary());
@@ -64,9 +64,9 @@ pub fn apply(ledger: &mut Ledger, kept: &KeptEvent) {
     }
 }
 
-fn live(ledger: &Ledger, places: &[u32]) -> Vec<LiveRecord> {
-    let place = |it: LiveRecord| Some(LiveRecord { site: *places.get(it.site as usize)?, ..it });
-    let mut live: Vec<_> = ledger.live_items().filter_map(place).collect();
+fn live(ledger: &Ledger, place: impl Fn(u32) -> u32) -> Vec<LiveItem> {
+    let mut live: Vec<_> =
+        ledger.live_items().map(|item| LiveItem { site: place(item.site), ..item }).collect();
     live.sort_unstable();
     live
 }

@@ -46,7 +46,7 @@ pub use self::{
 use crate::model::{
     AllocFn,
     event::Event,
-    site::{Amount, LiveItem, SiteStats},
+    site::{Amount, SiteStats},
     stack::{NamedStack, StackId},
     timeline::Timeline,
     trace::{
@@ -55,7 +55,7 @@ use crate::model::{
     },
 };
 
-pub use crate::model::{site::LiveItem as LiveRecord, trace::Host};
+pub use crate::model::{site::LiveItem, trace::Host};
 
 /// All of a window but its events.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use super::{
-    CapturedSite, Ending, EventsKept, Header, LiveRecord, ThreadName,
+    CapturedSite, Ending, EventsKept, Header, LiveItem, ThreadName,
     codec::Malformed,
     format::{BlockKind, FLAG_CONTINUED, MAX_RECORD_BYTES, MAX_SAMPLES, MAX_SITES},
     records::{EndRecord, WalksRecord},
@@ -37,7 +37,7 @@ pub struct Parts {
     /// Sites.
     pub sites: Vec<CapturedSite>,
     /// Live records.
-    pub live: Vec<LiveRecord>,
+    pub live: Vec<LiveItem>,
     /// Names of threads.
     pub threads: Vec<ThreadName>,
     /// The timeline.

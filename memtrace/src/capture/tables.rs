@@ -1,7 +1,7 @@
 //! Sites and live blocks as columns.
 
 use super::{
-    CapturedSite, LiveRecord,
+    CapturedSite, LiveItem,
     codec::{Fields, Malformed, put, put_bytes, put_difference},
 };
 use crate::model::{
@@ -68,7 +68,7 @@ fn stats(columns: &mut [Fields<'_>; 8]) -> Result<SiteStats, Malformed> {
 }
 
 /// The payload of at most [`ROWS_A_BLOCK`] live records.
-pub fn put_live(records: &[LiveRecord]) -> Vec<u8> {
+pub fn put_live(records: &[LiveItem]) -> Vec<u8> {
     let [mut addresses, mut bytes, mut times, mut sites] = <[Vec<u8>; 4]>::default();
     let (mut address, mut time_ns) = (0, 0);
     for record in records {
@@ -88,11 +88,11 @@ pub fn put_live(records: &[LiveRecord]) -> Vec<u8> {
 ///
 /// # Errors
 /// When it is none.
-pub fn read_live(payload: &[u8], out: &mut Vec<LiveRecord>) -> Result<(), Malformed> {
+pub fn read_live(payload: &[u8], out: &mut Vec<LiveItem>) -> Result<(), Malformed> {
     let [mut addresses, mut bytes, mut times, mut sites] = Fields(payload).columns()?;
     let (mut address, mut time_ns) = (0, 0);
     while !addresses.0.is_empty() {
-        out.push(LiveRecord {
+        out.push(LiveItem {
             address: addresses.difference(&mut address)?,
             bytes: bytes.number()?,
             time_ns: times.difference(&mut time_ns)?,

@@ -16,25 +16,38 @@ use super::{
     progress::Progress,
 };
 use crate::{
-    cli::{AttachArgs, By, PythonArg},
+    capture::Capture,
+    cli::{AttachArgs, By, Events, PythonArg},
     render::{self, text::TextOptions},
     report::{Report, ReportOptions},
-    session::{self, GroupBy, Observer as _, Options, PythonFrames, StackMode},
+    session::{self, GroupBy, Observer as _, Options, PythonFrames, Recorder, Sink, StackMode},
     sys::procfs::ProcFs,
 };
+
+/// What is written of a capture at once, between its flushes.
+const FILE_BUFFER_BYTES: usize = 256 << 10;
 
 /// Runs the command.
 pub fn run(args: &AttachArgs, verbose: u8, quiet: bool) -> Result<Status> {
     let prefix = prefix(args)?;
+    let file = OutputFile::create(with_suffix(&prefix, ".memtrace"), args.force)?;
     let files = create_pictures(&prefix, args.force)?;
     let mut progress = Progress::new(quiet).with_rate(args.pymalloc);
-    let ending = session::trace(&options(args, verbose), &mut progress)?;
+    let sink = Sink {
+        out: Box::new(io::BufWriter::with_capacity(FILE_BUFFER_BYTES, file.writer()?)),
+        events: args.events == Events::On,
+        max_bytes: args.max_size,
+    };
+    let ending = session::trace(&options(args, verbose), Some(sink), &mut progress)?;
     progress.naming(ending.site_count());
-    let capture = ending.into_capture();
+    let (capture, recorder) = ending.into_capture();
     let options = ReportOptions { group_by: group_by(args.by), ..ReportOptions::default() };
     let mut report = Report::of(&capture, options);
     progress.clear();
-    let status = write_pictures(&mut report, files);
+    let mut status = keep_capture(&mut report, capture, recorder, file);
+    if write_pictures(&mut report, files) == Status::Incomplete {
+        status = Status::Incomplete;
+    }
     deliver(&report, args, &prefix)?;
     Ok(status)
 }
@@ -102,6 +115,33 @@ fn with_suffix(prefix: &Path, suffix: &str) -> PathBuf {
     let mut path = prefix.as_os_str().to_owned();
     path.push(suffix);
     PathBuf::from(path)
+}
+
+/// Writes the rest of the capture. What there is of one that could not be written is kept: it can be
+/// read up to there.
+fn keep_capture(
+    report: &mut Report,
+    capture: Capture,
+    recorder: Option<Recorder>,
+    file: OutputFile,
+) -> Status {
+    // Without it there is none, which is a note in the report.
+    let Some(recorder) = recorder else { return Status::Incomplete };
+    let path = file.path().display().to_string();
+    let written = recorder.finish(capture).with_context(|| format!("cannot write {path}"));
+    let kept = file.keep();
+    match written.and(kept) {
+        Ok(()) => {
+            report.files.push(path);
+            Status::Done
+        }
+        Err(error) => {
+            say(format_args!(
+                "error: {error:#}; the capture can be read up to there, and the report follows"
+            ));
+            Status::Incomplete
+        }
+    }
 }
 
 /// What draws a picture of a report.

@@ -65,7 +65,8 @@ fn repeat(
         end => end?,
     };
     if end.reason == EndReason::TargetExited && !quiet {
-        say(format_args!("process {} has ended", args.pid));
+        let what = if end.has_changed { "started another program" } else { "ended" };
+        say(format_args!("process {} has {what}", args.pid));
     }
     Ok(if end.samples == 0 { Status::Interrupted } else { Status::Done })
 }

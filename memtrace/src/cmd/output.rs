@@ -50,6 +50,33 @@ impl OutputFile {
         &self.path
     }
 
+    /// For what is written while it comes about, in place of what was there. What is written stays
+    /// only if [`Self::keep`] is called.
+    ///
+    /// # Errors
+    /// When the file does not permit it.
+    pub fn writer(&self) -> Result<File> {
+        let file = self.file.as_ref().context("the file is written already")?;
+        let empty = || {
+            if file.metadata()?.is_file() {
+                file.set_len(0)?;
+            }
+            file.try_clone()
+        };
+        empty().with_context(|| format!("cannot write {}", self.path.display()))
+    }
+
+    /// Keeps what was written, on disk.
+    ///
+    /// # Errors
+    /// When the disk does not take it; it stays as far as it does.
+    pub fn keep(mut self) -> Result<()> {
+        let Some(file) = self.file.take() else { return Ok(()) };
+        let is_regular = file.metadata().is_ok_and(|it| it.is_file());
+        let synced = if is_regular { file.sync_all() } else { Ok(()) };
+        synced.with_context(|| format!("cannot write {}", self.path.display()))
+    }
+
     /// Writes all of it, in place of what was there; on failure the partial file is removed.
     pub fn write(self, contents: &[u8]) -> Result<()> {
         self.write_with(|out| out.write_all(contents))

@@ -54,20 +54,16 @@ impl Ledger {
         self.heap.block_at(NonZeroU64::new(address)?)
     }
 
-    /// Books blocks as freed whose memory the heap says is free; those that were freed or
-    /// reallocated since are left alone. What was booked.
-    pub fn free_unseen(&mut self, blocks: &[LiveBlock]) -> Amount {
-        let mut sum = Amount::default();
-        for block in blocks {
-            sum += self.heap.free_unseen(*block, &mut self.books).unwrap_or_default();
-        }
-        sum
+    /// Books a block as freed whose memory the heap says is free; one that was freed or reallocated
+    /// since is left alone. What was booked.
+    pub fn free_unseen(&mut self, block: &LiveBlock) -> Option<Amount> {
+        self.heap.free_unseen(*block, &mut self.books)
     }
 
     /// The same of the block that is live at an address now.
     pub fn free_unseen_at(&mut self, address: u64) -> Amount {
         let block = NonZeroU64::new(address).and_then(|address| self.heap.block_at(address));
-        block.map_or_else(Amount::default, |block| self.free_unseen(&[block]))
+        block.and_then(|block| self.free_unseen(&block)).unwrap_or_default()
     }
 }
 
@@ -149,7 +145,7 @@ mod tests {
     fn what_was_freed_unseen_is_no_survivor_and_is_counted_as_a_loss() {
         let mut ledger = ledger(&[16, 5000]);
         let suspects = ledger.suspects(10);
-        assert_eq!(ledger.free_unseen(&suspects.blocks[1..]), Amount { bytes: 5000, count: 1 });
+        assert_eq!(ledger.free_unseen(&suspects.blocks[1]), Some(Amount::one(5000)));
         let totals = ledger.totals();
         assert_eq!((totals.heap.live.bytes, totals.heap.freed.bytes), (16, 5000));
         assert_eq!(ledger.losses().collect::<Vec<_>>(), [(Loss::FreedUnseen, 1)]);
@@ -164,7 +160,7 @@ mod tests {
         ledger.apply(&event(11, Action::Free { address: 2 }));
         ledger.apply(&alloc(2, 9, 12));
         ledger.apply(&event(13, Action::ReallocBegin { old_address: 3 }));
-        assert_eq!(ledger.free_unseen(&suspects.blocks), Amount::default());
+        assert!(suspects.blocks.iter().all(|block| ledger.free_unseen(block).is_none()));
         assert_eq!(ledger.totals().heap.live, Amount { bytes: 12, count: 2 });
     }
 }

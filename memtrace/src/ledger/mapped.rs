@@ -184,7 +184,7 @@ impl MappedSet {
     /// What the program has mapped; ranges of open calls too, without an address.
     pub fn live_items(&self) -> impl Iterator<Item = LiveItem> {
         let mut starts: HashMap<usize, u64> = HashMap::with_capacity(self.mappings.len());
-        for piece in self.ranges.iter() {
+        for piece in self.ranges.pieces() {
             starts.entry(piece.mapping.0 as usize).or_insert(piece.start);
         }
         self.mappings.iter().filter_map(move |(key, mapping)| {

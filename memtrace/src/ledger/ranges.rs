@@ -65,11 +65,6 @@ impl RangeSet {
         self.last_below(end).is_some_and(|piece| piece.end > start)
     }
 
-    /// All of them, by address.
-    pub fn iter(&self) -> impl Iterator<Item = &Piece> {
-        self.by_start.values()
-    }
-
     /// Takes out everything in `start..end`, cutting pieces that reach beyond it.
     pub fn remove(&mut self, start: u64, end: u64) -> Vec<Piece> {
         let mut removed = Vec::new();
@@ -93,6 +88,11 @@ impl RangeSet {
     /// The piece that starts exactly at an address.
     pub fn starting_at(&self, start: u64) -> Option<Piece> {
         self.by_start.get(&start).copied()
+    }
+
+    /// All pieces, in ascending order.
+    pub fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        self.by_start.values()
     }
 
     /// Number of pieces.

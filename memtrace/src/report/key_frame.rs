@@ -69,6 +69,15 @@ const PASSING_FUNCTIONS: [&str; 41] = [
     "g_malloc",
 ];
 
+/// Functions of allocators that are linked into a program or library, by the start of their name:
+/// jemalloc (with the prefix of Rust's tikv-jemallocator), mimalloc, tcmalloc. What they call, which
+/// has all sorts of names, is theirs, too.
+const ALLOCATORS: [&str; 7] =
+    ["_rjem_", "je_", "_mi_", "mi_malloc", "mi_heap_", "tcmalloc::", "tc_malloc"];
+
+/// How deep in a stack such an allocator is looked for.
+const ALLOCATOR_FRAMES: usize = 24;
+
 /// Where the sources of standard libraries are, whose generic code is compiled into the program.
 /// rustc maps the paths of its own to the first (rustc-dev-guide, "remap-debuginfo").
 const PASSING_SOURCES: [&str; 4] =
@@ -81,16 +90,24 @@ const PYTHON_PACKAGES: [&str; 2] = ["/site-packages/", "/dist-packages/"];
 const PYTHON_LIBRARY: &str = "/python3.";
 
 /// The index of that frame. Where Python runs, it is the innermost frame of the program's own
-/// Python code, or else the innermost of any Python code. When every frame only passes on: the outermost of the wrappers, since
-/// `HashMap::insert` says more than `alloc`. `None` without frames.
-pub fn key_frame(frames: &[Arc<Frame>]) -> Option<usize> {
+/// Python code, or else the innermost of any Python code. When every frame only passes on: the
+/// outermost of the wrappers, since `HashMap::insert` says more than `alloc`. `None` without frames.
+pub(super) fn key_frame(frames: &[Arc<Frame>]) -> Option<usize> {
     if let Some(index) = python_key_frame(frames) {
         return Some(index);
     }
-    let key = frames.iter().position(|frame| !is_library(frame) && !is_wrapper(frame));
+    let is_key = |frame: &Arc<Frame>| !is_library(frame) && !is_wrapper(frame);
+    let inside = allocator_frames(frames);
+    let key = frames.iter().skip(inside).position(is_key).map(|index| inside + index);
     let outermost_wrapper = || frames.iter().take_while(|frame| is_wrapper(frame)).count();
     let index = key.unwrap_or_else(|| outermost_wrapper().saturating_sub(1));
     (!frames.is_empty()).then(|| named_caller(frames, index))
+}
+
+/// How many frames at the leaf side are those of an allocator that is linked in.
+fn allocator_frames(frames: &[Arc<Frame>]) -> usize {
+    let near = &frames[..frames.len().min(ALLOCATOR_FRAMES)];
+    near.iter().rposition(|frame| starts(&frame.function, &ALLOCATORS)).map_or(0, |last| last + 1)
 }
 
 fn python_key_frame(frames: &[Arc<Frame>]) -> Option<usize> {
@@ -184,6 +201,29 @@ mod tests {
             Some(2),
         );
         check(&[("strdup", "libc.so.6"), ("read_line", "app")], Some(1));
+    }
+
+    /// As in Polars, whose allocator is in its library.
+    #[test]
+    fn the_inside_of_an_allocator_that_is_linked_in_is_passed_over() {
+        let module = "_polars_runtime.abi3.so";
+        check(
+            &[
+                ("_rjem_je_pages_map", module),
+                ("_rjem_je_ecache_alloc_grow", module),
+                ("pac_alloc_real", module),
+                ("_rjem_je_malloc_default", module),
+                ("<alloc::raw_vec::RawVecInner>::finish_grow", module),
+                ("polars_core::chunked_array::ops::gather", module),
+                ("start_thread", "libc.so.6"),
+            ],
+            Some(5),
+        );
+        check(
+            &[("unix_mmap_prim", "app"), ("_mi_malloc_generic", "app"), ("load", "app")],
+            Some(2),
+        );
+        check(&[("_rjem_je_background_thread", "app"), ("start_thread", "libc.so.6")], Some(0));
     }
 
     #[test]

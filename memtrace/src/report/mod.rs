@@ -21,9 +21,8 @@ use serde::Serialize;
 pub(crate) use self::group::package;
 pub use self::{
     build::{ReportInput, SiteInput},
-    group::{GroupBy, GroupFacts, GroupName, GroupReport, slots_of},
+    group::{GroupBy, GroupFacts, GroupName, GroupReport, group_slots, slots_of},
     heap::HeapReport,
-    key_frame::key_frame,
     of_capture::ReportOptions,
     profile::{Birth, Births, SiteExtras, ThreadShare, View},
 };

@@ -1,24 +1,20 @@
 //! From a finished trace to its capture: names, sums, losses, notes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use memtrace_common::loss::{KernelCounters, KernelLoss};
 
-use super::{code::Code, examine::hex, window::Ending};
+use super::{Recorder, code::Code, examine::hex, window::Ending};
 use crate::{
-    capture::{
-        Capture, CapturedSite, Ending as Finish, EventsKept, LossCount, Selected, ThreadName,
-    },
-    ledger::{self, Ledger},
+    capture::{Books, Capture, CapturedSite, Ending as Finish, LossCount, ThreadName},
     model::{
         AllocFn,
         loss::Loss,
         mapping::Mapping,
-        site::LiveItem,
         stack::{NamedStack, StackId},
         trace::{
-            AllocatorReport, Completeness, Distribution, FunctionReport, ProbeReport, PythonReport,
-            Target, Totals, Window,
+            AllocatorReport, Completeness, FunctionReport, ProbeReport, PythonReport, Target,
+            Window,
         },
     },
     probe::{plan::PlannedProbe, site::SiteCost, target::PlannedObject},
@@ -31,11 +27,13 @@ impl Ending {
         self.ledger.sites().count()
     }
 
-    /// Names every stack and hands over all that is known of the window.
-    pub fn into_capture(mut self) -> Capture {
+    /// Names every stack and hands over all that is known of the window, and what writes it.
+    pub fn into_capture(mut self) -> (Capture, Option<Recorder>) {
+        let mut recorder = self.recorder.take();
+        let events = recorder.as_mut().map(Recorder::events_kept).unwrap_or_default();
         self.code.refresh_names();
-        let (sites, live) = sites(&self.ledger);
-        let stacks = stacks(&sites, &mut self.code);
+        let books = Books::of(&self.ledger, self.closed_ns, self.header.min_age_ns);
+        let stacks = stacks(&books.sites, &mut self.code);
         let (python, mut python_notes) = std::mem::take(&mut self.python).into_report();
         self.notes.append(&mut python_notes);
         let ending = Finish {
@@ -51,50 +49,26 @@ impl Ending {
                 detach_ns: self.detach_ns,
             },
             rss: self.rss,
-            totals: totals(&self.ledger),
-            sizes: distribution(self.ledger.sizes()),
-            lifetimes: distribution(self.ledger.lifetimes()),
             functions: functions(&self.counters),
             losses: losses(&self),
             completeness: completeness(&mut self),
             unwind_tables: self.code.table_sizes(),
+            ..Finish::default()
         };
-        Capture {
+        let mut capture = Capture {
             header: self.header,
             modules: self.code.modules(),
             stacks,
-            selected: Selected::default(),
-            sites,
-            extras: Vec::new(),
-            live,
             threads: thread_names(self.thread_names),
             timeline: self.timeline,
             walks: self.walks,
             ending,
-            events: EventsKept::default(),
-        }
+            events,
+            ..Capture::default()
+        };
+        books.put_into(&mut capture);
+        (capture, recorder)
     }
-}
-
-/// Sites in the order of first appearance, and what is live of them.
-fn sites(ledger: &Ledger) -> (Vec<CapturedSite>, Vec<LiveItem>) {
-    let mut places: HashMap<usize, u32> = HashMap::new();
-    let mut sites = Vec::new();
-    for (id, entry) in ledger.sites() {
-        places.insert(id.index(), sites.len() as u32);
-        sites.push(CapturedSite {
-            stack: entry.site.map(|site| site.stack),
-            function: entry.site.map(|site| site.function),
-            stats: entry.account.stats,
-        });
-    }
-    let place = |item: LiveItem| {
-        let site = *places.get(&(item.site as usize))?;
-        Some(LiveItem { site, ..item })
-    };
-    let mut live: Vec<LiveItem> = ledger.live_items().filter_map(place).collect();
-    live.sort_unstable();
-    (sites, live)
 }
 
 fn stacks(sites: &[CapturedSite], code: &mut Code) -> Vec<(StackId, NamedStack)> {
@@ -106,31 +80,6 @@ fn stacks(sites: &[CapturedSite], code: &mut Code) -> Vec<(StackId, NamedStack)>
 
 fn thread_names(names: BTreeMap<u32, String>) -> Vec<ThreadName> {
     names.into_iter().map(|(tid, name)| ThreadName { tid, name }).collect()
-}
-
-fn totals(ledger: &Ledger) -> Totals {
-    let totals = ledger.totals();
-    Totals {
-        heap: totals.heap,
-        mappings: totals.mappings,
-        allocator_mappings: totals.allocator_mappings,
-        pymalloc_arenas: totals.pymalloc_arenas,
-        unmatched_frees: totals.unmatched_frees,
-        unmatched_unmapped_bytes: totals.unmatched_unmapped_bytes,
-        ..Totals::default()
-    }
-}
-
-fn distribution(values: &ledger::Distribution) -> Option<Distribution> {
-    Some(Distribution {
-        count: values.count(),
-        min: values.min()?,
-        p50: values.quantile(0.5)?,
-        p90: values.quantile(0.9)?,
-        p99: values.quantile(0.99)?,
-        max: values.max()?,
-        mean: values.mean()?,
-    })
 }
 
 /// Functions that were called at all, in the order of [`AllocFn::ALL`].

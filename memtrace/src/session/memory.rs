@@ -67,11 +67,10 @@ impl MemoryWatch {
     }
 
     /// Takes a sample, if the target is still there.
-    pub(super) fn sample(&mut self, live_bytes: u64) {
-        if let Some(now) = alive(self.proc.resident(self.pid)) {
-            let at_ns = clock::monotonic_ns().saturating_sub(self.opened_ns);
-            self.record(at_ns, now, Some(live_bytes));
-        }
+    pub(super) fn sample(&mut self, live_bytes: u64) -> Option<TimelineSample> {
+        let now = alive(self.proc.resident(self.pid))?;
+        let at_ns = clock::monotonic_ns().saturating_sub(self.opened_ns);
+        Some(self.record(at_ns, now, Some(live_bytes)))
     }
 
     /// The last sample: of a target that may have ended, and whose pid may be another's by now.
@@ -118,18 +117,20 @@ impl MemoryWatch {
         self.proc.resident(std::process::id()).map_or(0, |own| own.peak_bytes)
     }
 
-    fn record(&mut self, at_ns: u64, now: Resident, live_bytes: Option<u64>) {
+    fn record(&mut self, at_ns: u64, now: Resident, live_bytes: Option<u64>) -> TimelineSample {
         let risen = now.peak_bytes > self.mark.end_bytes;
-        self.recorder.record(TimelineSample {
+        let sample = TimelineSample {
             at_ns,
             rss_bytes: now.bytes,
             rss_peak_bytes: risen.then_some(now.peak_bytes),
             live_bytes,
             ..TimelineSample::default()
-        });
+        };
+        self.recorder.record(sample);
         self.mark.end_bytes = self.mark.end_bytes.max(now.peak_bytes);
         self.peak_bytes = self.peak_bytes.max(now.peak_bytes);
         self.end = now;
+        sample
     }
 }
 

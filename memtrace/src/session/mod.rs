@@ -10,6 +10,7 @@ mod header;
 mod inspect;
 mod memory;
 mod python;
+mod recorder;
 mod run;
 mod steps;
 mod walker;
@@ -24,6 +25,7 @@ pub use crate::{report::GroupBy, symbolize::PythonFrames};
 pub use attach::AttachError;
 pub use examine::{Examination, ExamineOptions, examine};
 pub use inspect::{InspectError, Inspector, SeriesEnd, SeriesObserver, SeriesOptions, series};
+pub use recorder::{Recorder, Sink};
 pub use run::trace;
 pub use window::Ending;
 

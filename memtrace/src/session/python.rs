@@ -13,7 +13,7 @@ use crate::{
     },
     report::PythonReport,
     runtime::python::{
-        CodeNames, Moment, Refused, Version,
+        CodeNames, Moment, Refused, Subinterpreters, Version,
         detect::{self, Pending, Search},
     },
     symbolize::OpenObject as _,
@@ -30,6 +30,10 @@ use crate::{
 const FIRST_RETRY_NS: u64 = 200_000_000;
 /// At most so much later.
 const LAST_RETRY_NS: u64 = 10_000_000_000;
+
+/// What a reader must know of a Python with subinterpreters, up to 3.11.
+const HIDDEN: &str = "Python has more than one interpreter: up to Python 3.11 the frames of a \
+    subinterpreter are missing, and what it allocates is on the line that runs it";
 
 /// See the module.
 #[derive(Default)]
@@ -51,6 +55,8 @@ pub(super) struct Python {
 struct Reader {
     names: CodeNames,
     memory: ProcessMemory,
+    /// Where frames of others than the first interpreter are not seen.
+    hidden: Option<Subinterpreters>,
 }
 
 #[derive(Clone, Copy)]
@@ -87,6 +93,7 @@ impl Python {
 
     /// The target executes another program, of which nothing is known.
     pub(super) fn forget(&mut self) {
+        self.note_hidden();
         (self.reader, self.retry, self.has_looked) = (None, None, false);
         self.seen.clear();
     }
@@ -144,7 +151,8 @@ impl Python {
                 python.path
             ));
         }
-        self.reader = Some(Reader { names: CodeNames::new(python.objects), memory });
+        let hidden = Subinterpreters::of(&python);
+        self.reader = Some(Reader { names: CodeNames::new(python.objects), memory, hidden });
         Some(PythonLayout { image, task_thread_pointer, ..python.layout })
     }
 
@@ -152,7 +160,8 @@ impl Python {
     /// at this time.
     pub(super) fn name(&mut self, stack: &RawStack, taken_ns: u64) -> Vec<Option<Arc<Frame>>> {
         match &mut self.reader {
-            Some(Reader { names, memory }) if !stack.python.is_empty() => {
+            Some(Reader { names, memory, hidden }) if !stack.python.is_empty() => {
+                hidden.iter_mut().for_each(|it| it.look(memory));
                 let moment = Moment { taken_ns, now_ns: clock::monotonic_ns() };
                 names.resolve(&stack.python, moment, memory)
             }
@@ -160,8 +169,17 @@ impl Python {
         }
     }
 
+    /// Remembers that frames of the program that is no longer traced may be missing.
+    fn note_hidden(&mut self) {
+        let hidden = self.reader.as_ref().and_then(|reader| reader.hidden.as_ref());
+        if hidden.is_some_and(Subinterpreters::were_seen) {
+            self.notes.push(HIDDEN.to_owned());
+        }
+    }
+
     /// What the report says of it.
     pub(super) fn into_report(mut self) -> (Option<PythonReport>, Vec<String>) {
+        self.note_hidden();
         if let Some(PythonReport { path, refused: Some(reason), .. }) = &self.report {
             self.notes.push(format!("Python frames are missing: {path}: {reason}"));
         }

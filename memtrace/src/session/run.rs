@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    Observer, Options,
+    Observer, Options, Sink,
     attach::{AttachError, Attached, attach},
     walker::{NoWalk, Walk, Walker},
     window::{Ending, Window},
@@ -79,7 +79,11 @@ impl Signals {
 ///
 /// # Errors
 /// Only for what prevents the trace; what happens to a running one ends in a result.
-pub fn trace(options: &Options, observer: &mut dyn Observer) -> Result<Ending, AttachError> {
+pub fn trace(
+    options: &Options,
+    sink: Option<Sink>,
+    observer: &mut dyn Observer,
+) -> Result<Ending, AttachError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -93,7 +97,7 @@ pub fn trace(options: &Options, observer: &mut dyn Observer) -> Result<Ending, A
         let held = HeldSignals::hold();
         let attached = attach(options)?;
         drop(held);
-        run(attached, walker, options, &mut signals, observer).await
+        run(attached, walker, options, sink, &mut signals, observer).await
     })
 }
 
@@ -101,10 +105,11 @@ async fn run(
     attached: Attached,
     walker: Option<Walker>,
     options: &Options,
+    sink: Option<Sink>,
     signals: &mut Signals,
     observer: &mut dyn Observer,
 ) -> Result<Ending, AttachError> {
-    let (mut window, ring, pidfd) = Window::open(attached, options);
+    let (mut window, ring, pidfd) = Window::open(attached, options, sink);
     let clock = Clock::start(options.duration);
     let ring = readable(ring).map_err(AttachError::Runtime)?;
     let pidfd = readable(pidfd).map_err(AttachError::Runtime)?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::walker::{BlocksFound, NoWalk, Walk};
 use crate::{
-    ledger::Ledger,
+    ledger::{Ledger, LiveBlock},
     model::{
         census::Census,
         site::{Amount, SiteStats},
@@ -70,10 +70,10 @@ impl Walks {
         (self.first, self.last, self.blocks) = (None, None, None);
     }
 
-    /// Books what the last walk found to be free, and hands over all of it.
-    pub(super) fn finish(self, ledger: &mut Ledger) -> Report {
+    /// Books what the last walk found to be free, tells `freed` of it, and hands over all.
+    pub(super) fn finish(self, ledger: &mut Ledger, freed: impl FnMut(&LiveBlock)) -> Report {
         let live = ledger.totals().heap;
-        let check = self.blocks.as_ref().map(|blocks| check(blocks, ledger));
+        let check = self.blocks.as_ref().map(|blocks| check(blocks, ledger, freed));
         // One walk is as good for the end as for the start, if that is all there is.
         let (before, after) = match (self.first, self.last) {
             (first, Some(last)) => (first, Some(last)),
@@ -96,10 +96,21 @@ impl Walks {
     }
 }
 
-fn check(blocks: &BlocksFound, ledger: &mut Ledger) -> SurvivorCheck {
+fn check(
+    blocks: &BlocksFound,
+    ledger: &mut Ledger,
+    mut tell: impl FnMut(&LiveBlock),
+) -> SurvivorCheck {
+    let mut freed = Amount::default();
+    for block in &blocks.freed {
+        if let Some(amount) = ledger.free_unseen(block) {
+            freed += amount;
+            tell(block);
+        }
+    }
     SurvivorCheck {
         in_use: blocks.in_use.count,
-        freed: ledger.free_unseen(&blocks.freed),
+        freed,
         unknown: blocks.unknown,
         unchecked: blocks.others.count,
     }

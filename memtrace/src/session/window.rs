@@ -12,15 +12,17 @@ use super::{
     header::header,
     memory::MemoryWatch,
     python::Python,
+    recorder::{Recorder, Sink},
     walker::{MOST_BLOCKS, NoWalk, Request, Walk},
     walks::Walks,
 };
 use crate::{
-    allocator::pymalloc::ArenaCalls,
-    capture::Header,
+    allocator::{LateHeaps, pymalloc::ArenaCalls},
+    capture::{self, Header, KeptEvent},
     decode::decode,
     ledger::{Ledger, Limits, Start},
     model::{
+        AllocFn,
         event::{Action, Event},
         mapping::{FileId, Mapping},
         stack::{Frame, RawStack, StackId},
@@ -72,6 +74,7 @@ pub(super) struct Window {
     code: Code,
     /// Tells which mappings are Python's small objects.
     arena_calls: ArenaCalls,
+    late_heaps: LateHeaps,
     python: Python,
     undecodable: u64,
     unkept_stacks: u64,
@@ -91,6 +94,8 @@ pub(super) struct Window {
     notes: Vec<String>,
     header: Header,
     thread_names: BTreeMap<u32, String>,
+    /// Writes the capture; `None` when there is to be none.
+    recorder: Option<Recorder>,
 }
 
 /// A finished trace, for the report.
@@ -137,11 +142,17 @@ pub struct Ending {
     pub header: Header,
     /// Names of threads, as far as they were seen.
     pub thread_names: BTreeMap<u32, String>,
+    /// Writes the rest of the capture.
+    pub recorder: Option<Recorder>,
 }
 
 impl Window {
     /// Takes over an attached target; hands back what the loop waits for.
-    pub(super) fn open(attached: Attached, options: &Options) -> (Self, Ring, PidFd) {
+    pub(super) fn open(
+        attached: Attached,
+        options: &Options,
+        sink: Option<Sink>,
+    ) -> (Self, Ring, PidFd) {
         let header = header(&attached, options);
         let Attached {
             kernel,
@@ -168,12 +179,15 @@ impl Window {
         };
         let mut arena_calls = ArenaCalls::new(options.pymalloc);
         arena_calls.learn(&maps);
+        let mut late_heaps = LateHeaps::default();
+        late_heaps.learn(&maps);
         let mut window = Self {
             kernel,
             kernel_log,
             ledger: Ledger::new(limits, start),
             code,
             arena_calls,
+            late_heaps,
             python,
             undecodable: 0,
             unkept_stacks: 0,
@@ -194,9 +208,11 @@ impl Window {
             objects,
             pymalloc: options.pymalloc.then_some(pymalloc),
             thread_names: BTreeMap::new(),
+            recorder: None,
             header,
         };
         window.read_thread_names();
+        window.start_recorder(sink);
         if options.reset_peak {
             window.reset_peak();
         }
@@ -207,6 +223,20 @@ impl Window {
         if let Err(error) = self.memory.reset_peak() {
             self.notes
                 .push(format!("the peak of RSS before the window was not forgotten: {error}"));
+        }
+    }
+
+    fn start_recorder(&mut self, sink: Option<Sink>) {
+        match sink.map(|sink| Recorder::start(sink, &self.header)).transpose() {
+            Ok(recorder) => self.recorder = recorder,
+            Err(error) => self.notes.push(format!("there is no capture: {error}")),
+        }
+        self.record_modules();
+    }
+
+    fn record_modules(&self) {
+        if let Some(recorder) = &self.recorder {
+            recorder.modules(self.code.modules());
         }
     }
 
@@ -254,19 +284,32 @@ impl Window {
         match &event.action {
             Action::Stack { id, stack } => self.observe(*id, stack, event.time_ns),
             Action::Exec => {
-                self.ledger.apply(&event);
+                self.book_memory(event.clone());
                 self.follow_exec(&event);
             }
             Action::CodeChange => self.code_changed = true,
-            _ if self.arena_calls.is_arena(&event) => self.ledger.apply_arena(&event),
-            _ => self.ledger.apply(&event),
+            _ => self.book_memory(event),
+        }
+    }
+
+    fn book_memory(&mut self, event: Event) {
+        let is_arena = self.arena_calls.is_arena(&event);
+        let event = if is_arena { event } else { self.late_heaps.attribute(event) };
+        let kept = KeptEvent { event, is_arena, is_unseen: false };
+        capture::apply(&mut self.ledger, &kept);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.event(kept);
         }
     }
 
     /// Resolves a new stack while the target is there to be asked where its code came from.
     fn observe(&mut self, id: StackId, stack: &RawStack, taken_ns: u64) {
         self.arena_calls.observe(id, stack);
+        self.late_heaps.observe(id, stack);
         let python = self.python.name(stack, taken_ns);
+        if let Some(recorder) = &self.recorder {
+            recorder.stack(id, stack, &python);
+        }
         match self.code.observe(id, stack, &python) {
             Observed::UnknownMapping if self.puzzling.len() < MAX_PUZZLING => {
                 self.puzzling.push(Puzzling { id, stack: stack.clone(), python });
@@ -305,9 +348,11 @@ impl Window {
     fn add_mappings(&mut self, maps: &[Mapping]) {
         self.code.add(&self.proc, self.process.pid, maps);
         self.arena_calls.learn(maps);
+        self.late_heaps.learn(maps);
         if let Err(error) = self.code.publish(&mut self.kernel, maps) {
             self.notes.push(format!("stacks may be incomplete in code loaded later: {error}"));
         }
+        self.record_modules();
         self.look_for_python(maps);
     }
 
@@ -347,6 +392,7 @@ impl Window {
         self.code.forget_mappings();
         self.python.forget();
         self.arena_calls.forget();
+        self.late_heaps = LateHeaps::default();
         self.walks.forget_program();
         let after = crate::model::size::duration_ns(event.time_ns.saturating_sub(self.opened_ns));
         let Ok(maps) = self.proc.maps(pid) else { return };
@@ -440,7 +486,10 @@ impl Window {
 
     /// Adds a sample to the timeline.
     pub(super) fn sample_memory(&mut self) {
-        self.memory.sample(self.live_bytes());
+        let sample = self.memory.sample(self.live_bytes());
+        if let (Some(recorder), Some(sample)) = (&mut self.recorder, sample) {
+            recorder.sample(sample);
+        }
     }
 
     /// What was allocated or mapped in the window and is still there.
@@ -476,6 +525,20 @@ impl Window {
         walk.start_time_ticks == self.process.start_time_ticks
     }
 
+    /// Books what the last walk found to be free, also in the capture.
+    fn finish_walks(&mut self, closed_ns: u64) -> report::Walks {
+        let recorder = &mut self.recorder;
+        let walks = std::mem::take(&mut self.walks);
+        walks.finish(&mut self.ledger, |block| {
+            let action = Action::Free { address: block.address.get() };
+            let function = AllocFn::Free;
+            let event = Event { function, tid: 0, time_ns: closed_ns, internal: false, action };
+            if let Some(recorder) = recorder {
+                recorder.event(KeptEvent { event, is_arena: false, is_unseen: true });
+            }
+        })
+    }
+
     /// The last walk took too long, or whoever waits for it did not want to.
     pub(super) fn miss_last_walk(&mut self) {
         let note = "the walk of the heap at the end was not waited for: what it is like then is \
@@ -502,9 +565,9 @@ impl Window {
             self.notes.push(format!("losses in the kernel are not known: {error}"));
             KernelCounters::default()
         });
-        let (rss, timeline) = self.memory.finish();
         self.notes.append(&mut self.walks.notes);
-        let walks = self.walks.finish(&mut self.ledger);
+        let walks = self.finish_walks(closed_ns);
+        let (rss, timeline) = self.memory.finish();
         Ending {
             process: self.process,
             objects: self.objects,
@@ -527,6 +590,7 @@ impl Window {
             notes: self.notes,
             header: self.header,
             thread_names: self.thread_names,
+            recorder: self.recorder,
         }
     }
 }

@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use memtrace::{
     model::{memory::TargetMemory, stack::PythonFrame},
-    runtime::python::{CodeNames, LineFormat, Objects, Offsets, Version, walk},
+    runtime::python::{CodeNames, LineFormat, Moment, Objects, Offsets, Version, walk},
 };
 
 /// The image begins here, so that small words in it lead to places in it.
@@ -34,8 +34,11 @@ fuzz_target!(|input: (u8, [u64; 4], Vec<(u16, u16)>, Vec<u8>)| {
         .map(|(code, position)| PythonFrame { code: code.into(), position: position.into() })
         .collect();
     frames.extend(walk(&offsets.layout(), START, &memory).frames);
-    for _ in 0..2 {
-        assert_eq!(names.resolve(&frames, &memory).len(), frames.len());
+    // The second stack was waiting when the first was named, the third was not.
+    for moment in
+        [Moment { taken_ns: 1, now_ns: 2 }, Moment { taken_ns: 1, now_ns: 3 }, Moment::NOW]
+    {
+        assert_eq!(names.resolve(&frames, moment, &memory).len(), frames.len());
     }
     for format in [LineFormat::Lnotab, LineFormat::Ranges, LineFormat::Locations] {
         assert_ne!(format.line_at(&bytes, 1, i64::from(minor)), Some(0));

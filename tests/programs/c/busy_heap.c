@@ -5,7 +5,9 @@
 // Arguments: threads, MiB that are live, and what the threads do: `pairs` (malloc and free of the
 // same few sizes), `churn` (any block is replaced by another of another size), `drift` (the same,
 // and what is live goes down by a third and up again, four seconds each way), `mapped` (the same as
-// `churn`, with some blocks that glibc maps one by one, replaced more slowly) or `rest`.
+// `churn`, with some blocks that glibc maps one by one, replaced more slowly), `heaps` (the first
+// heap of the thread's arena is full but for 220 kB, and two blocks come and go: the second needs a
+// heap that comes and goes with it) or `rest`.
 // After `ready` it says where the counts are: `{"counts": address, "pairs": address, "threads": n}`,
 // 64 bytes apart, and goes on until its input ends.
 #include "program.h"
@@ -65,6 +67,11 @@ static void give_back(long number, void *block) {
     free(block);
 }
 
+static int is_nearly_full(const void *block) {
+    static const u64 HEAP_BYTES = 64 << 20;
+    return (u64)block % HEAP_BYTES > HEAP_BYTES - 240000;
+}
+
 static void fill(Table *table) {
     table->count = (long)(bytes_per_thread / 256);
     table->blocks = mmap(NULL, (size_t)table->count * sizeof(void *), PROT_READ | PROT_WRITE,
@@ -72,6 +79,7 @@ static void fill(Table *table) {
     long used = 0;
     while (lives[table->number].live_bytes < bytes_per_thread && used < table->count) {
         table->blocks[used++] = take(table->number, pick_bytes(&table->state));
+        if (is("heaps") && is_nearly_full(table->blocks[used - 1])) break;
     }
     table->count = used;
     for (int i = 0; is("mapped") && i < MAPPED; i++) {
@@ -117,14 +125,29 @@ static void do_churn(Table *table) {
     if (is("mapped")) replace_mapped(table);
 }
 
+// Every block is replaced twice: a heap that was just filled has no holes, and what is replaced goes
+// to its end, in the direction of whoever walks through it.
+static void settle(Table *table) {
+    for (long done = 0; done < 2 * table->count; done += 64) do_churn(table);
+}
+
+static void do_heaps(Table *table) {
+    void *first = take(table->number, 128000);
+    void *second = take(table->number, 128000);
+    give_back(table->number, second);
+    give_back(table->number, first);
+}
+
 static void *work(void *argument) {
     Table *table = argument;
     fill(table);
+    if (is("churn") || is("mapped") || is("drift")) settle(table);
     pthread_barrier_wait(&filled);
     while (is("rest")) pause();
     u64 *done = &pairs[table->number].live_bytes;
     for (;;) {
         if (is("pairs")) do_pairs(table);
+        else if (is("heaps")) do_heaps(table);
         else do_churn(table);
         __atomic_store_n(done, *done + 64, __ATOMIC_RELAXED);
     }

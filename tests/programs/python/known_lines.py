@@ -77,7 +77,7 @@ def allocate():
     return talk.truth()
 
 
-if "--once" in sys.argv:
+if __name__ == "__main__" and "--once" in sys.argv:
     talk.say(allocate())
-else:
+elif __name__ == "__main__":
     talk.serve(allocate=allocate)

@@ -1,6 +1,8 @@
 //! How it looks: on a desk, on a phone, in the dark.
 
-use super::{artifacts, assert_calm, opened, scenario, text};
+use std::fs;
+
+use super::{artifacts, assert_calm, empty, opened, scenario, show, text, write};
 
 const GROUND: &str = "getComputedStyle(document.body).backgroundColor";
 
@@ -62,5 +64,37 @@ fn the_first_screen_has_the_verdict_and_the_table_that_adds_up() {
     let stranded = text(&mut browser, "#heap");
     assert!(stranded.contains("stranded: no thread"), "{stranded}");
     browser.screenshot(&artifacts().join("report.png"), true);
+    assert_calm(browser);
+}
+
+#[test]
+fn a_window_without_anything_says_so() {
+    let mut browser = opened(&scenario::nothing(), "nothing.html");
+    assert_eq!(text(&mut browser, "#site-rows"), "Nothing never freed.");
+    assert!(text(&mut browser, "#time-hint").starts_with("There are no samples"));
+    assert!(text(&mut browser, "#heap").contains("It was not walked."));
+    browser.eval("document.querySelector('#flame-box').focus()");
+    for key in ["ArrowDown", "ArrowRight", "Enter", "Escape"] {
+        browser.key(key);
+    }
+    browser.click("#flame-invert");
+    assert_calm(browser);
+}
+
+#[test]
+fn an_arena_whose_pages_are_known_is_drawn_page_by_page() {
+    let file = write(&scenario::model_server(), "cells.html");
+    let page = fs::read_to_string(&file).unwrap();
+    let with_cells =
+        page.replacen("{\"index\":0,", "{\"cells\":[[0,30000],[1,50],[4,9]],\"index\":0,", 1);
+    assert_ne!(with_cells, page);
+    fs::write(&file, with_cells).unwrap();
+    let mut browser = empty();
+    show(&mut browser, &file);
+    let label = "document.querySelector('#heap canvas').getAttribute('aria-label')";
+    assert_eq!(browser.text(label), "30,059 pages, 2 a square");
+    assert_eq!(browser.eval("document.querySelectorAll('#heap canvas').length"), 1);
+    browser.show("#heap canvas");
+    browser.screenshot(&artifacts().join("report-cells.png"), false);
     assert_calm(browser);
 }

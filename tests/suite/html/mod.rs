@@ -8,7 +8,7 @@ mod scenario;
 use std::{
     fs::{self, File},
     io::BufWriter,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use memtrace::{render::html, report::Report};
@@ -29,14 +29,24 @@ fn write(report: &Report, name: &str) -> PathBuf {
     path
 }
 
-/// A browser that shows a report's page on a desk.
-fn opened(report: &Report, name: &str) -> Browser {
-    let file = write(report, name);
+/// A browser on a desk.
+fn empty() -> Browser {
     let mut browser = Browser::start();
     browser.resize(1280, 900, false);
     browser.prefer_dark(false);
-    browser.open(&file);
+    browser
+}
+
+/// Shows a page that was written.
+fn show(browser: &mut Browser, file: &Path) {
+    browser.open(file);
     browser.wait_for("!!document.documentElement?.dataset.ready");
+}
+
+/// A browser that shows a report's page.
+fn opened(report: &Report, name: &str) -> Browser {
+    let mut browser = empty();
+    show(&mut browser, &write(report, name));
     browser
 }
 

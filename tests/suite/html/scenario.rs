@@ -45,6 +45,16 @@ pub fn lossy() -> Report {
     input.build()
 }
 
+/// A window that was over at once: no site, no sample, no walk.
+pub fn nothing() -> Report {
+    let mut input = input(Vec::new(), Vec::new());
+    (input.timeline, input.walks) = (Timeline::default(), Walks::default());
+    (input.births, input.totals) = (Births::default(), Totals::default());
+    (input.sizes, input.lifetimes) = (None, None);
+    input.target.allocators.clear();
+    input.build()
+}
+
 /// As many distinct stacks: walks through a large program's calls, where each function calls a few
 /// others.
 pub fn many_stacks(count: u64) -> Report {
@@ -292,6 +302,7 @@ fn input(sites: Vec<SiteInput>, groups: Vec<GroupFacts>) -> ReportInput {
         peak: live,
     };
     ReportInput {
+        selected: Default::default(),
         target: target(),
         window: Window {
             started_at: "2026-03-04T02:58:11Z".to_owned(),

@@ -1,6 +1,6 @@
 //! Packages of PyPI for the tests, each in a directory that goes into `PYTHONPATH`: numpy for every
-//! Python, for the system's memray and py-spy, for the comparison with them, and what reads the
-//! exports.
+//! Python; for the system's memray and py-spy, for the comparison with them, what exchanges stacks or
+//! loops, and what reads captures and exports.
 
 use std::{
     fs,
@@ -19,8 +19,9 @@ use crate::shell::{output, root as workspace, say, succeeds};
 /// For every Python.
 const EVERYWHERE: &str = "numpy";
 
-/// For the system's Python.
-const PEERS: [&str; 2] = ["memray", "py-spy"];
+/// For the system's Python: tools to compare with, greenlets, an event loop in C, and what
+/// unpacks captures.
+const OF_SYSTEM: [&str; 5] = ["memray", "py-spy", "gevent", "uvloop", "zstandard"];
 
 /// What wheels are built for; every glibc since 2.28 runs them.
 const PLATFORMS: [&str; 4] =
@@ -31,7 +32,7 @@ pub fn install() -> Result<()> {
     let pythons = pythons::find(&workspace());
     let system = pythons.iter().filter(|it| it.origin == pythons::Origin::System);
     let wanted = pythons.iter().map(|python| (python, EVERYWHERE));
-    let of_system = [PEERS, readers::PACKAGES].concat();
+    let of_system = [&OF_SYSTEM[..], &readers::PACKAGES[..]].concat();
     let of_system = system.flat_map(|python| of_system.iter().map(move |it| (python, *it)));
     let wanted = wanted.chain(of_system);
     for (python, package) in wanted {

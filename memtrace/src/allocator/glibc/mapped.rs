@@ -5,6 +5,7 @@
 use super::{
     arena::ArenaState,
     layout::Layout,
+    moment::Moment,
     segment::Surveyor,
     shape::{ArenaShape, CHUNK_HEADER_BYTES, FLAGS, HEAP_MAX_BYTES, IS_MAPPED},
     target::{Pages, PresentMemory, Target},
@@ -34,7 +35,7 @@ impl MappedBlocks {
         excluded: &[Extent],
     ) -> Self {
         let stated = expected(surveyor.memory, layout.parameters.as_ref());
-        let segments = arenas.iter().flat_map(|arena| surveyor.segments(arena));
+        let segments = arenas.iter().flat_map(|arena| Moment::of(surveyor, arena).segments);
         let of_arenas = segments.map(|it| Extent { start: it.start, end: it.end });
         let excluded = merge(of_arenas.chain(excluded.iter().copied()).collect());
         let extents = find(&surveyor.target, layout.shape, &excluded, stated);

@@ -2,11 +2,14 @@
 
 mod arena;
 mod chain;
+mod header;
+mod heaps;
 pub mod inquiry;
 pub mod layout;
 mod links;
 pub mod mallinfo;
 mod mapped;
+mod moment;
 mod movement;
 mod noncontiguous;
 mod part;

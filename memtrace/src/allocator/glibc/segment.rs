@@ -4,11 +4,8 @@ use std::collections::HashSet;
 
 use super::{
     arena::{ArenaState, Parameters},
-    noncontiguous,
-    shape::{
-        ALIGNMENT_BYTES, ArenaShape, FLAGS, HEAP_MAX_BYTES, SMALLEST_CHUNK_BYTES, align_down,
-        align_up,
-    },
+    heaps, noncontiguous,
+    shape::{ALIGNMENT_BYTES, ArenaShape, FLAGS, HEAP_MAX_BYTES, SMALLEST_CHUNK_BYTES, align_up},
     tally::TopTrim,
     target::{PresentMemory, Target},
 };
@@ -47,11 +44,16 @@ pub struct Surveyor<'t> {
 }
 
 impl Surveyor<'_> {
+    /// An arena as it is now, or as it is `known`, when it cannot be read.
+    pub fn state(&self, known: &ArenaState) -> ArenaState {
+        ArenaState::read(self.memory, self.shape, known.address).unwrap_or(*known)
+    }
+
     /// An arena's segments, as many as can be found: together they have `system_mem`.
     pub fn segments(&self, arena: &ArenaState) -> Vec<Segment> {
         match arena.top {
             None => Vec::new(),
-            Some(top) if arena.address != self.main_arena => self.heaps(arena, top),
+            Some(top) if arena.address != self.main_arena => heaps::segments(self, arena, top),
             Some(top) => self.main_segments(arena, top),
         }
     }
@@ -100,59 +102,6 @@ impl Surveyor<'_> {
         let size = self.memory.word(top.checked_add(8)?)? & !FLAGS;
         let end = top.checked_add(size)?;
         (size >= SMALLEST_CHUNK_BYTES && top.is_multiple_of(ALIGNMENT_BYTES)).then_some(end)
-    }
-
-    /// The heaps of another arena, the newest (with `top`) first.
-    fn heaps(&self, arena: &ArenaState, top: u64) -> Vec<Segment> {
-        let unit = self.heap_unit(arena, top);
-        let mut segments = Vec::new();
-        let mut heap = align_down(top, unit);
-        let mut top = Some(top);
-        let mut seen = HashSet::new();
-        while heap != 0 && seen.insert(heap) && self.target.mapping(heap).is_some() {
-            let Some((segment, previous)) = self.heap(arena, heap, unit, top.take()) else { break };
-            segments.push(segment);
-            heap = previous;
-        }
-        segments
-    }
-
-    /// Size and alignment of heaps: smaller with huge pages from 2.35 to 2.41.
-    fn heap_unit(&self, arena: &ArenaState, top: u64) -> u64 {
-        let huge = self.parameters.huge_page_bytes.saturating_mul(4);
-        let is_heap_of = |unit: u64| self.memory.word(align_down(top, unit)) == Some(arena.address);
-        let smaller = huge.is_power_of_two() && huge < HEAP_MAX_BYTES && huge > 4096;
-        if smaller && is_heap_of(huge) { huge } else { HEAP_MAX_BYTES }
-    }
-
-    /// `heap_info`: `ar_ptr, prev, size`.
-    fn heap(
-        &self,
-        arena: &ArenaState,
-        heap: u64,
-        unit: u64,
-        top: Option<u64>,
-    ) -> Option<(Segment, u64)> {
-        let [owner, previous, size] = self.memory.words(heap)?;
-        let first = self.first_chunk(arena, heap, unit);
-        let end = heap.checked_add(size)?;
-        let is_sound = owner == arena.address
-            && size <= unit
-            && size % self.target.page_bytes == 0
-            && first < end
-            && previous % unit == 0;
-        let (top_trim, is_main) = (TopTrim::Never, false);
-        is_sound.then_some((Segment { start: heap, first, end, top, top_trim, is_main }, previous))
-    }
-
-    /// The first heap holds the arena, right behind `heap_info`: from that follows how large
-    /// `heap_info` is.
-    fn first_chunk(&self, arena: &ArenaState, heap: u64, unit: u64) -> u64 {
-        if align_down(arena.address, unit) == heap {
-            align_up(arena.address + self.shape.size_bytes(), ALIGNMENT_BYTES)
-        } else {
-            heap + align_up(arena.address % unit, ALIGNMENT_BYTES)
-        }
     }
 
     /// Reads a segment's end again, and `top`'s place: they move. `true` when they had.

@@ -4,11 +4,13 @@ mod image;
 
 use proptest::prelude::*;
 
-use self::image::{ARENA, HEAP, HEAP_BYTES, Image};
+use self::image::{ARENA, Changing, HEAP, HEAP_BYTES, Image};
 use super::{
     inquiry::BlockState,
+    target::Target,
     visit_chunks_in_use,
     walk::{Request, WalkError, Walked, walk},
+    window::WINDOW_BYTES,
 };
 use crate::model::census::HeapResidency;
 
@@ -100,6 +102,33 @@ fn a_broken_header_costs_its_neighbourhood_and_no_more() {
     assert_eq!(walked.heap.arenas[0].in_use.count, 98);
     assert!(quality.error_bound_bytes >= 0x80);
     assert_eq!(walked.heap.arenas[0].resident.total_bytes(), HEAP_BYTES);
+}
+
+/// A chunk starts where the first window ends. Before the second is read, it becomes part of the
+/// one before, and its header anything at all.
+#[test]
+fn what_was_a_chunk_at_the_end_of_a_window_leads_nowhere() {
+    let before = Image::of_chunks(&[(0x100, true); 8000]);
+    let mut after = before.clone();
+    let border = HEAP + WINDOW_BYTES;
+    after.write(border - 0x100 + 8, 0x201);
+    after.write(border + 8, 0xf_0001);
+    let changing = Changing::new(&before, &after, border - PAGE);
+    let target = Target { memory: &changing, ..before.target() };
+    let arena = &walk(&target, &before.layout(), Request::default()).unwrap().heap.arenas[0];
+    assert_eq!((arena.in_use.count, arena.in_use.bytes), (7999, 8000 * 0x100));
+    assert_eq!(arena.quality.skipped_bytes, 0);
+}
+
+#[test]
+fn a_size_that_leads_far_astray_costs_no_more_than_what_is_near() {
+    let mut image = Image::of_chunks(&[(0x100, true); 8000]);
+    // Neither of them leads to a chunk.
+    image.write(HEAP + 0x5008, 0x10_0011);
+    image.write(HEAP + 0x9_5008, 0x9_0031);
+    let arena = &walked(&image, &[]).heap.arenas[0];
+    assert_eq!(arena.quality.skipped_bytes, 2 * 0x100);
+    assert_eq!(arena.in_use.count, 7998);
 }
 
 #[test]

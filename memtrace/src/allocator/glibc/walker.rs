@@ -5,6 +5,7 @@ use super::{
     chain::Chain,
     inquiry::Observer,
     links::{ArenaMap, Follower, fastbin_chunks},
+    moment::{Moment, new_heaps},
     movement::{self, Movement},
     part::Part,
     segment::{Segment, Surveyor},
@@ -51,10 +52,7 @@ impl<'s> Walker<'s> {
         candidates: &mut Candidates,
     ) -> Part {
         let surveyor = self.surveyor;
-        surveyor.memory.forget();
-        let read = || ArenaState::read(surveyor.memory, surveyor.shape, state.address);
-        let before = read().unwrap_or(*state);
-        let mut segments = surveyor.segments(&before);
+        let Moment { state: before, mut segments } = Moment::of(surveyor, state);
         let map = ArenaMap::new(extents(&segments).map(|extent| (extent, 0)).collect());
         let mut follower = Follower::new(surveyor.memory, &map);
         let fast = fastbin_chunks(&mut follower, &before.fastbins);
@@ -63,11 +61,15 @@ impl<'s> Walker<'s> {
         for segment in &mut segments {
             tally = chain.walk(state.address, segment, &fast, tally);
         }
+        for mut heap in new_heaps(surveyor, &before, &segments) {
+            tally = chain.walk(state.address, &mut heap, &fast, tally);
+            segments.push(heap);
+        }
         let (retries, resyncs) = (chain.retries, chain.resyncs);
         let stretches = std::mem::take(&mut chain.stretches);
         *candidates = chain.into_candidates();
         surveyor.memory.forget();
-        let after = read().unwrap_or(before);
+        let after = surveyor.state(&before);
         let fast_again = fastbin_chunks(&mut follower, &after.fastbins);
         Part {
             before,

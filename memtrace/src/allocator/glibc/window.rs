@@ -1,6 +1,7 @@
 //! A copy of a stretch of the heap, made of the pages that are there.
 
 use super::{
+    header::Header,
     shape::{align_down, align_up},
     target::Pages,
 };
@@ -29,6 +30,11 @@ impl<'t> Window<'t> {
     /// Whether the chunk header at an address, and the two words after it, are in the copy.
     pub fn holds(&self, address: u64) -> bool {
         address >= self.start && address + SLACK_BYTES as u64 <= self.end
+    }
+
+    /// Whether it also has what follows, to an address.
+    pub fn reaches(&self, address: u64, until: u64) -> bool {
+        self.holds(address) && until <= self.end
     }
 
     /// Forgets the copy.
@@ -67,6 +73,11 @@ impl<'t> Window<'t> {
         for ((_, part), _) in parts.iter_mut().zip(filled).filter(|(_, filled)| !filled) {
             part.fill(0);
         }
+    }
+
+    /// The two words at an address that it holds.
+    pub fn header(&self, address: u64) -> Header {
+        Header { footer: self.word(address), size: self.word(address + 8) }
     }
 
     /// The word at an address that it holds.

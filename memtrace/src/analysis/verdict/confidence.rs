@@ -8,7 +8,7 @@ use crate::model::{
 use super::{
     attribution::{Part, signed},
     decide::{Finding, is_mostly_freed, top_site, top_sites_are_bounded},
-    facts::Facts,
+    facts::{Facts, hides_heap},
     shape::Shape,
 };
 
@@ -65,6 +65,7 @@ fn doubts(finding: &Finding, facts: &Facts) -> (f64, Vec<String>) {
         losses(finding, facts),
         window(finding, facts),
         no_walk(finding, facts),
+        heap_hidden(facts),
         disagreement(facts),
         shape_unknown(finding, facts),
         freed(finding, facts),
@@ -122,6 +123,12 @@ fn no_walk(finding: &Finding, facts: &Facts) -> Option<Doubt> {
         )),
         _ => None,
     }
+}
+
+/// What it holds is taken for something else.
+fn heap_hidden(facts: &Facts) -> Option<Doubt> {
+    let hidden = facts.input.after.as_ref().is_some_and(hides_heap);
+    hidden.then(|| (40.0, "a heap could not be walked, and its memory is in other rows".to_owned()))
 }
 
 /// Walks and probes tell of the same memory.

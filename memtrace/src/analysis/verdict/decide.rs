@@ -4,7 +4,7 @@ use crate::model::verdict::VerdictKind;
 
 use super::{
     attribution::{Attribution, Part, signed},
-    facts::{Facts, HeapState, share},
+    facts::{Facts, HeapState, hides_heap, share},
     input::{SitePattern, TracedSite},
     shape::Shape,
 };
@@ -196,7 +196,12 @@ fn kept(heap: &HeapState) -> Option<Finding> {
 
 fn outside(census: &crate::model::census::Census) -> Option<Finding> {
     let parts = Attribution::of_state(census);
-    let bytes = Part::OUTSIDE.iter().fold(0_i64, |sum, part| sum.saturating_add(parts.get(*part)));
+    // Nobody claims the memory of a heap that was not walked.
+    let is_outside = |part: &&Part| **part != Part::Mappings || !hides_heap(census);
+    let bytes = Part::OUTSIDE
+        .iter()
+        .filter(is_outside)
+        .fold(0_i64, |sum, part| sum.saturating_add(parts.get(*part)));
     let share = share(bytes, signed(census.rss.rss_bytes));
     (share >= OUTSIDE)
         .then(|| Finding::state(VerdictKind::NotTheHeap, largest_outside(&parts), share))

@@ -50,6 +50,14 @@ pub(super) struct HeapState {
     pub(super) rss_bytes: u64,
 }
 
+/// Parts that are refused as a whole when a heap cannot be walked.
+const HEAPS: [&str; 4] = ["glibc", "musl", "heap", "pymalloc"];
+
+/// Whether a heap is there that could not be walked, so that its memory is in other rows.
+pub(super) fn hides_heap(census: &Census) -> bool {
+    census.refusals.iter().any(|refusal| HEAPS.contains(&refusal.part.as_str()))
+}
+
 impl HeapState {
     fn of(census: &Census) -> Option<Self> {
         let mut state = Self { rss_bytes: census.rss.rss_bytes, ..Self::default() };

@@ -8,7 +8,7 @@ mod remedies;
 
 use super::*;
 use crate::model::{
-    census::{Arena, Census, GlibcHeap, HeapResidency, RssKind, RssRow, RssTable},
+    census::{Arena, Census, GlibcHeap, HeapResidency, Refusal, RssKind, RssRow, RssTable},
     site::Amount,
     timeline::{PeakSource, RssParts, Timeline, TimelineSample},
     verdict::{Level, VerdictKind},

@@ -26,7 +26,7 @@ pub fn cut(mut capture: Capture, part: Part, live_bytes: &[u64]) -> Capture {
     ending.closed_ns = part.opened_ns.saturating_add(part.until_ns);
     capture.walks = walks(&capture.walks, part);
     capture.timeline = timeline(&capture.timeline, part);
-    capture.header.opened_ns = part.from_ns();
+    capture.header.opened_ns = part.begin_ns();
     capture.header.started_at = capture.ending.window.started_at.clone();
     capture
 }

@@ -16,6 +16,7 @@ mod tests;
 
 use thiserror::Error;
 
+pub use self::replay::NamedThread;
 use self::{part::Part, replay::Replay};
 use super::{Capture, Events};
 use crate::model::size::{count, duration_ns};
@@ -83,7 +84,7 @@ pub enum SelectError<E> {
         /// The threads that were asked for.
         wanted: Vec<u32>,
         /// Threads that obtained memory in that time, with their names, busiest first.
-        others: Vec<(u32, Option<String>)>,
+        others: Vec<NamedThread>,
         /// How many more there are.
         more: u64,
     },

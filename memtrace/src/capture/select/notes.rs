@@ -1,6 +1,6 @@
 //! What was selected, in words.
 
-use super::{Selection, events, part::Part, replay::Replayed};
+use super::{NamedThread, Selection, events, part::Part, replay::Replayed};
 use crate::{
     capture::Capture,
     model::size::{bytes, count, duration_ns},
@@ -57,7 +57,7 @@ fn threads(selection: &Selection) -> Option<String> {
 
 fn peak(part: Part, replayed: &Replayed) -> Option<String> {
     let (peak_bytes, _) = replayed.ledger.summit()?;
-    let at_ns = replayed.peak_at_ns.saturating_sub(part.from_ns());
+    let at_ns = replayed.peak_at_ns.saturating_sub(part.begin_ns());
     Some(format!(
         "The most that was live at once is {}, {} after the start.",
         bytes(peak_bytes),
@@ -85,7 +85,7 @@ fn lost(capture: &Capture, selection: &Selection) -> Option<String> {
 }
 
 /// What to say where none of the wanted threads obtained anything.
-pub fn no_such_thread(wanted: &[u32], others: &[(u32, Option<String>)], more: u64) -> String {
+pub fn no_such_thread(wanted: &[u32], others: &[NamedThread], more: u64) -> String {
     let wanted: Vec<String> = wanted.iter().map(u32::to_string).collect();
     let others: Vec<String> =
         others.iter().map(|(tid, name)| named(*tid, name.as_deref())).collect();

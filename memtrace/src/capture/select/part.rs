@@ -35,18 +35,18 @@ impl Part {
     }
 
     /// The first moment, `CLOCK_MONOTONIC`.
-    pub fn from_ns(&self) -> u64 {
+    pub fn begin_ns(self) -> u64 {
         self.opened_ns.saturating_add(self.since_ns)
     }
 
     /// The last moment, `CLOCK_MONOTONIC`. Events that came out of the ring after the window was
     /// closed belong to its end.
-    pub fn to_ns(&self) -> u64 {
+    pub fn end_ns(self) -> u64 {
         if self.is_early { self.opened_ns.saturating_add(self.until_ns) } else { u64::MAX }
     }
 
     /// How long it is.
-    pub fn duration_ns(&self) -> u64 {
+    pub fn duration_ns(self) -> u64 {
         self.until_ns - self.since_ns
     }
 }

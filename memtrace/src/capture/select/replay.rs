@@ -30,6 +30,9 @@ const MAX_SITES: usize = 1 << 18;
 /// Threads that are named where none of the wanted ones obtained anything.
 const THREADS: usize = 8;
 
+/// A thread, with its name where it was seen.
+pub type NamedThread = (u32, Option<String>);
+
 /// Where the replay is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -96,7 +99,7 @@ impl<'a> Replay<'a> {
             sample_times,
             live_bytes: Vec::new(),
             peak_number: 0,
-            peak_at_ns: part.from_ns(),
+            peak_at_ns: part.begin_ns(),
             obtained_by: HashMap::new(),
             has_unseen: has_unseen(capture),
             changed_since: HashSet::new(),
@@ -136,8 +139,8 @@ impl<'a> Replay<'a> {
             self.sample_until(time_ns);
         }
         self.stage = match self.stage {
-            Stage::Before | Stage::Inside if time_ns > self.part.to_ns() => Stage::After,
-            Stage::Before if time_ns >= self.part.from_ns() => Stage::Inside,
+            Stage::Before | Stage::Inside if time_ns > self.part.end_ns() => Stage::After,
+            Stage::Before if time_ns >= self.part.begin_ns() => Stage::Inside,
             stage => stage,
         };
     }
@@ -197,7 +200,7 @@ impl<'a> Replay<'a> {
         if !self.changed_since.contains(&address)
             && let Some(block) = self.ledger.block_at(address)
         {
-            self.ledger.free_unseen(&[block]);
+            self.ledger.free_unseen(&block);
         }
     }
 
@@ -224,7 +227,7 @@ impl Replayed {
         &self,
         capture: &Capture,
         selection: &Selection,
-    ) -> Option<(Vec<(u32, Option<String>)>, u64)> {
+    ) -> Option<(Vec<NamedThread>, u64)> {
         let is_met = |tid: &u32| self.obtained_by.contains_key(tid);
         if selection.threads.is_empty() || selection.threads.iter().any(is_met) {
             return None;

@@ -8,20 +8,26 @@ const SKELETON: &str = include_str!("assets/page.html");
 const STYLE: &str = include_str!("assets/style.css");
 
 /// One after the other in one scope, in this order.
-const SCRIPTS: [&str; 14] = [
+const SCRIPTS: [&str; 20] = [
     include_str!("assets/format.js"),
     include_str!("assets/dom.js"),
     include_str!("assets/data.js"),
     include_str!("assets/state.js"),
-    include_str!("assets/summary.js"),
+    include_str!("assets/head.js"),
+    include_str!("assets/verdict.js"),
+    include_str!("assets/rss.js"),
+    include_str!("assets/chart.js"),
     include_str!("assets/timeline.js"),
     include_str!("assets/brush.js"),
     include_str!("assets/colours.js"),
     include_str!("assets/trees.js"),
     include_str!("assets/flame.js"),
     include_str!("assets/flame_input.js"),
+    include_str!("assets/groups.js"),
+    include_str!("assets/rows.js"),
     include_str!("assets/sites.js"),
     include_str!("assets/heap.js"),
+    include_str!("assets/quality.js"),
     include_str!("assets/main.js"),
 ];
 

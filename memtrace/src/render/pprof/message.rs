@@ -70,7 +70,7 @@ pub(super) struct Sample {
     pub(super) label: Vec<Label>,
 }
 
-/// A key and its value; a number has none of the texts but the key.
+/// A key and its value, without `num` and `num_unit`.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(super) struct Label {
     /// Its name.

@@ -1,5 +1,8 @@
 //! Functions, locations and objects, each once. Indices count from 0.
 
+use std::ptr;
+
+use hashbrown::{DefaultHashBuilder, HashMap};
 use indexmap::IndexSet;
 
 use super::modules::Modules;
@@ -13,8 +16,11 @@ pub(in crate::render) struct Tables<'a> {
     modules: Modules<'a>,
     all_modules: &'a [Module],
     mappings: IndexSet<usize>,
-    functions: IndexSet<Function<'a>>,
-    locations: IndexSet<Location>,
+    functions: IndexSet<Function<'a>, DefaultHashBuilder>,
+    locations: IndexSet<Location, DefaultHashBuilder>,
+    /// The locations of frames by where the report has them: stacks share their frames, and to
+    /// compare names for each stack again would take most of the time.
+    known: HashMap<*const Frame, usize>,
 }
 
 /// A function, in a file.
@@ -53,8 +59,9 @@ impl<'a> Tables<'a> {
             modules: Modules::of(&report.modules),
             all_modules: &report.modules,
             mappings: IndexSet::new(),
-            functions: IndexSet::new(),
-            locations: IndexSet::new(),
+            functions: IndexSet::default(),
+            locations: IndexSet::default(),
+            known: HashMap::new(),
         }
     }
 
@@ -68,9 +75,12 @@ impl<'a> Tables<'a> {
     pub(in crate::render) fn add_stack(&mut self, site: &'a SiteReport) -> Vec<usize> {
         let mut stack = vec![self.label(site.function)];
         let groups = site.stack.frames.chunk_by(|inner, _| inner.inlined);
-        stack.extend(groups.map(|frames| {
-            let lines = frames.iter().map(|frame| self.line(frame)).collect();
-            self.location(frames.last().map(AsRef::as_ref), lines)
+        stack.extend(groups.map(|frames| match frames {
+            [frame] => self.single(frame),
+            frames => {
+                let lines = frames.iter().map(|frame| self.line(frame)).collect();
+                self.location(frames.last().map(AsRef::as_ref), lines)
+            }
         }));
         stack.extend(site.stack.missing_root.as_deref().map(|label| self.label(label)));
         stack
@@ -94,6 +104,17 @@ impl<'a> Tables<'a> {
     fn label(&mut self, name: &'a str) -> usize {
         let function = self.functions.insert_full(Function { name, file: "" }).0;
         self.location(None, vec![Line { function, line: 0 }])
+    }
+
+    /// The location of a frame that nothing is inlined into.
+    fn single(&mut self, frame: &'a Frame) -> usize {
+        if let Some(known) = self.known.get(&ptr::from_ref(frame)) {
+            return *known;
+        }
+        let lines = vec![self.line(frame)];
+        let location = self.location(Some(frame), lines);
+        self.known.insert(frame, location);
+        location
     }
 
     fn line(&mut self, frame: &'a Frame) -> Line {

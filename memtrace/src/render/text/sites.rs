@@ -10,7 +10,7 @@ use crate::{
         stack::{Frame, NamedStack},
     },
     render::label::{clean, described, described_long, pattern, plural, short_place},
-    report::{GroupBy, GroupReport, Report, Survivors, ThreadShare, View},
+    report::{GroupBy, GroupReport, Report, SiteReport, Survivors, ThreadShare, View},
 };
 
 use super::page::{Page, Style, columns, cut};
@@ -26,6 +26,13 @@ const CALLERS: usize = 2;
 
 /// Threads shown of a site.
 const THREADS: usize = 5;
+
+/// How far the mean of sizes may be from the median that is called typical, as a factor.
+const TYPICAL_RATIO: f64 = 1.25;
+
+/// What is to be known of a mapping that is the stack of a thread.
+const THREAD_STACK: &str =
+    "the stack of a thread: address space; in RSS is only what the thread has touched";
 
 /// The column where a site's text begins.
 const INDENT: usize = 4;
@@ -131,14 +138,27 @@ pub(super) fn blocks(amount: Amount, units: Units) -> String {
     format!("{size} in {} block{}", count(amount.count), plural(amount.count))
 }
 
-/// How large the blocks are: of one size, or typically of one.
+/// How large the blocks are: of one size, typically of one, or between two.
 fn sizes(survivors: &Survivors, units: Units) -> String {
-    let typical = units.bytes(survivors.median_bytes);
-    match survivors.amount.count {
+    let Survivors { amount, smallest_bytes, median_bytes, largest_bytes, .. } = *survivors;
+    let (smallest, largest) = (units.bytes(smallest_bytes), units.bytes(largest_bytes));
+    match amount.count {
         0 | 1 => String::new(),
-        _ if survivors.smallest_bytes == survivors.largest_bytes => format!(" of {typical}"),
-        _ => format!(" of typically {typical}"),
+        _ if smallest_bytes == largest_bytes => format!(" of {}", units.bytes(median_bytes)),
+        _ if is_typical(median_bytes, amount) => {
+            format!(" of typically {}", units.bytes(median_bytes))
+        }
+        2 => format!(" of {smallest} and {largest}"),
+        _ => format!(" of {smallest} to {largest}"),
     }
+}
+
+/// Whether so many blocks of the median's size would have about the bytes that there are. Where a
+/// line allocates an array and the small object that refers to it, the median is of either.
+fn is_typical(median_bytes: u64, amount: Amount) -> bool {
+    let mean = amount.bytes as f64 / amount.count.max(1) as f64;
+    let ratio = mean / median_bytes.max(1) as f64;
+    (1.0 / TYPICAL_RATIO..=TYPICAL_RATIO).contains(&ratio)
 }
 
 /// A group's place, and the sum that its share is of.
@@ -174,6 +194,9 @@ fn write_group(page: &mut Page, report: &Report, group: &GroupReport, rank: Rank
         let text = format!("on {} stacks; the largest, {largest}:", count(group.sites));
         page.prose(None, INDENT, &text);
     }
+    if is_thread_stack(site) {
+        page.prose(None, INDENT, THREAD_STACK);
+    }
     write_stack(page, site.function, &site.stack, site.key_frame);
     write_threads(page, &site.threads);
 }
@@ -189,6 +212,14 @@ fn write_threads(page: &mut Page, threads: &[ThreadShare]) {
     if let Some(more) = threads.len().checked_sub(THREADS).filter(|more| *more > 0) {
         page.prose(None, INDENT, &format!("... {more} more thread{}", plural(more as u64)));
     }
+}
+
+/// A mapping that glibc (or musl) made for a new thread.
+fn is_thread_stack(site: &SiteReport) -> bool {
+    let creates = |frame: &std::sync::Arc<Frame>| {
+        frame.function.contains("pthread_create") && frame.module.starts_with("lib")
+    };
+    site.function == "mmap" && site.stack.frames.iter().any(creates)
 }
 
 /// What a group is of, as a frame.
@@ -311,6 +342,52 @@ fn more(by: GroupBy, groups: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn a_thread_stack_is_what_is_mapped_to_make_a_thread() {
+        let site = |function, functions: &[(&'static str, &'static str)]| {
+            let frames: Vec<_> =
+                functions.iter().map(|(name, file)| (*name, *file, None)).collect();
+            let stack = sample::stack(&frames, None);
+            SiteReport { function, stack, ..sample::leaking().sites.swap_remove(0) }
+        };
+        let creates = [("__pthread_create_2_1", "libc.so.6"), ("serve", "app")];
+        assert!(is_thread_stack(&site("mmap", &creates)));
+        assert!(!is_thread_stack(&site("calloc", &creates)), "what is kept of the thread");
+        assert!(!is_thread_stack(&site("mmap", &[("serve", "app")])));
+    }
+
+    fn sizes_of(blocks: &[u64]) -> String {
+        let mut sorted = blocks.to_vec();
+        sorted.sort_unstable();
+        let [smallest_bytes, .., largest_bytes] = sorted[..] else { panic!("{blocks:?}") };
+        sizes(
+            &Survivors {
+                amount: Amount { bytes: sorted.iter().sum(), count: sorted.len() as u64 },
+                smallest_bytes,
+                median_bytes: sorted[(sorted.len() - 1) / 2],
+                largest_bytes,
+                ..Survivors::default()
+            },
+            Units::Auto,
+        )
+    }
+
+    #[test]
+    fn a_size_is_called_typical_only_where_it_explains_the_bytes() {
+        assert_eq!(sizes_of(&[512, 512, 512]), " of 512 B");
+        assert_eq!(sizes_of(&[512, 520, 528]), " of typically 520 B");
+        assert_eq!(sizes_of(&[16, 512, 512, 512, 512, 512]), " of typically 512 B");
+    }
+
+    #[test]
+    fn where_no_size_is_typical_the_smallest_and_the_largest_are_named() {
+        assert_eq!(sizes_of(&[16, 16, 16, 2 << 20, 2 << 20]), " of 16 B to 2.0 MiB");
+        assert_eq!(sizes_of(&[512, 512, 512, 2 << 20]), " of 512 B to 2.0 MiB");
+        assert_eq!(sizes_of(&[16, 2 << 20]), " of 16 B and 2.0 MiB");
+        assert_eq!(sizes_of(&[0, 0, 0, 64]), " of 0 B to 64 B");
+    }
 
     #[test]
     fn many_wrappers_are_folded_and_a_few_are_not() {

@@ -7,7 +7,7 @@ use object::ReadCache;
 
 use super::{
     code::Objects,
-    code_type, debug_offsets,
+    code_type, debug_offsets, micro,
     offsets::Offsets,
     refusal::{Refusal, Refused},
     sanity::{Proof, prove},
@@ -183,7 +183,8 @@ impl<M: TargetMemory> Process<'_, M> {
     /// From 3.11 on the process has it, before the exported functions tell.
     fn version(&self, object: &Surveyed) -> Result<Version, Refusal> {
         let Some(address) = object.symbol("Py_Version") else {
-            return object.version_by_api().ok_or(Refusal::NoVersion);
+            let series = object.version_by_api().ok_or(Refusal::NoVersion)?;
+            return Ok(micro::complete(series, &object.zeroed, self.memory));
         };
         let hex =
             self.memory.read_u32(address).ok_or(Refusal::Unreadable { what: "Py_Version" })?;

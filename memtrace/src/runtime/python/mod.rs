@@ -10,10 +10,12 @@ mod code_type;
 mod debug_offsets;
 pub mod detect;
 mod linetable;
+mod micro;
 mod objects;
 mod offsets;
 mod refusal;
 mod sanity;
+mod subinterpreters;
 mod survey;
 mod thread_slot;
 mod threads;
@@ -25,6 +27,7 @@ pub use self::{
     linetable::LineFormat,
     offsets::Offsets,
     refusal::{Refusal, Refused},
+    subinterpreters::Subinterpreters,
     version::Version,
     walk::{Walked, walk},
 };

@@ -1,11 +1,13 @@
 //! What a mapped file says: whether it is a CPython, and how its C library keeps thread data.
 
+use std::ops::Range;
+
 use memtrace_common::config::CodeRange;
 use object::ReadRef;
 
 use super::version::Version;
 use crate::{
-    elf::{CodeSegment, Definition, Elf, Machine, SymbolTable},
+    elf::{CodeSegment, DataSegment, Definition, Elf, Machine, SymbolTable},
     model::mapping::Mapping,
 };
 
@@ -46,6 +48,8 @@ pub(super) struct Surveyed {
     symbols: Vec<(&'static str, u64)>,
     /// The interpreter loop's code in the process.
     pub(super) eval: EvalCode,
+    /// Its zeroed data in the process, which the file does not hold.
+    pub(super) zeroed: Range<u64>,
 }
 
 /// The code of `_PyEval_EvalFrameDefault`.
@@ -69,6 +73,7 @@ impl Surveyed {
             is_foreign: elf.machine() != Machine::X86_64,
             symbols: symbols.collect(),
             eval: eval_code(elf, bias),
+            zeroed: zeroed(elf, bias),
         })
     }
 
@@ -148,6 +153,17 @@ fn eval_code<'d, R: ReadRef<'d>>(elf: &Elf<'d, R>, bias: u64) -> EvalCode {
     let is_complete =
         has_all && !sized.is_empty() && sized.len() == parts.len() && sized.len() <= 2;
     EvalCode { ranges, is_complete }
+}
+
+/// The larger part of its data that the file does not hold.
+fn zeroed<'d, R: ReadRef<'d>>(elf: &Elf<'d, R>, bias: u64) -> Range<u64> {
+    let rest = |segment: &DataSegment<'_>| {
+        let start = segment.address.wrapping_add(segment.bytes.len() as u64);
+        let end = segment.address.wrapping_add(segment.memory_bytes);
+        start.wrapping_add(bias)..end.wrapping_add(bias)
+    };
+    let all = elf.data_segments().iter().map(rest).collect::<Vec<_>>();
+    all.into_iter().max_by_key(|it| it.end.saturating_sub(it.start)).unwrap_or_default()
 }
 
 /// What the loader added to the addresses that the file states. `mapping` is an executable one.

@@ -11,7 +11,7 @@ pub struct Version {
     pub major: u8,
     /// 11 of 3.11.7.
     pub minor: u8,
-    /// 7 of 3.11.7; `None` where the process does not tell (before 3.11).
+    /// 7 of 3.11.7; `None` where the process does not tell.
     pub micro: Option<u8>,
 }
 

@@ -61,10 +61,8 @@ pub enum InspectError {
         /// Why.
         source: io::Error,
     },
-    /// The pid came to mean another process, or the process another program.
-    #[error(
-        "process {pid} ended or started another program while it was looked at; inspect it again"
-    )]
+    /// The process has started another program, or its own anew.
+    #[error("process {pid} has started another program; inspect it again for that one")]
     Changed {
         /// As given.
         pid: u32,
@@ -132,7 +130,8 @@ impl Inspector {
         let taken_at = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let looked = self.census(blocks);
         let process = self.check_identity()?;
-        let Looked { mut census, pages, stacks, blocks } = looked?;
+        let Looked { mut census, pages, stacks, blocks } =
+            looked.map_err(|error| if_it_goes_on(error, process.pid))?;
         census.time_ns = time_ns;
         census.duration_ns = clock::monotonic_ns().saturating_sub(time_ns);
         let zero_bytes = self.pagemap.tells_zero_pages().then_some(pages.count.zero_bytes);
@@ -201,9 +200,21 @@ impl Inspector {
             return Err(ProcError::Ended { pid }.into());
         }
         let now = now?;
+        if now.executable.is_empty() {
+            // It is about to end, and has no memory any more.
+            return Err(ProcError::Ended { pid }.into());
+        }
         let is_same = now.start_time_ticks == self.process.start_time_ticks
             && now.executable == self.process.executable;
         if is_same { Ok(now) } else { Err(InspectError::Changed { pid }) }
+    }
+}
+
+/// Why memory is gone whose process goes on, and runs the same file: that was started anew.
+fn if_it_goes_on(error: InspectError, pid: u32) -> InspectError {
+    match error {
+        InspectError::Proc(ProcError::Ended { .. }) => InspectError::Changed { pid },
+        error => error,
     }
 }
 

@@ -43,8 +43,11 @@ pub trait SeriesObserver {
 /// How a series ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SeriesEnd {
-    /// Why; also [`EndReason::Duration`] when all looks were taken.
+    /// Why; also [`EndReason::Duration`] when all looks were taken, and
+    /// [`EndReason::TargetExited`] when the process started another program.
     pub reason: EndReason,
+    /// The process goes on, with another program (execve(2)).
+    pub has_changed: bool,
     /// How many looks there were.
     pub samples: u64,
 }
@@ -83,7 +86,8 @@ async fn run(
         let inspection = match inspector.look() {
             Ok(inspection) => inspection,
             Err(error) if samples > 0 && is_end(&error) => {
-                return Ok(SeriesEnd { reason: EndReason::TargetExited, samples });
+                let has_changed = matches!(error, InspectError::Changed { .. });
+                return Ok(SeriesEnd { reason: EndReason::TargetExited, has_changed, samples });
             }
             Err(error) => return Err(error),
         };
@@ -94,11 +98,10 @@ async fn run(
             observer.stretched(cpu, every);
         }
         let next = begun.checked_add(pace.every);
-        if let Some(reason) = over(samples, next, deadline, options.count) {
-            return Ok(SeriesEnd { reason, samples });
-        }
-        if let Some(reason) = wait(next, &pidfd, &mut signals).await {
-            return Ok(SeriesEnd { reason, samples });
+        let over = over(samples, next, deadline, options.count);
+        let reason = if over.is_some() { over } else { wait(next, &pidfd, &mut signals).await };
+        if let Some(reason) = reason {
+            return Ok(SeriesEnd { reason, has_changed: false, samples });
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A main arena of glibc 2.27 to 2.42 and its heap, in arrays.
 
-use std::collections::BTreeSet;
+use std::{cell::Cell, collections::BTreeSet};
 
 use super::super::{
     layout::{Layout, ParameterLayout},
@@ -28,6 +28,7 @@ const PAGE: u64 = 4096;
 const SHAPE: ArenaShape = ArenaShape { next: 0x870, counts_threads: true };
 
 /// A process.
+#[derive(Clone)]
 pub struct Image {
     data: Vec<u8>,
     heap: Vec<u8>,
@@ -134,6 +135,30 @@ impl TargetMemory for Image {
             bytes.get(at..at.checked_add(buffer.len())?)
         });
         found.map(|bytes| buffer.copy_from_slice(bytes)).is_some()
+    }
+}
+
+/// Memory that changes after one of its pages was read.
+pub struct Changing<'i> {
+    before: &'i Image,
+    after: &'i Image,
+    page: u64,
+    is_over: Cell<bool>,
+}
+
+impl<'i> Changing<'i> {
+    /// It is as `before` until the page was read.
+    pub fn new(before: &'i Image, after: &'i Image, page: u64) -> Self {
+        Self { before, after, page, is_over: Cell::new(false) }
+    }
+}
+
+impl TargetMemory for Changing<'_> {
+    fn read(&self, address: u64, buffer: &mut [u8]) -> bool {
+        let image = if self.is_over.get() { self.after } else { self.before };
+        let end = address + buffer.len() as u64;
+        self.is_over.set(self.is_over.get() || (address..end).contains(&self.page));
+        image.read(address, buffer)
     }
 }
 

@@ -140,6 +140,23 @@ fn one_look_tells_what_memory_is_and_not_whether_it_grows() {
     }
 }
 
+/// Whose memory it is that nobody claims is not known then.
+#[test]
+fn memory_outside_of_a_heap_that_was_not_walked_may_be_the_heap() {
+    let refusal = Refusal { part: "glibc".to_owned(), reason: "it is in swap".to_owned() };
+    let mapped = walk([0, 0, 0, 0], &[(RssKind::OtherAnonymous, 900)]);
+    let files = walk([0, 0, 0, 0], &[(RssKind::File, 900)]);
+    for (census, seen, hidden) in [
+        (mapped, VerdictKind::NotTheHeap, (VerdictKind::CannotTell, Level::Low)),
+        (files, VerdictKind::NotTheHeap, (VerdictKind::NotTheHeap, Level::Medium)),
+    ] {
+        let refused = Census { refusals: vec![refusal.clone()], ..census.clone() };
+        let input = |census| VerdictInput { after: Some(census), ..VerdictInput::default() };
+        assert_kind("walked", &input(census), seen, Level::High);
+        assert_kind("refused", &input(refused), hidden.0, hidden.1);
+    }
+}
+
 #[test]
 fn rss_alone_tells_that_it_grows_and_what_to_do_next() {
     let input = window(60, 300, 400).with_line(|tick| 300 + tick, |_| None);

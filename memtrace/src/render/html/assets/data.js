@@ -4,8 +4,12 @@ const report = JSON.parse($("data").textContent);
 
 // LEB128 in base64: numbers of seven bits a byte, the lowest first.
 function column(text) {
-  const raw = atob(text), length = raw.length, numbers = new Float64Array(length);
-  let found = 0, value = 0, scale = 1;
+  const raw = atob(text),
+    length = raw.length,
+    numbers = new Float64Array(length);
+  let found = 0,
+    value = 0,
+    scale = 1;
   for (let at = 0; at < length; at++) {
     const byte = raw.charCodeAt(at);
     if (byte < 128) {
@@ -26,8 +30,12 @@ const signed = (number) => (number % 2 ? -(number + 1) / 2 : number / 2);
 const frames = (() => {
   const { function: name, module, file, line, package: pack, kind } = report.frames;
   return {
-    name: column(name), module: column(module), file: column(file), line: column(line),
-    pack: column(pack), kind: column(kind).map((it) => it & 3),
+    name: column(name),
+    module: column(module),
+    file: column(file),
+    line: column(line),
+    pack: column(pack),
+    kind: column(kind).map((it) => it & 3),
     inlined: column(kind).map((it) => it >> 2),
   };
 })();
@@ -37,16 +45,26 @@ const [NATIVE, PYTHON, CALL, MISSING] = [0, 1, 2, 3];
 // Node 0 is all stacks together; each comes before its children. `leaf` is the last node of each
 // site's stack, that of its allocation function.
 const tree = (() => {
-  const up = column(report.tree.up), down = column(report.tree.down), code = column(report.tree.frame);
-  const nodes = code.length + 1, below = Array.from({ length: frames.count + 1 }, () => []);
-  const it = { nodes, parent: new Int32Array(nodes), frame: new Int32Array(nodes), leaf: new Int32Array(up.length) };
+  const up = column(report.tree.up),
+    down = column(report.tree.down),
+    code = column(report.tree.frame);
+  const nodes = code.length + 1,
+    below = Array.from({ length: frames.count + 1 }, () => []);
+  const it = {
+    nodes,
+    parent: new Int32Array(nodes),
+    frame: new Int32Array(nodes),
+    leaf: new Int32Array(up.length),
+  };
   it.parent[0] = it.frame[0] = -1;
   for (let site = 0, node = 0, made = 0; site < up.length; site++) {
     for (let levels = up[site]; levels > 0; levels--) node = it.parent[node];
     for (let levels = down[site]; levels > 0; levels--) {
-      const parent = node, known = below[it.frame[parent] + 1];
+      const parent = node,
+        known = below[it.frame[parent] + 1];
       node = ++made;
-      const number = code[node - 1], is_new = number % 2;
+      const number = code[node - 1],
+        is_new = number % 2;
       if (is_new) known.push((number - 1) / 2);
       it.parent[node] = parent;
       it.frame[node] = is_new ? known[known.length - 1] : known[number / 2];
@@ -57,19 +75,31 @@ const tree = (() => {
 })();
 
 const sites = (() => {
-  const raw = report.sites, { leaf } = tree;
-  const youngest = column(raw.youngest_age), median = column(raw.median_age);
+  const raw = report.sites,
+    { leaf } = tree;
+  const youngest = column(raw.youngest_age),
+    median = column(raw.median_age);
   const oldest = column(raw.oldest_age);
   for (let at = 0; at < leaf.length; at++) {
     median[at] += youngest[at];
     oldest[at] += median[at];
   }
-  const births = column(raw.births), start = new Int32Array(leaf.length);
+  const births = column(raw.births),
+    start = new Int32Array(leaf.length);
   for (let at = 0, site = 0; site < leaf.length; site++) {
     start[site] = at;
     at += 1 + 3 * births[at];
   }
-  return { count: leaf.length, leaf, key: column(raw.key), youngest, median, oldest, births, start };
+  return {
+    count: leaf.length,
+    leaf,
+    key: column(raw.key),
+    youngest,
+    median,
+    oldest,
+    births,
+    start,
+  };
 })();
 
 // Bytes and counts of all sites in a view.
@@ -121,14 +151,16 @@ function lastPart(path) {
 
 // `model.cc:42`, or the module where the source is not known.
 function placeOf(frame) {
-  const file = text(frames.file[frame]), line = frames.line[frame];
+  const file = text(frames.file[frame]),
+    line = frames.line[frame];
   if (file) return lastPart(file) + (line ? ":" + line : "");
   const module = moduleOf(frame);
   return functionOf(frame).startsWith(module) ? "" : module;
 }
 
 function longPlaceOf(frame) {
-  const file = text(frames.file[frame]), line = frames.line[frame];
+  const file = text(frames.file[frame]),
+    line = frames.line[frame];
   return file ? file + (line ? ":" + line : "") : moduleOf(frame);
 }
 

@@ -31,9 +31,15 @@ const head = (id, text) => el("h2", { id: id + "-head" }, text);
 
 // A bar of parts: [colour, bytes, title].
 const meter = (parts, whole, width) =>
-  el("span", { class: "meter", "aria-hidden": "true", style: width && { width } },
-    parts.filter(([, part]) => part > 0).map(([colour, part, title]) =>
-      el("i", { title, style: { background: colour, width: (part * 100) / whole + "%" } })));
+  el(
+    "span",
+    { class: "meter", "aria-hidden": "true", style: width && { width } },
+    parts
+      .filter(([, part]) => part > 0)
+      .map(([colour, part, title]) =>
+        el("i", { title, style: { background: colour, width: (part * 100) / whole + "%" } }),
+      ),
+  );
 
 const swatch = (colour) => el("span", { class: "swatch", style: { background: colour } });
 
@@ -49,12 +55,18 @@ function colourOf(name) {
 const tip = {
   show(x, y, title, lines) {
     const box = $("tip");
-    fill(box, el("strong", null, title), lines.filter(Boolean).map((line) => el("span", null, line)));
+    fill(
+      box,
+      el("strong", null, shortened(title, 400)),
+      lines.filter(Boolean).map((line) => el("span", null, line)),
+    );
     box.hidden = false;
     const { width, height } = box.getBoundingClientRect();
     const left = Math.max(4, Math.min(x + 14, innerWidth - width - 8));
     const top = y + 18 + height > innerHeight ? Math.max(4, y - height - 12) : y + 18;
     Object.assign(box.style, { left: left + "px", top: top + "px" });
   },
-  hide() { $("tip").hidden = true; },
+  hide() {
+    $("tip").hidden = true;
+  },
 };

@@ -2,10 +2,20 @@
 // takes no longer with a hundred thousand stacks than with a hundred.
 
 const flame = {
-  root: null, focus: null, cursor: null, rows: [], matched: null, colour: COLOURS.module, invert: false,
-  context: $("flame-canvas").getContext("2d"), row: 20, width: 0,
+  root: null,
+  focus: null,
+  cursor: null,
+  rows: [],
+  matched: null,
+  colour: COLOURS.module,
+  invert: false,
+  context: $("flame-canvas").getContext("2d"),
+  row: 20,
+  width: 0,
 };
-const NARROW = 0.6, MOST_ROWS = 400, FONT = "12px ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace";
+const NARROW = 0.6,
+  MOST_ROWS = 400,
+  FONT = "12px ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace";
 
 function growFlame() {
   flame.root = flame.invert ? fromTheLeaves() : fromTheRoot();
@@ -45,11 +55,13 @@ const ownShare = (node) => 1 - sum(node.kids().map((kid) => kid.bytes)) / (node.
 const labelOf = (node) => (node.frame < 0 ? "all: " + bytes(node.bytes) : titleOf(node.frame));
 
 function drawFlame() {
-  const canvas = $("flame-canvas"), { context } = flame;
+  const canvas = $("flame-canvas"),
+    { context } = flame;
   flame.width = $("flame-box").clientWidth;
   flame.row = matchMedia("(pointer: coarse)").matches ? 26 : 20;
   flame.rows = layOut();
-  const height = Math.max(flame.rows.length, 1) * flame.row + 1, scale = Math.min(devicePixelRatio || 1, 32000 / height);
+  const height = Math.max(flame.rows.length, 1) * flame.row + 1,
+    scale = Math.min(devicePixelRatio || 1, 32000 / height);
   canvas.width = Math.round(flame.width * scale);
   canvas.height = Math.round(height * scale);
   canvas.style.height = height + "px";
@@ -77,7 +89,8 @@ const fillOf = (node) => {
 
 function drawBox({ node, x, width, above }, depth) {
   const { context, row } = flame;
-  context.globalAlpha = above || (flame.matched && node && !(node.frame >= 0 && flame.matched[node.frame])) ? 0.5 : 1;
+  context.globalAlpha =
+    above || (flame.matched && node && !(node.frame >= 0 && flame.matched[node.frame])) ? 0.5 : 1;
   context.fillStyle = node ? fillOf(node) : flame.ink.faint;
   context.fillRect(x, depth * row + 1, Math.max(width - (width > 3 ? 1 : 0.2), 0.4), row - 1);
   context.globalAlpha = above ? 0.75 : 1;
@@ -85,13 +98,24 @@ function drawBox({ node, x, width, above }, depth) {
   if (!node || letters < 3) return;
   const label = labelOf(node);
   context.fillStyle = "#16191d";
-  if (flame.matched && context.globalAlpha === 1 && darkGround() && !(node.frame >= 0 && flame.matched[node.frame])) context.fillStyle = "#f0f2f5";
-  context.fillText(label.length > letters ? label.slice(0, letters - 1) + "…" : label, x + 4, depth * row + row / 2 + 1);
+  if (
+    flame.matched &&
+    context.globalAlpha === 1 &&
+    darkGround() &&
+    !(node.frame >= 0 && flame.matched[node.frame])
+  )
+    context.fillStyle = "#f0f2f5";
+  context.fillText(
+    label.length > letters ? label.slice(0, letters - 1) + "…" : label,
+    x + 4,
+    depth * row + row / 2 + 1,
+  );
   context.globalAlpha = 1;
 }
 
-const darkGround = () => getComputedStyle(document.documentElement).colorScheme === "dark"
-  || (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
+const darkGround = () =>
+  getComputedStyle(document.documentElement).colorScheme === "dark" ||
+  (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
 
 const boxOf = (node) => node && (flame.rows[node.depth] || []).find((box) => box.node === node);
 
@@ -106,14 +130,28 @@ function drawCursor() {
 
 const sharesOf = (node) => [
   `${amountWords(node)} ${weightWords()}`,
-  `${share(node.bytes, flame.root.bytes)} of all` + (flame.focus !== flame.root && flame.focus.bytes ? `, ${share(node.bytes, flame.focus.bytes)} of what is shown` : ""),
+  `${share(node.bytes, flame.root.bytes)} of all` +
+    (flame.focus !== flame.root && flame.focus.bytes
+      ? `, ${share(node.bytes, flame.focus.bytes)} of what is shown`
+      : ""),
   node.bytes > 0 && hasAges() && `median age ${duration(node.age * 1e6)}`,
 ];
 
 function detailOf(node) {
   if (node.frame < 0) return ["All stacks", ...sharesOf(node)];
-  const place = longPlaceOf(node.frame), module = moduleOf(node.frame);
-  return [functionOf(node.frame), [place, module && !lastPart(place).startsWith(module) && `in ${module}`, frames.inlined[node.frame] && "inlined"].filter(Boolean).join(" "), ...sharesOf(node)];
+  const place = longPlaceOf(node.frame),
+    module = moduleOf(node.frame);
+  return [
+    functionOf(node.frame),
+    [
+      place,
+      module && !lastPart(place).startsWith(module) && `in ${module}`,
+      frames.inlined[node.frame] && "inlined",
+    ]
+      .filter(Boolean)
+      .join(" "),
+    ...sharesOf(node),
+  ];
 }
 
 function point(node) {

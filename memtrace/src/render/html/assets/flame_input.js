@@ -3,13 +3,17 @@
 function nodeAt(event) {
   const area = $("flame-canvas").getBoundingClientRect();
   const [x, y] = [event.clientX - area.left, event.clientY - area.top];
-  return (flame.rows[Math.floor(y / flame.row)] || []).find((box) => x >= box.x && x < box.x + box.width);
+  return (flame.rows[Math.floor(y / flame.row)] || []).find(
+    (box) => x >= box.x && x < box.x + box.width,
+  );
 }
 
 function hover(event) {
   const box = event.pointerType !== "touch" && nodeAt(event);
   if (!box) return tip.hide();
-  const [title, ...lines] = box.node ? detailOf(box.node) : ["Too narrow to be shown", "zoom in to see them"];
+  const [title, ...lines] = box.node
+    ? detailOf(box.node)
+    : ["Too narrow to be shown", "zoom in to see them"];
   tip.show(event.clientX, event.clientY, title, lines);
 }
 
@@ -55,16 +59,22 @@ function typed(event) {
 }
 
 function reveal() {
-  const box = $("flame-box"), top = flame.cursor ? flame.cursor.depth * flame.row : 0;
+  const box = $("flame-box"),
+    top = flame.cursor ? flame.cursor.depth * flame.row : 0;
   if (top < box.scrollTop) box.scrollTop = top;
-  if (top + flame.row > box.scrollTop + box.clientHeight) box.scrollTop = top + flame.row - box.clientHeight;
+  if (top + flame.row > box.scrollTop + box.clientHeight)
+    box.scrollTop = top + flame.row - box.clientHeight;
 }
 
 function searchFlame() {
-  const field = $("flame-search"), matched = matcher(field.value);
+  const field = $("flame-search"),
+    matched = matcher(field.value);
   field.setAttribute("aria-invalid", matched === false);
   flame.matched = matched || null;
-  fill($("flame-matched"), matched === false ? "not a regular expression" : matched ? matchedWords(matched) : "");
+  fill(
+    $("flame-matched"),
+    matched === false ? "not a regular expression" : matched ? matchedWords(matched) : "",
+  );
   drawFlame();
 }
 
@@ -78,33 +88,67 @@ function matchedWords(matched) {
 function findInFlame(pattern) {
   $("flame-search").value = pattern;
   searchFlame();
-  $("flame").scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+  $("flame").scrollIntoView({
+    behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth",
+  });
 }
 
 function showColours() {
   flame.colour = COLOURS[$("flame-colour").value];
-  fill($("flame-legend"), flame.colour.legend().filter(Boolean).map(([colour, name]) => el("li", null, swatch(colour), name)));
+  fill(
+    $("flame-legend"),
+    flame.colour
+      .legend()
+      .filter(Boolean)
+      .map(([colour, name]) => el("li", null, swatch(colour), name)),
+  );
   drawFlame();
 }
 
 function showFlame() {
-  const box = $("flame-box"), views = Object.keys(report.views).filter((view) => amounts.has(view));
-  fill($("view"), views.map((view) => el("option", { value: view, selected: view === state.view }, report.views[view])));
+  const box = $("flame-box"),
+    views = Object.keys(report.views).filter((view) => amounts.has(view));
+  fill(
+    $("view"),
+    views.map((view) =>
+      el("option", { value: view, selected: view === state.view }, report.views[view]),
+    ),
+  );
   $("view").addEventListener("change", (event) => showView(event.target.value));
   $("flame-colour").addEventListener("change", showColours);
-  $("flame-invert").addEventListener("change", (event) => { flame.invert = event.target.checked; growFlame(); });
+  $("flame-invert").addEventListener("change", (event) => {
+    flame.invert = event.target.checked;
+    growFlame();
+  });
   $("flame-search").addEventListener("input", searchFlame);
-  $("flame-search").addEventListener("keydown", (event) => { if (event.key === "Escape") { event.target.value = ""; searchFlame(); box.focus(); } });
+  $("flame-search").addEventListener("keydown", (event) => {
+    if (event.key === "Escape") {
+      event.target.value = "";
+      searchFlame();
+      box.focus();
+    }
+  });
   $("flame-reset").addEventListener("click", () => zoom(flame.root));
   box.addEventListener("pointermove", hover);
   box.addEventListener("pointerleave", () => tip.hide());
   box.addEventListener("click", press);
   box.addEventListener("keydown", typed);
   addEventListener("keydown", (event) => {
-    if (event.key !== "/" || event.ctrlKey || event.metaKey || /^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement.tagName)) return;
+    if (
+      event.key !== "/" ||
+      event.ctrlKey ||
+      event.metaKey ||
+      /^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement.tagName)
+    )
+      return;
     event.preventDefault();
     $("flame-search").focus();
   });
-  onChange(() => { growFlame(); searchFlame(); });
-  new ResizeObserver(() => { if (box.clientWidth !== flame.width) drawFlame(); }).observe(box);
+  onChange(() => {
+    growFlame();
+    searchFlame();
+  });
+  new ResizeObserver(() => {
+    if (box.clientWidth !== flame.width) drawFlame();
+  }).observe(box);
 }

@@ -4,7 +4,10 @@ function bytes(value) {
   if (value < 0) return "-" + bytes(-value);
   if (value < 1024) return Math.round(value) + " B";
   let unit = -1;
-  do { value /= 1024; unit += 1; } while (value >= 1023.95 && unit < 4);
+  do {
+    value /= 1024;
+    unit += 1;
+  } while (value >= 1023.95 && unit < 4);
   return value.toFixed(1) + " " + ["KiB", "MiB", "GiB", "TiB", "PiB"][unit];
 }
 
@@ -34,5 +37,11 @@ const plural = (number, word) => count(number) + " " + word + (number === 1 ? ""
 // Control characters and those that turn the direction of writing mislead a reader.
 const clean = (text) =>
   String(text).replace(/[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069\ufffe\uffff]/g, "?");
+
+// The middle of a very long name says least.
+const shortened = (name, most) =>
+  name.length <= most
+    ? name
+    : name.slice(0, Math.ceil(most * 0.7)) + " … " + name.slice(-Math.floor(most * 0.25));
 
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1).replace(/[.\s]*$/, ".");

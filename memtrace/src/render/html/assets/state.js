@@ -51,12 +51,14 @@ function showView(view) {
 }
 
 // What the weights are: the end of `12 MiB ...`.
-const weightWords = () => (state.selected ? "obtained then and never freed" : report.views[state.view]);
+const weightWords = () =>
+  state.selected ? "obtained then and never freed" : report.views[state.view];
 
 // Ages are those of all survivors of a site, not of some.
 const hasAges = () => !state.selected && ["never_freed", "live"].includes(state.view);
 
-const amountWords = ({ bytes: size, count: blocks }) => `${bytes(size)} in ${plural(blocks, "block")}`;
+const amountWords = ({ bytes: size, count: blocks }) =>
+  `${bytes(size)} in ${plural(blocks, "block")}`;
 
 function selectedTimes() {
   const [from, until] = state.selected;
@@ -67,5 +69,8 @@ function showSelection() {
   $("selection").hidden = !state.selected;
   if (!state.selected) return;
   const [from, until] = selectedTimes().map(duration);
-  fill($("selection-text"), `From ${from} to ${until}: ${amountWords(state.total)} obtained then and never freed`);
+  fill(
+    $("selection-text"),
+    `From ${from} to ${until}: ${amountWords(state.total)} obtained then and never freed`,
+  );
 }

@@ -2,7 +2,8 @@
 // at: {frame, bytes, count, age, parent, depth, kids()}.
 
 const links = (() => {
-  const first = new Int32Array(tree.nodes).fill(-1), next = new Int32Array(tree.nodes).fill(-1);
+  const first = new Int32Array(tree.nodes).fill(-1),
+    next = new Int32Array(tree.nodes).fill(-1);
   for (let node = tree.nodes - 1; node > 0; node--) {
     next[node] = first[tree.parent[node]];
     first[tree.parent[node]] = node;
@@ -12,32 +13,41 @@ const links = (() => {
 
 const byBytes = (one, other) => other.bytes - one.bytes || one.frame - other.frame;
 
-// The sums of the nodes below, for all nodes.
-function totals() {
-  const [size, blocks, age] = [0, 1, 2].map(() => new Float64Array(tree.nodes));
-  for (let site = 0; site < sites.count; site++) {
-    const leaf = sites.leaf[site], weight = state.weights.bytes[site];
-    size[leaf] += weight;
-    blocks[leaf] += state.weights.count[site];
-    age[leaf] += weight * sites.median[site];
-  }
-  for (let node = tree.nodes - 1; node > 0; node--) {
-    const parent = tree.parent[node];
-    size[parent] += size[node];
-    blocks[parent] += blocks[node];
-    age[parent] += age[node];
-  }
-  return { size, blocks, age };
+// For each node what the sites below it have of something, in sum.
+function totals(of) {
+  const sums = new Float64Array(tree.nodes),
+    { parent } = tree;
+  for (let site = 0; site < sites.count; site++) sums[sites.leaf[site]] += of[site];
+  for (let node = tree.nodes - 1; node > 0; node--) sums[parent[node]] += sums[node];
+  return sums;
 }
 
+const once = (make) => {
+  let made;
+  return () => (made ||= make());
+};
+
 function fromTheRoot() {
-  const { size, blocks, age } = totals();
+  const { bytes: weights, count: blocks } = state.weights,
+    size = totals(weights);
+  // Only what is pointed at needs these.
+  const counts = once(() => totals(blocks));
+  const ages = once(() => totals(weights.map((weight, site) => weight * sites.median[site])));
   const make = (node, parent) => ({
-    frame: tree.frame[node], bytes: size[node], count: blocks[node], age: age[node] / (size[node] || 1),
-    parent, depth: parent ? parent.depth + 1 : 0,
+    frame: tree.frame[node],
+    bytes: size[node],
+    parent,
+    depth: parent ? parent.depth + 1 : 0,
+    get count() {
+      return counts()[node];
+    },
+    get age() {
+      return ages()[node] / (size[node] || 1);
+    },
     kids() {
       const kids = [];
-      for (let kid = links.first[node]; kid >= 0; kid = links.next[kid]) if (size[kid] > 0) kids.push(make(kid, this));
+      for (let kid = links.first[node]; kid >= 0; kid = links.next[kid])
+        if (size[kid] > 0) kids.push(make(kid, this));
       kids.sort(byBytes);
       this.kids = () => kids;
       return kids;
@@ -50,7 +60,14 @@ function fromTheRoot() {
 function fromTheLeaves() {
   const weights = state.weights;
   const make = (frame, members, parent) => {
-    const node = { frame, bytes: 0, count: 0, age: 0, parent, depth: parent ? parent.depth + 1 : 0 };
+    const node = {
+      frame,
+      bytes: 0,
+      count: 0,
+      age: 0,
+      parent,
+      depth: parent ? parent.depth + 1 : 0,
+    };
     for (const [site] of members) {
       node.bytes += weights.bytes[site];
       node.count += weights.count[site];
@@ -58,14 +75,17 @@ function fromTheLeaves() {
     }
     node.age /= node.bytes || 1;
     node.kids = () => {
-      const kids = callers(members).map(([frame, members]) => make(frame, members, node)).sort(byBytes);
+      const kids = callers(members)
+        .map(([frame, members]) => make(frame, members, node))
+        .sort(byBytes);
       node.kids = () => kids;
       return kids;
     };
     return node;
   };
   const all = [];
-  for (let site = 0; site < sites.count; site++) if (weights.bytes[site] > 0) all.push([site, sites.leaf[site]]);
+  for (let site = 0; site < sites.count; site++)
+    if (weights.bytes[site] > 0) all.push([site, sites.leaf[site]]);
   return make(-1, all, null);
 }
 

@@ -1,0 +1,218 @@
+//! From chunk to chunk through a segment of a heap that nobody holds still.
+//!
+//! A chunk is in use when the one after it says so (`PREV_INUSE`). Memory is copied window by
+//! window. When a header makes no sense, it was probably read while it changed: the sums are set
+//! back to where they were at the start of the window, and it is copied again. When that does not
+//! help, the walk goes on at the next address from which headers lead on.
+//!
+//! Between two windows the heap may have changed so that no chunk starts any more where the next
+//! one should: each window begins with the last chunks of the one before, which must still lead
+//! there. A word that is taken for a size can lead anywhere.
+
+mod course;
+mod recent;
+mod resync;
+mod turn;
+
+use self::course::{Course, Pending};
+use super::{
+    header::{FENCE_BYTES, Header, Meaning},
+    inquiry::{Chunk, Observer},
+    segment::{Segment, Surveyor},
+    shape::{ALIGNMENT_BYTES, CHUNK_HEADER_BYTES},
+    tally::{ChunkKind, Tally},
+    target::Pages,
+    tcache::Candidates,
+    window::Window,
+};
+
+/// Goes through segments, and adds up.
+pub struct Chain<'t, 'o> {
+    surveyor: &'t Surveyor<'t>,
+    pages: Pages<'t>,
+    window: Window<'t>,
+    observer: &'o mut dyn Observer,
+    /// Chunks since the last checkpoint, for the observer.
+    seen: Vec<Chunk>,
+    candidates: Candidates,
+    /// What was walked, piece by piece; see [`Chain::walk_again`].
+    pub stretches: Vec<Stretch>,
+    /// Windows that were read again.
+    pub retries: u64,
+    /// Places where the chain was lost and found again.
+    pub resyncs: u64,
+}
+
+/// Chunks next to each other that were read at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// The first chunk.
+    pub start: u64,
+    /// Where the last one ends.
+    pub end: u64,
+    /// Chunks in use, in tcaches and in fastbins.
+    pub in_use_bytes: u64,
+    /// It was read again because it changed.
+    pub retried: bool,
+}
+
+impl<'t, 'o> Chain<'t, 'o> {
+    /// Nothing walked yet; `candidates` are those of arenas before.
+    pub fn new(
+        surveyor: &'t Surveyor<'t>,
+        observer: &'o mut dyn Observer,
+        candidates: Candidates,
+    ) -> Self {
+        Self {
+            surveyor,
+            pages: Pages::new(&surveyor.target),
+            window: Window::new(surveyor.target.memory),
+            observer,
+            seen: Vec::new(),
+            candidates,
+            stretches: Vec::new(),
+            retries: 0,
+            resyncs: 0,
+        }
+    }
+
+    /// What may be tcaches, of all segments.
+    pub fn into_candidates(self) -> Candidates {
+        self.candidates
+    }
+
+    /// Walks a segment of the arena at `arena`, whose sums so far are `tally`. `fastbins` are the
+    /// chunks in the arena's fastbins, ascending. The segment's end is brought up to date.
+    pub fn walk(
+        &mut self,
+        arena: u64,
+        segment: &mut Segment,
+        fastbins: &[u64],
+        mut tally: Tally,
+    ) -> Tally {
+        tally.before_segment(&mut self.pages, segment.start);
+        tally.metadata(&mut self.pages, segment.start, segment.first);
+        let range = (segment.first, u64::MAX);
+        let candidates = self.candidates.count();
+        let mut course = Course::new(arena, segment, fastbins, tally, range, candidates);
+        self.window.clear();
+        while self.step(&mut course) {}
+        self.commit(&mut course);
+        course.tally.finish_segment();
+        course.tally
+    }
+
+    /// Walks a stretch of a segment again: bytes in use now (as in [`Stretch`]), and bytes that
+    /// were not understood.
+    pub fn walk_again(&mut self, arena: u64, mut segment: Segment, stretch: Stretch) -> (u64, u64) {
+        self.pages.forget();
+        self.window.clear();
+        let range = (stretch.start, stretch.end);
+        let mut course = Course::new(arena, &mut segment, &[], Tally::default(), range, 0);
+        self.find_start(&mut course);
+        while self.step(&mut course) {}
+        let in_use = course.tally.in_use.bytes.saturating_sub(course.overshoot);
+        (in_use, course.tally.skipped_bytes + course.tally.swapped_bytes)
+    }
+
+    /// One chunk on; `false` at the end.
+    fn step(&mut self, course: &mut Course<'_>) -> bool {
+        if course.at >= course.segment.end {
+            return self.at_end(course);
+        }
+        if !self.window.holds(course.at) && !self.turn_page(course) {
+            return self.nonsense(course);
+        }
+        let header = self.window.header(course.at);
+        if course.at >= course.until {
+            return self.stop(course, header);
+        }
+        match header.meaning(course.at, course.segment, course.previous_bytes()) {
+            Meaning::Chunk(end) => {
+                self.settle(course, header.previous_in_use());
+                self.begin(course, end);
+                true
+            }
+            Meaning::Top => {
+                self.settle(course, header.previous_in_use());
+                self.top(course, course.at);
+                false
+            }
+            Meaning::Fence => self.fence(course, header),
+            Meaning::Nonsense => self.nonsense(course),
+        }
+    }
+
+    /// Where the stretch is over, and the walk too; whatever is at that place now.
+    fn stop(&mut self, course: &mut Course<'_>, header: Header) -> bool {
+        if header.previous_in_use() && course.pending.is_some() {
+            course.overshoot = course.at - course.until;
+        }
+        self.settle(course, header.previous_in_use());
+        false
+    }
+
+    /// Adds the chunk before, now that it is known what it is.
+    fn settle(&mut self, course: &mut Course<'_>, in_use: bool) {
+        let Some(Pending { start, end, key }) = course.pending.take() else { return };
+        let kind = match in_use {
+            false => ChunkKind::Free,
+            true if course.is_fast(start) => ChunkKind::Fast,
+            true => ChunkKind::InUse,
+        };
+        course.tally.chunk(&mut self.pages, kind, start, end);
+        if kind == ChunkKind::InUse {
+            self.candidates.consider(&self.window, start, end - start);
+        }
+        if self.observer.is_interested() {
+            self.seen.push(Chunk { start, end, in_use: kind == ChunkKind::InUse, key });
+        }
+    }
+
+    fn begin(&mut self, course: &mut Course<'_>, end: u64) {
+        let start = course.at;
+        let key = self.window.word(start + CHUNK_HEADER_BYTES + 8);
+        course.pending = Some(Pending { start, end, key });
+        course.recent.push(start);
+        course.at = end;
+    }
+
+    /// The end of a segment: it is that of `top`, or of a chunk that has become `top` meanwhile.
+    fn at_end(&mut self, course: &mut Course<'_>) -> bool {
+        if course.segment.top.is_some() && self.retry(course) {
+            return true;
+        }
+        let last = course.pending.take();
+        match (last, course.segment.top) {
+            (Some(last), Some(_)) => self.top(course, last.start),
+            (Some(last), None) => course.tally.skipped(&mut self.pages, last.start, last.end),
+            (None, _) => {}
+        }
+        false
+    }
+
+    fn top(&mut self, course: &mut Course<'_>, start: u64) {
+        let (end, trim) = (course.segment.end, course.segment.top_trim);
+        course.tally.top(&mut self.pages, start, end, trim);
+        course.at = end;
+        if self.observer.is_interested() {
+            self.seen.push(Chunk { start, end, in_use: false, key: 0 });
+        }
+    }
+
+    /// Behind a pair of fence posts the segment ends, or somebody else has called `sbrk`.
+    fn fence(&mut self, course: &mut Course<'_>, header: Header) -> bool {
+        self.settle(course, header.previous_in_use());
+        let (at, end) = (course.at, course.segment.end);
+        let rest = end - at;
+        let fence_end = if rest <= FENCE_BYTES { end } else { at + 2 * ALIGNMENT_BYTES };
+        course.tally.metadata(&mut self.pages, at, fence_end);
+        course.at = fence_end;
+        if fence_end < end {
+            let found = self.seeker(course).next(fence_end).unwrap_or(end);
+            course.tally.gap(&mut self.pages, fence_end, found);
+            course.resume(found);
+        }
+        course.at < end
+    }
+}

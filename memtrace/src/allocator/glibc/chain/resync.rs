@@ -1,0 +1,136 @@
+//! Where headers lead on, behind a place at which they do not.
+
+use super::{
+    super::{
+        header::{Header, Meaning},
+        segment::Segment,
+        shape::{ALIGNMENT_BYTES, SMALLEST_CHUNK_BYTES, align_up},
+        target::{Pages, PresentMemory},
+        window::Window,
+    },
+    course::Patience,
+};
+
+/// Chunks that must follow each other where the walk takes up the chain again.
+const CHAIN_LENGTH: u32 = 8;
+/// A chunk this large is doubtful there: a single wrong header would cost so much.
+const DOUBTFUL_BYTES: u64 = 1 << 20;
+/// And is taken for one only when nothing else leads on in so many bytes.
+const DOUBT_BYTES: u64 = 64 << 10;
+
+/// How sure it is that a chunk starts somewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lead {
+    Sure,
+    /// One of the chunks that follow is large.
+    Doubtful,
+    Not,
+}
+
+/// How much of a window must be behind a place, so that most chains from there are in it.
+const REACH_BYTES: u64 = 64 << 10;
+
+/// Somebody who looks for the chain.
+pub(super) struct Seeker<'w, 't> {
+    pub window: &'w mut Window<'t>,
+    pub pages: &'w mut Pages<'t>,
+    pub memory: &'w PresentMemory<'t>,
+    pub segment: &'w Segment,
+    pub patience: &'w mut Patience,
+}
+
+impl Seeker<'_, '_> {
+    /// The next address from which headers lead on, however far.
+    pub fn next(&mut self, from: u64) -> Option<u64> {
+        let mut at = align_up(from, ALIGNMENT_BYTES);
+        while at + SMALLEST_CHUNK_BYTES <= self.segment.end {
+            if self.leads_on(at) {
+                return Some(at);
+            }
+            at += ALIGNMENT_BYTES;
+        }
+        None
+    }
+
+    /// The same where the heap changes: large chunks are taken for such only when there is nothing
+    /// else.
+    pub fn find(&mut self, from: u64) -> Option<u64> {
+        let mut doubtful = None;
+        let mut at = align_up(from, ALIGNMENT_BYTES);
+        while at + SMALLEST_CHUNK_BYTES <= self.segment.end {
+            if let Some(doubtful) = doubtful.filter(|start| at - start > DOUBT_BYTES) {
+                return Some(doubtful);
+            }
+            self.show(at);
+            match self.lead(at) {
+                Lead::Sure => return Some(at),
+                Lead::Doubtful => doubtful = doubtful.or(Some(at)),
+                Lead::Not => {}
+            }
+            at += ALIGNMENT_BYTES;
+        }
+        doubtful
+    }
+
+    /// Whether headers lead on from here.
+    pub fn leads_on(&mut self, at: u64) -> bool {
+        self.show(at);
+        self.lead(at) != Lead::Not
+    }
+
+    fn show(&mut self, at: u64) {
+        let reach = at.saturating_add(REACH_BYTES).min(self.segment.end);
+        if !self.window.reaches(at, reach) {
+            self.window.load(self.pages, at, self.segment.end);
+        }
+    }
+
+    fn lead(&mut self, start: u64) -> Lead {
+        let mut lead = Lead::Sure;
+        let (mut at, mut previous_bytes) = (start, None);
+        for _ in 0..CHAIN_LENGTH {
+            if previous_bytes.is_some() && (at == self.segment.end || self.segment.top == Some(at))
+            {
+                return lead;
+            }
+            let Some(header) = self.header(at) else { return Lead::Not };
+            let is_first = previous_bytes.is_none();
+            if header.is_foreign(self.segment) || (is_first && !self.may_be_first(at, header)) {
+                return Lead::Not;
+            }
+            match header.meaning(at, self.segment, previous_bytes) {
+                Meaning::Chunk(end) => at = end,
+                Meaning::Top => return lead,
+                Meaning::Fence if !is_first => return lead,
+                Meaning::Fence | Meaning::Nonsense => return Lead::Not,
+            }
+            if header.bytes() >= DOUBTFUL_BYTES {
+                lead = Lead::Doubtful;
+            }
+            previous_bytes = Some(header.bytes());
+        }
+        lead
+    }
+
+    /// The chunk before is in use, or there is one, and it is free.
+    fn may_be_first(&mut self, at: u64, header: Header) -> bool {
+        let before = at.checked_sub(header.footer).filter(|it| *it >= self.segment.first);
+        header.previous_in_use()
+            || before
+                .filter(|before| *before < at && before.is_multiple_of(ALIGNMENT_BYTES))
+                .and_then(|before| self.header(before))
+                .is_some_and(|before| before.bytes() == header.footer)
+    }
+
+    fn header(&mut self, at: u64) -> Option<Header> {
+        if at >= self.segment.end {
+            return None;
+        }
+        if self.window.holds(at) {
+            return Some(self.window.header(at));
+        }
+        self.patience.far_reads = self.patience.far_reads.checked_sub(1)?;
+        let [footer, size] = self.memory.words(at)?;
+        Some(Header { footer, size })
+    }
+}

@@ -1,0 +1,131 @@
+//! From window to window: what stays, what is read again, and where the chain goes on when it was
+//! lost.
+
+use super::super::{header::Header, shape::ALIGNMENT_BYTES, tally::Tally};
+use super::{
+    Chain, Stretch,
+    course::{Checkpoint, Course},
+    resync::Seeker,
+};
+
+/// How often a window is copied again before its state is taken for what it is.
+const MOST_RETRIES: u32 = 4;
+/// How much of a window is read again in the next.
+const OVERLAP_BYTES: u64 = 64 << 10;
+
+impl<'t> Chain<'t, '_> {
+    /// The next window; what was found up to here stays. `false` when the last chunks do not lead
+    /// here any more.
+    pub(super) fn turn_page(&mut self, course: &mut Course<'_>) -> bool {
+        if course.at != course.checkpoint.at {
+            self.commit(course);
+        }
+        let anchor = course.recent.first_from(course.at.saturating_sub(OVERLAP_BYTES));
+        let start = anchor.unwrap_or(course.at);
+        self.window.load(&mut self.pages, start, course.segment.end);
+        match (anchor, course.pending) {
+            (Some(anchor), _) => self.leads_to(course, anchor),
+            (None, Some(large)) => self.is_still(large.start, large.end - large.start),
+            (None, None) => true,
+        }
+    }
+
+    /// Whether the chunks from here on lead to where the walk is, in this window.
+    fn leads_to(&self, course: &Course<'_>, from: u64) -> bool {
+        let mut at = from;
+        while at < course.at {
+            let Some(end) = self.window.header(at).end(at, course.segment) else { return false };
+            at = end;
+        }
+        at == course.at
+    }
+
+    /// Whether a chunk outside of the window has this size.
+    fn is_still(&self, start: u64, bytes: u64) -> bool {
+        let header = self.surveyor.memory.words(start);
+        header.is_some_and(|[footer, size]| Header { footer, size }.bytes() == bytes)
+    }
+
+    pub(super) fn commit(&mut self, course: &mut Course<'_>) {
+        self.record(course, course.pending.map_or(course.at, |pending| pending.start));
+        self.advance(course);
+    }
+
+    /// What was found up to here stays.
+    fn advance(&mut self, course: &mut Course<'_>) {
+        for chunk in self.seen.drain(..) {
+            self.observer.chunk(chunk);
+        }
+        course.mark(self.candidates.count());
+    }
+
+    /// Remembers what was walked since the checkpoint, up to `end`.
+    fn record(&mut self, course: &Course<'_>, end: u64) {
+        let Checkpoint { at, pending, tally, .. } = course.checkpoint;
+        let start = pending.map_or(at, |pending| pending.start);
+        let held = |tally: &Tally| tally.in_use.bytes + tally.fastbins.bytes;
+        let is_whole = course.tally.gap_bytes == tally.gap_bytes;
+        if start < end && is_whole {
+            let in_use_bytes = held(&course.tally) - held(&tally);
+            let retried = course.retries > 0;
+            self.stretches.push(Stretch { start, end, in_use_bytes, retried });
+        }
+    }
+
+    /// Sets everything back to the checkpoint, unless that was done often enough.
+    pub(super) fn retry(&mut self, course: &mut Course<'_>) -> bool {
+        if course.retries >= MOST_RETRIES || course.patience.retries == 0 {
+            return false;
+        }
+        course.retries += 1;
+        course.patience.retries -= 1;
+        self.retries += 1;
+        course.rewind();
+        self.candidates.truncate(course.checkpoint.candidates);
+        self.seen.clear();
+        self.pages.forget();
+        self.window.clear();
+        self.surveyor.memory.forget();
+        self.surveyor.refresh(course.arena, course.segment);
+        true
+    }
+
+    /// Where no chunk starts: the chunk that led here may be none itself, or is not any more.
+    pub(super) fn nonsense(&mut self, course: &mut Course<'_>) -> bool {
+        if self.retry(course) {
+            return true;
+        }
+        self.resyncs += 1;
+        let last = course.pending.take();
+        let from = last.map_or(course.at, |last| last.start);
+        let search = course.search_from(last);
+        let found = self.seeker(course).find(search).unwrap_or(course.segment.end);
+        self.record(course, from);
+        course.tally.skipped(&mut self.pages, from, found);
+        course.resume(found);
+        self.advance(course);
+        course.at < course.segment.end
+    }
+
+    /// Begins where a chunk starts now, if none does where one did.
+    pub(super) fn find_start(&mut self, course: &mut Course<'_>) {
+        let from = course.at;
+        let mut seeker = self.seeker(course);
+        if !seeker.leads_on(from) {
+            let found = seeker.find(from + ALIGNMENT_BYTES).unwrap_or(u64::MAX);
+            let found = found.min(course.until).min(course.segment.end);
+            course.tally.skipped(&mut self.pages, from, found);
+            course.resume(found);
+        }
+    }
+
+    pub(super) fn seeker<'s>(&'s mut self, course: &'s mut Course<'_>) -> Seeker<'s, 't> {
+        Seeker {
+            window: &mut self.window,
+            pages: &mut self.pages,
+            memory: self.surveyor.memory,
+            segment: course.segment,
+            patience: &mut course.patience,
+        }
+    }
+}

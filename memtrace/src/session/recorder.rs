@@ -1,0 +1,187 @@
+//! Writes the capture while the window is open, on a thread of its own: a slow disk must not keep
+//! the ring from being drained. What there is no time or room for is left out and counted; the
+//! accounting does not depend on it.
+
+use std::{
+    io::{self, Write},
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel},
+    },
+    thread::JoinHandle,
+};
+
+use crate::{
+    capture::{Capture, EventsKept, Header, KeptEvent, Writer},
+    model::{
+        stack::{Frame, RawStack, StackId},
+        timeline::TimelineSample,
+        trace::Module,
+    },
+};
+
+/// Events that are handed over at once: about half a megabyte.
+const BATCH: usize = 4096;
+
+/// Batches that may wait for the disk.
+const WAITING: usize = 32;
+
+/// Where a capture goes, and what of it is wanted.
+pub struct Sink {
+    /// The file.
+    pub out: Box<dyn Write + Send>,
+    /// Whether the events are wanted, too.
+    pub events: bool,
+    /// When the file has reached this size, events are left out; the rest follows.
+    pub max_bytes: u64,
+}
+
+/// Something for the file.
+enum Item {
+    Events(Vec<KeptEvent>),
+    Stack(StackId, Box<RawStack>, Vec<Option<Arc<Frame>>>),
+    Modules(Vec<Module>),
+    Sample(TimelineSample),
+    /// All events have been given: how many were kept?
+    Count(Sender<EventsKept>),
+    Finish(Box<Capture>),
+}
+
+/// The thread, as the window sees it.
+pub struct Recorder {
+    items: SyncSender<Item>,
+    thread: JoinHandle<io::Result<()>>,
+    wants_events: bool,
+    batch: Vec<KeptEvent>,
+    /// Those for which the thread was too slow.
+    left_out: u64,
+}
+
+impl Recorder {
+    /// Starts the thread, which begins with the header.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub(super) fn start(sink: Sink, header: &Header) -> io::Result<Self> {
+        let (items, received) = sync_channel(WAITING);
+        let (wants_events, header) = (sink.events, header.clone());
+        let thread = std::thread::Builder::new()
+            .name("capture writer".to_owned())
+            .spawn(move || Thread::new(sink, &header)?.run(&received))?;
+        Ok(Self { items, thread, wants_events, batch: Vec::with_capacity(BATCH), left_out: 0 })
+    }
+
+    /// Takes an event.
+    pub(super) fn event(&mut self, event: KeptEvent) {
+        if !self.wants_events {
+            self.left_out += 1;
+            return;
+        }
+        self.batch.push(event);
+        if self.batch.len() == BATCH {
+            self.hand_over();
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
+        if let Err(
+            TrySendError::Full(Item::Events(batch))
+            | TrySendError::Disconnected(Item::Events(batch)),
+        ) = self.items.try_send(Item::Events(batch))
+        {
+            self.left_out += batch.len() as u64;
+        }
+    }
+
+    /// Takes a new stack, for a file that ends before names are known.
+    pub(super) fn stack(&self, id: StackId, stack: &RawStack, python: &[Option<Arc<Frame>>]) {
+        let stack = Box::new(stack.clone());
+        let _ = self.items.try_send(Item::Stack(id, stack, python.to_vec()));
+    }
+
+    /// Takes what code there is now, for the same.
+    pub(super) fn modules(&self, modules: Vec<Module>) {
+        let _ = self.items.try_send(Item::Modules(modules));
+    }
+
+    /// Takes a sample of the target's memory.
+    pub(super) fn sample(&mut self, sample: TimelineSample) {
+        // With the events so far, so that a file that ends here tells both.
+        self.hand_over_all();
+        let _ = self.items.try_send(Item::Sample(sample));
+    }
+
+    fn hand_over_all(&mut self) {
+        if !self.batch.is_empty() {
+            self.hand_over();
+        }
+    }
+
+    /// What became of the events; waits until those so far are written.
+    pub(super) fn events_kept(&mut self) -> EventsKept {
+        self.hand_over_all();
+        let (answer, kept) = channel();
+        let asked = self.items.send(Item::Count(answer));
+        let mut kept = asked.ok().and_then(|()| kept.recv().ok()).unwrap_or_default();
+        kept.left_out += self.left_out;
+        kept
+    }
+
+    /// Writes the rest and ends the thread.
+    ///
+    /// # Errors
+    /// The first that the file gave, also earlier.
+    pub fn finish(self, capture: Capture) -> io::Result<()> {
+        // Fails when the thread has ended, which its result tells more about.
+        let _ = self.items.send(Item::Finish(Box::new(capture)));
+        drop(self.items);
+        match self.thread.join() {
+            Ok(written) => written,
+            Err(_) => Err(io::Error::other("the writer of the capture has failed")),
+        }
+    }
+}
+
+/// The thread's own.
+struct Thread {
+    writer: Writer<Box<dyn Write + Send>>,
+    max_bytes: u64,
+    kept: EventsKept,
+}
+
+impl Thread {
+    fn new(sink: Sink, header: &Header) -> io::Result<Self> {
+        let writer = Writer::new(sink.out, header)?;
+        Ok(Self { writer, max_bytes: sink.max_bytes, kept: EventsKept::default() })
+    }
+
+    fn run(mut self, items: &Receiver<Item>) -> io::Result<()> {
+        for item in items {
+            match item {
+                Item::Events(events) => self.events(&events)?,
+                Item::Stack(id, stack, python) => self.writer.raw_stack(id, &stack, &python)?,
+                Item::Modules(modules) => self.writer.modules(&modules)?,
+                Item::Sample(sample) => self.sample(&sample)?,
+                Item::Count(answer) => _ = answer.send(self.kept),
+                Item::Finish(capture) => return self.writer.finish(&capture).map(drop),
+            }
+        }
+        Ok(())
+    }
+
+    fn events(&mut self, events: &[KeptEvent]) -> io::Result<()> {
+        if self.writer.bytes_written() >= self.max_bytes {
+            self.kept.left_out += events.len() as u64;
+            return Ok(());
+        }
+        self.kept.kept += events.len() as u64;
+        events.iter().try_for_each(|event| self.writer.event(event))
+    }
+
+    /// Samples come a few times a second: so often is the file whole.
+    fn sample(&mut self, sample: &TimelineSample) -> io::Result<()> {
+        self.writer.sample(sample)?;
+        self.writer.flush()
+    }
+}

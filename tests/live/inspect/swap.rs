@@ -1,0 +1,146 @@
+//! Memory in swap: not read, which would bring it back, and not passed over in silence.
+
+use std::{
+    ffi::CString,
+    fs, io,
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
+    },
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use memtrace::{
+    model::{census::Extent, mapping::Mapping},
+    sys::procfs::ProcFs,
+};
+use memtrace_tests::target::Target;
+use serde_json::Value;
+
+use super::{bytes, inspect_idle, resident};
+
+const SWAP_BYTES: u64 = 64 << 20;
+
+/// A file that the kernel swaps to, until it is dropped.
+struct Swap(PathBuf);
+
+impl Swap {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("../target/swap-{}-{number}", std::process::id());
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        // Written, because swap can have no holes.
+        fs::write(&path, vec![0; SWAP_BYTES as usize]).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(Command::new("mkswap").arg("-q").arg(&path).status().unwrap().success());
+        let swap = Self(path);
+        // SAFETY: the argument is a string that ends in a null byte.
+        let result = unsafe { libc::swapon(swap.name().as_ptr(), 0) };
+        assert_eq!(result, 0, "swapon {swap:?}: {}", io::Error::last_os_error(), swap = swap.0);
+        swap
+    }
+
+    fn name(&self) -> CString {
+        CString::new(self.0.as_os_str().as_bytes()).unwrap()
+    }
+}
+
+impl Drop for Swap {
+    fn drop(&mut self) {
+        // SAFETY: as for swapon.
+        unsafe { libc::swapoff(self.name().as_ptr()) };
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Anonymous memory that the program writes to.
+fn heaps(pid: u32) -> Vec<Extent> {
+    let is_heap = |mapping: &&Mapping| {
+        mapping.permissions.write
+            && mapping.file.is_none()
+            && (mapping.name.is_empty() || mapping.name == "[heap]")
+    };
+    let maps = ProcFs::new("/proc").maps(pid).unwrap();
+    maps.iter().filter(is_heap).map(|it| Extent { start: it.start, end: it.end }).collect()
+}
+
+/// Sends pages of a process to swap; those that another process shares stay.
+fn page_out(pid: u32, extents: &[Extent]) {
+    let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    let process: OwnedFd =
+        rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+    for extent in extents {
+        let range = libc::iovec {
+            iov_base: extent.start as *mut libc::c_void,
+            iov_len: extent.bytes() as usize,
+        };
+        // SAFETY: the range is of the other process, whose content stays the same.
+        let bytes = unsafe {
+            libc::syscall(
+                libc::SYS_process_madvise,
+                process.as_raw_fd(),
+                &raw const range,
+                1_usize,
+                libc::MADV_PAGEOUT,
+                0_u32,
+            )
+        };
+        assert_eq!(bytes, extent.bytes() as i64, "{}", io::Error::last_os_error());
+    }
+}
+
+/// Its last pages: arenas have their own state at their beginning.
+fn end_of(extent: Extent) -> Extent {
+    let middle = extent.start + extent.bytes() / 2;
+    Extent { start: middle & !0xfff, ..extent }
+}
+
+/// Looks at a process that is partly in swap, and checks that it stays there.
+fn look(pid: u32) -> Value {
+    let swapped = resident(pid, "VmSwap");
+    assert!(swapped > 0, "nothing went to swap");
+    let look = inspect_idle(pid);
+    assert_eq!(resident(pid, "VmSwap"), swapped, "looking has brought pages back");
+    assert_eq!(look["rss"]["swap_bytes"], swapped, "{look:#}");
+    look
+}
+
+fn sum(look: &Value, field: &str) -> u64 {
+    let heaps = look["glibc"].as_array().unwrap().iter();
+    let arenas = heaps.flat_map(|heap| heap["arenas"].as_array().unwrap());
+    arenas.map(|arena| arena.pointer(field).unwrap().as_u64().unwrap()).sum()
+}
+
+#[test]
+fn what_of_a_heap_is_in_swap_is_in_the_bound() {
+    let _swap = Swap::new();
+    let target = Target::start("two_libcs", &[]);
+    let before = inspect_idle(target.pid());
+    let ends: Vec<_> = heaps(target.pid()).into_iter().map(end_of).collect();
+    page_out(target.pid(), &ends);
+    let after = look(target.pid());
+    let bound = after["error_bound_bytes"].as_u64().unwrap();
+    for field in ["/in_use/bytes", "/free/bytes", "/tcache/bytes"] {
+        let (truth, found) = (sum(&before, field), sum(&after, field));
+        assert!(truth.abs_diff(found) <= bound, "{field}: {found}, {truth}, bound {bound}");
+    }
+    let swapped = sum(&after, "/quality/swapped_bytes");
+    assert!(swapped > 4 << 20 && bound >= swapped, "{swapped}, {bound}");
+    assert!(bytes(&after, "in_use") < bytes(&before, "in_use"));
+}
+
+#[test]
+fn a_heap_that_is_in_swap_as_a_whole_is_not_called_something_else() {
+    let _swap = Swap::new();
+    let target = Target::start("two_libcs", &[]);
+    page_out(target.pid(), &heaps(target.pid()));
+    let look = look(target.pid());
+    // Whatever can be said of it: not that this is sure.
+    let bound = look["error_bound_bytes"].as_u64().unwrap();
+    let refused = look["refusals"].as_array().unwrap().iter().any(|it| it["part"] == "glibc");
+    assert!(refused || bound > 10 << 20, "{look:#}");
+    assert_ne!(look["verdict"]["confidence"]["level"], "high", "{look:#}");
+}
