@@ -61,7 +61,7 @@ impl Pair {
 
     fn of(after: &Capture, events: &[KeptEvent]) -> Self {
         let pair = Self { directory: TempDir::new().unwrap() };
-        let before = write(&capture(&events_before()), &events_before(), Vec::new()).unwrap();
+        let before = write(&capture(&events_before()), &events_before()[..], Vec::new()).unwrap();
         fs::write(pair.path("before.memtrace"), before).unwrap();
         fs::write(pair.path("after.memtrace"), write(after, events, Vec::new()).unwrap()).unwrap();
         pair
@@ -263,7 +263,9 @@ fn hostile_names_reach_nobody() {
         let text = text(&Pair::new().diff(&["--format", format]));
         let is_harmless = |c: char| c == '\n' || c == '\t' || c == '\r' || !c.is_control();
         assert!(text.chars().all(is_harmless), "{format}");
-        assert!(!text.contains('\u{202e}') && !text.contains("<script>alert"), "{format}");
+        assert!(!text.contains('\u{202e}'), "{format}");
+        let is_markup = matches!(format, "svg" | "html");
+        assert!(!(is_markup && text.contains("<script>alert")), "{format}");
         assert!(text.contains("evil"), "the name itself is shown: {format}");
     }
 }
