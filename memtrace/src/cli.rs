@@ -19,10 +19,13 @@ Examples:
   sudo memtrace attach -p 4242 -d 30s      for 30 seconds
   sudo memtrace attach -p 4242 -d 5m --min-age 1m --json > report.json
   memtrace report app.memtrace --view peak  what attach wrote, looked at in another way
+  memtrace diff before.memtrace after.memtrace --fail-above 10MiB
+                                           what grew between two captures; 1 if by more than that
   memtrace inspect -p 4242                  what its memory is now, by what it is for
   sudo memtrace doctor -p 4242              what would be seen of it, before anything is traced
 
-Exit status: 0 done; 2 bad usage or it could not be done; 130 interrupted before anything was seen.";
+Exit status: 0 done; 1 diff: more growth than --fail-above; 2 bad usage or it could not be
+done; 130 interrupted before anything was seen.";
 
 /// The heading of options that few need.
 const LIMITS: &str = "Limits and cost";
@@ -60,6 +63,8 @@ pub enum Command {
     Attach(AttachArgs),
     /// Show a capture that attach wrote: as text, a picture, a page, or for other tools
     Report(ReportArgs),
+    /// Compare two captures: what grew, and where
+    Diff(DiffArgs),
     /// Say what a process's memory is: in use, free but held, files, ...; nothing is traced
     Inspect(InspectArgs),
     /// Say what can be traced of a process, what a result would lack and how to get it
@@ -341,6 +346,84 @@ pub enum UnitsArg {
     GiB,
 }
 
+const DIFF_EXAMPLES: &str = "\
+Examples:
+  memtrace diff before.memtrace after.memtrace
+  memtrace diff before.memtrace after.memtrace --format html -o growth.html
+  memtrace diff main.memtrace branch.memtrace --view allocated --by function
+  memtrace diff main.memtrace branch.memtrace -q -o - --fail-above 10MiB    in CI
+
+Exit status: 0 done; 1 it grew by more than --fail-above; 2 bad usage or it could not be done.";
+
+/// `memtrace diff`.
+#[derive(Debug, Args)]
+#[command(after_help = DIFF_EXAMPLES)]
+pub struct DiffArgs {
+    /// The capture to compare with: PREFIX.memtrace, as attach wrote it
+    #[arg(value_name = "BEFORE")]
+    pub before: PathBuf,
+
+    /// The capture that is compared: of the same program, in another process or build
+    #[arg(value_name = "AFTER")]
+    pub after: PathBuf,
+
+    /// What to make of it
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub format: DiffFormat,
+
+    /// Write to this file, or to stdout (-) [default: stdout]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Overwrite the file if it exists
+    #[arg(long)]
+    pub force: bool,
+
+    /// What to weigh by
+    #[arg(long, value_name = "VIEW", value_enum, default_value_t)]
+    pub view: ViewArg,
+
+    /// Take stacks together by line, by function, by module (or Python package), or not at all: by stack
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    pub by: By,
+
+    /// Two lines of a function are two places: for two runs of the same build
+    #[arg(long)]
+    pub lines: bool,
+
+    /// Leave out blocks younger than this at the end [default: as it was for attach]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub min_age: Option<Duration>,
+
+    /// What sizes are written in (text, svg, html)
+    #[arg(long, value_name = "UNITS", value_enum, default_value_t)]
+    pub units: UnitsArg,
+
+    /// How many of what grew, and of what shrank, the text shows
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub top: usize,
+
+    /// Exit with status 1 when all together grew by more than this (10MiB; 0 for any growth)
+    #[arg(long, value_name = "SIZE", value_parser = parse_limit)]
+    pub fail_above: Option<u64>,
+}
+
+/// What a difference is written as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DiffFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One document, for programs.
+    Json,
+    /// One page for a browser, with the flamegraph.
+    Html,
+    /// A flamegraph: red grew, blue shrank.
+    Svg,
+    /// Stacks with two columns, for flamegraph tools.
+    Folded,
+}
+
 /// `memtrace inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
@@ -404,6 +487,10 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
         return Err("a time longer than 0 is needed".to_owned());
     }
     Ok(interval)
+}
+
+fn parse_limit(text: &str) -> Result<u64, String> {
+    parse_size::parse_size(text).map_err(|_| "write a size like 64KiB or 10MiB".to_owned())
 }
 
 fn parse_max_live(text: &str) -> Result<usize, String> {

@@ -6,6 +6,7 @@ pub mod capture;
 pub mod cli;
 pub mod cmd;
 pub mod decode;
+pub mod diff;
 pub mod doctor;
 pub mod elf;
 pub mod encode;

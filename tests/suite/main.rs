@@ -5,6 +5,7 @@
 mod bpf_object;
 mod capture_format;
 mod cli;
+mod diff;
 mod exports;
 mod html;
 mod layering;

@@ -27,22 +27,22 @@ use tempfile::TempDir;
 
 use crate::cli::on_a_terminal;
 
-const SECOND: u64 = 1_000_000_000;
+pub(crate) const SECOND: u64 = 1_000_000_000;
 
 /// A name as a hostile program would choose it.
-const HOSTILE: &str = "evil\x1b[2J;</title><script>alert(1)</script>\u{202e}\n9";
+pub(crate) const HOSTILE: &str = "evil\x1b[2J;</title><script>alert(1)</script>\u{202e}\n9";
 
 fn event(tid: u32, at_s: u64, function: AllocFn, action: Action) -> KeptEvent {
     let event = Event { function, tid, time_ns: SECOND * (100 + at_s), internal: false, action };
     KeptEvent { event, is_arena: false, is_unseen: false }
 }
 
-fn alloc(tid: u32, at_s: u64, stack: u64, address: u64, size_bytes: u64) -> KeptEvent {
+pub(crate) fn alloc(tid: u32, at_s: u64, stack: u64, address: u64, size_bytes: u64) -> KeptEvent {
     let stack = StackId(stack);
     event(tid, at_s, AllocFn::Malloc, Action::Alloc { address, size_bytes, stack })
 }
 
-fn free(tid: u32, at_s: u64, address: u64) -> KeptEvent {
+pub(crate) fn free(tid: u32, at_s: u64, address: u64) -> KeptEvent {
     event(tid, at_s, AllocFn::Free, Action::Free { address })
 }
 
@@ -77,7 +77,7 @@ fn stacks() -> Vec<(StackId, NamedStack)> {
     vec![(StackId(1), stack(load)), (StackId(2), stack(hostile))]
 }
 
-fn capture(events: &[KeptEvent]) -> Capture {
+pub(crate) fn capture(events: &[KeptEvent]) -> Capture {
     let limits = Limits { live_blocks: 100, live_ranges: 10, sites: 10 };
     let start = Start { time_ns: 100 * SECOND, initial_break: None, page_bytes: 4096 };
     let mut ledger = Ledger::new(limits, start);
@@ -171,7 +171,7 @@ impl Captured {
     }
 }
 
-fn assert_refused(output: &Output, words: &[&str]) {
+pub(crate) fn assert_refused(output: &Output, words: &[&str]) {
     assert_eq!(output.status.code(), Some(2), "{}", stdout(output));
     assert_eq!(stdout(output), "");
     for word in words {

@@ -2,6 +2,7 @@
 //! exit status.
 
 pub mod attach;
+pub mod diff;
 mod docs;
 pub mod doctor;
 pub mod inspect;
@@ -20,6 +21,8 @@ pub enum Status {
     Done,
     /// Interrupted before there was anything to report.
     Interrupted,
+    /// Done, and it is more than the limit that was set.
+    AboveLimit,
     /// The result is there, but a part of it could not be delivered; said on stderr.
     Incomplete,
 }
@@ -28,6 +31,7 @@ impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
         match status {
             Status::Done => Self::SUCCESS,
+            Status::AboveLimit => Self::from(1),
             Status::Incomplete => Self::from(2),
             Status::Interrupted => Self::from(130),
         }
@@ -40,6 +44,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let result = match &cli.command {
         Command::Attach(args) => attach::run(args, cli.verbose, cli.quiet),
         Command::Report(args) => report::run(args, cli.quiet),
+        Command::Diff(args) => diff::run(args, cli.quiet),
         Command::Inspect(args) => inspect::run(args, cli.quiet),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions { shell } => docs::completions(*shell),

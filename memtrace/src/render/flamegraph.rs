@@ -221,7 +221,11 @@ fn write_empty(
     with: FlamegraphOptions,
     out: &mut impl io::Write,
 ) -> io::Result<()> {
-    let nothing = nothing(report);
+    write_sentence([&title(report, with.units), &subtitle(report), &nothing(report)], out)
+}
+
+/// A picture of a title, a subtitle and a sentence.
+pub(super) fn write_sentence(texts: [&str; 3], out: &mut impl io::Write) -> io::Result<()> {
     let text = |y: u32, size: u32, text: &str| {
         format!("<text x=\"600\" y=\"{y}\" font-size=\"{size}\">{}</text>\n", escape(text))
     };
@@ -231,9 +235,9 @@ fn write_empty(
          <svg version=\"1.1\" width=\"1200\" height=\"120\" viewBox=\"0 0 1200 120\" \
          xmlns=\"http://www.w3.org/2000/svg\" font-family=\"monospace\" text-anchor=\"middle\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#eeeeee\"/>\n{}{}{}</svg>",
-        text(28, 17, &title(report, with.units)),
-        text(52, 12, &subtitle(report)),
-        text(88, 14, &nothing),
+        text(28, 17, texts[0]),
+        text(52, 12, texts[1]),
+        text(88, 14, texts[2]),
     )
 }
 

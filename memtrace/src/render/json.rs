@@ -4,7 +4,7 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::{doctor::Diagnosis, inspection::Inspection, report::Report};
+use crate::{diff::Diff, doctor::Diagnosis, inspection::Inspection, report::Report};
 
 /// Writes the document and a newline.
 ///
@@ -38,6 +38,15 @@ pub fn write_inspection(inspection: &Inspection, out: &mut impl io::Write) -> io
 pub fn write_inspection_line(inspection: &Inspection, out: &mut impl io::Write) -> io::Result<()> {
     serde_json::to_writer(&mut *out, inspection)?;
     out.write_all(b"\n")
+}
+
+/// Writes the difference of two captures as one document and a newline; docs/diff.md describes every
+/// field.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_diff(diff: &Diff, out: &mut impl io::Write) -> io::Result<()> {
+    write_document(diff, out)
 }
 
 fn write_document(document: &impl Serialize, out: &mut impl io::Write) -> io::Result<()> {
@@ -113,6 +122,22 @@ mod tests {
             field_names(&serde_json::to_value(&look).unwrap(), &mut names);
         }
         assert!(names.contains("attached_threads") && names.contains("reason"));
+        for name in names {
+            assert!(document.contains(&format!("`{name}`")), "{name} is not documented");
+        }
+    }
+
+    #[test]
+    fn every_field_of_a_difference_is_documented() {
+        // The two windows are those of reports.
+        let report = include_str!("../../../docs/report-json.md");
+        let document = [include_str!("../../../docs/diff.md"), report].concat();
+        let mut names = BTreeSet::new();
+        field_names(
+            &serde_json::to_value(crate::render::diff::sample::rebuilt()).unwrap(),
+            &mut names,
+        );
+        assert!(names.contains("growth_bytes") && names.contains("after_bytes_per_s"));
         for name in names {
             assert!(document.contains(&format!("`{name}`")), "{name} is not documented");
         }

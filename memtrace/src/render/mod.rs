@@ -1,6 +1,7 @@
 //! Reports for people and programs. Renderers compute nothing and touch no file: they write what
 //! the [`crate::report::Report`] (or the [`crate::doctor::Diagnosis`]) says.
 
+pub mod diff;
 pub mod flamegraph;
 pub mod folded;
 pub mod html;

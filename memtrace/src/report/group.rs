@@ -127,14 +127,58 @@ pub(crate) fn package(frame: &Frame) -> &str {
 /// For each site the number of its group, and how many groups there are; they are numbered in the
 /// order of first appearance.
 pub fn group_slots(by: GroupBy, sites: &[SiteInput]) -> (Vec<usize>, usize) {
+    slots_of(by, sites.iter().map(|site| (site_function(site.function), &site.stack)))
+}
+
+/// The same of what the stacks call, and the stacks.
+pub fn slots_of<'a>(
+    by: GroupBy,
+    sites: impl Iterator<Item = (&'static str, &'a NamedStack)>,
+) -> (Vec<usize>, usize) {
     let mut groups = HashMap::new();
-    let mut slots = Vec::with_capacity(sites.len());
-    for site in sites {
+    let slots = sites.map(|(allocator, stack)| {
         let next = groups.len();
-        let key = by.key(site_function(site.function), &site.stack);
-        slots.push(*groups.entry(key).or_insert(next));
+        *groups.entry(by.key(allocator, stack)).or_insert(next)
+    });
+    (slots.collect(), groups.len())
+}
+
+/// What a group is called by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct GroupName {
+    /// As [`GroupReport::function`].
+    pub function: Option<String>,
+    /// As [`GroupReport::module`].
+    pub module: String,
+    /// As [`GroupReport::file`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// As [`GroupReport::line`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// As [`GroupReport::language`].
+    pub language: Language,
+}
+
+impl GroupName {
+    /// Of the group that a stack and the function that it calls belong to.
+    pub fn of(by: GroupBy, allocator: &'static str, stack: &NamedStack) -> Self {
+        let Key { function, module, file, line, language, .. } = by.key(allocator, stack);
+        let function = function.map(str::to_owned);
+        Self { function, module: module.to_owned(), file: file.map(str::to_owned), line, language }
     }
-    (slots, groups.len())
+
+    /// As a frame, which texts are made of.
+    pub fn frame(&self) -> Frame {
+        Frame {
+            function: self.function.clone().unwrap_or_else(|| self.module.clone()),
+            module: self.module.clone(),
+            file: self.file.clone(),
+            line: self.line,
+            inlined: false,
+            language: self.language,
+        }
+    }
 }
 
 /// A group of one site.

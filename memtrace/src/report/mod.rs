@@ -21,7 +21,7 @@ use serde::Serialize;
 pub(crate) use self::group::package;
 pub use self::{
     build::{ReportInput, SiteInput},
-    group::{GroupBy, GroupFacts, GroupReport, group_slots},
+    group::{GroupBy, GroupFacts, GroupName, GroupReport, group_slots, slots_of},
     heap::HeapReport,
     of_capture::ReportOptions,
     profile::{Birth, Births, SiteExtras, ThreadShare, View},

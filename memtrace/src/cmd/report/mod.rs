@@ -1,9 +1,9 @@
 //! `memtrace report`: from a capture to whatever somebody wants to see of it.
 
 mod likeness;
-mod open;
-mod sink;
-mod working;
+pub(super) mod open;
+pub(super) mod sink;
+pub(super) mod working;
 
 use std::{
     io::{self, Write},
@@ -12,7 +12,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use self::{open::open, sink::Sink, working::Working};
+use self::{
+    open::open,
+    sink::{Destination, Sink, kind},
+    working::Working,
+};
 use super::{Status, output::say};
 use crate::{
     capture::{
@@ -29,7 +33,12 @@ use crate::{
 /// Runs the command.
 pub fn run(args: &ReportArgs, quiet: bool) -> Result<Status> {
     check_options(args)?;
-    let sink = Sink::open(args)?;
+    let sink = Sink::open(Destination {
+        output: args.output.as_deref(),
+        force: args.force,
+        kind: kind(args.format),
+        inputs: &[&args.capture],
+    })?;
     let working = Working::new(quiet);
     let opened = open(&args.capture, &working)?;
     if let Some(cut) = opened.cut.filter(|_| !quiet) {
@@ -88,7 +97,7 @@ fn selection(args: &ReportArgs) -> Selection {
     }
 }
 
-fn nanoseconds(time: Duration) -> u64 {
+pub(super) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -114,7 +123,7 @@ fn render(
     }
 }
 
-fn view(view: ViewArg) -> View {
+pub(super) fn view(view: ViewArg) -> View {
     match view {
         ViewArg::NeverFreed => View::NeverFreed,
         ViewArg::Live => View::Live,
@@ -125,7 +134,7 @@ fn view(view: ViewArg) -> View {
     }
 }
 
-fn group_by(by: By) -> GroupBy {
+pub(super) fn group_by(by: By) -> GroupBy {
     match by {
         By::Line => GroupBy::Line,
         By::Function => GroupBy::Function,
@@ -134,7 +143,7 @@ fn group_by(by: By) -> GroupBy {
     }
 }
 
-fn units(units: UnitsArg) -> Units {
+pub(super) fn units(units: UnitsArg) -> Units {
     match units {
         UnitsArg::Auto => Units::Auto,
         UnitsArg::Bytes => Units::Bytes,

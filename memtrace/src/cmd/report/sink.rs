@@ -10,10 +10,20 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::super::output::{OutputFile, text_options};
-use crate::{
-    cli::{ReportArgs, ReportFormat},
-    render::text::TextOptions,
-};
+use crate::{cli::ReportFormat, render::text::TextOptions};
+
+/// What was asked for.
+#[derive(Clone, Copy)]
+pub struct Destination<'a> {
+    /// The file, or `-`; stdout where there is none.
+    pub output: Option<&'a Path>,
+    /// A file that exists is overwritten.
+    pub force: bool,
+    /// What is written.
+    pub kind: Kind,
+    /// Files that are read for it.
+    pub inputs: &'a [&'a Path],
+}
 
 /// Opened before the work begins, so that what cannot be written is an error at once.
 pub enum Sink {
@@ -25,7 +35,7 @@ pub enum Sink {
 
 /// How a format and a terminal go together.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     /// Made for it.
     Readable,
     /// Does no harm there, but is of no use: somebody forgot where it should go.
@@ -36,14 +46,14 @@ enum Kind {
 
 impl Sink {
     /// The one that was asked for.
-    pub fn open(args: &ReportArgs) -> Result<Self> {
-        match args.output.as_deref() {
+    pub fn open(to: Destination<'_>) -> Result<Self> {
+        match to.output {
             Some(path) if path != Path::new("-") => {
-                refuse_the_capture(path, &args.capture)?;
-                OutputFile::create(path.to_owned(), args.force).map(Self::File)
+                to.inputs.iter().try_for_each(|input| refuse_the_capture(path, input))?;
+                OutputFile::create(path.to_owned(), to.force).map(Self::File)
             }
             asked_for => {
-                refuse_a_terminal(args.format, asked_for.is_some())?;
+                refuse_a_terminal(to.kind, asked_for.is_some())?;
                 Ok(Self::Stdout)
             }
         }
@@ -68,7 +78,8 @@ impl Sink {
     }
 }
 
-fn kind(format: ReportFormat) -> Kind {
+/// Of the formats of reports.
+pub fn kind(format: ReportFormat) -> Kind {
     match format {
         ReportFormat::Text | ReportFormat::Json | ReportFormat::Folded => Kind::Readable,
         ReportFormat::Html | ReportFormat::Svg | ReportFormat::Speedscope => Kind::Document,
@@ -76,8 +87,8 @@ fn kind(format: ReportFormat) -> Kind {
     }
 }
 
-fn refuse_a_terminal(format: ReportFormat, is_asked_for: bool) -> Result<()> {
-    let is_fine = match kind(format) {
+fn refuse_a_terminal(kind: Kind, is_asked_for: bool) -> Result<()> {
+    let is_fine = match kind {
         Kind::Readable => true,
         Kind::Document => is_asked_for,
         Kind::Binary => false,

@@ -1,5 +1,6 @@
 //! The report as one screen of text, for somebody who was just woken up.
 
+pub mod diff;
 pub mod doctor;
 mod header;
 pub mod inspect;

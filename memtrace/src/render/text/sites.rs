@@ -7,7 +7,7 @@ use crate::{
     model::{
         site::Amount,
         size::{Units, count, duration_ns},
-        stack::Frame,
+        stack::{Frame, NamedStack},
     },
     render::label::{clean, described, described_long, pattern, plural, short_place},
     report::{GroupBy, GroupReport, Report, SiteReport, Survivors, ThreadShare, View},
@@ -106,7 +106,7 @@ fn caution(view: View) -> Option<&'static str> {
     }
 }
 
-fn counted(by: GroupBy, groups: u64) -> String {
+pub(super) fn counted(by: GroupBy, groups: u64) -> String {
     let word = match by {
         GroupBy::Line => "line",
         GroupBy::Function => "function",
@@ -133,7 +133,7 @@ fn nothing(page: &mut Page, report: &Report) {
     }
 }
 
-fn blocks(amount: Amount, units: Units) -> String {
+pub(super) fn blocks(amount: Amount, units: Units) -> String {
     let size = units.bytes(amount.bytes);
     format!("{size} in {} block{}", count(amount.count), plural(amount.count))
 }
@@ -197,7 +197,7 @@ fn write_group(page: &mut Page, report: &Report, group: &GroupReport, rank: Rank
     if is_thread_stack(site) {
         page.prose(None, INDENT, THREAD_STACK);
     }
-    write_stack(page, site);
+    write_stack(page, site.function, &site.stack, site.key_frame);
     write_threads(page, &site.threads);
 }
 
@@ -266,27 +266,32 @@ fn traffic(group: &GroupReport, units: Units) -> String {
 }
 
 /// The stack from the allocation function towards the root; what is left out is said.
-fn write_stack(page: &mut Page, site: &SiteReport) {
-    let frames = &site.stack.frames;
-    let wanted = FRAMES.max(site.key_frame.map_or(0, |key| key + 1 + CALLERS));
+pub(super) fn write_stack(
+    page: &mut Page,
+    function: &str,
+    stack: &NamedStack,
+    key_frame: Option<usize>,
+) {
+    let frames = &stack.frames;
+    let wanted = FRAMES.max(key_frame.map_or(0, |key| key + 1 + CALLERS));
     // A line that says "1 more" would take the room of that one.
     let shown = if frames.len() <= wanted + 1 { frames.len() } else { wanted };
     let indent = INDENT + 4;
-    page.line(Some(Style::Faint), &format!("{:indent$}{}", "", site.function));
-    let folded = wrappers(site.key_frame);
+    page.line(Some(Style::Faint), &format!("{:indent$}{}", "", function));
+    let folded = wrappers(key_frame);
     if !folded.is_empty() {
         let text = format!("... {} frames of wrappers", folded.len());
         page.line(Some(Style::Faint), &format!("{:indent$}{text}", ""));
     }
     for (index, frame) in frames[..shown].iter().enumerate().skip(folded.end) {
-        let mark = if site.key_frame == Some(index) { "> " } else { "  " };
+        let mark = if key_frame == Some(index) { "> " } else { "  " };
         let text = cut_short(frame, page.room(indent));
         page.line(Some(Style::Faint), &format!("{:1$}{mark}{text}", "", indent - 2));
     }
     if shown < frames.len() {
         let hidden = format!("... {} more frames", frames.len() - shown);
         page.line(Some(Style::Faint), &format!("{:indent$}{hidden}", ""));
-    } else if let Some(label) = &site.stack.missing_root {
+    } else if let Some(label) = &stack.missing_root {
         page.line(Some(Style::Faint), &format!("{:indent$}{label}", ""));
     }
 }
@@ -301,7 +306,7 @@ fn wrappers(key_frame: Option<usize>) -> Range<usize> {
 }
 
 /// The function and where it is, with the whole path when there is room.
-fn cut_to_fit(frame: &Frame, room: usize) -> String {
+pub(super) fn cut_to_fit(frame: &Frame, room: usize) -> String {
     let long = described_long(frame);
     if columns(&long) <= room { long } else { cut_short(frame, room) }
 }
