@@ -99,7 +99,7 @@ fn a_reader_that_goes_away_is_no_error() {
 fn a_place_that_cannot_be_written_is_refused_before_the_attach() {
     let target = Target::start("ground_truth", &["heap", "1"]);
     let finished = Attach::to(target.pid()).output(Path::new("/proc/nowhere/out")).run();
-    finished.assert_refused(&["/proc/nowhere/out.svg", "--output"]);
+    finished.assert_refused(&["/proc/nowhere/out.memtrace", "--output"]);
     assert!(!finished.stderr.contains("tracing"), "{}", finished.stderr);
 }
 
@@ -160,8 +160,10 @@ fn without_a_prefix_the_files_are_named_by_the_process_and_the_time() {
     let names = fs::read_dir(directory.path()).unwrap();
     let names: Vec<_> = names.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
     let start = format!("memtrace-ground_truth-{}-", target.pid());
-    assert!(names.len() == 2 && names.iter().all(|name| name.starts_with(&start)), "{names:?}");
-    assert!(names.iter().all(|name| name.ends_with("Z.svg") || name.ends_with("Z-timeline.svg")));
+    assert!(names.len() == 3 && names.iter().all(|name| name.starts_with(&start)), "{names:?}");
+    for ending in ["Z.memtrace", "Z.svg", "Z-timeline.svg"] {
+        assert!(names.iter().any(|name| name.ends_with(ending)), "{ending} of {names:?}");
+    }
 }
 
 #[test]
@@ -171,7 +173,9 @@ fn files_are_for_their_owner_only() {
     let directory = TempDir::new().unwrap();
     let prefix = directory.path().join("out");
     Attach::to(target.pid()).output(&prefix).args(&["-d", "100ms"]).run().report();
-    let svg = directory.path().join("out.svg");
-    wait_until("the file is there", || svg.exists());
-    assert_eq!(fs::metadata(svg).unwrap().permissions().mode() & 0o777, 0o600);
+    for name in ["out.svg", "out.memtrace"] {
+        let file = directory.path().join(name);
+        wait_until("the file is there", || file.exists());
+        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+    }
 }
