@@ -66,8 +66,8 @@ impl Part {
 
     /// Whether anything was seen to change.
     pub fn has_changed(&self) -> bool {
-        let seen = self.movement.bound_bytes() + self.fast_changed + self.retries;
-        self.before != self.after || seen > 0
+        let seen = [self.movement.bound_bytes(), self.fast_changed, self.retries];
+        self.before != self.after || seen != [0; 3]
     }
 
     /// The arena, as its number.
@@ -101,7 +101,7 @@ impl Part {
             retries: self.retries,
             resyncs: self.resyncs,
             swapped_bytes: tally.swapped_bytes,
-            error_bound_bytes: self.standing_bound_bytes() + self.movement.bound_bytes(),
+            error_bound_bytes: sum([self.standing_bound_bytes(), self.movement.bound_bytes()]),
         }
     }
 
@@ -111,8 +111,13 @@ impl Part {
         let walked = tally.walked_bytes() + self.tcache.bytes + self.structures.bytes;
         let grown = self.after.system_bytes.abs_diff(self.before.system_bytes);
         let unexplained = self.after.system_bytes.abs_diff(walked);
-        let unread = tally.skipped_bytes + tally.swapped_bytes;
         let fast = self.fast_changed * LARGEST_FAST_CHUNK_BYTES;
-        unread + grown + unexplained + fast + self.flowing_bytes
+        let unread = [tally.skipped_bytes, tally.swapped_bytes];
+        sum(unread.into_iter().chain([grown, unexplained, fast, self.flowing_bytes]))
     }
+}
+
+/// Adds up what the target says of itself: its words can be anything, and their sum too large.
+pub fn sum(parts: impl IntoIterator<Item = u64>) -> u64 {
+    parts.into_iter().fold(0, u64::saturating_add)
 }

@@ -139,6 +139,18 @@ fn a_ring_that_does_not_close_is_refused() {
     assert_eq!(error, WalkError::BrokenRing { address: ARENA });
 }
 
+/// The words that a libc states of itself can be anything, and their sums too large.
+#[test]
+fn what_the_target_says_of_itself_bounds_at_most_everything() {
+    let mut image = Image::of_chunks(&[(0x40, true)]);
+    image.write(ARENA + image::SHAPE.system_mem(), u64::MAX);
+    image.write(image::PARAMETERS + 0x50, u64::MAX);
+    let heap = walked(&image, &[]).heap;
+    assert_eq!(heap.mapped_stated_bytes, u64::MAX);
+    assert_eq!(heap.arenas[0].quality.error_bound_bytes, u64::MAX - HEAP_BYTES);
+    assert_eq!(heap.error_bound_bytes, u64::MAX);
+}
+
 proptest! {
     #[test]
     fn any_heap_adds_up(chunks in prop::collection::vec((2u64..600, any::<bool>()), 1..200)) {

@@ -12,7 +12,7 @@ use super::{
     layout::Layout,
     mapped::{self, MappedBlocks},
     movement::Movement,
-    part::Part,
+    part::{Part, sum},
     segment::Surveyor,
     shape::align_down,
     target::{PresentMemory, Target},
@@ -122,7 +122,7 @@ fn heap(
         mapped_stated_bytes: mapped.stated.map_or(amount.bytes, |stated| stated.bytes),
         parameters: surveyor.parameters.settings,
         trim_bytes: trim.sum(),
-        error_bound_bytes: bound_bytes(parts) + mapped.bound_bytes(surveyor, layout),
+        error_bound_bytes: sum([bound_bytes(parts), mapped.bound_bytes(surveyor, layout)]),
     }
 }
 
@@ -131,7 +131,7 @@ fn bound_bytes(parts: &[Part]) -> u64 {
     let mut movement = Movement::default();
     parts.iter().for_each(|part| movement += part.movement);
     let standing = parts.iter().map(Part::standing_bound_bytes);
-    standing.sum::<u64>() + movement.bound_bytes()
+    sum(standing.chain([movement.bound_bytes()]))
 }
 
 /// The arenas, and what is needed to walk them.

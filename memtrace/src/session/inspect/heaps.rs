@@ -155,7 +155,8 @@ impl Walk<'_> {
         self.heaps.blocks.add(&walked);
         self.claim(&walked.segments);
         self.claim(&walked.mapped);
-        self.heaps.error_bound_bytes += walked.heap.error_bound_bytes;
+        let bound = &mut self.heaps.error_bound_bytes;
+        *bound = bound.saturating_add(walked.heap.error_bound_bytes);
         let version = object.facts.version.clone();
         self.heaps.glibc.push(GlibcHeap {
             path: object.mapping.name.clone(),

@@ -17,7 +17,7 @@ pub const DATA: u64 = 0x7f00_0000_0000;
 /// The arena in it.
 pub const ARENA: u64 = DATA + 0x1000;
 /// `mp_` in it.
-const PARAMETERS: u64 = DATA + 0x200;
+pub const PARAMETERS: u64 = DATA + 0x200;
 const DATA_BYTES: u64 = 0x2000;
 /// Where the heap is.
 pub const HEAP: u64 = 0x5555_0000_0000;
@@ -25,7 +25,8 @@ pub const HEAP: u64 = 0x5555_0000_0000;
 pub const HEAP_BYTES: u64 = 2 << 20;
 
 const PAGE: u64 = 4096;
-const SHAPE: ArenaShape = ArenaShape { next: 0x870, counts_threads: true };
+/// Form of the arena.
+pub const SHAPE: ArenaShape = ArenaShape { next: 0x870, counts_threads: true };
 
 /// A process.
 #[derive(Clone)]
