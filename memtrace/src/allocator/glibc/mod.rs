@@ -7,6 +7,7 @@ mod heaps;
 pub mod inquiry;
 pub mod layout;
 mod links;
+mod lost;
 pub mod mallinfo;
 mod mapped;
 mod moment;

@@ -38,6 +38,24 @@ pub struct Part {
 }
 
 impl Part {
+    /// An arena that is walked from now on.
+    pub fn new(state: ArenaState, segments: Vec<Segment>) -> Self {
+        Self {
+            before: state,
+            after: state,
+            fast_changed: 0,
+            segments,
+            tally: Tally::default(),
+            tcache: Amount::default(),
+            structures: Amount::default(),
+            stretches: Vec::new(),
+            movement: Movement::default(),
+            flowing_bytes: 0,
+            retries: 0,
+            resyncs: 0,
+        }
+    }
+
     /// A chunk that was taken for one in use is in a tcache.
     pub fn cached(&mut self, pages: &mut Pages<'_>, chunk: u64, size: u64) {
         let resident = self.take(pages, chunk, size);

@@ -189,6 +189,13 @@ impl<'t> PresentMemory<'t> {
         self.read(address, &mut bytes).then(|| u32::from_le_bytes(bytes))
     }
 
+    /// Whether any of a range's pages is in swap.
+    pub fn is_in_swap(&self, start: u64, end: u64) -> bool {
+        let PageBits { residency, page_bytes, .. } = *self.pages.borrow();
+        let runs = residency.runs(align_down(start, page_bytes), align_up(end, page_bytes));
+        runs.into_iter().flatten().any(|run| run.state == PageState::Swapped)
+    }
+
     /// Whether a page is there.
     pub fn has(&self, address: u64) -> bool {
         self.pages.borrow_mut().are_there(address, address.saturating_add(1))

@@ -1,6 +1,7 @@
 //! Synthetic heaps: sound ones, whose sums are known, and hostile ones.
 
 mod image;
+mod swap;
 
 use proptest::prelude::*;
 

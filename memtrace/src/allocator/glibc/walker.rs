@@ -6,14 +6,14 @@ use super::{
     inquiry::Observer,
     links::{ArenaMap, Follower, fastbin_chunks},
     moment::{Moment, new_heaps},
-    movement::{self, Movement},
+    movement,
     part::Part,
     segment::{Segment, Surveyor},
     tally::Tally,
     target::Pages,
     tcache::{self, Candidates, Tcaches},
 };
-use crate::model::{census::Extent, site::Amount};
+use crate::model::census::Extent;
 
 /// A walk that is under way.
 pub struct Walker<'s> {
@@ -72,18 +72,13 @@ impl<'s> Walker<'s> {
         let after = surveyor.state(&before);
         let fast_again = fastbin_chunks(&mut follower, &after.fastbins);
         Part {
-            before,
             after,
             fast_changed: changed(&fast, &fast_again),
-            segments,
             tally,
-            tcache: Amount::default(),
-            structures: Amount::default(),
             stretches,
-            movement: Movement::default(),
-            flowing_bytes: 0,
             retries,
             resyncs,
+            ..Part::new(before, segments)
         }
     }
 
