@@ -9,7 +9,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::Command,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use memtrace::{
@@ -23,20 +23,21 @@ use super::{bytes, inspect_idle, resident};
 
 const SWAP_BYTES: u64 = 64 << 20;
 
-/// A file that the kernel swaps to, until it is dropped.
-struct Swap(PathBuf);
+/// A file that the kernel swaps to, until it is dropped. One at a time: a page goes to any that is
+/// there, and comes back with it.
+struct Swap(PathBuf, #[expect(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
 
 impl Swap {
     fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("../target/swap-{}-{number}", std::process::id());
+        static ONE: Mutex<()> = Mutex::new(());
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = format!("../target/swap-{}", std::process::id());
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
         // Written, because swap can have no holes.
         fs::write(&path, vec![0; SWAP_BYTES as usize]).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert!(Command::new("mkswap").arg("-q").arg(&path).status().unwrap().success());
-        let swap = Self(path);
+        let swap = Self(path, one);
         // SAFETY: the argument is a string that ends in a null byte.
         let result = unsafe { libc::swapon(swap.name().as_ptr(), 0) };
         assert_eq!(result, 0, "swapon {swap:?}: {}", io::Error::last_os_error(), swap = swap.0);

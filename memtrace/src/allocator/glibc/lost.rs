@@ -6,6 +6,8 @@ use std::collections::HashSet;
 
 use super::{
     arena::{ArenaState, RingEnd, follow},
+    book::Book,
+    drawing::Drawing,
     part::Part,
     segment::{Segment, Surveyor},
     shape::{ArenaShape, FASTBINS, HEAP_MAX_BYTES, align_up},
@@ -65,8 +67,15 @@ pub fn part(surveyor: &Surveyor<'_>, address: u64, heaps: &[Extent]) -> Part {
         max_system_bytes: bytes,
     };
     let mut part = Part::new(state, heaps.iter().map(segment).collect());
-    let mut pages = Pages::new(&surveyor.target);
-    heaps.iter().for_each(|heap| part.tally.skipped(&mut pages, heap.start, heap.end));
+    let mut book = Book::new(Pages::new(&surveyor.target));
+    let mut drawing = Drawing::new(surveyor.target.page_bytes);
+    for heap in heaps {
+        part.tally.skipped(&mut book, heap.start, heap.end);
+        drawing.begin(heap.start);
+        drawing.draw(book.read());
+        drawing.end(heap.end);
+    }
+    part.map = drawing.finish();
     part
 }
 

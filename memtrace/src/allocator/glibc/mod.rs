@@ -1,7 +1,9 @@
 //! The GNU C library: how it is recognised, and its heap from outside.
 
 mod arena;
+mod book;
 mod chain;
+mod drawing;
 mod header;
 mod heaps;
 pub mod inquiry;

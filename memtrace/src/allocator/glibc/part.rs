@@ -1,11 +1,12 @@
 //! What a walk finds in one arena.
 
 use super::{
-    arena::ArenaState, chain::Stretch, links::LARGEST_FAST_CHUNK_BYTES, movement::Movement,
-    segment::Segment, tally::Tally, target::Pages,
+    arena::ArenaState, chain::Stretch, drawing::redraw, links::LARGEST_FAST_CHUNK_BYTES,
+    movement::Movement, segment::Segment, tally::Tally, target::Pages,
 };
 use crate::model::{
-    census::{Arena, HeapResidency, WalkQuality},
+    arena_map::{ArenaCell, ArenaMap},
+    census::{Arena, WalkQuality},
     site::Amount,
 };
 
@@ -21,6 +22,8 @@ pub struct Part {
     pub segments: Vec<Segment>,
     /// What was found.
     pub tally: Tally,
+    /// The picture of it.
+    pub map: ArenaMap,
     /// Chunks in tcaches.
     pub tcache: Amount,
     /// Chunks that are tcaches.
@@ -46,6 +49,7 @@ impl Part {
             fast_changed: 0,
             segments,
             tally: Tally::default(),
+            map: ArenaMap::default(),
             tcache: Amount::default(),
             structures: Amount::default(),
             stretches: Vec::new(),
@@ -58,27 +62,31 @@ impl Part {
 
     /// A chunk that was taken for one in use is in a tcache.
     pub fn cached(&mut self, pages: &mut Pages<'_>, chunk: u64, size: u64) {
-        let resident = self.take(pages, chunk, size);
+        let resident = self.take(pages, chunk, size, |cell| &mut cell.cached_bytes);
         self.tally.resident.cached_bytes += resident;
         self.tcache += Amount::one(size);
     }
 
     /// A chunk that was taken for one in use is a tcache itself.
     pub fn structure(&mut self, pages: &mut Pages<'_>, chunk: u64, size: u64) {
-        let resident = self.take(pages, chunk, size);
+        let resident = self.take(pages, chunk, size, |cell| &mut cell.other_bytes);
         self.tally.resident.metadata_bytes += resident;
         self.structures += Amount::one(size);
     }
 
     /// Takes a chunk out of those in use; returns its resident bytes.
-    fn take(&mut self, pages: &mut Pages<'_>, chunk: u64, size: u64) -> u64 {
+    fn take(
+        &mut self,
+        pages: &mut Pages<'_>,
+        chunk: u64,
+        size: u64,
+        part: fn(&mut ArenaCell) -> &mut u64,
+    ) -> u64 {
         let in_use = &mut self.tally.in_use;
         in_use.bytes = in_use.bytes.saturating_sub(size);
         in_use.count = in_use.count.saturating_sub(1);
-        let resident = &mut self.tally.resident;
-        let bytes = pages.presence(chunk, chunk.saturating_add(size)).resident_bytes;
-        let bytes = bytes.min(resident.in_use_bytes);
-        resident.in_use_bytes -= bytes;
+        let bytes = redraw(&mut self.map, pages, (chunk, chunk.saturating_add(size)), part);
+        self.tally.resident.in_use_bytes -= bytes;
         bytes
     }
 
@@ -107,7 +115,8 @@ impl Part {
             fastbins: tally.fastbins,
             tcache: self.tcache,
             overhead_bytes: system_bytes.saturating_sub(others),
-            resident: HeapResidency { ..tally.resident },
+            resident: tally.resident,
+            map: self.map.clone(),
             quality: self.quality(),
         }
     }

@@ -83,9 +83,14 @@ impl<'t> Pages<'t> {
         self.current = (0, 0);
     }
 
+    /// Whether a range is in the resident run that was last looked at.
+    pub fn is_in_current(&self, start: u64, end: u64) -> bool {
+        start >= self.current.0 && end <= self.current.1
+    }
+
     /// How much of a range is there.
     pub fn presence(&mut self, start: u64, end: u64) -> Presence {
-        if start >= self.current.0 && end <= self.current.1 {
+        if self.is_in_current(start, end) {
             return Presence { resident_bytes: end.saturating_sub(start), swapped_bytes: 0 };
         }
         let mut sum = Presence::default();

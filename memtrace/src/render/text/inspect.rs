@@ -2,6 +2,7 @@
 //! to know about both.
 
 mod arenas;
+mod picture;
 mod series;
 
 use std::io;
