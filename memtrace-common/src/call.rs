@@ -11,25 +11,56 @@
 //! place) and must not swallow later calls. Nor must one that was left by `longjmp`, whose stack
 //! word can stay as it was: a call inside it must come from the allocator's own code.
 
-use crate::function::AllocFn;
+use crate::{
+    function::{AllocFn, CallShape},
+    opaque::Opaque,
+    wire::RecordKind,
+};
 
-/// What a uprobe's attach cookie says: the function, and which armed site it is (several
-/// allocators may be in one process).
+/// What a uprobe's attach cookie says: the function, where its arguments are, and which armed site it
+/// is (several allocators may be in one process).
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SiteCookie(pub u64);
 
 impl SiteCookie {
-    /// Packs a function and a site number.
-    pub fn new(function: AllocFn, site: u32) -> Self {
-        Self(u64::from(site) << 8 | function as u64)
+    /// Packs a function, the shape of the arguments at the site and a site number.
+    pub fn new(function: AllocFn, shape: CallShape, site: u32) -> Self {
+        Self(u64::from(site) << 16 | (shape as u64) << 8 | function as u64)
     }
 
     /// The function's discriminant, below [`AllocFn::COUNT`] for cookies made by [`Self::new`].
     pub fn function(self) -> u8 {
         self.0 as u8
     }
+
+    /// The discriminant of the [`CallShape`].
+    #[inline(always)]
+    pub fn shape(self) -> u8 {
+        (self.0 >> 8) as u8
+    }
 }
+
+/// A call at its entry, in the terms of [`Call`], before it is known whether it counts. In map
+/// memory the verifier knows nothing of it, and follows what all shapes have in common once.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arrival {
+    /// As [`Call::address`].
+    pub address: Opaque<u64>,
+    /// As [`Call::size_bytes`].
+    pub size_bytes: Opaque<u64>,
+    /// As [`Call::extra`].
+    pub extra: Opaque<u64>,
+    /// 1 when the function manages address ranges and not heap blocks.
+    pub is_mapping: Opaque<u32>,
+    /// The [`RecordKind`] that says what the call may release before it returns;
+    /// [`NOTHING_BEGINS`] when it releases nothing.
+    pub begin: Opaque<u32>,
+}
+
+/// What [`Arrival::begin`] is for a call that releases nothing.
+pub const NOTHING_BEGINS: u32 = RecordKind::COUNT as u32;
 
 /// One call that was entered and has not returned.
 #[repr(C)]
@@ -64,6 +95,8 @@ pub struct InFlight {
     pub mapping: Call,
     /// The last block that CPython's allocator was given back.
     pub handed_on: HandedOn,
+    /// The call that is being entered.
+    pub arrival: Arrival,
 }
 
 /// A block that a free of CPython's allocator was called with. If it is one of `malloc`, that free
@@ -303,9 +336,12 @@ mod tests {
     }
 
     #[test]
-    fn cookies_carry_the_function() {
+    fn cookies_carry_the_function_and_the_shape_and_differ_by_site() {
         for function in AllocFn::ALL {
-            assert_eq!(SiteCookie::new(function, 77).function(), function as u8);
+            let cookie = SiteCookie::new(function, function.shape(), 77);
+            assert_eq!(cookie.function(), function as u8);
+            assert_eq!(cookie.shape(), function.shape() as u8);
+            assert_ne!(cookie, SiteCookie::new(function, function.shape(), 78));
         }
     }
 }

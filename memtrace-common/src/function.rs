@@ -1,7 +1,7 @@
 //! The traced functions, and the shape of their arguments.
 //!
-//! One BPF program exists per [`CallShape`]; the attach cookie carries the [`AllocFn`], so a new
-//! allocator with the same shapes needs no new BPF code.
+//! The attach cookie carries the [`AllocFn`] and the [`CallShape`], so that one BPF program serves all
+//! that is entered, and a new allocator with the same shapes needs no new BPF code.
 
 /// A traced function. The discriminant is the attach cookie and travels in every record.
 #[repr(u8)]
@@ -58,7 +58,8 @@ pub enum AllocFn {
     PyObjectFree = 23,
 }
 
-/// The order and meaning of a function's arguments.
+/// The order and meaning of a function's arguments. The discriminant is in the attach cookie.
+#[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CallShape {
     /// (size) → block

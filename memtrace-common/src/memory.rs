@@ -1,8 +1,6 @@
 //! Memory as a parameter: the kernel reads user memory by a BPF helper, the user side by
 //! `process_vm_readv`, a test from an array.
 
-use crate::unwind::window::{Direction, WINDOW_WORDS};
-
 /// Reads the target's memory.
 pub trait ReadMemory {
     /// Reads `N` little-endian words from `address`; `None` when any byte cannot be read.
@@ -16,8 +14,8 @@ pub trait ReadMemory {
     /// Reads the first `bytes` of a window in place, because in the kernel it is too large to pass
     /// through the stack; at most as many as there is room for. `false` when any of them cannot be
     /// read.
-    fn read_part(&self, address: u64, bytes: u32, window: &mut [u64; WINDOW_WORDS]) -> bool {
-        let words = (bytes as usize).div_ceil(8).min(WINDOW_WORDS);
+    fn read_part<const N: usize>(&self, address: u64, bytes: u32, window: &mut [u64; N]) -> bool {
+        let words = (bytes as usize).div_ceil(8).min(N);
         window.iter_mut().take(words).enumerate().all(|(index, word)| {
             let value = self.read_word(address.wrapping_add(8 * index as u64));
             *word = value.unwrap_or_default();
@@ -25,13 +23,9 @@ pub trait ReadMemory {
         })
     }
 
-    /// Learns that a walk depends on the word at an address of a window that looks there.
+    /// Learns that a walk depends on the word at an address of the stack.
     #[inline(always)]
-    fn used(&self, _direction: Direction, _address: u64, _value: u64) {}
-
-    /// Learns that a walk depends on a byte of a window that looks down.
-    #[inline(always)]
-    fn used_byte(&self, _address: u64, _value: u64) {}
+    fn used(&self, _address: u64, _value: u64) {}
 
     /// Learns that a walk depends on the frame pointer that it started with.
     #[inline(always)]

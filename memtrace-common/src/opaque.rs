@@ -5,7 +5,7 @@
 
 /// Such a value.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Opaque<T: Copy>(T);
 
 impl<T: Copy> Opaque<T> {
@@ -55,6 +55,22 @@ impl<const N: usize> OpaqueWords<N> {
         unsafe { self.0.get_unchecked_mut(index & Self::MASK) }.set(value);
     }
 
+    /// The first words as such, for a reader to fill.
+    #[inline(always)]
+    pub fn first_mut<const M: usize>(&mut self) -> &mut [u64; M] {
+        const { assert!(M <= N) };
+        // SAFETY: `Opaque` is transparent, and there are as many.
+        unsafe { &mut *core::ptr::from_mut(self).cast() }
+    }
+
+    /// The last words, likewise.
+    #[inline(always)]
+    pub fn last_mut<const M: usize>(&mut self) -> &mut [u64; M] {
+        const { assert!(M <= N) };
+        // SAFETY: as above, behind the others.
+        unsafe { &mut *core::ptr::from_mut(self).cast::<u64>().add(N - M).cast() }
+    }
+
     /// The words as such, for a reader to fill.
     #[inline(always)]
     pub fn as_words_mut(&mut self) -> &mut [u64; N] {
@@ -79,5 +95,13 @@ mod tests {
         words.set(6, 7);
         assert_eq!((words.get(2), words.get(usize::MAX)), (7, 0));
         assert_eq!(words.as_words_mut(), &[0, 0, 7, 0]);
+    }
+
+    #[test]
+    fn parts_of_words_are_at_both_ends() {
+        let mut words = OpaqueWords::<4>::default();
+        *words.first_mut() = [1, 2, 3];
+        *words.last_mut() = [4];
+        assert_eq!(words.as_words_mut(), &[1, 2, 3, 4]);
     }
 }

@@ -5,6 +5,7 @@
 //! interpreter's C frame that runs a chain of Python frames holds (or its caller holds) an object
 //! of that chain, whose address the Python walk notes and the native walk finds in `[SP, CFA)`.
 
+mod frames;
 pub mod marks;
 pub mod walk;
 

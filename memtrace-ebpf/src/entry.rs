@@ -1,13 +1,15 @@
 //! What every entry probe does: find out whether the call is the outermost of its family, and
 //! remember it for its return.
 
+use core::mem::offset_of;
+
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, generated::bpf_get_attach_cookie},
     programs::ProbeContext,
 };
 use aya_log_ebpf::debug;
 use memtrace_common::{
-    call::{Call, Entry, HandedOn, InFlight, SiteCookie},
+    call::{Arrival, Call, Entry, HandedOn, InFlight, SiteCookie},
     config::Config,
     loss::{FunctionCounters, KernelLoss},
     memory::ReadMemory as _,
@@ -16,18 +18,11 @@ use memtrace_common::{
 };
 
 use crate::{
-    atomic, decline_private_stack, emit, in_flight,
+    arguments, atomic, decline_private_stack, emit, in_flight,
     maps::{active_config, count_loss, function_counters, image},
     memory::UserMemory,
     stack,
 };
-
-/// The arguments of a call, in the terms of [`Call`].
-pub struct Arguments {
-    pub address: u64,
-    pub size_bytes: u64,
-    pub extra: u64,
-}
 
 /// Which slot of [`InFlight`] a function uses.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,23 +71,21 @@ fn read_word(address: u64) -> Option<u64> {
     UserMemory.read_word(address)
 }
 
-/// Records the entry of a function whose result matters. `begin` is the record that says what
-/// the call may release before it returns.
+/// Records the entry of a function whose result matters.
 #[inline(always)]
-pub fn enter(
-    ctx: &ProbeContext,
-    family: Family,
-    arguments: Arguments,
-    begin: Option<RecordKind>,
-) -> Option<()> {
+pub fn enter(ctx: &ProbeContext) -> Option<()> {
     let hit = hit(ctx)?;
     let registers = registers(ctx);
     let Some(calls) = in_flight::get_or_insert(bpf_get_current_pid_tgid()) else {
         count_loss(KernelLoss::InFlightFull);
         return None;
     };
-    // SAFETY: `calls` is a live map value that only this thread uses.
-    let slot = unsafe { &mut *family.slot(calls) };
+    // SAFETY: `calls` is a live map value that only this thread uses; nothing else refers to this
+    // part of it.
+    let arrival = unsafe { &mut (*calls).arrival };
+    arguments::read(ctx, hit.cookie.shape(), arrival);
+    // SAFETY: as above; the slots do not overlap with the arrival.
+    let slot = unsafe { &mut *slot_of(calls, arrival.is_mapping.get()) };
     // The return address is read only where it is needed: a read costs as much as two frames.
     let from_allocator = || is_from_allocator(hit.config, registers.sp);
     match slot.classify_entry(registers.sp, hit.config.trampoline, from_allocator, read_word) {
@@ -111,45 +104,67 @@ pub fn enter(
     atomic::increment(unsafe { &raw mut (*hit.counters).entries });
     // SAFETY: as for `slot`, which it does not overlap.
     unsafe { (*calls).handed_on.address = 0 };
+    // SAFETY: as for `slot`; it is read before the slot is written.
+    let internal = arrival.is_mapping.get() != 0
+        && unsafe { is_inside(ctx, hit.config, &(*calls).heap) };
+    take(&hit, registers, arrival, slot);
+    slot.flags = if internal { u64::from(FLAG_INTERNAL) } else { 0 };
+    slot.stack = 0;
+    // Nobody asks who unmapped something.
+    if !internal && arrival.begin.get() != RecordKind::UnmapBegin as u32 {
+        slot.stack = stack::capture(ctx, hit.config, registers);
+    }
+    emit_begin(&hit, slot, arrival.begin.get())
+}
+
+/// The slot of the heap functions or that of the mapping functions. By a computed address: the
+/// verifier would follow what comes after once for each of two.
+///
+/// # Safety
+/// `calls` points to a live map value.
+#[inline(always)]
+unsafe fn slot_of(calls: *mut InFlight, is_mapping: u32) -> *mut Call {
+    const { assert!(offset_of!(InFlight, heap) == 0) };
+    const { assert!(offset_of!(InFlight, mapping) == size_of::<Call>()) };
+    // SAFETY: by contract, and the mask keeps the index inside of the two slots.
+    unsafe { calls.cast::<Call>().add(is_mapping as usize & 1) }
+}
+
+/// Remembers a call for its return.
+#[inline(always)]
+fn take(hit: &Hit, registers: Registers, arrival: &Arrival, slot: &mut Call) {
     slot.sp = registers.sp;
     slot.return_address = 0;
     if hit.config.trampoline == 0 {
         slot.return_address = read_word(registers.sp).unwrap_or_default();
     }
     slot.cookie = hit.cookie.0;
-    slot.address = arguments.address;
-    slot.size_bytes = arguments.size_bytes;
-    slot.extra = arguments.extra;
-    // SAFETY: as for `slot`; the two slots do not overlap.
-    let heap = unsafe { &*Family::Heap.slot(calls) };
-    let internal = family == Family::Mapping
-        && heap.contains(registers.sp, hit.config.trampoline, from_allocator, read_word);
-    slot.flags = if internal { u64::from(FLAG_INTERNAL) } else { 0 };
-    slot.stack = 0;
-    // Nobody asks who unmapped something.
-    if !internal && begin != Some(RecordKind::UnmapBegin) {
-        slot.stack = stack::capture(ctx, hit.config, registers);
+    slot.address = arrival.address.get();
+    slot.size_bytes = arrival.size_bytes.get();
+    slot.extra = arrival.extra.get();
+}
+
+/// Tells what a call may release before it returns.
+#[inline(always)]
+fn emit_begin(hit: &Hit, call: &Call, begin: u32) -> Option<()> {
+    let function = hit.cookie.function();
+    if begin == RecordKind::ReallocBegin as u32 && call.address != 0 {
+        let kind = RecordKind::ReallocBegin;
+        let header = emit::header(kind, function, call.flags);
+        emit::record(hit.config, kind, FreeRecord { header, address: call.address });
+    } else if begin == RecordKind::UnmapBegin as u32 {
+        emit_range(hit, call, RecordKind::UnmapBegin, call.size_bytes);
+    } else if begin == RecordKind::RemapBegin as u32 {
+        emit_range(hit, call, RecordKind::RemapBegin, call.extra);
     }
-    emit_begin(&hit, slot, begin)
+    Some(())
 }
 
 #[inline(always)]
-fn emit_begin(hit: &Hit, call: &Call, begin: Option<RecordKind>) -> Option<()> {
-    let kind = begin?;
+fn emit_range(hit: &Hit, call: &Call, kind: RecordKind, length_bytes: u64) {
     let header = emit::header(kind, hit.cookie.function(), call.flags);
-    match kind {
-        RecordKind::ReallocBegin if call.address != 0 => {
-            emit::record(hit.config, kind, FreeRecord { header, address: call.address });
-        }
-        RecordKind::UnmapBegin | RecordKind::RemapBegin => {
-            let length_bytes =
-                if kind == RecordKind::UnmapBegin { call.size_bytes } else { call.extra };
-            let address = call.address;
-            emit::record(hit.config, kind, RangeRecord { header, address, length_bytes });
-        }
-        _ => {}
-    }
-    Some(())
+    let record = RangeRecord { header, address: call.address, length_bytes };
+    emit::record(hit.config, kind, record);
 }
 
 /// Records a `free`: nothing is known better at its return.

@@ -1,10 +1,11 @@
-//! memtrace's BPF programs: entry points, one per call shape. What they decide is in
-//! memtrace-common, where it is tested; the attach cookie says which function was hit.
+//! memtrace's BPF programs: entry points. What they decide is in memtrace-common, where it is
+//! tested; the attach cookie says which function was hit, and where its arguments are.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
 #![allow(internal_features, reason = "core hides atomics on BPF, see atomic.rs")]
 
+mod arguments;
 mod atomic;
 mod emit;
 mod entry;
@@ -20,9 +21,10 @@ use aya_ebpf::{
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use entry::{Arguments, Family, enter, enter_free, enter_free_of_python};
+use arguments::argument;
+use entry::{Family, enter_free, enter_free_of_python};
 use leave::leave;
-use memtrace_common::{call::product, loss::FunctionCounters, wire::RecordKind};
+use memtrace_common::loss::FunctionCounters;
 
 /// Keeps the kernel from giving the program a per-CPU "private" stack (6.13+), which it does on
 /// the false assumption that programs of this type are never preempted: a second program on the
@@ -38,62 +40,10 @@ fn decline_private_stack<C: EbpfContext>(ctx: &C, counters: *mut FunctionCounter
     }
 }
 
-#[inline(always)]
-fn argument(ctx: &ProbeContext, index: usize) -> u64 {
-    ctx.arg(index).unwrap_or_default()
-}
-
-#[inline(always)]
-fn sized(size_bytes: u64) -> Arguments {
-    Arguments { address: 0, size_bytes, extra: 0 }
-}
-
-/// malloc, valloc, pvalloc
+/// All functions whose result matters
 #[uprobe]
-pub fn enter_size(ctx: ProbeContext) -> u32 {
-    enter(&ctx, Family::Heap, sized(argument(&ctx, 0)), None);
-    0
-}
-
-/// calloc
-#[uprobe]
-pub fn enter_count_size(ctx: ProbeContext) -> u32 {
-    let size_bytes = product(argument(&ctx, 0), argument(&ctx, 1));
-    enter(&ctx, Family::Heap, sized(size_bytes), None);
-    0
-}
-
-/// realloc
-#[uprobe]
-pub fn enter_old_size(ctx: ProbeContext) -> u32 {
-    let arguments =
-        Arguments { address: argument(&ctx, 0), size_bytes: argument(&ctx, 1), extra: 0 };
-    enter(&ctx, Family::Heap, arguments, Some(RecordKind::ReallocBegin));
-    0
-}
-
-/// reallocarray
-#[uprobe]
-pub fn enter_old_count_size(ctx: ProbeContext) -> u32 {
-    let size_bytes = product(argument(&ctx, 1), argument(&ctx, 2));
-    let arguments = Arguments { address: argument(&ctx, 0), size_bytes, extra: 0 };
-    enter(&ctx, Family::Heap, arguments, Some(RecordKind::ReallocBegin));
-    0
-}
-
-/// memalign, aligned_alloc
-#[uprobe]
-pub fn enter_align_size(ctx: ProbeContext) -> u32 {
-    enter(&ctx, Family::Heap, sized(argument(&ctx, 1)), None);
-    0
-}
-
-/// posix_memalign
-#[uprobe]
-pub fn enter_out_align_size(ctx: ProbeContext) -> u32 {
-    let arguments =
-        Arguments { address: argument(&ctx, 0), size_bytes: argument(&ctx, 2), extra: 0 };
-    enter(&ctx, Family::Heap, arguments, None);
+pub fn enter(ctx: ProbeContext) -> u32 {
+    entry::enter(&ctx);
     0
 }
 
@@ -101,30 +51,6 @@ pub fn enter_out_align_size(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn enter_block(ctx: ProbeContext) -> u32 {
     enter_free(&ctx, argument(&ctx, 0));
-    0
-}
-
-/// What serves PyMem_Malloc and PyObject_Malloc
-#[uprobe]
-pub fn enter_context_size(ctx: ProbeContext) -> u32 {
-    enter(&ctx, Family::Heap, sized(argument(&ctx, 1)), None);
-    0
-}
-
-/// What serves PyMem_Calloc and PyObject_Calloc
-#[uprobe]
-pub fn enter_context_count_size(ctx: ProbeContext) -> u32 {
-    let size_bytes = product(argument(&ctx, 1), argument(&ctx, 2));
-    enter(&ctx, Family::Heap, sized(size_bytes), None);
-    0
-}
-
-/// What serves PyMem_Realloc and PyObject_Realloc
-#[uprobe]
-pub fn enter_context_old_size(ctx: ProbeContext) -> u32 {
-    let arguments =
-        Arguments { address: argument(&ctx, 1), size_bytes: argument(&ctx, 2), extra: 0 };
-    enter(&ctx, Family::Heap, arguments, Some(RecordKind::ReallocBegin));
     0
 }
 
@@ -146,55 +72,6 @@ pub fn enter_python_block(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn enter_nothing(ctx: ProbeContext) -> u32 {
     entry::tell_code_change(&ctx);
-    0
-}
-
-/// mmap
-#[uprobe]
-pub fn enter_mmap(ctx: ProbeContext) -> u32 {
-    let prot_and_flags = argument(&ctx, 2) & 0xffff_ffff | argument(&ctx, 3) << 32;
-    let arguments = Arguments {
-        address: argument(&ctx, 0),
-        size_bytes: argument(&ctx, 1),
-        extra: prot_and_flags,
-    };
-    enter(&ctx, Family::Mapping, arguments, None);
-    0
-}
-
-/// munmap
-#[uprobe]
-pub fn enter_munmap(ctx: ProbeContext) -> u32 {
-    let arguments =
-        Arguments { address: argument(&ctx, 0), size_bytes: argument(&ctx, 1), extra: 0 };
-    enter(&ctx, Family::Mapping, arguments, Some(RecordKind::UnmapBegin));
-    0
-}
-
-/// mremap
-#[uprobe]
-pub fn enter_mremap(ctx: ProbeContext) -> u32 {
-    let arguments = Arguments {
-        address: argument(&ctx, 0),
-        size_bytes: argument(&ctx, 2),
-        extra: argument(&ctx, 1),
-    };
-    enter(&ctx, Family::Mapping, arguments, Some(RecordKind::RemapBegin));
-    0
-}
-
-/// brk
-#[uprobe]
-pub fn enter_brk(ctx: ProbeContext) -> u32 {
-    let arguments = Arguments { address: argument(&ctx, 0), size_bytes: 0, extra: 0 };
-    enter(&ctx, Family::Mapping, arguments, None);
-    0
-}
-
-/// sbrk
-#[uprobe]
-pub fn enter_sbrk(ctx: ProbeContext) -> u32 {
-    enter(&ctx, Family::Mapping, sized(argument(&ctx, 0)), None);
     0
 }
 

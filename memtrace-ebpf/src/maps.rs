@@ -60,12 +60,11 @@ static MAPPINGS: Array<CodeMappings> = Array::with_max_entries(2, 0);
 #[map]
 static MEMOS: Array<Memo> = Array::with_max_entries(2, 0);
 
-/// Stacks that were walked before, at places that their keys say; and one for walks that are not
-/// kept.
+/// Stacks that were walked before, at places that their keys say.
 #[map]
-static RECORDINGS: Array<SharedRecordings> = Array::with_max_entries(RECORDING_PLACES + 1, 0);
+static RECORDINGS: Array<SharedRecordings> = Array::with_max_entries(RECORDING_PLACES, 0);
 
-/// How many places there are; a power of two. They take 4 MiB.
+/// How many places there are; a power of two. They take 2 MiB.
 pub const RECORDING_PLACES: u32 = 512;
 
 /// Where the target's CPython has what, see [`python_layout`].

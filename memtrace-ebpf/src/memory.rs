@@ -4,7 +4,7 @@ use aya_ebpf::helpers::{
     bpf_probe_read_user,
     generated::{self, bpf_get_current_task, bpf_probe_read_kernel},
 };
-use memtrace_common::{memory::ReadMemory, unwind::window::WINDOW_WORDS};
+use memtrace_common::memory::ReadMemory;
 
 /// The memory of the current task.
 pub struct UserMemory;
@@ -17,8 +17,8 @@ impl ReadMemory for UserMemory {
     }
 
     #[inline(always)]
-    fn read_part(&self, address: u64, bytes: u32, window: &mut [u64; WINDOW_WORDS]) -> bool {
-        let bytes = bytes.min(size_of::<[u64; WINDOW_WORDS]>() as u32);
+    fn read_part<const N: usize>(&self, address: u64, bytes: u32, window: &mut [u64; N]) -> bool {
+        let bytes = bytes.min(size_of::<[u64; N]>() as u32);
         let window = core::ptr::from_mut(window);
         // SAFETY: the helper checks the address, and the window has room for as many bytes.
         unsafe { generated::bpf_probe_read_user(window.cast(), bytes, address as *const _) == 0 }

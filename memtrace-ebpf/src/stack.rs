@@ -8,7 +8,7 @@ use memtrace_common::{
     memory::ReadMemory as _,
     python::{MAX_PYTHON_FRAMES, PythonLayout, walk::MAX_PYTHON_STEPS},
     unwind::{
-        Registers, StackWords, finish, frame_pointer,
+        HASH_SEED, Registers, StackWords, finish, frame_pointer,
         memo::{Memo, PLACES},
         mix,
         recall::{Key, MAX_REPLAY_STEPS, Recorder, Recording, Replay},
@@ -44,6 +44,8 @@ pub struct StackBuffer {
     claimed: u64,
     walk: Walk,
     replay: Replay,
+    /// Of what nobody wants to know.
+    unread: Recording,
 }
 
 /// Recordings at one place, which one program at a time uses.
@@ -70,14 +72,15 @@ pub fn capture(ctx: &ProbeContext, config: &Config, registers: Registers) -> u64
         return 0;
     };
     // SAFETY: the buffer lies in a map value and, being claimed, is this program's alone.
-    let (walk, replay) = unsafe { (&mut (*buffer).walk, &mut (*buffer).replay) };
-    let stack = walk_or_recall(ctx, config, registers, walk, replay).unwrap_or_default();
+    let (walk, replay, unread) =
+        unsafe { (&mut (*buffer).walk, &mut (*buffer).replay, &raw mut (*buffer).unread) };
+    let stack = walk_or_recall(ctx, config, registers, walk, replay, unread).unwrap_or_default();
     // SAFETY: as above.
     atomic::release(unsafe { &raw mut (*buffer).claimed });
     stack
 }
 
-/// The stack of an earlier walk, if memory is what it was then; else one that is walked.
+/// Walks Python's frames and the native ones. The stack's id.
 #[inline(always)]
 fn walk_or_recall(
     ctx: &ProbeContext,
@@ -85,75 +88,97 @@ fn walk_or_recall(
     registers: Registers,
     walk: &mut Walk,
     replay: &mut Replay,
+    unread: *mut Recording,
 ) -> Option<u64> {
     walk.clear_windows();
-    let python = start_python(walk);
-    let key = key(config, registers, python, walk).unwrap_or_default();
-    let (shared, is_kept) = claim_recordings(&key)?;
-    let known = if is_kept { recalled(shared, &key, registers, walk, replay) } else { None };
-    let stack = match known {
+    if config.stacks != StackMode::Tables as u32 {
+        walk_python(walk);
+        walk_by_frame_pointers(registers, walk);
+        return Some(intern(ctx, config, walk).0);
+    }
+    // This reads the stack, in which there are things of Python, too.
+    walk.read_stack(&UserMemory, registers.sp);
+    walk_python(walk);
+    if walk.start(&UserMemory, registers) {
+        let tables = KernelTables { mappings: mappings(config)?, memo: memo(config)? };
+        let mut context = LoopContext { walk, tables, recording: unread };
+        if USE_BPF_LOOP.load() == 0 {
+            walk_unrolled(&mut context);
+        } else {
+            take_frames(&mut context, replay.innermost_frames());
+            // SAFETY: the walk is claimed, and the loop that used it is over.
+            if unsafe { (*context.walk).is_under_way() } {
+                return finish_or_recall(ctx, config, registers, &mut context, replay);
+            }
+        }
+    }
+    Some(intern(ctx, config, walk).0)
+}
+
+/// The stack of an earlier walk, if it is that of this one; else the rest is walked.
+#[inline(always)]
+fn finish_or_recall(
+    ctx: &ProbeContext,
+    config: &Config,
+    registers: Registers,
+    context: &mut LoopContext,
+    replay: &mut Replay,
+) -> Option<u64> {
+    // SAFETY: the walk is claimed, and the loop that used it is over.
+    let walk = unsafe { &mut *context.walk };
+    let key = walk.key(config.generation);
+    let frames_left = MAX_FRAMES as u32 - replay.innermost_frames();
+    let Some(shared) = claim_recordings(&key) else {
+        take_frames(context, frames_left);
+        return Some(intern(ctx, config, walk).0);
+    };
+    let stack = match recalled(shared, &key, registers, walk, replay) {
         Some(stack) => stack,
         None => {
-            let recording = next_recording(shared);
-            // SAFETY: it lies in a map value; see `claim_recordings`.
-            unsafe { (*recording).begin(&key) };
-            walk_python(walk, python.layout, recording);
-            if config.stacks == StackMode::Tables as u32 {
-                walk_by_tables(config, registers, walk, recording);
-            } else {
-                walk_by_frame_pointers(registers, walk);
-            }
-            let (stack, is_known) = intern(ctx, config, walk);
-            // A stack that was just sent may have been lost; one that is not complete may become so
-            // when more is known of the target.
-            let is_whole = walk.end() == StackEnd::Complete as u32 && !walk.is_guessed();
-            if is_kept && is_known && is_whole {
-                // SAFETY: as above.
-                unsafe { (*recording).finish(stack) };
-            }
-            stack
+            context.recording = next_recording(shared);
+            walk_and_record(ctx, config, registers, context, &key, frames_left)
         }
     };
-    if is_kept {
-        // SAFETY: as above.
-        atomic::release(unsafe { &raw mut (*shared).claimed });
-    }
+    // SAFETY: it lies in a map value; see `claim_recordings`.
+    atomic::release(unsafe { &raw mut (*shared).claimed });
     Some(stack)
 }
 
-/// What the walk starts from, besides memory; `None` when that cannot be read, or when walks are
-/// not recorded: by frame pointers they are cheap, and without `bpf_loop` nothing else is.
+/// Walks the rest of the native frames, and keeps a recording of it.
 #[inline(always)]
-fn key(config: &Config, registers: Registers, python: PythonStart, walk: &mut Walk) -> Option<Key> {
-    if config.stacks != StackMode::Tables as u32 || USE_BPF_LOOP.load() == 0 {
-        return None;
+fn walk_and_record(
+    ctx: &ProbeContext,
+    config: &Config,
+    registers: Registers,
+    context: &mut LoopContext,
+    key: &Key,
+    frames_left: u32,
+) -> u64 {
+    // SAFETY: both are claimed, and only used here while the loop does not run.
+    unsafe { (*context.recording).begin(key) };
+    take_frames(context, frames_left);
+    // SAFETY: as above.
+    let (walk, recording) = unsafe { (&mut *context.walk, &mut *context.recording) };
+    let reach_bytes = walk.reach_bytes(registers.sp);
+    walk.want(reach_bytes);
+    let (stack, is_known) = intern(ctx, config, walk);
+    // A stack that was just sent may have been lost; one that is not complete may become so when
+    // more is known of the target.
+    let is_whole = walk.end() == StackEnd::Complete as u32 && !walk.is_guessed();
+    if is_known && is_whole {
+        recording.finish(stack, reach_bytes);
     }
-    let PythonStart { layout, thread_pointer } = python;
-    let caller = walk.caller(&UserMemory, registers.sp)?;
-    let (frame, cframe) = walk.python().place();
-    // Different lines of one Python function are different stacks of equal native frames.
-    let mut position = 0;
-    if !layout.is_null() && frame != 0 {
-        // SAFETY: the map value outlives the run.
-        position = walk.python_position(&UserMemory, unsafe { &*layout })?;
-    }
-    Some([registers.sp, caller, frame, cframe, position, thread_pointer, config.generation, 0])
+    stack
 }
 
-/// The recordings of walks with this key, claimed; or, and `false`, those for walks that are not
-/// kept: many programs may write to them, and none reads them.
+/// The recordings of walks with this key, claimed; `None` while another program has them.
 #[inline(always)]
-fn claim_recordings(key: &Key) -> Option<(*mut SharedRecordings, bool)> {
-    let [sp, caller, _, _, position, thread_pointer, _, _] = *key;
-    if sp != 0 {
-        let place = mix(mix(mix(sp, caller), position), thread_pointer) >> 32;
-        let shared = maps::recordings(place as u32 & (RECORDING_PLACES - 1))?;
-        // SAFETY: a live map value.
-        if atomic::try_claim(unsafe { &raw mut (*shared).claimed }) {
-            return Some((shared, true));
-        }
-    }
-    Some((maps::recordings(RECORDING_PLACES)?, false))
+fn claim_recordings(key: &Key) -> Option<*mut SharedRecordings> {
+    let [sp, pc, hash, ..] = *key;
+    let place = mix(mix(mix(HASH_SEED, sp), pc), hash) >> 32;
+    let shared = maps::recordings(place as u32 & (RECORDING_PLACES - 1))?;
+    // SAFETY: a live map value.
+    atomic::try_claim(unsafe { &raw mut (*shared).claimed }).then_some(shared)
 }
 
 /// The recording to replace.
@@ -194,15 +219,26 @@ fn recalled_by(
     if !known.is_of(key) {
         return None;
     }
-    replay.start(registers.bp);
-    let mut context = ReplayContext { walk, replay, recording: known };
+    if replay.start(known, registers.bp) {
+        look_through(known, walk, replay);
+    }
+    replay.learn();
+    if !replay.is_equal() {
+        return None;
+    }
+    walk.want(known.reach_bytes());
+    Some(known.stack())
+}
+
+#[inline(always)]
+fn look_through(recording: &Recording, walk: *mut Walk, replay: *mut Replay) {
+    let mut context = ReplayContext { walk, replay, recording };
     // SAFETY: `replay_step` has the signature that the helper wants, and the context outlives the
     // call.
     unsafe {
         let context = (&raw mut context).cast();
         bpf_loop(MAX_REPLAY_STEPS as u32, replay_step as *mut _, context, 0);
     }
-    replay.is_equal().then_some(known.stack())
 }
 
 /// What a step through a recording works on.
@@ -213,7 +249,7 @@ struct ReplayContext {
     recording: *const Recording,
 }
 
-/// A note of a recording; not 0 ends the loop.
+/// Some notes of a recording; not 0 ends the loop.
 ///
 /// # Safety
 /// `context` and what it points to are valid for the call.
@@ -303,47 +339,46 @@ impl Tables for KernelTables {
     }
 }
 
+/// Steps of the Python walk where there is no `bpf_loop`: the verifier follows each, 4,000
+/// instructions a step, and a million is the most. The stacks that are deeper say that they are
+/// truncated.
+const UNROLLED_PYTHON_STEPS: u32 = 64;
+
 /// What a step of the Python walk works on.
 #[repr(C)]
 struct PythonLoopContext {
     walk: *mut Walk,
     layout: *const PythonLayout,
-    recording: *mut Recording,
 }
 
 /// Where the walk of Python's frames starts; the layout is null when there is nothing to walk.
-#[derive(Clone, Copy)]
-struct PythonStart {
-    layout: *const PythonLayout,
-    thread_pointer: u64,
-}
-
 #[inline(always)]
-fn start_python(walk: &mut Walk) -> PythonStart {
-    let nothing = PythonStart { layout: core::ptr::null(), thread_pointer: 0 };
+fn start_python(walk: &mut Walk) -> *const PythonLayout {
     let image = image();
     let Some(layout) = python_layout(image) else {
         walk.skip_python(image);
-        return nothing;
+        return core::ptr::null();
     };
     // SAFETY: the map value outlives the run.
     let known = unsafe { &*layout };
     let Some(thread_pointer) = thread_pointer(known.task_thread_pointer) else {
         walk.skip_python(image);
-        return nothing;
+        return core::ptr::null();
     };
-    if !walk.start_python(&UserMemory, known, thread_pointer, image) {
-        return PythonStart { thread_pointer, ..nothing };
+    if walk.start_python(&UserMemory, known, thread_pointer, image) {
+        layout
+    } else {
+        core::ptr::null()
     }
-    PythonStart { layout, thread_pointer }
 }
 
 #[inline(always)]
-fn walk_python(walk: &mut Walk, layout: *const PythonLayout, recording: *mut Recording) {
+fn walk_python(walk: &mut Walk) {
+    let layout = start_python(walk);
     if layout.is_null() {
         return;
     }
-    let mut context = PythonLoopContext { walk, layout, recording };
+    let mut context = PythonLoopContext { walk, layout };
     if USE_BPF_LOOP.load() != 0 {
         // SAFETY: `python_step` has the signature that the helper wants, and the context outlives
         // the call.
@@ -353,7 +388,7 @@ fn walk_python(walk: &mut Walk, layout: *const PythonLayout, recording: *mut Rec
         }
         return;
     }
-    for index in 0..MAX_PYTHON_STEPS as u32 {
+    for index in 0..UNROLLED_PYTHON_STEPS {
         // SAFETY: the context is valid.
         if unsafe { python_step(index, &raw mut context) } != 0 {
             break;
@@ -369,9 +404,7 @@ fn walk_python(walk: &mut Walk, layout: *const PythonLayout, recording: *mut Rec
 unsafe extern "C" fn python_step(_index: u32, context: *mut PythonLoopContext) -> i64 {
     // SAFETY: by contract; the walk is claimed.
     let (walk, layout) = unsafe { (&mut *(*context).walk, &*(*context).layout) };
-    // SAFETY: by contract; the recording is claimed.
-    let memory = unsafe { Recorder::new(&UserMemory, (*context).recording) };
-    i64::from(!walk.step_python(&memory, layout))
+    i64::from(!walk.step_python(&UserMemory, layout))
 }
 
 /// What a step of the walk works on.
@@ -382,32 +415,21 @@ struct LoopContext {
     recording: *mut Recording,
 }
 
+/// Takes native frames, at most as many.
 #[inline(always)]
-fn walk_by_tables(
-    config: &Config,
-    registers: Registers,
-    walk: &mut Walk,
-    recording: *mut Recording,
-) {
-    // SAFETY: the recording is claimed.
-    let memory = unsafe { Recorder::new(&UserMemory, recording) };
-    if !walk.start(&memory, registers) {
-        return;
+fn take_frames(context: &mut LoopContext, frames: u32) {
+    // SAFETY: `step` has the signature that the helper wants, and the context outlives the call.
+    unsafe {
+        bpf_loop(frames, step as *mut _, core::ptr::from_mut(context).cast(), 0);
     }
-    let (Some(mappings), Some(memo)) = (mappings(config), memo(config)) else { return };
-    let tables = KernelTables { mappings, memo };
-    let mut context = LoopContext { walk, tables, recording };
-    if USE_BPF_LOOP.load() != 0 {
-        // SAFETY: `step` has the signature that the helper wants, and the context outlives the
-        // call.
-        unsafe {
-            bpf_loop(MAX_FRAMES as u32, step as *mut _, (&raw mut context).cast(), 0);
-        }
-        return;
-    }
+}
+
+/// Takes all native frames, where there is no `bpf_loop`.
+#[inline(always)]
+fn walk_unrolled(context: &mut LoopContext) {
     for index in 0..MAX_FRAMES as u32 {
         // SAFETY: the context is valid.
-        if unsafe { step(index, &raw mut context) } != 0 {
+        if unsafe { step(index, context) } != 0 {
             break;
         }
     }

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use regex::Regex;
 
 const ABOUT: &str = "Where did the memory go, and which line of code holds it?";
 
@@ -17,6 +18,7 @@ Examples:
   sudo memtrace attach -p 4242             until Ctrl-C; then the report
   sudo memtrace attach -p 4242 -d 30s      for 30 seconds
   sudo memtrace attach -p 4242 -d 5m --min-age 1m --json > report.json
+  memtrace report app.memtrace --view peak  what attach wrote, looked at in another way
   memtrace inspect -p 4242                  what its memory is now, by what it is for
   sudo memtrace doctor -p 4242              what would be seen of it, before anything is traced
 
@@ -56,6 +58,8 @@ pub struct Cli {
 pub enum Command {
     /// Trace the allocations of a running process; report what is never freed
     Attach(AttachArgs),
+    /// Show a capture that attach wrote: as text, a picture, a page, or for other tools
+    Report(ReportArgs),
     /// Say what a process's memory is: in use, free but held, files, ...; nothing is traced
     Inspect(InspectArgs),
     /// Say what can be traced of a process, what a result would lack and how to get it
@@ -211,6 +215,132 @@ pub enum PythonArg {
     None,
 }
 
+/// The heading of options that choose a part.
+const PART: &str = "Which part";
+
+/// `memtrace report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The capture: PREFIX.memtrace, as attach wrote it
+    #[arg(value_name = "CAPTURE")]
+    pub capture: PathBuf,
+
+    /// What to make of it
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub format: ReportFormat,
+
+    /// Write to this file, or to stdout (-) [default: stdout]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Overwrite the file if it exists
+    #[arg(long)]
+    pub force: bool,
+
+    /// What to weigh by
+    #[arg(long, value_name = "VIEW", value_enum, default_value_t)]
+    pub view: ViewArg,
+
+    /// Take sites together by line, by function, by module (or Python package), or not at all: by stack
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    pub by: By,
+
+    /// Turn stacks over: from the allocation functions to their callers (svg, folded)
+    #[arg(long)]
+    pub inverted: bool,
+
+    /// Tell what each thread did at each site (text, json, pprof, otlp)
+    #[arg(long)]
+    pub by_thread: bool,
+
+    /// What sizes are written in (text, svg)
+    #[arg(long, value_name = "UNITS", value_enum, default_value_t)]
+    pub units: UnitsArg,
+
+    /// How many of these the text report shows
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub top: usize,
+
+    /// Leave out blocks younger than this at the end [default: as it was for attach]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = PART)]
+    pub min_age: Option<Duration>,
+
+    /// Only what was obtained after this time since the start of the window
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = PART)]
+    pub since: Option<Duration>,
+
+    /// Only what was obtained before this time since the start; what is live is what was live then
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = PART)]
+    pub until: Option<Duration>,
+
+    /// Only what this thread obtained, whoever freed it; can be given several times
+    #[arg(long = "thread", value_name = "TID", help_heading = PART)]
+    pub threads: Vec<u32>,
+
+    /// Only stacks of which a function, a module or a FILE:LINE matches
+    #[arg(long, value_name = "REGEX", value_parser = parse_regex, help_heading = PART)]
+    pub site: Option<Regex>,
+}
+
+/// What a report is written as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For people, on a terminal.
+    #[default]
+    Text,
+    /// One JSON document, docs/report-json.md.
+    Json,
+    /// One page with everything, for a browser.
+    Html,
+    /// A flamegraph.
+    Svg,
+    /// One line a stack, for flamegraph tools.
+    Folded,
+    /// Gzipped profile.proto, for pprof, Pyroscope, Parca, ...
+    Pprof,
+    /// OpenTelemetry's profiles.
+    Otlp,
+    /// For speedscope.app.
+    Speedscope,
+}
+
+/// What sites are weighed by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ViewArg {
+    /// Live at the end, and old enough.
+    #[default]
+    NeverFreed,
+    /// Live at the end, of any age.
+    Live,
+    /// Allocated, freed or not.
+    Allocated,
+    /// Allocated and freed.
+    Freed,
+    /// Live when all together had the most.
+    Peak,
+    /// Freed by the thread that allocated it, before it allocated anything else.
+    Temporary,
+}
+
+/// What sizes are written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum UnitsArg {
+    /// Each in the unit that fits it.
+    #[default]
+    Auto,
+    /// Exactly.
+    Bytes,
+    /// 2^10 bytes.
+    #[value(name = "KiB", alias = "kib")]
+    KiB,
+    /// 2^20 bytes.
+    #[value(name = "MiB", alias = "mib")]
+    MiB,
+    /// 2^30 bytes.
+    #[value(name = "GiB", alias = "gib")]
+    GiB,
+}
+
 /// `memtrace inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
@@ -261,6 +391,10 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         return Ok(Duration::from_secs(seconds));
     }
     humantime::parse_duration(text).map_err(|_| "write a time like 30s, 5m or 1h 30m".to_owned())
+}
+
+fn parse_regex(text: &str) -> Result<Regex, String> {
+    Regex::new(text).map_err(|error| error.to_string())
 }
 
 /// An interval: not nothing.

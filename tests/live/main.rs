@@ -27,6 +27,7 @@ mod python;
 mod python_peers;
 mod python_places;
 mod python_stacks;
+mod report;
 mod sigkill;
 mod smoke;
 mod stacks;

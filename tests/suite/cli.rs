@@ -220,7 +220,7 @@ fn a_reader_that_goes_away_is_no_error() {
 }
 
 /// What memtrace writes to a terminal.
-fn on_a_terminal(arguments: &[&str], no_color: bool) -> String {
+pub(crate) fn on_a_terminal(arguments: &[&str], no_color: bool) -> String {
     let (master, slave) = pseudo_terminal();
     let mut command = Command::new(memtrace());
     command.args(arguments).stdin(Stdio::null()).env("TERM", "xterm-256color");

@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it fails")]
 
 mod bpf_object;
+mod capture_format;
 mod cli;
 mod exports;
+mod html;
 mod layering;
 mod provisions;
+mod report;
 mod source_paths;

@@ -9,6 +9,7 @@ use std::time::Duration;
 pub mod attach;
 pub mod binary;
 pub mod bpf;
+pub mod browser;
 pub mod code;
 pub mod glibcs;
 pub mod inspection;

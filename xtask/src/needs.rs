@@ -40,6 +40,10 @@ pub struct Need {
 
 use Purpose::{Bench, Build, Demo, Test, Vm};
 
+/// What the tests look for (tests/support/browser.rs).
+const BROWSERS: [&str; 4] =
+    ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"];
+
 const NEEDS: &[Need] = &[
     Need {
         what: "a C compiler with libc's headers and static library",
@@ -71,7 +75,7 @@ const NEEDS: &[Need] = &[
     },
     Need {
         what: "pip",
-        why: "downloads numpy, memray, py-spy, gevent and uvloop for the tests",
+        why: "downloads numpy, memray, py-spy and others for the tests",
         packages: &["python3-pip"],
         present: || foreign::python_with_pip().is_ok(),
         purposes: &[Test],
@@ -95,6 +99,13 @@ const NEEDS: &[Need] = &[
         why: "makes Pythons of other Debian suites run",
         packages: &["patchelf"],
         present: || which("patchelf").is_some(),
+        purposes: &[Test],
+    },
+    Need {
+        what: "Chromium without a window",
+        why: "opens the page that reports are shown on",
+        packages: &["chromium-headless-shell", "fonts-dejavu-core"],
+        present: || BROWSERS.iter().any(|name| which(name).is_some()),
         purposes: &[Test],
     },
     Need {

@@ -4,6 +4,7 @@ use super::MAX_PYTHON_FRAMES;
 use crate::{
     config::CodeRange,
     opaque::{Opaque, OpaqueWords},
+    unwind::{HASH_SEED, mix},
 };
 
 /// What [`Marks::pending`] is when no entry is left: no frame ends above it.
@@ -19,6 +20,8 @@ pub struct Marks {
     done: Opaque<u32>,
     /// The next one.
     pending: Opaque<u64>,
+    /// Of all entries.
+    hash: Opaque<u64>,
     /// Start, end, start, end; 0 when code tells nothing.
     code: [Opaque<u64>; 4],
     entries: OpaqueWords<MAX_PYTHON_FRAMES>,
@@ -29,6 +32,7 @@ impl Marks {
     #[inline(always)]
     pub(super) fn clear(&mut self) {
         self.count.set(0);
+        self.hash.set(HASH_SEED);
         self.set_code(&[CodeRange::default(); 2]);
     }
 
@@ -46,7 +50,20 @@ impl Marks {
     pub(super) fn add(&mut self, entry: u64) {
         let count = self.count.get();
         self.entries.set(count as usize, entry);
+        self.hash.set(mix(self.hash.get(), entry));
         self.count.set(count + 1);
+    }
+
+    /// What a native walk depends on, besides the interpreter loop's code.
+    #[inline(always)]
+    pub fn hash(&self) -> u64 {
+        self.hash.get()
+    }
+
+    /// How many entries a native walk has found or passed.
+    #[inline(always)]
+    pub fn done(&self) -> u32 {
+        self.done.get()
     }
 
     /// Prepares for a native walk.

@@ -1,18 +1,17 @@
-//! The walk of CPython's frames, innermost first: one read for frames that lie close together, as
-//! those of 3.11 and later do.
+//! The walk of CPython's frames, innermost first.
 //!
 //! All state lives in a [`PythonWalk`], which in the kernel is map memory; see [`crate::opaque`].
 //! The thread that is walked is inside of an allocator call of its own, so that its frames do not
 //! change meanwhile. Whatever memory holds, the walk is bounded.
 
-use super::{ENTRY_MARK, MAX_PYTHON_FRAMES, PythonEnd, PythonKind, PythonLayout, marks::Marks};
+use super::{
+    ENTRY_MARK, MAX_PYTHON_FRAMES, PythonEnd, PythonKind, PythonLayout, frames::Frames,
+    marks::Marks,
+};
 use crate::{
     memory::ReadMemory,
     opaque::Opaque,
-    unwind::{
-        StackWords, mix,
-        window::{Direction, Window},
-    },
+    unwind::{StackWords, mix, window::Window},
 };
 
 /// How many times [`PythonWalk::step`] is to be called at most: each frame, its entry, the end.
@@ -24,8 +23,6 @@ pub const MAX_PYTHON_STEPS: usize = 2 * MAX_PYTHON_FRAMES + 1;
 pub struct PythonWalk {
     /// The frame to read next; 0 when there is none.
     frame: Opaque<u64>,
-    /// The frame that is being taken.
-    taken: Opaque<u64>,
     /// The `_PyCFrame` of the run that `frame` is of ([`PythonKind::CFrames`]).
     cframe: Opaque<u64>,
     hash: Opaque<u64>,
@@ -36,7 +33,7 @@ pub struct PythonWalk {
     /// 1 once there was no room for a frame.
     full: Opaque<u32>,
     /// What was read of the frames.
-    window: Window,
+    frames: Frames,
     marks: Marks,
 }
 
@@ -51,7 +48,7 @@ impl PythonWalk {
     }
 
     /// Prepares the walk of the thread with this thread pointer; `false` when there is nothing to
-    /// walk. `seed` goes into the hash.
+    /// walk. `seed` goes into the hash. `stack` is what was read of the stack.
     #[inline(always)]
     pub fn start<M: ReadMemory>(
         &mut self,
@@ -59,6 +56,7 @@ impl PythonWalk {
         layout: &PythonLayout,
         thread_pointer: u64,
         seed: u64,
+        stack: &mut Window,
     ) -> bool {
         self.skip(seed);
         self.frame.set(0);
@@ -69,7 +67,7 @@ impl PythonWalk {
         if layout.kind == PythonKind::FrameObjects as u32 {
             self.marks.set_code(&layout.eval_ranges);
         }
-        match self.find_frame(memory, layout, thread_pointer) {
+        match self.find_frame(memory, layout, thread_pointer, stack) {
             Ok(()) => true,
             Err(end) => {
                 self.end.set(end as u32);
@@ -84,6 +82,7 @@ impl PythonWalk {
         memory: &M,
         layout: &PythonLayout,
         thread_pointer: u64,
+        stack: &mut Window,
     ) -> Result<(), PythonEnd> {
         let read = |address: u64, offset: u32| {
             memory.read_word(address.wrapping_add(u64::from(offset))).ok_or(PythonEnd::Unreadable)
@@ -95,7 +94,8 @@ impl PythonWalk {
         let mut frame = read(thread, layout.thread_frame)?;
         if layout.has_cframe != 0 {
             self.cframe.set(frame);
-            frame = read(frame, layout.cframe_frame)?;
+            let place = frame.wrapping_add(u64::from(layout.cframe_frame));
+            frame = stack.peek(memory, place).ok_or(PythonEnd::Unreadable)?;
         }
         self.frame.set(frame);
         Ok(())
@@ -108,8 +108,9 @@ impl PythonWalk {
         memory: &M,
         layout: &PythonLayout,
         words: &mut StackWords,
+        stack: &mut Window,
     ) -> bool {
-        let Err(end) = self.try_step(memory, layout, words) else { return true };
+        let Err(end) = self.try_step(memory, layout, words, stack) else { return true };
         self.end.set(end as u32);
         if layout.kind == PythonKind::CFrames as u32 {
             // The run's entry is known, though its oldest frame is not.
@@ -124,27 +125,55 @@ impl PythonWalk {
         memory: &M,
         layout: &PythonLayout,
         words: &mut StackWords,
+        stack: &mut Window,
     ) -> Result<(), PythonEnd> {
         let frame = self.frame.get();
         if frame == 0 {
             return Err(self.outermost());
         }
-        self.taken.set(frame);
-        let previous = self.word(memory, layout.frame_previous)?;
-        self.frame.set(previous);
-        let mut owner = 0;
-        if layout.kind != PythonKind::FrameObjects as u32 {
-            owner = self.byte(memory, layout.frame_owner)?;
+        if layout.kind == PythonKind::EntryFrames as u32 && self.pass_entry(layout, stack) {
+            self.enter(frame, words);
+            return Ok(());
         }
+        if !self.frames.go(memory, frame, layout.frame_bytes) {
+            return Err(PythonEnd::Unreadable);
+        }
+        self.frame.set(self.frames.word(layout.frame_previous));
+        let owner = self.owner(layout);
         if layout.kind == PythonKind::EntryFrames as u32 && owner >= layout.entry_owner_min {
             self.enter(frame, words);
             return Ok(());
         }
-        self.push(memory, layout, words)?;
+        self.push(layout, words)?;
         if layout.kind == PythonKind::CFrames as u32 && owner != 0 {
-            return self.leave_cframe(memory, layout, words);
+            return self.leave_cframe(memory, layout, words, stack);
         }
         Ok(())
+    }
+
+    /// Goes on to what is behind an entry frame, if that was read with the stack, where such frames
+    /// lie; else `false`.
+    #[inline(always)]
+    fn pass_entry(&mut self, layout: &PythonLayout, stack: &mut Window) -> bool {
+        let frame = self.frame.get();
+        let offset = layout.frame_owner;
+        let place = frame.wrapping_add(u64::from(offset & !7));
+        let Some(owners) = stack.known(place) else { return false };
+        if (owners >> ((offset & 7) * 8)) as u32 & 0xff < layout.entry_owner_min {
+            return false;
+        }
+        let previous = stack.known(frame.wrapping_add(u64::from(layout.frame_previous)));
+        self.frame.set(previous.unwrap_or(frame));
+        previous.is_some()
+    }
+
+    #[inline(always)]
+    fn owner(&self, layout: &PythonLayout) -> u32 {
+        if layout.kind == PythonKind::FrameObjects as u32 {
+            return 0;
+        }
+        let offset = layout.frame_owner;
+        (self.frames.word(offset) >> ((offset & 7) * 8)) as u32 & 0xff
     }
 
     #[inline(always)]
@@ -153,12 +182,7 @@ impl PythonWalk {
     }
 
     #[inline(always)]
-    fn push<M: ReadMemory>(
-        &mut self,
-        memory: &M,
-        layout: &PythonLayout,
-        words: &mut StackWords,
-    ) -> Result<(), PythonEnd> {
+    fn push(&mut self, layout: &PythonLayout, words: &mut StackWords) -> Result<(), PythonEnd> {
         let count = self.count.get();
         if count as usize >= MAX_PYTHON_FRAMES {
             self.full.set(1);
@@ -167,8 +191,8 @@ impl PythonWalk {
             let is_ahead = layout.kind == PythonKind::EntryFrames as u32;
             return if has_begun && is_ahead { Ok(()) } else { Err(PythonEnd::Truncated) };
         }
-        let code = self.word(memory, layout.frame_code)? & !layout.code_tag_mask;
-        let position = self.position(memory, layout)?;
+        let code = self.frames.word(layout.frame_code) & !layout.code_tag_mask;
+        let position = self.position(layout);
         let place = 2 * count as usize;
         words.set(place, code);
         words.set(place + 1, position);
@@ -178,18 +202,15 @@ impl PythonWalk {
     }
 
     #[inline(always)]
-    fn position<M: ReadMemory>(
-        &mut self,
-        memory: &M,
-        layout: &PythonLayout,
-    ) -> Result<u64, PythonEnd> {
+    fn position(&self, layout: &PythonLayout) -> u64 {
         let offset = layout.frame_position;
+        let word = self.frames.word(offset);
         if layout.kind != PythonKind::FrameObjects as u32 {
-            return Ok(self.word(memory, offset)? & !ENTRY_MARK);
+            return word & !ENTRY_MARK;
         }
         // `int f_lasti`; each frame is a run of its own.
-        let value = (self.word(memory, offset)? >> ((offset & 4) * 8)) as i32;
-        Ok(i64::from(value) as u64 | ENTRY_MARK)
+        let value = (word >> ((offset & 4) * 8)) as i32;
+        i64::from(value) as u64 | ENTRY_MARK
     }
 
     /// The frames since the last entry are a run, and `entry` is its object on the C stack. There
@@ -213,58 +234,20 @@ impl PythonWalk {
         memory: &M,
         layout: &PythonLayout,
         words: &mut StackWords,
+        stack: &mut Window,
     ) -> Result<(), PythonEnd> {
         let cframe = self.cframe.get();
         self.enter(cframe, words);
-        let previous = memory.read_word(cframe.wrapping_add(u64::from(layout.cframe_previous)));
+        let place = cframe.wrapping_add(u64::from(layout.cframe_previous));
+        let previous = stack.peek(memory, place);
         self.cframe.set(previous.ok_or(PythonEnd::Unreadable)?);
         Ok(())
     }
 
-    /// The word at this offset of the frame that is being taken.
+    /// Forgets what was read of the frames.
     #[inline(always)]
-    fn word<M: ReadMemory>(&mut self, memory: &M, offset: u32) -> Result<u64, PythonEnd> {
-        let address = self.taken.get().wrapping_add(u64::from(offset & !7));
-        let word = self.read(memory, address)?;
-        memory.used(Direction::Down, address, word);
-        Ok(word)
-    }
-
-    /// The byte at this offset of the frame that is being taken.
-    #[inline(always)]
-    fn byte<M: ReadMemory>(&mut self, memory: &M, offset: u32) -> Result<u32, PythonEnd> {
-        let address = self.taken.get().wrapping_add(u64::from(offset));
-        let byte = self.read(memory, address & !7)? >> ((address & 7) * 8) & 0xff;
-        memory.used_byte(address, byte);
-        Ok(byte as u32)
-    }
-
-    #[inline(always)]
-    fn read<M: ReadMemory>(&mut self, memory: &M, address: u64) -> Result<u64, PythonEnd> {
-        self.window.word(memory, address, Direction::Down).ok_or(PythonEnd::Unreadable)
-    }
-
-    /// The position of the frame that is next.
-    #[inline(always)]
-    pub fn position_of_next<M: ReadMemory>(
-        &mut self,
-        memory: &M,
-        layout: &PythonLayout,
-    ) -> Option<u64> {
-        let address = self.frame.get().wrapping_add(u64::from(layout.frame_position & !7));
-        self.window.word(memory, address, Direction::Down)
-    }
-
-    /// Where the walk is: the next frame, and the `_PyCFrame` of its run.
-    #[inline(always)]
-    pub fn place(&self) -> (u64, u64) {
-        (self.frame.get(), self.cframe.get())
-    }
-
-    /// What was read of the frames.
-    #[inline(always)]
-    pub fn window_mut(&mut self) -> &mut Window {
-        &mut self.window
+    pub fn clear_frames(&mut self) {
+        self.frames.clear();
     }
 
     /// How many frames were found.
@@ -287,6 +270,12 @@ impl PythonWalk {
             return self.hash.get();
         }
         mix(self.hash.get(), u64::from(end) << 32 | u64::from(self.count.get()))
+    }
+
+    /// Which native frames are runs of the interpreter loop.
+    #[inline(always)]
+    pub fn marks(&self) -> &Marks {
+        &self.marks
     }
 
     /// Which native frames are runs of the interpreter loop.

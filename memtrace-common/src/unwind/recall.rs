@@ -1,52 +1,50 @@
-//! Stacks that were walked before: a walk depends on nothing but the registers it starts from, the
-//! unwind tables and the words of memory that it looks at. When all of these are what they were, so
-//! is the stack, and to look at the words again is much cheaper than to walk: no search, no rules,
-//! no hashing.
+//! Stacks that were walked before: the walk of the native frames depends on nothing but where it is,
+//! the frame pointer it started from, the unwind tables, Python's frames and the words of the stack
+//! that it looks at. When all of these are what they were, so is the stack, and to look at the
+//! words again is much cheaper than to walk: no search, no rules, no hashing.
+//!
+//! Python's frames are walked each time: those of coroutines lie elsewhere in each call, although
+//! they are the same. So are the innermost native frames, because they tell the calls apart that
+//! one line of Python makes.
 //!
 //! A [`Recorder`] notes the words of a walk in a [`Recording`]; a [`Replay`] looks at them again.
 
-use super::window::{Direction, WINDOW_WORDS, Window};
+use super::window::Window;
 use crate::{
     memory::ReadMemory,
     opaque::{Opaque, OpaqueWords},
 };
 
 /// The most words that one walk may depend on. A walk with more is not kept.
-pub const MAX_NOTES: usize = 256;
+pub const MAX_NOTES: usize = 128;
 /// Words of a key.
 pub const KEY_WORDS: usize = 8;
+/// Words that [`Replay::step`] looks at.
+const NOTES_A_STEP: u32 = 8;
 /// How many times [`Replay::step`] is to be called at most.
-pub const MAX_REPLAY_STEPS: usize = MAX_NOTES;
+pub const MAX_REPLAY_STEPS: usize = MAX_NOTES / NOTES_A_STEP as usize;
 
-/// What a note is about, in the topmost bits of its first word; the address is below.
-const KIND_SHIFT: u32 = 61;
-/// A word of the window that looks up.
-const WORD_UP: u64 = 0;
-/// A word of the window that looks down.
-const WORD_DOWN: u64 = 1;
-/// A byte of it.
-const BYTE_DOWN: u64 = 2;
-/// A word that lies anywhere.
-const WORD: u64 = 3;
-/// The frame pointer at the walk's start.
-const FRAME_POINTER: u64 = 4;
-
-/// What a walk starts from, besides memory: equal keys and equal memory give equal stacks. A key of
-/// zeros is none.
+/// Where a walk is, without the stack and the frame pointer: equal keys and equal memory give equal
+/// stacks. A key of zeros is none.
 pub type Key = [u64; KEY_WORDS];
 
-/// A walk's notes and its outcome.
+/// A walk's notes and its outcome. Lives in map memory.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Recording {
     key: OpaqueWords<KEY_WORDS>,
     /// The stack's id; 0 while there is none.
     stack: Opaque<u64>,
+    /// How much of the stack the walk looked at.
+    reach_bytes: Opaque<u64>,
+    /// The frame pointer that the walk started with, if it depends on it.
+    frame_pointer: Opaque<u64>,
+    uses_frame_pointer: Opaque<u32>,
     count: Opaque<u32>,
     /// 1 when the walk cannot be recalled.
-    spoiled: Opaque<u32>,
-    first: OpaqueWords<MAX_NOTES>,
-    second: OpaqueWords<MAX_NOTES>,
+    spoiled: Opaque<u64>,
+    /// An address and its word, one after the other: they are looked at together.
+    notes: OpaqueWords<{ 2 * MAX_NOTES }>,
 }
 
 impl Recording {
@@ -66,6 +64,12 @@ impl Recording {
         self.stack.get()
     }
 
+    /// How much of the stack above its start the walk looked at.
+    #[inline(always)]
+    pub fn reach_bytes(&self) -> u64 {
+        self.reach_bytes.get()
+    }
+
     /// Begins anew.
     #[inline(always)]
     pub fn begin(&mut self, key: &Key) {
@@ -75,25 +79,51 @@ impl Recording {
         self.stack.set(0);
         self.count.set(0);
         self.spoiled.set(0);
+        self.uses_frame_pointer.set(0);
     }
 
     /// The walk has led to this stack, and may be recalled if its notes are all here.
     #[inline(always)]
-    pub fn finish(&mut self, stack: u64) {
+    pub fn finish(&mut self, stack: u64, reach_bytes: u64) {
+        // Steps look at full numbers of notes.
+        let last = self.count.get().saturating_sub(1) as usize;
+        for _ in 1..NOTES_A_STEP {
+            if self.count.get() & (NOTES_A_STEP - 1) != 0 {
+                let (address, value) = self.noted(last);
+                self.note(address, value);
+            }
+        }
+        self.reach_bytes.set(reach_bytes);
         if self.spoiled.get() == 0 {
             self.stack.set(stack);
         }
     }
 
     #[inline(always)]
-    fn note(&mut self, kind: u64, address: u64, value: u64) {
+    fn note(&mut self, address: u64, value: u64) {
         let index = self.count.get();
-        if index as usize >= MAX_NOTES || address >> KIND_SHIFT != 0 {
+        if index as usize >= MAX_NOTES {
             return self.spoiled.set(1);
         }
-        self.first.set(index as usize, kind << KIND_SHIFT | address);
-        self.second.set(index as usize, value);
+        self.notes.set(2 * index as usize, address);
+        self.notes.set(2 * index as usize + 1, value);
         self.count.set(index + 1);
+    }
+
+    #[inline(always)]
+    fn noted(&self, index: usize) -> (u64, u64) {
+        (self.notes.get(2 * index), self.notes.get(2 * index + 1))
+    }
+
+    #[inline(always)]
+    fn note_frame_pointer(&mut self, value: u64) {
+        self.frame_pointer.set(value);
+        self.uses_frame_pointer.set(1);
+    }
+
+    #[inline(always)]
+    fn depends_on_another(&self, frame_pointer: u64) -> bool {
+        self.uses_frame_pointer.get() != 0 && self.frame_pointer.get() != frame_pointer
     }
 }
 
@@ -112,85 +142,106 @@ impl<'a, M> Recorder<'a, M> {
     pub unsafe fn new(memory: &'a M, recording: *mut Recording) -> Self {
         Self { memory, recording }
     }
-
-    #[inline(always)]
-    fn note(&self, kind: u64, address: u64, value: u64) {
-        // SAFETY: by the contract of `new`; no reference to it outlives a call.
-        unsafe { (*self.recording).note(kind, address, value) };
-    }
 }
 
 impl<M: ReadMemory> ReadMemory for Recorder<'_, M> {
     #[inline(always)]
     fn read_words<const N: usize>(&self, address: u64) -> Option<[u64; N]> {
-        let words = self.memory.read_words::<N>(address)?;
-        for (index, word) in words.iter().enumerate() {
-            self.note(WORD, address.wrapping_add(8 * index as u64), *word);
-        }
-        Some(words)
+        self.memory.read_words::<N>(address)
     }
 
     #[inline(always)]
-    fn read_part(&self, address: u64, bytes: u32, window: &mut [u64; WINDOW_WORDS]) -> bool {
+    fn read_part<const N: usize>(&self, address: u64, bytes: u32, window: &mut [u64; N]) -> bool {
         self.memory.read_part(address, bytes, window)
     }
 
     #[inline(always)]
-    fn used(&self, direction: Direction, address: u64, value: u64) {
-        let kind = if direction == Direction::Up { WORD_UP } else { WORD_DOWN };
-        self.note(kind, address, value);
-    }
-
-    #[inline(always)]
-    fn used_byte(&self, address: u64, value: u64) {
-        self.note(BYTE_DOWN, address, value);
+    fn used(&self, address: u64, value: u64) {
+        // SAFETY: by the contract of `new`; no reference to it outlives a call.
+        unsafe { (*self.recording).note(address, value) };
     }
 
     #[inline(always)]
     fn used_frame_pointer(&self, value: u64) {
-        self.note(FRAME_POINTER, 0, value);
+        // SAFETY: as above.
+        unsafe { (*self.recording).note_frame_pointer(value) };
     }
 }
 
-/// A recording that is looked through.
+/// A recording that is looked through, and the experience with those before. Lives in map memory.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Replay {
     next: Opaque<u32>,
     differs: Opaque<u32>,
-    frame_pointer: Opaque<u64>,
+    /// Native frames that are walked before a recording is looked for, beyond the fewest.
+    further_frames: Opaque<u32>,
+    /// Rises by recordings that were looked through in vain, and falls by the others.
+    doubt: Opaque<u32>,
 }
 
+/// Native frames that are walked at least and at most before a recording is looked for.
+const FEWEST_FRAMES: u32 = 2;
+const MOST_FRAMES: u32 = 10;
+/// One recording in as many may be looked through in vain.
+const DOUBT_BY_DIFFERENCE: u32 = 32;
+const MOST_DOUBT: u32 = 8 * DOUBT_BY_DIFFERENCE;
+
 impl Replay {
-    /// Begins, for a walk with this frame pointer.
+    /// How many native frames to walk before a recording is looked for: so many that the calls that
+    /// one line of Python makes are told apart by them.
     #[inline(always)]
-    pub fn start(&mut self, frame_pointer: u64) {
-        self.frame_pointer.set(frame_pointer);
-        self.next.set(0);
-        self.differs.set(0);
+    pub fn innermost_frames(&self) -> u32 {
+        (FEWEST_FRAMES + self.further_frames.get()).min(MOST_FRAMES)
     }
 
-    /// Looks at a note; `false` when it is over. Call it at most [`MAX_REPLAY_STEPS`] times.
+    /// Learns from a recording that was looked through.
+    #[inline(always)]
+    pub fn learn(&mut self) {
+        let doubt = self.doubt.get();
+        if self.is_equal() {
+            self.doubt.set(doubt.saturating_sub(1));
+        } else if doubt < MOST_DOUBT {
+            self.doubt.set(doubt + DOUBT_BY_DIFFERENCE);
+        } else {
+            self.doubt.set(0);
+            self.further_frames.set((self.further_frames.get() + 1).min(MOST_FRAMES));
+        }
+    }
+
+    /// Begins, for a walk with this frame pointer; `false` when it is over already.
+    #[inline(always)]
+    pub fn start(&mut self, recording: &Recording, frame_pointer: u64) -> bool {
+        let differs = recording.depends_on_another(frame_pointer);
+        self.next.set(0);
+        self.differs.set(u32::from(differs));
+        !differs && recording.count.get() != 0
+    }
+
+    /// Looks at some notes; `false` when it is over. Call it at most [`MAX_REPLAY_STEPS`] times.
     #[inline(always)]
     pub fn step<M: ReadMemory>(
         &mut self,
         memory: &M,
         recording: &Recording,
-        up: &mut Window,
-        down: &mut Window,
+        stack: &mut Window,
     ) -> bool {
-        let index = self.next.get();
-        if index >= recording.count.get() {
+        let first = self.next.get();
+        self.next.set(first + NOTES_A_STEP);
+        let mut difference = 0;
+        for index in first..first + NOTES_A_STEP {
+            let (address, value) = recording.noted(index as usize);
+            let Some(present) = stack.word(memory, address) else {
+                self.differs.set(1);
+                return false;
+            };
+            difference |= present ^ value;
+        }
+        if difference != 0 {
+            self.differs.set(1);
             return false;
         }
-        self.next.set(index + 1);
-        let (first, value) =
-            (recording.first.get(index as usize), recording.second.get(index as usize));
-        let is_equal = self.present(memory, first, up, down) == Some(value);
-        if !is_equal {
-            self.differs.set(1);
-        }
-        is_equal
+        first + NOTES_A_STEP < recording.count.get()
     }
 
     /// Whether everything was as it had been.
@@ -198,31 +249,28 @@ impl Replay {
     pub fn is_equal(&self) -> bool {
         self.differs.get() == 0
     }
+}
 
-    /// What a note is about, as it is now.
-    #[inline(always)]
-    fn present<M: ReadMemory>(
-        &self,
-        memory: &M,
-        first: u64,
-        up: &mut Window,
-        down: &mut Window,
-    ) -> Option<u64> {
-        let kind = first >> KIND_SHIFT;
-        let address = first & ((1 << KIND_SHIFT) - 1);
-        if kind == WORD_UP {
-            return up.word(memory, address, Direction::Up);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames_after(outcomes: impl Iterator<Item = bool>) -> u32 {
+        let mut replay = Replay::default();
+        for is_equal in outcomes {
+            replay.differs.set(u32::from(!is_equal));
+            replay.learn();
         }
-        if kind == WORD_DOWN {
-            return down.word(memory, address, Direction::Down);
-        }
-        if kind == BYTE_DOWN {
-            let word = down.word(memory, address & !7, Direction::Down)?;
-            return Some(word >> ((address & 7) * 8) & 0xff);
-        }
-        if kind == FRAME_POINTER {
-            return Some(self.frame_pointer.get());
-        }
-        memory.read_word(address)
+        replay.innermost_frames()
+    }
+
+    #[test]
+    fn more_frames_are_walked_only_while_many_recordings_are_looked_through_in_vain() {
+        assert_eq!(frames_after([].into_iter()), FEWEST_FRAMES);
+        let every = |count: usize| (0..100_000).map(move |index| index % count != 0);
+        assert_eq!(frames_after(every(40)), FEWEST_FRAMES);
+        assert_eq!(frames_after(every(20)), MOST_FRAMES);
+        assert_eq!(frames_after(std::iter::repeat_n(false, 1000)), MOST_FRAMES);
+        assert_eq!(frames_after(std::iter::repeat_n(false, 9)), FEWEST_FRAMES + 1);
     }
 }

@@ -6,9 +6,9 @@
 
 use super::{
     FrameSink, HASH_SEED, Registers, StackWords, memo, mix,
-    recall::{Recording, Replay},
+    recall::{Key, Recording, Replay},
     table::{CfaRule, CodeMapping, FpRule, PAGE_BITS, PAGE_BYTES, Row, Rule},
-    window::{Direction, Window},
+    window::Window,
 };
 use crate::{
     memory::ReadMemory,
@@ -85,26 +85,44 @@ impl Walk {
     #[inline(always)]
     pub fn clear_windows(&mut self) {
         self.stack.clear();
-        self.python.window_mut().clear();
+        self.python.clear_frames();
     }
 
-    /// The word at the top of the stack: the caller of the function that was entered.
+    /// Reads the stack from `sp` on, as much of it as the last one needed.
     #[inline(always)]
-    pub fn caller<M: ReadMemory>(&mut self, memory: &M, sp: u64) -> Option<u64> {
-        self.stack.word(memory, sp, Direction::Up)
+    pub fn read_stack<M: ReadMemory>(&mut self, memory: &M, sp: u64) {
+        self.stack.word(memory, sp);
     }
 
-    /// The position of the innermost Python frame.
+    /// Whether frames have been taken and there are more to take.
     #[inline(always)]
-    pub fn python_position<M: ReadMemory>(
-        &mut self,
-        memory: &M,
-        layout: &PythonLayout,
-    ) -> Option<u64> {
-        self.python.position_of_next(memory, layout)
+    pub fn is_under_way(&self) -> bool {
+        self.end.get() == StackEnd::Truncated as u32
     }
 
-    /// Looks at a note of a recording; see [`Replay::step`].
+    /// As much of the next stack is read at first.
+    #[inline(always)]
+    pub fn want(&mut self, reach_bytes: u64) {
+        self.stack.want(reach_bytes);
+    }
+
+    /// How much of the stack above `sp` was looked at.
+    #[inline(always)]
+    pub fn reach_bytes(&self, sp: u64) -> u64 {
+        self.sp.get().wrapping_sub(sp)
+    }
+
+    /// All that the rest of the walk depends on, besides the stack and the frame pointer at the
+    /// walk's start; `generation` is that of the tables and of what is known of Python.
+    #[inline(always)]
+    pub fn key(&self, generation: u64) -> Key {
+        let marks = self.python.marks();
+        let (sp, pc, hash) = (self.sp.get(), self.pc.get(), self.hash.get());
+        let (marked, count) = (u64::from(marks.done()), u64::from(self.count.get()));
+        [sp, pc, hash, marks.hash(), marked, self.bp_source.get(), generation, count]
+    }
+
+    /// Looks at notes of a recording; see [`Replay::step`].
     #[inline(always)]
     pub fn replay<M: ReadMemory>(
         &mut self,
@@ -112,7 +130,7 @@ impl Walk {
         replay: &mut Replay,
         recording: &Recording,
     ) -> bool {
-        replay.step(memory, recording, &mut self.stack, self.python.window_mut())
+        replay.step(memory, recording, &mut self.stack)
     }
 
     /// Declares the stack to be without Python. This or [`Self::start_python`] comes first. `seed`
@@ -131,13 +149,13 @@ impl Walk {
         thread_pointer: u64,
         seed: u64,
     ) -> bool {
-        self.python.start(memory, layout, thread_pointer, seed)
+        self.python.start(memory, layout, thread_pointer, seed, &mut self.stack)
     }
 
     /// Takes one of Python's frames; see [`PythonWalk::step`].
     #[inline(always)]
     pub fn step_python<M: ReadMemory>(&mut self, memory: &M, layout: &PythonLayout) -> bool {
-        self.python.step(memory, layout, &mut self.words)
+        self.python.step(memory, layout, &mut self.words, &mut self.stack)
     }
 
     /// Python's frames.
@@ -160,7 +178,7 @@ impl Walk {
             Ok(caller) => self.pc.set(caller),
             Err(end) => self.end.set(end as u32),
         }
-        self.end.get() == StackEnd::Truncated as u32
+        self.is_under_way()
     }
 
     /// Prepares to take the frames of another walker, as a [`FrameSink`].
@@ -404,11 +422,11 @@ impl Walk {
             return Err(StackEnd::Stuck);
         }
         self.mark_if_entered(sp, cfa);
+        self.sp.set(cfa);
         if caller == 0 {
             return Err(StackEnd::Complete);
         }
         self.pc.set(caller);
-        self.sp.set(cfa);
         Ok(())
     }
 
@@ -420,7 +438,7 @@ impl Walk {
         if source == 0 {
             memory.used_frame_pointer(value);
         } else {
-            memory.used(Direction::Up, source, value);
+            memory.used(source, value);
         }
     }
 
@@ -430,7 +448,7 @@ impl Walk {
         memory: &M,
         address: u64,
     ) -> Result<(), StackEnd> {
-        let saved = self.stack.word(memory, address, Direction::Up).ok_or(StackEnd::Unreadable)?;
+        let saved = self.stack.word(memory, address).ok_or(StackEnd::Unreadable)?;
         self.bp.set(saved);
         self.bp_source.set(address);
         Ok(())
@@ -439,8 +457,8 @@ impl Walk {
     /// A word of the stack that the walk depends on.
     #[inline(always)]
     fn stack_word<M: ReadMemory>(&mut self, memory: &M, address: u64) -> Result<u64, StackEnd> {
-        let word = self.stack.word(memory, address, Direction::Up).ok_or(StackEnd::Unreadable)?;
-        memory.used(Direction::Up, address, word);
+        let word = self.stack.word(memory, address).ok_or(StackEnd::Unreadable)?;
+        memory.used(address, word);
         Ok(word)
     }
 }

@@ -1,34 +1,31 @@
-//! A piece of memory that was read at once: a read costs several times as much as the words in it.
+//! The piece of a stack that was read at once: a read costs several times as much as the words in it.
 
 use crate::{
     memory::ReadMemory,
     opaque::{Opaque, OpaqueWords},
 };
 
-/// Words that are read at once.
-pub const WINDOW_WORDS: usize = 256;
+/// The most words that are read at once.
+pub const WINDOW_WORDS: usize = 1024;
 const WINDOW_BYTES: u64 = WINDOW_WORDS as u64 * 8;
+/// What is read where the need is not known.
+const FURTHER_BYTES: u64 = 2048;
+/// A need is forgotten by this part with each stack that has less.
+const FORGETTING: u64 = 8;
 /// Of the smallest pages.
 const PAGE_SIZE: u64 = 4096;
-/// How far behind a word the window goes that looks down.
-const BEHIND_BYTES: u64 = 128;
 
-/// Where the next words are likely to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// At higher addresses: the frames of callers on the stack.
-    Up,
-    /// At lower addresses: the older frames of CPython 3.11 and later, whose stack grows up.
-    Down,
-}
-
-/// See the module.
+/// See the module. Lives in map memory.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Window {
     start: Opaque<u64>,
     bytes: Opaque<u64>,
     distance: Opaque<u64>,
+    /// How much the stacks that were read before needed.
+    wanted_bytes: Opaque<u64>,
+    /// A word outside of the window.
+    single: Opaque<u64>,
     words: OpaqueWords<WINDOW_WORDS>,
 }
 
@@ -39,50 +36,81 @@ impl Window {
         self.bytes.set(0);
     }
 
-    /// The word at an address, which is read together with those around it; `None` when it cannot
+    /// As many bytes of a stack are read at first as the last ones turned out to need: some bytes
+    /// too many cost less than another read.
+    #[inline(always)]
+    pub fn want(&mut self, bytes: u64) {
+        let before = self.wanted_bytes.get();
+        self.wanted_bytes.set(bytes.max(before - before / FORGETTING));
+    }
+
+    /// The word at an address, which is read together with those above it; `None` when it cannot
     /// be read, or is not aligned.
     #[inline(always)]
-    pub fn word<M: ReadMemory>(
-        &mut self,
-        memory: &M,
-        address: u64,
-        direction: Direction,
-    ) -> Option<u64> {
-        if address & 7 != 0 {
-            return None;
+    pub fn word<M: ReadMemory>(&mut self, memory: &M, address: u64) -> Option<u64> {
+        if self.is_inside(address) {
+            return Some(self.inside());
         }
+        self.fetch(memory, address).then(|| self.single.get())
+    }
+
+    /// The same, but what was read before stays.
+    #[inline(always)]
+    pub fn peek<M: ReadMemory>(&mut self, memory: &M, address: u64) -> Option<u64> {
+        self.known(address).or_else(|| memory.read_word(address))
+    }
+
+    /// The word at an address, if it was read.
+    #[inline(always)]
+    pub fn known(&mut self, address: u64) -> Option<u64> {
+        self.is_inside(address).then(|| self.inside())
+    }
+
+    #[inline(always)]
+    fn is_inside(&mut self, address: u64) -> bool {
         let distance = address.wrapping_sub(self.start.get());
         // Through memory: the compiler would drop the mask, which the check makes needless to it,
         // but not to the verifier.
         self.distance.set(distance);
-        if distance >= self.bytes.get() && !self.fill_around(memory, address, direction) {
-            return memory.read_word(address);
-        }
-        Some(self.words.get((self.distance.get() >> 3) as usize))
+        distance < self.bytes.get() && address & 7 == 0
     }
 
-    /// Reads no further than to the ends of the page: what is behind may not be there.
+    #[inline(always)]
+    fn inside(&self) -> u64 {
+        self.words.get((self.distance.get() >> 3) as usize)
+    }
+
     #[inline(never)]
-    fn fill_around<M: ReadMemory>(
-        &mut self,
-        memory: &M,
-        address: u64,
-        direction: Direction,
-    ) -> bool {
-        let page = address & !(PAGE_SIZE - 1);
-        let page_end = page.wrapping_add(PAGE_SIZE);
-        let (start, end) = match direction {
-            Direction::Up => (address, address.wrapping_add(WINDOW_BYTES).min(page_end)),
-            Direction::Down => {
-                let end = address.wrapping_add(BEHIND_BYTES).min(page_end);
-                (end.wrapping_sub(WINDOW_BYTES).max(page), end)
-            }
-        };
-        let bytes = end.wrapping_sub(start).min(WINDOW_BYTES);
-        self.start.set(start);
+    fn fetch<M: ReadMemory>(&mut self, memory: &M, address: u64) -> bool {
+        if address & 7 != 0 {
+            return false;
+        }
+        if self.fill(memory, address) {
+            self.single.set(self.words.get(0));
+            return true;
+        }
+        let word = memory.read_word(address);
+        self.single.set(word.unwrap_or_default());
+        word.is_some()
+    }
+
+    /// Reads no further than the page, except where the stack before went there: what is behind may
+    /// not be there.
+    #[inline(always)]
+    fn fill<M: ReadMemory>(&mut self, memory: &M, address: u64) -> bool {
+        let page_bytes = PAGE_SIZE - (address & (PAGE_SIZE - 1));
+        let wanted = if self.bytes.get() == 0 { self.wanted_bytes.get() } else { 0 };
+        let bytes = wanted.max(page_bytes.min(FURTHER_BYTES)).min(WINDOW_BYTES) & !7;
+        self.start.set(address);
         self.bytes.set(bytes);
-        self.distance.set(address.wrapping_sub(start));
-        let is_read = memory.read_part(start, bytes as u32, self.words.as_words_mut());
+        if memory.read_part(address, bytes as u32, self.words.as_words_mut()) {
+            return true;
+        }
+        // The end of the stack was passed: a read that fails costs as much as ten.
+        self.wanted_bytes.set(0);
+        self.bytes.set(page_bytes);
+        let is_read = bytes > page_bytes
+            && memory.read_part(address, page_bytes as u32, self.words.as_words_mut());
         if !is_read {
             self.bytes.set(0);
         }
@@ -109,18 +137,32 @@ mod tests {
     }
 
     #[test]
-    fn every_word_that_is_there_is_found_in_both_directions_and_in_any_order() {
-        for direction in [Direction::Up, Direction::Down] {
+    fn every_word_that_is_there_is_found_in_any_order_whatever_was_wanted() {
+        for wanted in [0, 8, 600, PAGE_SIZE, 2 * PAGE_SIZE, 9 * PAGE_SIZE, u64::MAX] {
             let mut window = Window::default();
+            window.want(wanted);
             for address in (FIRST..END).step_by(8).chain((FIRST..END).rev().step_by(56)) {
                 let address = address & !7;
-                assert_eq!(window.word(&Pages, address, direction), Some(address));
+                assert_eq!(window.peek(&Pages, address), Some(address));
+                assert_eq!(window.word(&Pages, address), Some(address));
             }
             for address in [FIRST - 8, END, FIRST + 4, 0, u64::MAX, u64::MAX - 7] {
-                assert_eq!(window.word(&Pages, address, direction), None, "{address:#x}");
+                assert_eq!(window.word(&Pages, address), None, "{address:#x}");
             }
-            assert_eq!(window.word(&Pages, FIRST, direction), Some(FIRST));
+            assert_eq!(window.word(&Pages, FIRST), Some(FIRST));
         }
+    }
+
+    #[test]
+    fn a_stack_that_needs_as_much_as_the_one_before_is_read_at_once() {
+        let mut window = Window::default();
+        window.want(PAGE_SIZE + 64);
+        assert_eq!(window.word(&Pages, FIRST + 8), Some(FIRST + 8));
+        assert!(window.is_inside(FIRST + 64 + PAGE_SIZE));
+        assert!(!window.is_inside(FIRST + 72 + PAGE_SIZE) && !window.is_inside(FIRST));
+        window.clear();
+        window.want(u64::MAX);
+        assert_eq!(window.word(&Pages, END - 16), Some(END - 16), "nothing is behind");
     }
 
     #[test]
@@ -133,10 +175,10 @@ mod tests {
         }
         let memory = Changing(core::cell::Cell::new(1));
         let mut window = Window::default();
-        assert_eq!(window.word(&memory, 64, Direction::Up), Some(1));
+        assert_eq!(window.word(&memory, 64), Some(1));
         memory.0.set(2);
-        assert_eq!(window.word(&memory, 72, Direction::Up), Some(1));
+        assert_eq!(window.word(&memory, 72), Some(1));
         window.clear();
-        assert_eq!(window.word(&memory, 72, Direction::Up), Some(2));
+        assert_eq!(window.word(&memory, 72), Some(2));
     }
 }

@@ -24,7 +24,7 @@ const MOST_A_FRAME: Requirement = Requirement::MedianAtMost(60.0);
 const MOST_AN_EVENT: Requirement = Requirement::MedianAtMost(2000.0);
 
 /// The entry program of malloc.
-const ENTRY: &str = "enter_size";
+const ENTRY: &str = "enter";
 
 /// Measures, and adds the rows.
 pub fn measure(setup: &Setup, results: &mut Results) -> Result<()> {

@@ -62,7 +62,7 @@ impl Variant {
 
     /// Its program at the entry of malloc, and how often that runs in a pair.
     fn entry_program(self) -> (&'static str, u64) {
-        if self == Empty { ("empty", 2) } else { ("enter_size", 1) }
+        if self == Empty { ("empty", 2) } else { ("enter", 1) }
     }
 }
 

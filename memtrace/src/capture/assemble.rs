@@ -57,7 +57,21 @@ fn capture(parts: Parts) -> Result<Capture, ReadError> {
     }
     let (ending, events) = (ending.unwrap_or_default(), kept.unwrap_or_default());
     let header = header.ok_or(ReadError::NoHeader)?;
-    Ok(Capture { header, modules, stacks, sites, live, threads, timeline, walks, ending, events })
+    let (selected, extras) = Default::default();
+    Ok(Capture {
+        header,
+        modules,
+        stacks,
+        selected,
+        sites,
+        extras,
+        live,
+        threads,
+        timeline,
+        walks,
+        ending,
+        events,
+    })
 }
 
 fn recover<R: Read + Seek>(

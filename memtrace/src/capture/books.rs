@@ -2,7 +2,7 @@
 
 use super::{Capture, CapturedSite, KeptEvent};
 use crate::{
-    ledger::{self, Ledger},
+    ledger::Ledger,
     model::{
         event::Action,
         site::{Amount, LiveItem},
@@ -40,7 +40,7 @@ impl Books {
         let old_enough = |it: &&LiveItem| now_ns.saturating_sub(it.time_ns) >= min_age_ns;
         let mut totals = totals(ledger);
         live.iter().filter(old_enough).for_each(|it| totals.survivors += Amount::one(it.bytes));
-        let (sizes, lifetimes) = (distribution(ledger.sizes()), distribution(ledger.lifetimes()));
+        let (sizes, lifetimes) = (ledger.sizes().summary(), ledger.lifetimes().summary());
         Self { sites, live, totals, sizes, lifetimes }
     }
 
@@ -71,7 +71,8 @@ fn live(ledger: &Ledger, place: impl Fn(u32) -> u32) -> Vec<LiveItem> {
     live
 }
 
-fn totals(ledger: &Ledger) -> Totals {
+/// The sums of a ledger, but for survivors.
+pub(super) fn totals(ledger: &Ledger) -> Totals {
     let totals = ledger.totals();
     Totals {
         heap: totals.heap,
@@ -82,16 +83,4 @@ fn totals(ledger: &Ledger) -> Totals {
         unmatched_frees: totals.unmatched_frees,
         unmatched_unmapped_bytes: totals.unmatched_unmapped_bytes,
     }
-}
-
-fn distribution(values: &ledger::Distribution) -> Option<Distribution> {
-    Some(Distribution {
-        count: values.count(),
-        min: values.min()?,
-        p50: values.quantile(0.5)?,
-        p90: values.quantile(0.9)?,
-        p99: values.quantile(0.99)?,
-        max: values.max()?,
-        mean: values.mean()?,
-    })
 }

@@ -13,6 +13,7 @@ pub mod events;
 pub mod format;
 mod found;
 mod frames;
+pub mod matching;
 mod name;
 mod parts;
 mod raw_stacks;
@@ -20,6 +21,7 @@ mod read;
 mod records;
 mod recover;
 mod scan;
+pub mod select;
 mod stacks;
 mod stored;
 mod tables;
@@ -44,7 +46,7 @@ pub use self::{
 use crate::model::{
     AllocFn,
     event::Event,
-    site::SiteStats,
+    site::{Amount, SiteStats},
     stack::{NamedStack, StackId},
     timeline::Timeline,
     trace::{
@@ -64,8 +66,13 @@ pub struct Capture {
     pub modules: Vec<Module>,
     /// Every stack that a site has, with names; in ascending order of their ids.
     pub stacks: Vec<(StackId, NamedStack)>,
+    /// What it holds of the window; a file holds all.
+    pub selected: Selected,
     /// Every site that allocated, in the order of first appearance.
     pub sites: Vec<CapturedSite>,
+    /// What only the events tell of the sites, in their order; empty where nobody asked them. A file
+    /// does not hold it.
+    pub extras: Vec<CapturedExtras>,
     /// What was live at the end; `site` is an index in [`Self::sites`].
     pub live: Vec<LiveItem>,
     /// Names of threads, where they were seen; in ascending order of their ids.
@@ -78,6 +85,14 @@ pub struct Capture {
     pub ending: Ending,
     /// What became of the events.
     pub events: EventsKept,
+}
+
+impl Capture {
+    /// What a thread is called, where it was seen.
+    pub fn thread_name(&self, tid: u32) -> Option<String> {
+        let at = self.threads.binary_search_by_key(&tid, |thread| thread.tid).ok()?;
+        Some(self.threads[at].name.clone())
+    }
 }
 
 /// What is known when a window opens.
@@ -118,6 +133,38 @@ pub struct CapturedSite {
     pub function: Option<AllocFn>,
     /// Accounting over the window.
     pub stats: SiteStats,
+}
+
+/// Which part of a window it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selected {
+    /// In words that go on from "only what was": `obtained by thread 12 (worker)`; nothing where it is
+    /// the whole.
+    pub what: Vec<String>,
+    /// What some threads or some sites did: that does not explain the memory of the process.
+    pub is_slice: bool,
+}
+
+/// What only the events tell of a site.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CapturedExtras {
+    /// What was live when all sites together had the most live bytes.
+    pub at_peak: Option<Amount>,
+    /// What was freed by the thread that obtained it, before it obtained anything else.
+    pub temporary: Option<Amount>,
+    /// What each thread did, in ascending order of their ids; empty where it was not asked for.
+    pub threads: Vec<CapturedShare>,
+}
+
+/// What a thread did at a site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CapturedShare {
+    /// The kernel's id of the thread, in the initial pid namespace.
+    pub tid: u32,
+    /// What it obtained.
+    pub allocated: Amount,
+    /// What of it is live at the end, whoever may free it.
+    pub live: Amount,
 }
 
 /// A thread's name.

@@ -16,14 +16,16 @@ use crate::{
     model::{
         AllocFn,
         event::Action,
+        loss::Loss,
         stack::StackId,
         timeline::PeakSource,
         trace::{Completeness, EndReason, FunctionReport, Rss, Window},
     },
 };
 
-/// Most live blocks that are followed: as many as an option allows.
-const MAX_LIVE: usize = 100_000_000;
+/// Most live blocks that are followed, in the first attempt and in later ones: at the end as many as
+/// a trace can be asked to follow.
+const MAX_LIVE: [usize; 3] = [1 << 22, 1 << 25, 100_000_000];
 
 /// Most sites that are told apart.
 const MAX_SITES: usize = 1 << 18;
@@ -34,30 +36,63 @@ const MAX_RANGES: usize = 1 << 20;
 /// Pages of hosts that do not say how large theirs are.
 const USUAL_PAGE_BYTES: u64 = 4096;
 
+/// What the events tell.
+struct Replay {
+    ledger: Ledger,
+    events: u64,
+    last_ns: u64,
+    calls: [u64; AllocFn::COUNT],
+    result: Result<(), EventsError>,
+}
+
+impl Replay {
+    fn of<R: Read + Seek>(capture: &Capture, events: &StoredEvents<R>, live_blocks: usize) -> Self {
+        let mut ledger = ledger(capture, events.at_most(), live_blocks);
+        let (mut count, mut last_ns) = (0, capture.header.opened_ns);
+        let mut calls = [0; AllocFn::COUNT];
+        let result = events.replay(&mut |kept| {
+            count += 1;
+            last_ns = last_ns.max(kept.event.time_ns);
+            if is_call(&kept.event.action) && !kept.event.internal && !kept.is_unseen {
+                calls[kept.event.function as usize] += 1;
+            }
+            apply(&mut ledger, kept);
+        });
+        Self { ledger, events: count, last_ns, calls, result }
+    }
+
+    fn has_room(&self) -> bool {
+        self.ledger.losses().all(|(loss, _)| loss != Loss::LiveBlocksFull)
+    }
+
+    /// With as small a table of live blocks as suffices: a large one takes memory although it is
+    /// nearly empty.
+    fn with_room<R: Read + Seek>(capture: &Capture, events: &StoredEvents<R>) -> Self {
+        let mut replay = Self::of(capture, events, MAX_LIVE[0]);
+        for live_blocks in &MAX_LIVE[1..] {
+            if replay.has_room() {
+                break;
+            }
+            replay = Self::of(capture, events, *live_blocks);
+        }
+        replay
+    }
+}
+
 /// Computes sites, live records and sums from the events. The window ends with what happened last.
 /// How many events there are; when some cannot be read, it is as if they ended there.
 pub fn recover_books<R: Read + Seek>(
     capture: &mut Capture,
     events: &StoredEvents<R>,
 ) -> (u64, Result<(), EventsError>) {
-    let mut ledger = ledger(capture, events.at_most());
-    let (mut count, mut last_ns) = (0, capture.header.opened_ns);
-    let mut calls = [0; AllocFn::COUNT];
-    let result = events.replay(&mut |kept| {
-        count += 1;
-        last_ns = last_ns.max(kept.event.time_ns);
-        if is_call(&kept.event.action) && !kept.event.internal && !kept.is_unseen {
-            calls[kept.event.function as usize] += 1;
-        }
-        apply(&mut ledger, kept);
-    });
+    let Replay { ledger, events, last_ns, calls, result } = Replay::with_room(capture, events);
     let closed_ns = last_ns.max(last_sample_ns(capture));
     Books::of(&ledger, closed_ns, capture.header.min_age_ns).put_into(capture);
     capture.ending.functions = functions(&calls);
     capture.ending.losses = losses(&ledger);
     capture.ending.completeness = completeness(&ledger);
     capture.ending.closed_ns = closed_ns;
-    (count, result)
+    (events, result)
 }
 
 /// The rest of the ending, by what was known before.
@@ -84,9 +119,9 @@ pub fn recover_ending(capture: &mut Capture) {
     };
 }
 
-fn ledger(capture: &Capture, at_most: usize) -> Ledger {
+fn ledger(capture: &Capture, at_most: usize, live_blocks: usize) -> Ledger {
     let limits = Limits {
-        live_blocks: at_most.min(MAX_LIVE),
+        live_blocks: at_most.min(live_blocks),
         live_ranges: at_most.min(MAX_RANGES),
         sites: at_most.min(MAX_SITES),
     };

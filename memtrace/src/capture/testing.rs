@@ -7,16 +7,23 @@ use proptest::prelude::*;
 
 use super::{
     Capture, CapturedSite, Ending, EventsKept, Header, Host, KeptEvent, LiveItem, LossCount,
-    ThreadName, raw_stacks::RecordedStack,
+    ThreadName, Writer,
+    books::{Books, apply},
+    raw_stacks::RecordedStack,
 };
-use crate::model::{
-    AllocFn,
-    census::Census,
-    event::{Action, Event},
-    site::{Amount, SiteStats},
-    stack::{Frame, Language, NamedStack, PythonEnd, PythonFrame, RawStack, StackId},
-    timeline::{PeakSource, Timeline, TimelineSample},
-    trace::{Distribution, EndReason, Module, Target, Walks, Window},
+use crate::{
+    ledger,
+    model::{
+        AllocFn,
+        census::Census,
+        event::{Action, Event},
+        site::{Amount, SiteStats},
+        stack::{
+            ENTRY_MARK, Frame, Language, NamedStack, PythonEnd, PythonFrame, RawStack, StackId,
+        },
+        timeline::{PeakSource, Timeline, TimelineSample},
+        trace::{Distribution, EndReason, Module, Target, Walks, Window},
+    },
 };
 
 /// A frame of this function.
@@ -238,6 +245,197 @@ fn filled(name: &str, number: u64) -> Capture {
             ..Ending::default()
         },
         events: EventsKept { kept: 0, left_out: number },
+        ..Capture::default()
+    }
+}
+
+/// A small window, all parts of which are there; its books are those of its events.
+///
+/// The golden files were written from it: it never changes.
+pub struct Small {
+    pub capture: Capture,
+    pub events: Vec<KeptEvent>,
+    pub recorded: Vec<RecordedStack>,
+}
+
+/// When its window was opened.
+const OPENED_NS: u64 = 5_000_000_000;
+
+const LEAK: StackId = StackId(0x1111_2222_3333_4444);
+const PYTHON: StackId = StackId(0x5555_6666_7777_8888);
+const MAPPER: StackId = StackId(0x9999_aaaa_bbbb_cccc);
+
+impl Small {
+    pub fn new() -> Self {
+        Self::of(small_events(), small_frame(), small_recorded())
+    }
+
+    /// The smallest that has every sort of block.
+    pub fn tiny() -> Self {
+        let events = small_events().into_iter().filter(|kept| kept.event.tid == 11).skip(1);
+        let mut frame = small_frame();
+        frame.stacks.drain(..2);
+        let (stacks, modules) = (frame.stacks, vec![Module::default()]);
+        let threads = vec![ThreadName::default()];
+        let timeline = Timeline { samples: vec![TimelineSample::default()], ..frame.timeline };
+        let capture = Capture { stacks, modules, threads, timeline, ..Capture::default() };
+        Self::of(events.collect(), capture, small_recorded().split_off(2))
+    }
+
+    fn of(events: Vec<KeptEvent>, mut capture: Capture, recorded: Vec<RecordedStack>) -> Self {
+        let start = ledger::Start {
+            time_ns: OPENED_NS,
+            initial_break: Some(0x55_0000_0000),
+            page_bytes: 4096,
+        };
+        let limits = ledger::Limits { live_blocks: 100, live_ranges: 100, sites: 100 };
+        let mut ledger = ledger::Ledger::new(limits, start);
+        events.iter().for_each(|event| apply(&mut ledger, event));
+        Books::of(&ledger, capture.ending.closed_ns, 0).put_into(&mut capture);
+        capture.events.kept = events.len() as u64;
+        Self { capture, events, recorded }
+    }
+
+    /// As a trace writes it: the file, and how long it was when the window was closed.
+    pub fn written(&self) -> (Vec<u8>, usize) {
+        let mut writer = Writer::new(Vec::new(), &self.capture.header).expect("a Vec takes all");
+        writer.modules(&self.capture.modules).expect("a Vec takes all");
+        for RecordedStack { id, stack, python } in &self.recorded {
+            writer.raw_stack(*id, stack, python).expect("a Vec takes all");
+        }
+        for (at, event) in self.events.iter().enumerate() {
+            writer.event(event).expect("a Vec takes all");
+            if at == self.events.len() / 2 {
+                writer.flush().expect("a Vec takes all");
+            }
+        }
+        for sample in &self.capture.timeline.samples {
+            writer.sample(sample).expect("a Vec takes all");
+        }
+        writer.flush().expect("a Vec takes all");
+        let closed = writer.bytes_written() as usize;
+        (writer.finish(&self.capture).expect("a Vec takes all"), closed)
+    }
+}
+
+fn small_events() -> Vec<KeptEvent> {
+    use Action::*;
+    const BLOCK: u64 = 0x55_0000_0010;
+    const RANGE: u64 = 0x7f00_0000_0000;
+    let actions = [
+        (AllocFn::Malloc, 10, Alloc { address: BLOCK, size_bytes: 100, stack: LEAK }),
+        (AllocFn::Malloc, 10, Alloc { address: BLOCK + 0x80, size_bytes: 200, stack: PYTHON }),
+        (AllocFn::Free, 10, Free { address: BLOCK }),
+        (AllocFn::Malloc, 11, Alloc { address: BLOCK, size_bytes: 100, stack: LEAK }),
+        (AllocFn::Realloc, 10, ReallocBegin { old_address: BLOCK + 0x80 }),
+        (
+            AllocFn::Realloc,
+            10,
+            ReallocEnd {
+                old_address: BLOCK + 0x80,
+                new_address: BLOCK + 0x200,
+                size_bytes: 4000,
+                stack: PYTHON,
+            },
+        ),
+        (
+            AllocFn::Mmap,
+            11,
+            Map { address: RANGE, length_bytes: 1 << 20, prot: 3, map_flags: 0x22, stack: MAPPER },
+        ),
+        (AllocFn::Munmap, 11, UnmapBegin { address: RANGE, length_bytes: 4096 }),
+        (AllocFn::Munmap, 11, UnmapEnd { address: RANGE, length_bytes: 4096, failed: false }),
+        (AllocFn::Calloc, 10, Alloc { address: BLOCK + 0x2000, size_bytes: 64, stack: LEAK }),
+        (AllocFn::Free, 10, Free { address: 0xdead_0000 }),
+        (AllocFn::Malloc, 11, ThreadExit),
+    ];
+    let events = actions.into_iter().zip(1..).map(|((function, tid, action), at)| {
+        let time_ns = OPENED_NS + at * 1_000_000;
+        let event = Event { function, tid, time_ns, internal: false, action };
+        KeptEvent { event, is_arena: false, is_unseen: false }
+    });
+    events.collect()
+}
+
+fn small_recorded() -> Vec<RecordedStack> {
+    let stack = |id, frames| {
+        let stack = RawStack::native(frames, StackEnd::Complete);
+        RecordedStack { id, stack, python: Vec::new() }
+    };
+    let mut python = stack(PYTHON, vec![0x7f10_0000_0100, 0x40_2000 | ENTRY_MARK, 0x40_1000]);
+    python.stack.python = vec![PythonFrame { code: 0x7f20_0000_0000, position: ENTRY_MARK | 6 }];
+    python.stack.python_end = PythonEnd::Complete;
+    python.python = vec![Some(Arc::new(line("load_model", "model_server.py", 88)))];
+    let leak = stack(LEAK, vec![0x40_1234, 0x40_1000]);
+    vec![leak, python, stack(MAPPER, vec![0x7f10_0000_0200, 0x40_1000])]
+}
+
+fn line(function: &str, file: &str, line: u32) -> Frame {
+    Frame {
+        function: function.to_owned(),
+        module: file.to_owned(),
+        file: Some(format!("/srv/{file}")),
+        line: Some(line),
+        inlined: false,
+        language: Language::Python,
+    }
+}
+
+/// All but the books.
+fn small_frame() -> Capture {
+    let module = |path: &str, start| Module {
+        path: path.to_owned(),
+        build_id: Some("c0ffee".to_owned()),
+        start,
+        end: start + 0x10_0000,
+        file_offset: 0x1000,
+    };
+    let main = frame("main");
+    let named = |frames: Vec<Arc<Frame>>| NamedStack { frames, missing_root: None };
+    let python = Arc::new(line("load_model", "model_server.py", 88));
+    let target = Target { pid: 4242, command: "model".to_owned(), ..Target::default() };
+    let sample = |at_ns, rss_bytes| TimelineSample { at_ns, rss_bytes, ..Default::default() };
+    let census = Census { time_ns: OPENED_NS + 1, duration_ns: 9, ..Census::default() };
+    Capture {
+        header: Header {
+            memtrace_version: "0.1.0".to_owned(),
+            command_line: ["memtrace", "attach", "-p", "4242"].map(str::to_owned).to_vec(),
+            started_at: "2026-01-02T03:04:05Z".to_owned(),
+            opened_ns: OPENED_NS,
+            target: target.clone(),
+            initial_break: Some(0x55_0000_0000),
+            host: Host { page_bytes: 4096, ..Host::default() },
+            limit_bytes: Some(1 << 30),
+            ..Header::default()
+        },
+        modules: vec![
+            module("/usr/bin/model", 0x40_0000),
+            module("/lib/libc.so.6", 0x7f10_0000_0000),
+        ],
+        stacks: vec![
+            (LEAK, named(vec![frame("leak"), main.clone()])),
+            (PYTHON, named(vec![frame("grow"), python, main.clone()])),
+            (MAPPER, named(vec![frame("map_pool"), main])),
+        ],
+        threads: vec![ThreadName { tid: 10, name: "model".to_owned() }],
+        timeline: Timeline {
+            samples: vec![sample(0, 1 << 20), sample(10_000_000, 3 << 20)],
+            rss_peak_bytes: 3 << 20,
+            rss_peak_source: Some(PeakSource::Samples),
+            cgroup_peak_bytes: None,
+        },
+        walks: Walks { after: Some(census), count: 1, ..Walks::default() },
+        ending: Ending {
+            target,
+            closed_ns: OPENED_NS + 20_000_000,
+            window: Window {
+                started_at: "2026-01-02T03:04:05Z".to_owned(),
+                duration_ns: 20_000_000,
+                ended_by: EndReason::Duration,
+                ..Window::default()
+            },
+            ..Ending::default()
+        },
         ..Capture::default()
     }
 }

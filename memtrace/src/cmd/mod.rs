@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod inspect;
 mod output;
 mod progress;
+pub mod report;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,7 @@ pub fn run(cli: Cli) -> ExitCode {
     init_log(cli.verbose, cli.quiet);
     let result = match &cli.command {
         Command::Attach(args) => attach::run(args, cli.verbose, cli.quiet),
+        Command::Report(args) => report::run(args, cli.quiet),
         Command::Inspect(args) => inspect::run(args, cli.quiet),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions { shell } => docs::completions(*shell),

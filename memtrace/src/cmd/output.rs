@@ -3,7 +3,7 @@
 use std::{
     env, fmt,
     fs::{File, OpenOptions},
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, BufWriter, IsTerminal as _, Write as _},
     os::{
         fd::AsFd,
         unix::fs::{OpenOptionsExt as _, fchown},
@@ -78,9 +78,17 @@ impl OutputFile {
     }
 
     /// Writes all of it, in place of what was there; on failure the partial file is removed.
-    pub fn write(mut self, contents: &[u8]) -> Result<()> {
+    pub fn write(self, contents: &[u8]) -> Result<()> {
+        self.write_with(|out| out.write_all(contents))
+    }
+
+    /// The same of what `write` writes.
+    pub fn write_with(
+        mut self,
+        write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+    ) -> Result<()> {
         let Some(file) = self.file.take() else { return Ok(()) };
-        let written = replace(&file, contents);
+        let written = replace(&file, write);
         if written.is_err() {
             remove(&self.path);
         }
@@ -102,12 +110,18 @@ fn cannot(path: &Path, error: io::Error) -> anyhow::Error {
 }
 
 /// A pipe or a device (`-o /dev/...`) has no length to set and nothing to sync.
-fn replace(mut file: &File, contents: &[u8]) -> io::Result<()> {
+fn replace(
+    file: &File,
+    write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+) -> io::Result<()> {
     let is_regular = file.metadata()?.is_file();
     if is_regular {
         file.set_len(0)?;
     }
-    file.write_all(contents)?;
+    let mut out = BufWriter::new(file);
+    write(&mut out)?;
+    out.flush()?;
+    drop(out);
     if is_regular { file.sync_all() } else { Ok(()) }
 }
 

@@ -49,6 +49,11 @@ impl Ledger {
         function.is_some_and(AllocFn::is_python)
     }
 
+    /// The live block at an address; not one that an open realloc was given.
+    pub fn block_at(&self, address: u64) -> Option<LiveBlock> {
+        self.heap.block_at(NonZeroU64::new(address)?)
+    }
+
     /// Books a block as freed whose memory the heap says is free; one that was freed or reallocated
     /// since is left alone. What was booked.
     pub fn free_unseen(&mut self, block: &LiveBlock) -> Option<Amount> {

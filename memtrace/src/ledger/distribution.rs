@@ -2,6 +2,8 @@
 
 use hdrhistogram::Histogram;
 
+use crate::model::trace;
+
 /// Three significant digits: values are off by less than 0.1 %, and exact below 2048.
 const SIGNIFICANT_DIGITS: u8 = 3;
 
@@ -53,6 +55,19 @@ impl Distribution {
     /// The mean, exactly; `None` when there are no values.
     pub fn mean(&self) -> Option<f64> {
         (self.count() > 0).then(|| self.sum as f64 / self.count() as f64)
+    }
+
+    /// All of these; `None` when there are no values.
+    pub fn summary(&self) -> Option<trace::Distribution> {
+        Some(trace::Distribution {
+            count: self.count(),
+            min: self.min()?,
+            p50: self.quantile(0.5)?,
+            p90: self.quantile(0.9)?,
+            p99: self.quantile(0.99)?,
+            max: self.max()?,
+            mean: self.mean()?,
+        })
     }
 
     /// The value that a share `quantile` (0 to 1) of all values does not exceed, within 0.1 %;

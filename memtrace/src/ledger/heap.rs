@@ -21,6 +21,7 @@ use super::{
     distribution::Distribution,
     live::{Block, Inserted, LiveSet, Slot},
     pending::Pending,
+    sites::SiteId,
 };
 use crate::model::{
     loss::Loss,
@@ -99,7 +100,7 @@ impl Heap {
         self.abandon_open(caller.tid, books);
         match self.live.remove(address) {
             Some(block) => self.book_free(block, caller.time_ns, books),
-            None => self.unmatched_frees += 1,
+            None => self.unmatched_frees += u64::from(books.watched),
         }
     }
 
@@ -152,14 +153,15 @@ impl Heap {
         Some(Amount::one(block.size_bytes))
     }
 
-    /// The live block at an address, unless an open realloc was given it.
-    pub fn block_at(&self, address: NonZeroU64) -> Option<LiveBlock> {
-        self.live.get(address).map(|block| LiveBlock { address, time_ns: block.time_ns })
+    /// Live blocks that are in the books; those of open calls too.
+    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
+        self.live.iter().filter(|block| block.site != SiteId::UNWATCHED)
     }
 
-    /// Live blocks; those of open calls too.
-    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
-        self.live.iter()
+    /// The live block at an address, unless an open realloc was given it.
+    pub fn block_at(&self, address: NonZeroU64) -> Option<LiveBlock> {
+        let block = self.live.get(address)?;
+        Some(LiveBlock { address, time_ns: block.time_ns })
     }
 
     /// The books over all sites.
@@ -191,7 +193,7 @@ impl Heap {
         let Some(address) = NonZeroU64::new(address) else {
             return; // realloc to size 0
         };
-        let site = books.sites.intern(site, &mut books.losses);
+        let site = books.intern(site);
         match self.live.insert(Block { address, size_bytes, time_ns, site }) {
             Inserted::New => {}
             Inserted::Replaced(old) => self.book_implied_free(old, books),
@@ -200,9 +202,11 @@ impl Heap {
                 return;
             }
         }
-        self.account.allocate(size_bytes);
-        books.sites.allocate(site, size_bytes);
-        self.sizes.record(size_bytes);
+        if site != SiteId::UNWATCHED {
+            self.account.allocate(size_bytes);
+            books.sites.allocate(site, size_bytes);
+            self.sizes.record(size_bytes);
+        }
     }
 
     /// The old block of a `realloc` that returned.
@@ -242,7 +246,7 @@ impl Heap {
     fn free_old(&mut self, old: Option<Slot>, time_ns: u64, books: &mut Books) {
         match self.take_detached(old) {
             Some(block) => self.book_free(block, time_ns, books),
-            None => self.unmatched_frees += 1,
+            None => self.unmatched_frees += u64::from(books.watched),
         }
     }
 
@@ -251,7 +255,9 @@ impl Heap {
     }
 
     fn book_free(&mut self, block: Block, time_ns: u64, books: &mut Books) {
-        self.lifetimes.record(time_ns.saturating_sub(block.time_ns));
+        if block.site != SiteId::UNWATCHED {
+            self.lifetimes.record(time_ns.saturating_sub(block.time_ns));
+        }
         self.book_release(block, books);
     }
 
@@ -261,8 +267,10 @@ impl Heap {
     }
 
     fn book_release(&mut self, block: Block, books: &mut Books) {
-        let released = Amount::one(block.size_bytes);
-        self.account.release(released);
-        books.sites.release(block.site, released);
+        if block.site != SiteId::UNWATCHED {
+            let released = Amount::one(block.size_bytes);
+            self.account.release(released);
+            books.sites.release(block.site, released);
+        }
     }
 }

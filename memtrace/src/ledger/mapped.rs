@@ -42,6 +42,8 @@ pub enum Owner {
     Allocator,
     /// pymalloc's, for Python's small objects.
     Pymalloc,
+    /// Nobody's: no books were wanted.
+    Unwatched,
 }
 
 /// Who asked for memory.
@@ -71,6 +73,7 @@ pub struct MappedSet {
     program: Account,
     allocator: Account,
     pymalloc: Account,
+    unwatched: Account,
     unmatched_unmapped_bytes: u64,
 }
 
@@ -84,6 +87,7 @@ impl MappedSet {
             program: Account::default(),
             allocator: Account::default(),
             pymalloc: Account::default(),
+            unwatched: Account::default(),
             unmatched_unmapped_bytes: 0,
         }
     }
@@ -97,7 +101,7 @@ impl MappedSet {
         by: Requester,
         books: &mut Books,
     ) {
-        let (site, owner) = (Self::site(by, books), by.owner);
+        let (site, owner) = Self::requester(by, books);
         let span_bytes = range.span_bytes();
         let mapping = Mapping { site, time_ns, bytes, span_bytes, is_break: false, owner };
         self.add(range, mapping, books);
@@ -105,10 +109,10 @@ impl MappedSet {
 
     /// Growth of the program break by a range where nothing is.
     pub fn map_break(&mut self, range: Range, time_ns: u64, by: Requester, books: &mut Books) {
-        if by.owner == Owner::Allocator && self.extend_break(range) {
+        let (site, owner) = Self::requester(by, books);
+        if owner == Owner::Allocator && self.extend_break(range) {
             return;
         }
-        let (site, owner) = (Self::site(by, books), by.owner);
         let bytes = range.span_bytes();
         let mapping = Mapping { site, time_ns, bytes, span_bytes: bytes, is_break: true, owner };
         self.add(range, mapping, books);
@@ -150,8 +154,10 @@ impl MappedSet {
 
     /// Books what was taken as released.
     pub fn release(&mut self, taken: Taken, books: &mut Books) {
-        self.unmatched_unmapped_bytes =
-            self.unmatched_unmapped_bytes.saturating_add(taken.unknown_bytes);
+        if books.watched {
+            self.unmatched_unmapped_bytes =
+                self.unmatched_unmapped_bytes.saturating_add(taken.unknown_bytes);
+        }
         taken.pieces.into_iter().for_each(|piece| self.release_piece(piece, books));
     }
 
@@ -172,6 +178,7 @@ impl MappedSet {
         self.program.discard();
         self.allocator.discard();
         self.pymalloc.discard();
+        self.unwatched.discard();
     }
 
     /// What the program has mapped; ranges of open calls too, without an address.
@@ -234,8 +241,12 @@ impl MappedSet {
         true
     }
 
-    fn site(by: Requester, books: &mut Books) -> Option<SiteId> {
-        (by.owner == Owner::Program).then(|| books.sites.intern(by.site, &mut books.losses))
+    fn requester(by: Requester, books: &mut Books) -> (Option<SiteId>, Owner) {
+        match by.owner {
+            _ if !books.watched => (None, Owner::Unwatched),
+            Owner::Program => (Some(books.intern(by.site)), Owner::Program),
+            owner => (None, owner),
+        }
     }
 
     fn account(&mut self, owner: Owner) -> &mut Account {
@@ -243,6 +254,7 @@ impl MappedSet {
             Owner::Program => &mut self.program,
             Owner::Allocator => &mut self.allocator,
             Owner::Pymalloc => &mut self.pymalloc,
+            Owner::Unwatched => &mut self.unwatched,
         }
     }
 

@@ -20,6 +20,7 @@ mod pages;
 mod pending;
 mod ranges;
 mod sites;
+mod summit;
 
 pub use self::{
     account::Account,
@@ -99,6 +100,17 @@ pub struct LedgerTotals {
 struct Books {
     sites: SiteTable,
     losses: LossCounts,
+    /// Books are wanted of what is obtained now.
+    watched: bool,
+}
+
+impl Books {
+    fn intern(&mut self, site: Site) -> SiteId {
+        match self.watched {
+            true => self.sites.intern(site, &mut self.losses),
+            false => SiteId::UNWATCHED,
+        }
+    }
 }
 
 /// The accounting of one window.
@@ -127,15 +139,34 @@ impl Ledger {
             start,
             heap: Heap::new(limits.live_blocks),
             mappings: Mappings::new(limits.live_ranges, start.page_bytes, start.initial_break),
-            books: Books { sites: SiteTable::new(limits.sites), losses: LossCounts::default() },
+            books: Books {
+                sites: SiteTable::new(limits.sites),
+                losses: LossCounts::default(),
+                watched: true,
+            },
             counts: Counts::default(),
         }
+    }
+
+    /// Looks out for the moment at which all sites together have the most live bytes, from here on;
+    /// see [`Self::at_summit`].
+    pub fn watch_summit(&mut self) {
+        self.books.sites.watch_summit();
+    }
+
+    /// Takes note of an event of which no books are wanted. What it obtains is in no site, total or
+    /// distribution, but it is known: its release later on is not one of unknown memory. What it
+    /// releases is released.
+    pub fn apply_unwatched(&mut self, event: &Event) {
+        self.books.watched = false;
+        self.apply(event);
+        self.books.watched = true;
     }
 
     /// Books an event. Any sequence of events is accepted; what does not add up is counted as a
     /// loss.
     pub fn apply(&mut self, event: &Event) {
-        self.counts.events += 1;
+        self.counts.events += u64::from(self.books.watched);
         let caller = Caller { tid: event.tid, time_ns: event.time_ns };
         let site = |stack| Site { stack, function: event.function };
         let books = &mut self.books;
@@ -152,7 +183,7 @@ impl Ledger {
                 let result = Reallocated { old_address, new_address, size_bytes, site };
                 self.heap.realloc_end(caller, result, books);
             }
-            Action::Fork => self.counts.forks += 1,
+            Action::Fork => self.counts.forks += u64::from(self.books.watched),
             Action::Exec => self.exec(),
             Action::ThreadExit => self.thread_exit(event.tid),
             _ => self.apply_mapping(caller, event),
@@ -208,14 +239,14 @@ impl Ledger {
     }
 
     fn exec(&mut self) {
-        self.counts.execs += 1;
+        self.counts.execs += u64::from(self.books.watched);
         self.heap.discard();
         self.mappings.discard();
         self.books.sites.discard();
     }
 
     fn thread_exit(&mut self, tid: u32) {
-        self.counts.thread_exits += 1;
+        self.counts.thread_exits += u64::from(self.books.watched);
         self.heap.thread_exit(tid, &mut self.books);
         self.mappings.thread_exit(tid, &mut self.books);
     }
@@ -245,6 +276,24 @@ impl Ledger {
             thread_exits,
             open_calls: (self.heap.open_calls() + self.mappings.open_calls()) as u64,
         }
+    }
+
+    /// Heap and program mappings that are live.
+    pub fn live_bytes(&self) -> u64 {
+        let program = self.mappings.mapped().program_account().stats.live.bytes;
+        self.heap.account().stats.live.bytes.saturating_add(program)
+    }
+
+    /// The highest [`Self::live_bytes`] so far, and how many highest ones there have been; `None`
+    /// where nobody looked out for it.
+    pub fn summit(&self) -> Option<(u64, u64)> {
+        self.books.sites.summit().map(|summit| (summit.bytes(), summit.number()))
+    }
+
+    /// What a site had live when all of them together had the most; `None` where nobody looked out
+    /// for it.
+    pub fn at_summit(&self, site: SiteId) -> Option<Amount> {
+        self.books.sites.at_summit(site)
     }
 
     /// Every site that allocated, in the order of first appearance.

@@ -2,7 +2,7 @@
 
 use hashbrown::HashMap;
 
-use super::{account::Account, losses::LossCounts};
+use super::{account::Account, losses::LossCounts, summit::Summit};
 use crate::model::{
     AllocFn,
     loss::Loss,
@@ -16,6 +16,9 @@ pub struct SiteId(u32);
 impl SiteId {
     /// The sum of all sites that did not fit into the table.
     pub const OTHERS: Self = Self(0);
+
+    /// Nobody's: what was obtained while no books were wanted. It is in no table.
+    pub(super) const UNWATCHED: Self = Self(u32::MAX);
 
     /// The site at such a position.
     pub(super) fn at(index: usize) -> Self {
@@ -44,6 +47,8 @@ pub struct SiteTable {
     ids: HashMap<Site, SiteId>,
     /// By id; the first is [`SiteId::OTHERS`].
     entries: Vec<SiteEntry>,
+    /// Where the summit is wanted.
+    summit: Option<Summit>,
 }
 
 impl SiteTable {
@@ -51,7 +56,7 @@ impl SiteTable {
     pub fn new(limit: usize) -> Self {
         let mut entries = Vec::with_capacity(limit + 1);
         entries.push(SiteEntry::default());
-        Self { limit, ids: HashMap::with_capacity(limit), entries }
+        Self { limit, ids: HashMap::with_capacity(limit), entries, summit: None }
     }
 
     /// The id of a site, new or known; [`SiteId::OTHERS`], counted, when the table is full.
@@ -69,19 +74,49 @@ impl SiteTable {
         id
     }
 
+    /// Looks out for the summit from here on.
+    pub fn watch_summit(&mut self) {
+        self.summit = Some(Summit::default());
+    }
+
+    /// The summit, where it was looked out for.
+    pub fn summit(&self) -> Option<&Summit> {
+        self.summit.as_ref()
+    }
+
     /// Books a new block or range.
     pub fn allocate(&mut self, id: SiteId, bytes: u64) {
-        self.entries[id.index()].account.allocate(bytes);
+        let account = &mut self.entries[id.index()].account;
+        if let Some(summit) = &mut self.summit {
+            summit.rise(id, account.stats.live, bytes);
+        }
+        account.allocate(bytes);
     }
 
     /// Books a release.
     pub fn release(&mut self, id: SiteId, released: Amount) {
-        self.entries[id.index()].account.release(released);
+        let account = &mut self.entries[id.index()].account;
+        if let Some(summit) = &mut self.summit {
+            summit.fall(id, account.stats.live, released.bytes);
+        }
+        account.release(released);
     }
 
     /// Books the loss of everything live.
     pub fn discard(&mut self) {
-        self.entries.iter_mut().for_each(|entry| entry.account.discard());
+        for (id, entry) in (0_u32..).map(SiteId).zip(&mut self.entries) {
+            let live = entry.account.stats.live;
+            if let Some(summit) = &mut self.summit {
+                summit.fall(id, live, live.bytes);
+            }
+            entry.account.discard();
+        }
+    }
+
+    /// What a site had live at the summit.
+    pub fn at_summit(&self, id: SiteId) -> Option<Amount> {
+        let entry = self.entries.get(id.index())?;
+        Some(self.summit.as_ref()?.of(id, entry.account.stats.live))
     }
 
     /// What a site calls; `None` for those that found no room.

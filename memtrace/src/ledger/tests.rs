@@ -3,6 +3,7 @@ mod mappings;
 mod oracle;
 mod process;
 mod program;
+mod unwatched;
 
 use super::*;
 use crate::model::AllocFn;

@@ -1,5 +1,49 @@
 //! Numbers as people read them.
 
+/// What sizes are written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Units {
+    /// Each in the unit that fits it.
+    #[default]
+    Auto,
+    /// `1,234,567 B`: exact.
+    Bytes,
+    /// All in 2^10 bytes.
+    KiB,
+    /// All in 2^20 bytes.
+    MiB,
+    /// All in 2^30 bytes.
+    GiB,
+}
+
+impl Units {
+    /// The size in these units.
+    pub fn bytes(self, value: u64) -> String {
+        match self {
+            Self::Auto => bytes(value),
+            Self::Bytes => format!("{} B", count(value)),
+            Self::KiB => in_unit(value, 10, "KiB"),
+            Self::MiB => in_unit(value, 20, "MiB"),
+            Self::GiB => in_unit(value, 30, "GiB"),
+        }
+    }
+
+    /// The same with a sign.
+    pub fn signed_bytes(self, value: i64) -> String {
+        let sign = if value < 0 { '-' } else { '+' };
+        format!("{sign}{}", self.bytes(value.unsigned_abs()))
+    }
+}
+
+/// `1,234.5 MiB`; what is there is never shown as 0.
+fn in_unit(value: u64, shift: u32, unit: &str) -> String {
+    let tenths = ((u128::from(value) * 10 + (1 << (shift - 1))) >> shift) as u64;
+    match tenths {
+        0 if value > 0 => format!("<0.1 {unit}"),
+        _ => format!("{}.{} {unit}", count(tenths / 10), tenths % 10),
+    }
+}
+
 /// `1.5 MiB`; exact below 1 KiB.
 pub fn bytes(value: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -64,6 +108,18 @@ mod tests {
         assert_eq!(bytes(500 << 20), "500.0 MiB");
         assert_eq!(bytes(u64::MAX), "16384.0 PiB");
         assert_eq!(signed_bytes(-1024), "-1.0 KiB");
+    }
+
+    #[test]
+    fn units_are_kept_where_one_is_asked_for() {
+        assert_eq!(Units::Auto.bytes(1536), "1.5 KiB");
+        assert_eq!(Units::Bytes.bytes(1_234_567), "1,234,567 B");
+        assert_eq!(Units::MiB.bytes(5_000 << 20), "5,000.0 MiB");
+        assert_eq!(Units::GiB.bytes(1), "<0.1 GiB");
+        assert_eq!(Units::KiB.bytes(0), "0.0 KiB");
+        assert_eq!(Units::KiB.bytes(1023), "1.0 KiB");
+        assert_eq!(Units::GiB.bytes(u64::MAX), "17,179,869,184.0 GiB");
+        assert_eq!(Units::MiB.signed_bytes(-(3 << 19)), "-1.5 MiB");
     }
 
     #[test]

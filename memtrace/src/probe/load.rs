@@ -451,7 +451,7 @@ impl Kernel {
 
 impl ProbeSite {
     fn cookie(self) -> u64 {
-        SiteCookie::new(self.function, self.site).0
+        SiteCookie::new(self.function, self.shape, self.site).0
     }
 }
 
@@ -494,24 +494,24 @@ impl Loadable for RawTracePoint {
 
 fn entry_program(shape: CallShape) -> &'static str {
     match shape {
-        CallShape::Size => "enter_size",
-        CallShape::CountSize => "enter_count_size",
-        CallShape::OldSize => "enter_old_size",
-        CallShape::OldCountSize => "enter_old_count_size",
         CallShape::Block => "enter_block",
         CallShape::PythonBlock => "enter_python_block",
-        CallShape::ContextSize => "enter_context_size",
-        CallShape::ContextCountSize => "enter_context_count_size",
-        CallShape::ContextOldSize => "enter_context_old_size",
         CallShape::ContextBlock => "enter_context_block",
         CallShape::Nothing => "enter_nothing",
-        CallShape::AlignSize => "enter_align_size",
-        CallShape::OutAlignSize => "enter_out_align_size",
-        CallShape::Mmap => "enter_mmap",
-        CallShape::Munmap => "enter_munmap",
-        CallShape::Mremap => "enter_mremap",
-        CallShape::Brk => "enter_brk",
-        CallShape::Sbrk => "enter_sbrk",
+        CallShape::Size
+        | CallShape::CountSize
+        | CallShape::OldSize
+        | CallShape::OldCountSize
+        | CallShape::AlignSize
+        | CallShape::OutAlignSize
+        | CallShape::Mmap
+        | CallShape::Munmap
+        | CallShape::Mremap
+        | CallShape::Brk
+        | CallShape::Sbrk
+        | CallShape::ContextSize
+        | CallShape::ContextCountSize
+        | CallShape::ContextOldSize => "enter",
     }
 }
 

@@ -1,4 +1,4 @@
-//! Never-freed bytes as a flamegraph: an SVG that zooms and searches in any browser, offline.
+//! The bytes of the report's view as a flamegraph: an SVG that zooms and searches in any browser, offline.
 
 use std::{
     hash::{Hash, Hasher},
@@ -6,16 +6,16 @@ use std::{
 };
 
 use inferno::flamegraph::{
-    self, Options, TextTruncateDirection,
+    self, Direction, Options, TextTruncateDirection,
     color::{BackgroundColor, Color, PaletteMap},
 };
 
 use crate::{
     model::{
-        size,
+        size::{self, Units},
         stack::{Frame, Language},
     },
-    report::{Report, SiteReport},
+    report::{Report, SiteReport, View},
 };
 
 use super::{
@@ -35,53 +35,104 @@ const PYTHON_HUE: f64 = 48.0;
 /// What stands for missing frames, and for all stacks together.
 const MISSING: Color = Color { r: 190, g: 190, b: 190 };
 
-/// Writes the SVG. Without survivors it is one that says so.
+/// How to draw it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlamegraphOptions {
+    /// From the allocation functions at the top down to their callers.
+    pub inverted: bool,
+    /// Of the sizes in the title.
+    pub units: Units,
+}
+
+/// Writes the SVG. Where nothing weighs anything it is one that says so.
 ///
 /// # Errors
 /// Those of the writer.
 pub fn write(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
+    write_with(report, FlamegraphOptions::default(), out)
+}
+
+/// The same with options.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_with(
+    report: &Report,
+    with: FlamegraphOptions,
+    out: &mut impl io::Write,
+) -> io::Result<()> {
     let lines = folded::lines(report);
     if lines.is_empty() {
-        return write_empty(report, out);
+        return write_empty(report, with, out);
     }
     let mut palette = palette(report);
     let mut options = Options::default();
-    options.title = title(report);
+    options.title = title(report, with.units);
     options.subtitle = Some(subtitle(report));
     options.count_name = "bytes".to_owned();
     options.name_type = "Frame:".to_owned();
     options.palette_map = Some(&mut palette);
     options.deterministic = true;
+    if with.inverted {
+        (options.direction, options.reverse_stack_order) = (Direction::Inverted, true);
+    }
     options.bgcolors = Some(BackgroundColor::Grey);
     options.text_truncate_direction = TextTruncateDirection::Right;
     flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), out)
 }
 
-fn title(report: &Report) -> String {
-    let survivors = &report.totals.survivors;
+fn title(report: &Report, units: Units) -> String {
+    let weight = report.weight();
     format!(
-        "{} (pid {}): {} in {} block{} never freed in {}",
+        "{} (pid {}): {} in {} block{} {} {}",
         clean(&report.target.command),
         report.target.pid,
-        size::bytes(survivors.bytes),
-        size::count(survivors.count),
-        plural(survivors.count),
+        units.bytes(weight.bytes),
+        size::count(weight.count),
+        plural(weight.count),
+        in_window(report.view),
         size::duration_ns(report.window.duration_ns),
     )
 }
 
 fn subtitle(report: &Report) -> String {
+    let part = match &report.selection[..] {
+        [] => String::new(),
+        what => format!("only what was {}; ", clean(&what.join(", "))),
+    };
+    let python = if shows_python(report) { "; Python in yellow" } else { "" };
+    format!("{part}{}; {}{python}", meaning(report), losses(report))
+}
+
+/// Goes before the length of the window.
+fn in_window(view: View) -> String {
+    match view {
+        View::Live => format!("{} of", view.label()),
+        view => format!("{} in", view.label()),
+    }
+}
+
+/// What the widths are.
+fn meaning(report: &Report) -> String {
     let age = match report.window.min_age_ns {
         0 => String::new(),
         age => format!(", age >= {}", size::duration_ns(age)),
     };
-    let python = if shows_python(report) { "; Python in yellow" } else { "" };
-    format!("allocated and not freed in the window{age}; {}{python}", losses(report))
+    match report.view {
+        View::NeverFreed => format!("allocated and not freed in the window{age}"),
+        View::Live => "allocated and not freed in the window, of any age".to_owned(),
+        View::Allocated => "allocated in the window, freed or not".to_owned(),
+        View::Freed => "allocated and freed in the window".to_owned(),
+        View::Peak => "live when all stacks together had the most".to_owned(),
+        View::Temporary => {
+            "freed by the thread that allocated it before it allocated anything else".to_owned()
+        }
+    }
 }
 
 fn shows_python(report: &Report) -> bool {
-    let survivors = report.sites.iter().filter(|site| site.survivors.amount.bytes > 0);
-    survivors.flat_map(|site| &site.stack.frames).any(|it| it.language == Language::Python)
+    let shown = report.sites.iter().filter(|site| site.weight(report.view).bytes > 0);
+    shown.flat_map(|site| &site.stack.frames).any(|it| it.language == Language::Python)
 }
 
 fn losses(report: &Report) -> String {
@@ -165,13 +216,12 @@ fn from_hsl(hue: f64, saturation: f64, lightness: f64) -> Color {
 }
 
 /// inferno's answer to no input is an error message; nothing never freed is no error.
-fn write_empty(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
-    let age = match report.window.min_age_ns {
-        0 => String::new(),
-        age => format!(" at an age of {} or more", size::duration_ns(age)),
-    };
-    let nothing =
-        format!("Nothing that was allocated in this window was still live at its end{age}.");
+fn write_empty(
+    report: &Report,
+    with: FlamegraphOptions,
+    out: &mut impl io::Write,
+) -> io::Result<()> {
+    let nothing = nothing(report);
     let text = |y: u32, size: u32, text: &str| {
         format!("<text x=\"600\" y=\"{y}\" font-size=\"{size}\">{}</text>\n", escape(text))
     };
@@ -181,10 +231,23 @@ fn write_empty(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
          <svg version=\"1.1\" width=\"1200\" height=\"120\" viewBox=\"0 0 1200 120\" \
          xmlns=\"http://www.w3.org/2000/svg\" font-family=\"monospace\" text-anchor=\"middle\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#eeeeee\"/>\n{}{}{}</svg>",
-        text(28, 17, &title(report)),
+        text(28, 17, &title(report, with.units)),
         text(52, 12, &subtitle(report)),
         text(88, 14, &nothing),
     )
+}
+
+fn nothing(report: &Report) -> String {
+    let age = match report.window.min_age_ns {
+        0 => String::new(),
+        age => format!(" at an age of {} or more", size::duration_ns(age)),
+    };
+    match report.view {
+        View::NeverFreed => {
+            format!("Nothing that was allocated in this window was still live at its end{age}.")
+        }
+        view => format!("Nothing was {} in this window.", view.label()),
+    }
 }
 
 fn escape(text: &str) -> String {

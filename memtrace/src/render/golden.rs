@@ -10,7 +10,8 @@ use super::{
 use crate::{
     doctor::{self, Diagnosis},
     inspection::{self, Inspection},
-    report::{Report, sample},
+    model::size::Units,
+    report::{Report, View, sample},
 };
 
 fn as_text(report: &Report, options: TextOptions) -> String {
@@ -39,7 +40,7 @@ fn text_of_a_leak_on_a_narrow_terminal() {
 
 #[test]
 fn text_of_a_leak_in_colour() {
-    let options = TextOptions { colour: true, width: Some(100), top: 1 };
+    let options = TextOptions { colour: true, width: Some(100), top: 1, ..TextOptions::default() };
     assert_snapshot!(as_text(&sample::leaking(), options).replace('\x1b', "ESC"));
 }
 
@@ -61,6 +62,23 @@ fn text_when_everything_was_freed() {
 #[test]
 fn text_when_nothing_happened() {
     assert_snapshot!(plain(&sample::idle()));
+}
+
+/// What is asked for by `--view`; only the part that differs.
+#[test]
+fn text_by_view() {
+    let views = View::ALL.map(|view| {
+        let text = plain(&sample::leaking_input_in(view).build());
+        let from = text.lines().skip_while(|line| !line.starts_with("live  ")).skip(2);
+        from.take_while(|line| !line.starts_with("sizes")).collect::<Vec<_>>().join("\n")
+    });
+    assert_snapshot!(views.join("\n====\n"));
+}
+
+#[test]
+fn text_of_a_selection_in_mebibytes() {
+    let options = TextOptions { units: Units::MiB, top: 1, ..TextOptions::default() };
+    assert_snapshot!(as_text(&sample::selection(), options));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 pub mod flamegraph;
 pub mod folded;
+pub mod html;
 pub mod json;
 mod label;
 pub mod otlp;

@@ -2,13 +2,16 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use crate::model::{
-    AllocFn,
-    growth::GrowthPattern,
-    loss::Loss,
-    site::{Amount, SiteStats, Survivors},
-    stack::NamedStack,
-    timeline::Timeline,
+use crate::{
+    capture::Selected,
+    model::{
+        AllocFn,
+        growth::GrowthPattern,
+        loss::Loss,
+        site::{Amount, SiteStats, Survivors},
+        stack::NamedStack,
+        timeline::Timeline,
+    },
 };
 
 use super::{
@@ -27,6 +30,8 @@ pub struct ReportInput {
     pub target: Target,
     /// When, how long, why it ended.
     pub window: Window,
+    /// Which part of it this is.
+    pub selected: Selected,
     /// The kernel's view of the target's memory.
     pub rss: Rss,
     /// How memory went in between.
@@ -91,6 +96,7 @@ impl ReportInput {
             schema: SCHEMA,
             target: self.target,
             window: self.window,
+            selection: self.selected.what,
             rss: self.rss,
             rss_table: self.walks.after.as_ref().map(|census| census.rss.clone()),
             rss_table_before: self.walks.before.as_ref().map(|census| census.rss.clone()),
@@ -113,8 +119,10 @@ impl ReportInput {
             files: self.files,
         };
         report.totals.survivors = survivors(&report.sites);
-        report.summary = summary::sentences(&report);
-        report.verdict = Some(verdict::of(&report, &patterns, self.walks));
+        if !self.selected.is_slice {
+            report.summary = summary::sentences(&report);
+            report.verdict = Some(verdict::of(&report, &patterns, self.walks));
+        }
         report
     }
 }

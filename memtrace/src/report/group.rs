@@ -119,7 +119,8 @@ fn python_file(frame: &Frame) -> Option<&str> {
     frame.file.as_deref().filter(|_| frame.language == Language::Python)
 }
 
-fn package(frame: &Frame) -> &str {
+/// What a frame belongs to by module: the Python package, or the object's or file's name.
+pub(crate) fn package(frame: &Frame) -> &str {
     python_file(frame).and_then(python_package).unwrap_or(&frame.module)
 }
 

@@ -18,9 +18,10 @@ mod verdict;
 
 use serde::Serialize;
 
+pub(crate) use self::group::package;
 pub use self::{
     build::{ReportInput, SiteInput},
-    group::{GroupBy, GroupFacts, GroupReport},
+    group::{GroupBy, GroupFacts, GroupReport, group_slots},
     heap::HeapReport,
     of_capture::ReportOptions,
     profile::{Birth, Births, SiteExtras, ThreadShare, View},
@@ -62,6 +63,10 @@ pub struct Report {
     pub target: Target,
     /// When, how long, why it ended.
     pub window: Window,
+    /// What of the window is reported, in words that go on from "only what was"; nothing where it is
+    /// all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub selection: Vec<String>,
     /// The kernel's view of the target's memory.
     pub rss: Rss,
     /// What RSS consisted of near the end, by a walk of the heap.
@@ -72,7 +77,8 @@ pub struct Report {
     pub heap: Option<HeapReport>,
     /// How memory went in between.
     pub timeline: Timeline,
-    /// What happens to its memory, and what to try.
+    /// What happens to its memory, and what to try; `None` of a selection of threads or sites, which
+    /// does not explain it.
     pub verdict: Option<Verdict>,
     /// Sums over all sites.
     pub totals: Totals,
@@ -105,6 +111,16 @@ pub struct Report {
     pub unwind_tables: Option<UnwindTables>,
     /// Files written.
     pub files: Vec<String>,
+}
+
+impl Report {
+    /// What all sites weigh in the view.
+    pub fn weight(&self) -> Amount {
+        self.sites.iter().fold(Amount::default(), |mut sum, site| {
+            sum += site.weight(self.view);
+            sum
+        })
+    }
 }
 
 /// One site.

@@ -6,10 +6,10 @@ use super::{
     GroupBy, Report, View,
     build::{ReportInput, SiteInput},
     facts::Survived,
-    profile::SiteExtras,
+    profile::{Birth, SiteExtras, ThreadShare},
 };
 use crate::{
-    capture::{Capture, LossCount},
+    capture::{Capture, CapturedExtras, CapturedShare, LossCount},
     model::{
         loss::Loss,
         size,
@@ -43,6 +43,7 @@ impl Report {
         ReportInput {
             target: ending.target.clone(),
             window: Window { min_age_ns, ..ending.window.clone() },
+            selected: capture.selected.clone(),
             rss: ending.rss,
             timeline: capture.timeline.clone(),
             walks: capture.walks.clone(),
@@ -70,18 +71,36 @@ fn sites(capture: &Capture, survived: &Survived) -> Vec<SiteInput> {
         capture.stacks.iter().map(|(id, stack)| (*id, stack)).collect();
     let name = |id: Option<StackId>| id.and_then(|id| stacks.get(&id)).copied().cloned();
     let facts = survived.by_site().into_iter().zip(survived.births());
+    let extras = capture.extras.iter().map(Some).chain(std::iter::repeat(None));
     capture
         .sites
         .iter()
+        .zip(extras)
         .zip(facts)
-        .map(|(site, (survivors, births))| SiteInput {
+        .map(|((site, known), (survivors, births))| SiteInput {
             function: site.function,
             stack: name(site.stack).unwrap_or_default(),
             stats: site.stats,
             survivors,
-            extras: SiteExtras { births, ..SiteExtras::default() },
+            extras: extras_of(capture, known, births),
         })
         .collect()
+}
+
+fn extras_of(capture: &Capture, known: Option<&CapturedExtras>, births: Vec<Birth>) -> SiteExtras {
+    let Some(known) = known else { return SiteExtras { births, ..SiteExtras::default() } };
+    let share = |share: &CapturedShare| ThreadShare {
+        tid: share.tid,
+        name: capture.thread_name(share.tid),
+        allocated: share.allocated,
+        live: share.live,
+    };
+    SiteExtras {
+        at_peak: known.at_peak,
+        temporary: known.temporary,
+        threads: known.threads.iter().map(share).collect(),
+        births,
+    }
 }
 
 /// What a reader must know of survivors whose Python frames were gone before they could be read.

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::model::site::Amount;
 
 /// What sites are weighed by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum View {
     /// Live at the end, and at least `min_age_ns` old.

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use crate::model::{
-    AllocFn,
-    census::{Arena, Census, GlibcHeap, HeapResidency, RssKind, RssRow, RssTable},
-    growth::GrowthPattern,
-    loss::Loss,
-    site::{Amount, SiteStats, Survivors},
-    stack::{Frame, Language, NamedStack},
-    timeline::{PeakSource, RssParts, Timeline, TimelineSample},
+use crate::{
+    capture::Selected,
+    model::{
+        AllocFn,
+        census::{Arena, Census, GlibcHeap, HeapResidency, RssKind, RssRow, RssTable},
+        growth::GrowthPattern,
+        loss::Loss,
+        site::{Amount, SiteStats, Survivors},
+        stack::{Frame, Language, NamedStack},
+        timeline::{PeakSource, RssParts, Timeline, TimelineSample},
+    },
 };
 
 use super::{
@@ -393,6 +396,7 @@ pub(crate) fn leaking_input() -> ReportInput {
         view: View::NeverFreed,
         births: BIRTHS,
         modules: modules(),
+        selected: Default::default(),
         files: ["model-server.svg", "model-server.json"].map(str::to_owned).into(),
     }
 }
@@ -498,5 +502,18 @@ pub(crate) fn idle() -> Report {
     input.functions.clear();
     input.completeness = Completeness::default();
     input.files.clear();
+    input.build()
+}
+
+/// The leaking process, weighed by a view.
+pub(crate) fn leaking_input_in(view: View) -> ReportInput {
+    ReportInput { view, ..leaking_input() }
+}
+
+/// What a thread of the leaking process did.
+pub(crate) fn selection() -> Report {
+    let mut input = leaking_input();
+    input.selected =
+        Selected { what: vec!["obtained by thread 4243 (worker-1)".to_owned()], is_slice: true };
     input.build()
 }

@@ -3,7 +3,7 @@ use std::{cell::Cell, collections::HashMap};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{config::CodeRange, unwind::window::WINDOW_WORDS};
+use crate::config::CodeRange;
 
 /// Memory of words, by address.
 #[derive(Clone, Default)]
@@ -116,9 +116,10 @@ impl Walked {
 
 fn walk(memory: &impl ReadMemory, layout: &PythonLayout) -> Walked {
     let (mut walk, mut words) = (PythonWalk::default(), StackWords::default());
-    if walk.start(memory, layout, THREAD_POINTER, SEED) {
+    let stack = &mut Window::default();
+    if walk.start(memory, layout, THREAD_POINTER, SEED, stack) {
         let mut steps = 0..MAX_PYTHON_STEPS;
-        while steps.next().is_some() && walk.step(memory, layout, &mut words) {}
+        while steps.next().is_some() && walk.step(memory, layout, &mut words, stack) {}
     }
     let count = walk.count() as usize;
     let frames = (0..count).map(|at| (words.get(2 * at), words.get(2 * at + 1))).collect();
@@ -133,7 +134,7 @@ impl ReadMemory for Counted {
         self.0.read_words(address)
     }
 
-    fn read_part(&self, address: u64, bytes: u32, window: &mut [u64; WINDOW_WORDS]) -> bool {
+    fn read_part<const N: usize>(&self, address: u64, bytes: u32, window: &mut [u64; N]) -> bool {
         self.1.set(self.1.get() + 1);
         self.0.read_part(address, bytes, window)
     }
@@ -441,9 +442,10 @@ proptest! {
     ) {
         let memory = Hostile { seed, unreadable };
         let (mut walk, mut words) = (PythonWalk::default(), StackWords::default());
-        if walk.start(&memory, &layout, thread_pointer, seed) {
+        let stack = &mut Window::default();
+        if walk.start(&memory, &layout, thread_pointer, seed, stack) {
             for _ in 0..MAX_PYTHON_STEPS {
-                if !walk.step(&memory, &layout, &mut words) {
+                if !walk.step(&memory, &layout, &mut words, stack) {
                     break;
                 }
             }

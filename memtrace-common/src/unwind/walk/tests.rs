@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     config::CodeRange,
     python::{PythonEnd, PythonKind},
-    unwind::recall::{KEY_WORDS, MAX_NOTES, MAX_REPLAY_STEPS, Recorder},
+    unwind::recall::{MAX_NOTES, MAX_REPLAY_STEPS, Recorder},
 };
 
 /// Tables and a stack, as arrays.
@@ -271,7 +271,7 @@ fn frames_that_hold_an_entry_of_python_are_marked() {
         entry_owner_min: 3,
         ..PythonLayout::default()
     };
-    let mut stack = vec![0; 64];
+    let mut stack = vec![0; 512];
     // f calls g calls f calls the root; a frame of f is 48 bytes, of g 16.
     let (f, g, root) = (CODE + 0x10, CODE + 0x110, CODE + 0x510);
     stack[6] = g;
@@ -290,8 +290,11 @@ fn frames_that_hold_an_entry_of_python_are_marked() {
         (0x500, rule(CfaRule::Root, 0)),
     ];
     let world = called_from(&world(&rows, &stack), f);
-    let hash = |pretend_no_entries: bool| {
+    let hash = |pretend_no_entries: bool, reads_stack: bool| {
         let mut walk = Walk::default();
+        if reads_stack {
+            walk.read_stack(&world, STACK);
+        }
         assert!(walk.start_python(&world, &layout, base, 0));
         while walk.step_python(&world, &layout) {}
         assert_eq!((walk.python().count(), walk.python().end()), (2, PythonEnd::Complete as u32));
@@ -303,12 +306,14 @@ fn frames_that_hold_an_entry_of_python_are_marked() {
         assert_eq!(walk.end(), StackEnd::Complete as u32);
         (walk, walk.hash())
     };
-    let (walk, marked) = hash(false);
+    let (walk, marked) = hash(false, false);
     let words: Vec<u64> = (0..walk.word_count() as usize).map(|at| walk.word(at)).collect();
     let python = [0xc0de, 1 | ENTRY_MARK, 0xc0df, 2 | ENTRY_MARK];
     let native = [f | ENTRY_MARK, g, f | ENTRY_MARK, root];
     assert_eq!(words, [python, native].concat());
-    let (unmarked_walk, unmarked) = hash(true);
+    let (again, marked_again) = hash(false, true);
+    assert_eq!((outcome(&again), marked_again), (outcome(&walk), marked));
+    let (unmarked_walk, unmarked) = hash(true, true);
     assert_eq!(frames(&unmarked_walk), [f, g, f, root]);
     assert_ne!(marked, unmarked);
 }
@@ -346,28 +351,43 @@ fn the_frames_of_another_walker_are_taken_behind_pythons() {
     assert_eq!(walk.end(), StackEnd::Root as u32);
 }
 
-/// A walk whose notes are kept, and its outcome.
-fn recorded(world: &World, bp: u64) -> (Recording, Walk) {
-    let (mut walk, mut recording) = (Walk::default(), Recording::default());
-    recording.begin(&[1; KEY_WORDS]);
+/// A walk of which as many frames were taken.
+fn begun(world: &World, bp: u64, frames: usize) -> Walk {
+    let mut walk = Walk::default();
+    walk.clear_windows();
     walk.skip_python(0);
+    if walk.start(world, Registers { sp: STACK, bp }) {
+        let mut steps = 0..frames;
+        while steps.next().is_some() && walk.step(world, world) {}
+    }
+    walk
+}
+
+/// A walk whose notes are kept from a frame on, and its outcome.
+fn recorded(world: &World, bp: u64, innermost: usize) -> (Recording, Walk) {
+    let (mut walk, mut recording) = (begun(world, bp, innermost), Recording::default());
+    recording.begin(&walk.key(1));
     // SAFETY: nobody else uses the recording.
     let memory = unsafe { Recorder::new(world, &raw mut recording) };
-    if walk.start(&memory, Registers { sp: STACK, bp }) {
-        let mut steps = 0..MAX_FRAMES;
-        while steps.next().is_some() && walk.step(&memory, world) {}
+    let mut steps = innermost..MAX_FRAMES;
+    while walk.is_under_way() && steps.next().is_some() {
+        walk.step(&memory, world);
     }
-    recording.finish(walk.hash());
+    recording.finish(walk.hash(), walk.reach_bytes(STACK));
     (recording, walk)
 }
 
-fn is_recalled(recording: &Recording, world: &World, bp: u64) -> bool {
-    let (mut walk, mut replay) = (Walk::default(), Replay::default());
-    walk.clear_windows();
-    replay.start(bp);
+fn is_recalled(recording: &Recording, world: &World, bp: u64, innermost: usize) -> bool {
+    let (mut walk, mut replay) = (begun(world, bp, innermost), Replay::default());
+    if !walk.is_under_way() || !recording.is_of(&walk.key(1)) {
+        return false;
+    }
     let mut steps = 0..MAX_REPLAY_STEPS;
-    while steps.next().is_some() && walk.replay(world, &mut replay, recording) {}
-    recording.is_of(&[1; KEY_WORDS]) && replay.is_equal()
+    let mut goes_on = replay.start(recording, bp);
+    while goes_on && steps.next().is_some() {
+        goes_on = walk.replay(world, &mut replay, recording);
+    }
+    replay.is_equal()
 }
 
 fn outcome(walk: &Walk) -> (Vec<u64>, u32, u64) {
@@ -402,16 +422,18 @@ proptest! {
         bp in (0..64_u64).prop_map(|index| STACK + 8 * index),
         changes in prop::collection::vec((0..64_usize, any::<u64>()), 0..3),
         other_bp in any::<bool>(),
+        innermost in 0..10_usize,
     ) {
-        let (recording, walk) = recorded(&before, bp);
-        prop_assert!(is_recalled(&recording, &before, bp));
+        let (recording, walk) = recorded(&before, bp, innermost);
+        let is_long = begun(&before, bp, innermost).is_under_way();
+        prop_assert_eq!(is_recalled(&recording, &before, bp, innermost), is_long);
         let mut after = before.clone();
         for (index, word) in changes {
             after.stack[index] = word;
         }
         let bp = if other_bp { bp ^ 8 } else { bp };
-        if is_recalled(&recording, &after, bp) {
-            let (_, again) = recorded(&after, bp);
+        if is_recalled(&recording, &after, bp, innermost) {
+            let (_, again) = recorded(&after, bp, innermost);
             prop_assert_eq!(outcome(&walk), outcome(&again));
         }
     }
@@ -424,26 +446,28 @@ fn what_code_without_frame_pointers_keeps_in_the_register_does_not_matter() {
     let mut stack = [0; 600];
     (stack[0], stack[3]) = (CODE + 0x10, CODE + 0x110);
     let mut world = world(&rows, &stack);
-    let (recording, walk) = recorded(&world, 7);
+    let (recording, walk) = recorded(&world, 7, 0);
     assert_eq!(walk.end(), StackEnd::Complete as u32);
     world.stack[2] = 2;
-    assert!(is_recalled(&recording, &world, 8));
+    assert!(is_recalled(&recording, &world, 8, 0));
     world.stack[3] = CODE + 0x120;
-    assert!(!is_recalled(&recording, &world, 8));
+    assert!(!is_recalled(&recording, &world, 8, 0));
 }
 
 #[test]
 fn a_walk_with_more_notes_than_there_is_room_for_is_not_kept() {
     let rows = [(0x000, rule(CfaRule::Sp, 8))];
-    let deep = world(&rows, &[CODE + 0x10; 2 * MAX_FRAMES]);
-    assert!(is_recalled(&recorded(&deep, 0).0, &deep, 0), "a note a frame");
+    // A note is the address that a frame returns to.
+    let most = world(&rows, &[[CODE + 0x10; MAX_NOTES - 1].as_slice(), &[0]].concat());
+    let (recording, walk) = recorded(&most, 0, 0);
+    assert_eq!((walk.count() as usize, walk.end()), (MAX_NOTES - 1, StackEnd::Complete as u32));
+    assert!(is_recalled(&recording, &most, 0, 0));
     let mut recording = Recording::default();
-    recording.begin(&[1; KEY_WORDS]);
+    let key = walk.key(1);
+    recording.begin(&key);
     // SAFETY: nobody else uses the recording.
-    let memory = unsafe { Recorder::new(&deep, &raw mut recording) };
-    for _ in 0..=MAX_NOTES {
-        memory.used_frame_pointer(0);
-    }
-    recording.finish(5);
-    assert!(!recording.is_of(&[1; KEY_WORDS]));
+    let memory = unsafe { Recorder::new(&most, &raw mut recording) };
+    (0..=MAX_NOTES as u64).for_each(|note| memory.used(note, 0));
+    recording.finish(5, 0);
+    assert!(!recording.is_of(&key));
 }

@@ -37,6 +37,8 @@ fn alloc(time_ns: u64, stack: u64) -> KeptEvent {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn any_events_come_back_as_they_were(
         events in proptest::collection::vec(any_event(), 0..200),

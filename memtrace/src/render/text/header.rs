@@ -3,7 +3,7 @@
 use crate::{
     model::{
         site::Amount,
-        size::{bytes, count, duration_ns, signed_bytes},
+        size::{Units, count, duration_ns},
     },
     render::label::{end_reason, plural},
     report::{AllocatorReport, PythonReport, Report, Rss, Totals},
@@ -19,9 +19,14 @@ const COMMAND_COLUMNS: usize = 160;
 
 pub(super) fn write(page: &mut Page, report: &Report) {
     page.prose(Some(Style::Strong), 0, &title(report));
+    if let Some(selection) = selection(&report.selection) {
+        page.prose(Some(Style::Warning), 0, &selection);
+    }
     rss_table::write(page, report);
-    if let Some(verdict) = &report.verdict {
-        verdict::write(page, verdict);
+    match &report.verdict {
+        Some(verdict) => verdict::write(page, verdict),
+        None if report.rss_table.is_some() => page.gap(),
+        None => {}
     }
     page.field("command", &command(&report.target.command_line));
     for allocator in &report.target.allocators {
@@ -30,9 +35,9 @@ pub(super) fn write(page: &mut Page, report: &Report) {
     if let Some(python) = &report.target.python {
         page.field("Python", &python_line(python));
     }
-    page.field("RSS", &rss(report.rss));
-    page.field("live", &live(&report.totals));
-    if report.verdict.is_none() {
+    page.field("RSS", &rss(report.rss, page.units()));
+    page.field("live", &live(&report.totals, page.units()));
+    if report.verdict.is_none() && !report.summary.is_empty() {
         page.gap();
         report.summary.iter().for_each(|sentence| page.prose(None, 0, sentence));
     }
@@ -45,6 +50,16 @@ pub(super) fn write(page: &mut Page, report: &Report) {
 fn command(command_line: &[String]) -> String {
     let words = command_line.iter().flat_map(|argument| argument.split_whitespace());
     cut(&words.collect::<Vec<_>>().join(" "), COMMAND_COLUMNS)
+}
+
+/// Said before anything else: all that follows is of this part.
+fn selection(what: &[String]) -> Option<String> {
+    let (last, others) = what.split_last()?;
+    let others = match others {
+        [] => String::new(),
+        others => format!("{} and ", others.join(", ")),
+    };
+    Some(format!("Only what was {others}{last}."))
 }
 
 fn title(report: &Report) -> String {
@@ -77,26 +92,31 @@ fn python_line(python: &PythonReport) -> String {
     format!("{version} ({}){}", python.path, refused.unwrap_or_default())
 }
 
-fn rss(rss: Rss) -> String {
+fn rss(rss: Rss, units: Units) -> String {
     let delta = i128::from(rss.end_bytes) - i128::from(rss.start_bytes);
     let delta = i64::try_from(delta).unwrap_or(if delta < 0 { i64::MIN } else { i64::MAX });
     format!(
         "{} -> {} ({}), peak {}",
-        bytes(rss.start_bytes),
-        bytes(rss.end_bytes),
-        signed_bytes(delta),
-        bytes(rss.peak_bytes)
+        units.bytes(rss.start_bytes),
+        units.bytes(rss.end_bytes),
+        units.signed_bytes(delta),
+        units.bytes(rss.peak_bytes)
     )
 }
 
 /// What was allocated in the window and is still there, whatever its age.
-fn live(totals: &Totals) -> String {
+fn live(totals: &Totals, units: Units) -> String {
     let grown = |live: Amount, unit: &str| {
-        format!("+{} in {} {unit}{}", bytes(live.bytes), count(live.count), plural(live.count))
+        format!(
+            "+{} in {} {unit}{}",
+            units.bytes(live.bytes),
+            count(live.count),
+            plural(live.count)
+        )
     };
     let own = match totals.allocator_mappings.live.bytes {
         0 => String::new(),
-        own => format!("; the allocator itself mapped +{}", bytes(own)),
+        own => format!("; the allocator itself mapped +{}", units.bytes(own)),
     };
     let arenas = match totals.pymalloc_arenas.live {
         Amount { count: 0, .. } => String::new(),
@@ -118,7 +138,19 @@ mod tests {
         let mut totals = Totals::default();
         totals.pymalloc_arenas.live = Amount { bytes: 3 << 20, count: 3 };
         let expected = "heap +0 B in 0 blocks; Python's small objects +3.0 MiB in 3 arenas";
-        assert_eq!(live(&totals), expected);
+        assert_eq!(live(&totals, Units::Auto), expected);
+    }
+
+    #[test]
+    fn what_was_selected_is_one_sentence() {
+        let what =
+            ["obtained by thread 7", "allocated on stacks that match /x/"].map(str::to_owned);
+        let sentence = selection(&what).unwrap();
+        assert_eq!(
+            sentence,
+            "Only what was obtained by thread 7 and allocated on stacks that match /x/."
+        );
+        assert_eq!(selection(&[]), None);
     }
 
     #[test]

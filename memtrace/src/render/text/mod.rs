@@ -5,13 +5,13 @@ mod header;
 pub mod inspect;
 mod page;
 mod quality;
-mod rss_table;
+pub(super) mod rss_table;
 mod sites;
 mod verdict;
 
 use std::io;
 
-use crate::report::Report;
+use crate::{model::size::Units, report::Report};
 
 use self::page::Page;
 
@@ -24,11 +24,13 @@ pub struct TextOptions {
     pub width: Option<usize>,
     /// The most sites shown.
     pub top: usize,
+    /// Of sizes.
+    pub units: Units,
 }
 
 impl Default for TextOptions {
     fn default() -> Self {
-        Self { colour: false, width: None, top: 5 }
+        Self { colour: false, width: None, top: 5, units: Units::Auto }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Lines, columns, colours.
 
-use crate::render::label::clean;
+use crate::{model::size::Units, render::label::clean};
 
 use super::TextOptions;
 
@@ -30,16 +30,22 @@ pub(super) struct Page {
     text: String,
     colour: bool,
     width: Option<usize>,
+    units: Units,
 }
 
 impl Page {
     pub(super) fn new(options: TextOptions) -> Self {
         let width = options.width.map(|width| width.max(MIN_WIDTH));
-        Self { text: String::new(), colour: options.colour, width }
+        Self { text: String::new(), colour: options.colour, width, units: options.units }
     }
 
     pub(super) fn finish(self) -> String {
         self.text
+    }
+
+    /// What sizes are written in.
+    pub(super) fn units(&self) -> Units {
+        self.units
     }
 
     /// The columns that are left after an indent.

@@ -1,7 +1,7 @@
 //! What the blocks were like, and how far to trust the numbers.
 
 use crate::{
-    model::size::{bytes, count, duration_ns},
+    model::size::{Units, count, duration_ns},
     render::label::plural,
     report::{Completeness, Distribution, Report, Totals},
 };
@@ -9,18 +9,19 @@ use crate::{
 use super::page::{Page, Style};
 
 pub(super) fn write(page: &mut Page, report: &Report) {
+    let units = page.units();
     page.gap();
     if let Some(sizes) = &report.sizes {
-        page.field("sizes", &percentiles(sizes, bytes, ["largest", "allocated"]));
+        page.field("sizes", &percentiles(sizes, |it| units.bytes(it), ["largest", "allocated"]));
     }
     if let Some(lifetimes) = &report.lifetimes {
         page.field("lifetimes", &percentiles(lifetimes, duration_ns, ["longest", "freed"]));
     }
-    page.field("events", &events(&report.completeness, &report.totals));
-    for text in processes(&report.completeness) {
+    page.field("events", &events(&report.completeness, &report.totals, units));
+    for text in processes(&report.completeness, units) {
         page.field("", &text);
     }
-    page.field("memtrace", &own_cost(report));
+    page.field("memtrace", &own_cost(report, units));
     for note in &report.completeness.notes {
         page.field("note", note);
     }
@@ -30,16 +31,16 @@ pub(super) fn write(page: &mut Page, report: &Report) {
     write_losses(page, &report.completeness);
 }
 
-fn own_cost(report: &Report) -> String {
+fn own_cost(report: &Report, units: Units) -> String {
     format!(
         "attached in {}, detached in {}, used {}",
         duration_ns(report.window.attach_ns),
         duration_ns(report.window.detach_ns),
-        bytes(report.rss.own_peak_bytes),
+        units.bytes(report.rss.own_peak_bytes),
     )
 }
 
-fn percentiles(of: &Distribution, show: fn(u64) -> String, words: [&str; 2]) -> String {
+fn percentiles(of: &Distribution, show: impl Fn(u64) -> String, words: [&str; 2]) -> String {
     let [most, done] = words;
     format!(
         "median {}, p90 {}, p99 {}, {most} {} ({} block{} {done})",
@@ -52,7 +53,7 @@ fn percentiles(of: &Distribution, show: fn(u64) -> String, words: [&str; 2]) -> 
     )
 }
 
-fn events(completeness: &Completeness, totals: &Totals) -> String {
+fn events(completeness: &Completeness, totals: &Totals, units: Units) -> String {
     let mut parts = vec![format!("{} received", count(completeness.events))];
     if completeness.complete {
         parts.push("none lost (complete)".to_owned());
@@ -63,8 +64,10 @@ fn events(completeness: &Completeness, totals: &Totals) -> String {
         parts.push(text);
     }
     if totals.unmatched_unmapped_bytes > 0 {
-        parts
-            .push(format!("{} of older mappings unmapped", bytes(totals.unmatched_unmapped_bytes)));
+        parts.push(format!(
+            "{} of older mappings unmapped",
+            units.bytes(totals.unmatched_unmapped_bytes)
+        ));
     }
     if completeness.cut_calls > 0 {
         let calls = completeness.cut_calls;
@@ -74,7 +77,7 @@ fn events(completeness: &Completeness, totals: &Totals) -> String {
 }
 
 /// Processes that are not, or no longer, followed.
-fn processes(completeness: &Completeness) -> Vec<String> {
+fn processes(completeness: &Completeness, units: Units) -> Vec<String> {
     let mut texts = Vec::new();
     if completeness.forks > 0 {
         let forks = completeness.forks;
@@ -87,7 +90,7 @@ fn processes(completeness: &Completeness) -> Vec<String> {
             "{} exec{}: {} in {} live block{} went with the old program",
             count(execs),
             plural(execs),
-            bytes(lost.bytes),
+            units.bytes(lost.bytes),
             count(lost.count),
             plural(lost.count),
         ));

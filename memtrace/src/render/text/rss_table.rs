@@ -4,7 +4,7 @@ use super::page::{Page, Style, cut};
 use crate::{
     model::{
         census::{OpaqueAllocator, RssKind, RssRow, RssTable},
-        size::{bytes, count, duration_ns, signed_bytes},
+        size::{Units, count, duration_ns},
     },
     render::label::{clean, plural},
     report::{HeapReport, Report},
@@ -33,18 +33,21 @@ pub(super) fn write(page: &mut Page, report: &Report) {
     page.line(Some(Style::Faint), &heading(before.is_some(), report, heap));
     let (large, small) = rows(table, before);
     for row in &large {
-        page.line(style(&row.row()), &row.text(&label(row.kind, &heap.opaque), table.rss_bytes));
+        page.line(
+            style(&row.row()),
+            &row.text(&label(row.kind, &heap.opaque), table.rss_bytes, page.units()),
+        );
     }
     if let Some((rest, together)) = small {
         let name = format!("{rest} smaller row{}", plural(rest));
-        page.line(Some(Style::Faint), &together.text(&name, table.rss_bytes));
+        page.line(Some(Style::Faint), &together.text(&name, table.rss_bytes, page.units()));
     }
     let total = Line {
         kind: RssKind::Remainder,
         resident_bytes: table.rss_bytes as i64,
         grown_bytes: before.map(|before| table.rss_bytes as i64 - before.rss_bytes as i64),
     };
-    page.line(Some(Style::Strong), &total.text("RSS", table.rss_bytes));
+    page.line(Some(Style::Strong), &total.text("RSS", table.rss_bytes, page.units()));
     older(page, heap, table.rss_bytes);
     remarks(page, heap);
 }
@@ -73,12 +76,12 @@ impl Line {
         RssRow { kind: self.kind, resident_bytes: self.resident_bytes }
     }
 
-    fn text(&self, label: &str, rss_bytes: u64) -> String {
+    fn text(&self, label: &str, rss_bytes: u64, units: Units) -> String {
         let sign = if self.resident_bytes < 0 { "-" } else { "" };
-        let size = format!("{sign}{}", bytes(self.resident_bytes.unsigned_abs()));
+        let size = format!("{sign}{}", units.bytes(self.resident_bytes.unsigned_abs()));
         let grown = match self.grown_bytes {
             Some(0) | None => String::new(),
-            Some(grown) => signed_bytes(grown),
+            Some(grown) => units.signed_bytes(grown),
         };
         let label = cut(label, LABEL_COLUMNS);
         let share = share(self.resident_bytes, rss_bytes);
@@ -129,12 +132,12 @@ fn older(page: &mut Page, heap: &HeapReport, rss_bytes: u64) {
         resident_bytes: i64::try_from(older).unwrap_or(i64::MAX),
         grown_bytes: None,
     };
-    page.line(None, &row.text("allocated before attach", rss_bytes));
+    page.line(None, &row.text("allocated before attach", rss_bytes, page.units()));
     let text = format!(
         "of the {} in use by the walk, all but {} in {} block{} traced since; in whole chunks, \
          headers included",
-        bytes(heap.in_use_bytes),
-        bytes(traced.bytes),
+        page.units().bytes(heap.in_use_bytes),
+        page.units().bytes(traced.bytes),
         count(traced.count),
         plural(traced.count),
     );
@@ -147,7 +150,7 @@ fn remarks(page: &mut Page, heap: &HeapReport) {
         page.prose(Some(Style::Warning), 0, &text);
     }
     if heap.error_bound_bytes > 0 {
-        let bound = bytes(heap.error_bound_bytes);
+        let bound = page.units().bytes(heap.error_bound_bytes);
         let text = format!("The process went on meanwhile, so that any sum can be off by {bound}.");
         page.prose(Some(Style::Faint), 0, &text);
     }
@@ -172,7 +175,7 @@ pub(super) fn share(part: i64, whole: u64) -> String {
 }
 
 /// What a row is called.
-pub(super) fn label(kind: RssKind, opaque: &[OpaqueAllocator]) -> String {
+pub(in crate::render) fn label(kind: RssKind, opaque: &[OpaqueAllocator]) -> String {
     let text = match kind {
         RssKind::InUse => "in use",
         RssKind::MappedBlocks => "in use, mapped one by one",

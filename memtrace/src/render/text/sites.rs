@@ -1,15 +1,16 @@
-//! What was never freed, by line or whatever was asked for, each with its largest stack.
+//! What weighs the most in the report's view (what was never freed, unless another was asked for),
+//! by line or whatever else, each with its largest stack.
 
 use std::ops::Range;
 
 use crate::{
     model::{
         site::Amount,
-        size::{bytes, count, duration_ns},
+        size::{Units, count, duration_ns},
         stack::Frame,
     },
     render::label::{clean, described, described_long, pattern, plural, short_place},
-    report::{GroupBy, GroupReport, Report, SiteReport, Survivors},
+    report::{GroupBy, GroupReport, Report, SiteReport, Survivors, ThreadShare, View},
 };
 
 use super::page::{Page, Style, columns, cut};
@@ -23,6 +24,9 @@ const WRAPPERS: usize = 3;
 /// Callers of the key frame that are shown at least.
 const CALLERS: usize = 2;
 
+/// Threads shown of a site.
+const THREADS: usize = 5;
+
 /// How far the mean of sizes may be from the median that is called typical, as a factor.
 const TYPICAL_RATIO: f64 = 1.25;
 
@@ -34,36 +38,35 @@ const THREAD_STACK: &str =
 const INDENT: usize = 4;
 
 pub(super) fn write(page: &mut Page, report: &Report, top: usize) {
-    let groups: Vec<_> = report.groups.iter().filter(|group| survives(group)).collect();
+    let groups: Vec<_> = report.groups.iter().filter(|group| group.weight.count > 0).collect();
     page.gap();
-    page.prose(Some(Style::Strong), 0, &heading(report, groups.len() as u64));
+    let heading = heading(report, groups.len() as u64, page.units());
+    page.prose(Some(Style::Strong), 0, &heading);
     if groups.is_empty() {
         return nothing(page, report);
     }
-    page.prose(
-        Some(Style::Faint),
-        0,
-        "Not each of these is a leak: a cache, or a block freed after the window, looks the same.",
-    );
+    if let Some(caution) = caution(report.view) {
+        page.prose(Some(Style::Faint), 0, caution);
+    }
     let (shown, hidden) = groups.split_at(top.min(groups.len()));
+    let whole = report.weight();
     for (index, group) in shown.iter().enumerate() {
         page.gap();
-        write_group(page, report, group, index + 1);
+        write_group(page, report, group, Rank { number: index + 1, whole });
     }
     write_hidden(page, report.grouped_by, hidden);
 }
 
-fn survives(group: &GroupReport) -> bool {
-    group.survivors.amount.count > 0
-}
-
-fn heading(report: &Report, groups: u64) -> String {
-    let age = match report.window.min_age_ns {
-        0 => String::new(),
-        age => format!(" of age >= {}", duration_ns(age)),
+fn heading(report: &Report, groups: u64, units: Units) -> String {
+    let age = match (report.view, report.window.min_age_ns) {
+        (View::NeverFreed, 1..) => {
+            format!(" of age >= {}", duration_ns(report.window.min_age_ns))
+        }
+        _ => String::new(),
     };
+    let what = shown_by(report.view);
     if groups == 0 {
-        return format!("Never freed in this window: nothing{age}");
+        return format!("{what}: nothing{age}");
     }
     let stacks: u64 = report.groups.iter().map(|group| group.sites).sum();
     let on_stacks = match report.grouped_by {
@@ -71,10 +74,36 @@ fn heading(report: &Report, groups: u64) -> String {
         _ => format!(" (on {} stack{})", count(stacks), plural(stacks)),
     };
     format!(
-        "Never freed in this window: {}{age} at {}{on_stacks}",
-        blocks(report.totals.survivors),
+        "{what}: {}{age} at {}{on_stacks}",
+        blocks(report.weight(), units),
         counted(report.grouped_by, groups),
     )
+}
+
+fn shown_by(view: View) -> &'static str {
+    match view {
+        View::NeverFreed => "Never freed in this window",
+        View::Live => "Live at the end of this window",
+        View::Allocated => "Allocated in this window",
+        View::Freed => "Allocated and freed in this window",
+        View::Peak => "Live when all together had the most",
+        View::Temporary => "Temporary in this window",
+    }
+}
+
+/// What a reader may take it for, and it is not.
+fn caution(view: View) -> Option<&'static str> {
+    match view {
+        View::NeverFreed | View::Live => Some(
+            "Not each of these is a leak: a cache, or a block freed after the window, looks the \
+             same.",
+        ),
+        View::Temporary => Some(
+            "Freed by the thread that allocated it, before it allocated anything else: it costs \
+             time, not memory.",
+        ),
+        View::Allocated | View::Freed | View::Peak => None,
+    }
 }
 
 fn counted(by: GroupBy, groups: u64) -> String {
@@ -88,29 +117,37 @@ fn counted(by: GroupBy, groups: u64) -> String {
 }
 
 fn nothing(page: &mut Page, report: &Report) {
-    let live = report.totals.heap.live.count + report.totals.mappings.live.count;
+    let totals = &report.totals;
+    let live = totals.heap.live.count + totals.mappings.live.count;
+    let is_whole = report.selection.is_empty();
+    if report.view != View::NeverFreed || !is_whole {
+        return;
+    }
     if live > 0 {
         let younger = format!("{} younger block{} still live: see --min-age.", count(live), {
             if live == 1 { " is" } else { "s are" }
         });
         page.prose(None, 0, &younger);
-    } else if report.totals.heap.allocated.count + report.totals.mappings.allocated.count > 0 {
+    } else if totals.heap.allocated.count + totals.mappings.allocated.count > 0 {
         page.prose(None, 0, "Everything that was allocated in this window was freed in it.");
     }
 }
 
-fn blocks(amount: Amount) -> String {
-    format!("{} in {} block{}", bytes(amount.bytes), count(amount.count), plural(amount.count))
+fn blocks(amount: Amount, units: Units) -> String {
+    let size = units.bytes(amount.bytes);
+    format!("{size} in {} block{}", count(amount.count), plural(amount.count))
 }
 
 /// How large the blocks are: of one size, typically of one, or between two.
-fn sizes(survivors: &Survivors) -> String {
+fn sizes(survivors: &Survivors, units: Units) -> String {
     let Survivors { amount, smallest_bytes, median_bytes, largest_bytes, .. } = *survivors;
-    let (smallest, largest) = (bytes(smallest_bytes), bytes(largest_bytes));
+    let (smallest, largest) = (units.bytes(smallest_bytes), units.bytes(largest_bytes));
     match amount.count {
         0 | 1 => String::new(),
-        _ if smallest_bytes == largest_bytes => format!(" of {}", bytes(median_bytes)),
-        _ if is_typical(median_bytes, amount) => format!(" of typically {}", bytes(median_bytes)),
+        _ if smallest_bytes == largest_bytes => format!(" of {}", units.bytes(median_bytes)),
+        _ if is_typical(median_bytes, amount) => {
+            format!(" of typically {}", units.bytes(median_bytes))
+        }
         2 => format!(" of {smallest} and {largest}"),
         _ => format!(" of {smallest} to {largest}"),
     }
@@ -124,27 +161,57 @@ fn is_typical(median_bytes: u64, amount: Amount) -> bool {
     (1.0 / TYPICAL_RATIO..=TYPICAL_RATIO).contains(&ratio)
 }
 
-fn write_group(page: &mut Page, report: &Report, group: &GroupReport, rank: usize) {
+/// A group's place, and the sum that its share is of.
+#[derive(Clone, Copy)]
+struct Rank {
+    number: usize,
+    whole: Amount,
+}
+
+fn write_group(page: &mut Page, report: &Report, group: &GroupReport, rank: Rank) {
+    let units = page.units();
+    let is_survivors = report.view == View::NeverFreed;
     let survivors = &group.survivors;
-    let share = share(survivors.amount.bytes, report.totals.survivors.bytes);
-    let head = format!("{}{}, {share}", blocks(survivors.amount), sizes(survivors));
-    page.line(Some(Style::Strong), &format!("{:<INDENT$}{head}", format!("#{rank}")));
+    let share = share(group.weight.bytes, rank.whole.bytes);
+    let sizes = if is_survivors { sizes(survivors, units) } else { String::new() };
+    let head = format!("{}{sizes}, {share}", blocks(group.weight, units));
+    let number = format!("#{}", rank.number);
+    page.line(Some(Style::Strong), &format!("{number:<INDENT$}{head}"));
     let title = cut_to_fit(&title(group), page.room(INDENT));
     page.line(Some(Style::Strong), &format!("{:INDENT$}{title}", ""));
-    if let Some(pattern) = group.pattern.filter(|_| survivors.amount.count > 1).and_then(pattern) {
+    let has_pattern = is_survivors && survivors.amount.count > 1;
+    if let Some(pattern) = group.pattern.filter(|_| has_pattern).and_then(pattern) {
         page.prose(Some(Style::Strong), INDENT, &pattern);
     }
-    page.prose(None, INDENT, &format!("{}; {}", ages(survivors), traffic(group)));
+    let traffic = traffic(group, units);
+    match is_survivors {
+        true => page.prose(None, INDENT, &format!("{}; {traffic}", ages(survivors))),
+        false => page.prose(None, INDENT, &traffic),
+    }
     let Some(site) = report.sites.get(group.largest_site) else { return };
     if group.sites > 1 {
-        let (stacks, largest) = (count(group.sites), blocks(site.survivors.amount));
-        let text = format!("on {stacks} stacks; the largest, {largest}:");
+        let largest = blocks(site.weight(report.view), units);
+        let text = format!("on {} stacks; the largest, {largest}:", count(group.sites));
         page.prose(None, INDENT, &text);
     }
     if is_thread_stack(site) {
         page.prose(None, INDENT, THREAD_STACK);
     }
     write_stack(page, site);
+    write_threads(page, &site.threads);
+}
+
+fn write_threads(page: &mut Page, threads: &[ThreadShare]) {
+    let units = page.units();
+    for share in threads.iter().take(THREADS) {
+        let name = share.name.as_ref().map_or(String::new(), |name| format!(" ({name})"));
+        let (allocated, live) = (units.bytes(share.allocated.bytes), units.bytes(share.live.bytes));
+        let text = format!("thread {}{name}: {allocated} allocated, {live} live", share.tid);
+        page.prose(None, INDENT, &text);
+    }
+    if let Some(more) = threads.len().checked_sub(THREADS).filter(|more| *more > 0) {
+        page.prose(None, INDENT, &format!("... {more} more thread{}", plural(more as u64)));
+    }
 }
 
 /// A mapping that glibc (or musl) made for a new thread.
@@ -184,7 +251,7 @@ fn ages(survivors: &Survivors) -> String {
     )
 }
 
-fn traffic(group: &GroupReport) -> String {
+fn traffic(group: &GroupReport, units: Units) -> String {
     let (allocated, freed) = (group.stats.allocated, group.stats.freed);
     match freed.count {
         0 => format!("none of {} freed", count(allocated.count)),
@@ -192,8 +259,8 @@ fn traffic(group: &GroupReport) -> String {
             "{} of {} ({} of {}) freed",
             count(freed.count),
             count(allocated.count),
-            bytes(freed.bytes),
-            bytes(allocated.bytes)
+            units.bytes(freed.bytes),
+            units.bytes(allocated.bytes)
         ),
     }
 }
@@ -255,8 +322,9 @@ fn write_hidden(page: &mut Page, by: GroupBy, hidden: &[&GroupReport]) {
         return;
     }
     let mut sum = Amount::default();
-    hidden.iter().for_each(|group| sum += group.survivors.amount);
-    let text = format!("... {} with {} (--top)", more(by, hidden.len() as u64), blocks(sum));
+    hidden.iter().for_each(|group| sum += group.weight);
+    let text =
+        format!("... {} with {} (--top)", more(by, hidden.len() as u64), blocks(sum, page.units()));
     page.gap();
     page.prose(None, 0, &text);
 }
@@ -289,13 +357,16 @@ mod tests {
         let mut sorted = blocks.to_vec();
         sorted.sort_unstable();
         let [smallest_bytes, .., largest_bytes] = sorted[..] else { panic!("{blocks:?}") };
-        sizes(&Survivors {
-            amount: Amount { bytes: sorted.iter().sum(), count: sorted.len() as u64 },
-            smallest_bytes,
-            median_bytes: sorted[(sorted.len() - 1) / 2],
-            largest_bytes,
-            ..Survivors::default()
-        })
+        sizes(
+            &Survivors {
+                amount: Amount { bytes: sorted.iter().sum(), count: sorted.len() as u64 },
+                smallest_bytes,
+                median_bytes: sorted[(sorted.len() - 1) / 2],
+                largest_bytes,
+                ..Survivors::default()
+            },
+            Units::Auto,
+        )
     }
 
     #[test]

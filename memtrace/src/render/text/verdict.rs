@@ -1,19 +1,20 @@
 //! The verdict: what to know first, why, and what to try.
 
 use crate::model::{
-    size::bytes,
+    size::Units,
     verdict::{Confidence, Level, Remedy, Verdict},
 };
 
 use super::page::{Page, Style};
 
 pub(super) fn write(page: &mut Page, verdict: &Verdict) {
+    let units = page.units();
     page.gap();
     page.prose(Some(Style::Strong), 0, &verdict.headline);
     page.field("confidence", &confidence(&verdict.confidence));
     let evidence = verdict.evidence.iter().map(|it| it.text.clone());
     list(page, "because", evidence);
-    list(page, "try", verdict.remedies.iter().map(remedy));
+    list(page, "try", verdict.remedies.iter().map(|it| remedy(it, units)));
     list(page, "and see", verdict.would_help_to_know.iter().cloned());
     page.gap();
 }
@@ -37,7 +38,7 @@ fn confidence(confidence: &Confidence) -> String {
     format!("{level} ({} of 100): {}", confidence.score, confidence.doubts.join("; "))
 }
 
-fn remedy(remedy: &Remedy) -> String {
-    let expected = remedy.expected_bytes.map(|it| format!(" (up to {})", bytes(it)));
+fn remedy(remedy: &Remedy, units: Units) -> String {
+    let expected = remedy.expected_bytes.map(|it| format!(" (up to {})", units.bytes(it)));
     format!("{}{}: {}.", remedy.action, expected.unwrap_or_default(), remedy.why)
 }

@@ -1,0 +1,186 @@
+//! Frames as they are read: one read for those that lie close together, as the frames of functions
+//! do in 3.11 and later, whose stack grows up; one small read for a frame that lies alone, as those
+//! of generators and coroutines and all before 3.11 do.
+
+use super::MAX_FRAME_BYTES;
+use crate::{
+    memory::ReadMemory,
+    opaque::{Opaque, OpaqueWords},
+};
+
+/// Words of all that is kept: a power of two.
+const WORDS: usize = 256;
+/// Those of a frame that lies alone come last.
+const ALONE_WORDS: usize = MAX_FRAME_BYTES as usize / 8;
+const TOGETHER_WORDS: usize = WORDS - ALONE_WORDS;
+const TOGETHER_BYTES: u64 = TOGETHER_WORDS as u64 * 8;
+/// Of the smallest pages.
+const PAGE_SIZE: u64 = 4096;
+
+/// What was read of the frames, and where the frame is that is being looked at. Lives in map memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Frames {
+    /// Of the frames that lie together.
+    start: Opaque<u64>,
+    /// How far from there a frame may begin.
+    bytes: Opaque<u64>,
+    /// The frame that was looked at last; 0 when none was.
+    last: Opaque<u64>,
+    /// The first word of the frame that is looked at.
+    first: Opaque<u64>,
+    words: OpaqueWords<WORDS>,
+}
+
+impl Frames {
+    /// Forgets what was read.
+    #[inline(always)]
+    pub fn clear(&mut self) {
+        self.bytes.set(0);
+        self.last.set(0);
+    }
+
+    /// Goes to the frame at an address; `false` when it cannot be read.
+    #[inline(always)]
+    pub fn go<M: ReadMemory>(&mut self, memory: &M, frame: u64, frame_bytes: u32) -> bool {
+        let distance = frame.wrapping_sub(self.start.get());
+        self.first.set(distance >> 3);
+        let is_there = distance < self.bytes.get() && frame & 7 == 0;
+        if is_there {
+            self.last.set(frame);
+        }
+        is_there || self.fetch(memory, frame, frame_bytes)
+    }
+
+    /// The word at this offset of the frame.
+    #[inline(always)]
+    pub fn word(&self, offset: u32) -> u64 {
+        self.words.get((self.first.get() as usize).wrapping_add(offset as usize >> 3))
+    }
+
+    #[inline(never)]
+    fn fetch<M: ReadMemory>(&mut self, memory: &M, frame: u64, frame_bytes: u32) -> bool {
+        if frame & 7 != 0 {
+            return false;
+        }
+        let last = self.last.get();
+        self.last.set(frame);
+        let is_near = last == 0 || last.wrapping_sub(frame) < TOGETHER_BYTES;
+        let frame_bytes = frame_bytes.min(MAX_FRAME_BYTES) & !7;
+        is_near && self.fetch_together(memory, frame, u64::from(frame_bytes))
+            || self.fetch_alone(memory, frame, frame_bytes)
+    }
+
+    /// Reads the frame and what is below it, down to the start of the page: what is further may not
+    /// be there, and a read that fails costs as much as ten.
+    #[inline(always)]
+    fn fetch_together<M: ReadMemory>(&mut self, memory: &M, frame: u64, frame_bytes: u64) -> bool {
+        let page = frame & !(PAGE_SIZE - 1);
+        let end = frame.wrapping_add(frame_bytes);
+        let start = end.wrapping_sub(TOGETHER_BYTES).max(page);
+        let bytes = end.wrapping_sub(start).min(TOGETHER_BYTES);
+        self.start.set(start);
+        self.first.set(frame.wrapping_sub(start) >> 3);
+        // The last frame begins where this one does.
+        self.bytes.set(frame.wrapping_sub(start).wrapping_add(1));
+        let window = self.words.first_mut::<TOGETHER_WORDS>();
+        let is_read = memory.read_part(start, bytes as u32, window);
+        if !is_read {
+            self.bytes.set(0);
+        }
+        is_read
+    }
+
+    #[inline(always)]
+    fn fetch_alone<M: ReadMemory>(&mut self, memory: &M, frame: u64, frame_bytes: u32) -> bool {
+        self.first.set(TOGETHER_WORDS as u64);
+        memory.read_part(frame, frame_bytes, self.words.last_mut::<ALONE_WORDS>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// Three pages whose words are their addresses, and what was read of them.
+    #[derive(Default)]
+    struct Pages(RefCell<Vec<(u64, u32)>>);
+
+    const FIRST: u64 = 0x10_0000;
+    const END: u64 = FIRST + 3 * PAGE_SIZE;
+    const FRAME_BYTES: u32 = 80;
+
+    impl ReadMemory for Pages {
+        fn read_words<const N: usize>(&self, address: u64) -> Option<[u64; N]> {
+            let end = address.checked_add(8 * N as u64)?;
+            (address >= FIRST && end <= END)
+                .then(|| core::array::from_fn(|index| address + 8 * index as u64))
+        }
+
+        fn read_part<const N: usize>(&self, from: u64, bytes: u32, window: &mut [u64; N]) -> bool {
+            self.0.borrow_mut().push((from, bytes));
+            let Some(end) = from.checked_add(u64::from(bytes)) else { return false };
+            assert!(bytes as usize <= 8 * N);
+            let words = window.iter_mut().zip((from..end).step_by(8));
+            words.for_each(|(word, address)| *word = address);
+            from >= FIRST && end <= END
+        }
+    }
+
+    fn assert_at(frames: &Frames, frame: u64) {
+        for offset in (0..FRAME_BYTES).step_by(8) {
+            assert_eq!(frames.word(offset), frame + u64::from(offset), "{frame:#x}");
+        }
+    }
+
+    #[test]
+    fn every_frame_that_is_there_is_found_in_any_order() {
+        let last = END - u64::from(FRAME_BYTES);
+        let up = (FIRST..=last).step_by(40);
+        let down = (FIRST..=last).rev().step_by(200).map(|frame| frame & !7);
+        let (memory, mut frames) = (Pages::default(), Frames::default());
+        for frame in down.chain(up) {
+            assert!(frames.go(&memory, frame, FRAME_BYTES), "{frame:#x}");
+            assert_at(&frames, frame);
+        }
+        for frame in [FIRST - 8, last + 8, FIRST + 4, 0, END, u64::MAX - 7] {
+            assert!(!frames.go(&memory, frame, FRAME_BYTES), "{frame:#x}");
+        }
+    }
+
+    /// As a coroutine that a function runs: its frame is in the heap, those around on a stack.
+    #[test]
+    fn frames_between_which_others_lie_alone_are_read_once() {
+        let (memory, mut frames) = (Pages::default(), Frames::default());
+        let (function, coroutine) = (FIRST + 0xc00, FIRST + 0x2800);
+        for frame in [function, coroutine, coroutine + 0x300, function - 0x80, function - 0x400] {
+            assert!(frames.go(&memory, frame, FRAME_BYTES));
+            assert_at(&frames, frame);
+        }
+        let reads: Vec<u32> = memory.0.borrow().iter().map(|(_, bytes)| *bytes).collect();
+        assert_eq!(reads, [TOGETHER_BYTES as u32, FRAME_BYTES, FRAME_BYTES]);
+    }
+
+    #[test]
+    fn frames_across_pages_are_read_with_those_below() {
+        let (memory, mut frames) = (Pages::default(), Frames::default());
+        let frame = FIRST + PAGE_SIZE - 8;
+        for frame in [frame, frame - 96, frame - 960] {
+            assert!(frames.go(&memory, frame, FRAME_BYTES));
+            assert_at(&frames, frame);
+        }
+        assert_eq!(memory.0.borrow().len(), 1);
+    }
+
+    #[test]
+    fn cleared_frames_are_read_again() {
+        let (memory, mut frames) = (Pages::default(), Frames::default());
+        assert!(frames.go(&memory, FIRST, FRAME_BYTES) && frames.go(&memory, FIRST, FRAME_BYTES));
+        assert_eq!(memory.0.borrow().len(), 1);
+        frames.clear();
+        assert!(frames.go(&memory, FIRST, FRAME_BYTES));
+        assert_eq!(memory.0.borrow().len(), 2);
+    }
+}

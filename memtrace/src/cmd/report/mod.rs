@@ -1,0 +1,145 @@
+//! `memtrace report`: from a capture to whatever somebody wants to see of it.
+
+mod likeness;
+mod open;
+mod sink;
+mod working;
+
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use self::{open::open, sink::Sink, working::Working};
+use super::{Status, output::say};
+use crate::{
+    capture::{
+        Capture, Events,
+        matching::matching,
+        select::{Selection, select},
+    },
+    cli::{By, ReportArgs, ReportFormat, UnitsArg, ViewArg},
+    model::size::Units,
+    render::{self, flamegraph::FlamegraphOptions, text::TextOptions},
+    report::{GroupBy, Report, ReportOptions, View},
+};
+
+/// Runs the command.
+pub fn run(args: &ReportArgs, quiet: bool) -> Result<Status> {
+    check_options(args)?;
+    let sink = Sink::open(args)?;
+    let working = Working::new(quiet);
+    let opened = open(&args.capture, &working)?;
+    if let Some(cut) = opened.cut.filter(|_| !quiet) {
+        working.pause(|| {
+            let sentence = cut.sentence(opened.capture.events);
+            say(format_args!("warning: {}: {sentence}", args.capture.display()));
+        });
+    }
+    let report = report(opened.capture, &opened.events, args)?;
+    working.finish();
+    sink.write(|out, text| render(&report, args, text, out))?;
+    Ok(Status::Done)
+}
+
+/// What goes with some formats only.
+fn check_options(args: &ReportArgs) -> Result<()> {
+    let turns = matches!(args.format, ReportFormat::Svg | ReportFormat::Folded);
+    if args.inverted && !turns {
+        bail!(
+            "--inverted goes with --format svg or folded (the html page turns stacks over itself)"
+        );
+    }
+    Ok(())
+}
+
+fn report<E: Events>(capture: Capture, events: &E, args: &ReportArgs) -> Result<Report>
+where
+    E::Error: std::error::Error + Send + Sync + 'static,
+{
+    let selection = selection(args);
+    let mut capture = match selection.is_everything() {
+        true => capture,
+        false => select(&capture, events, &selection)
+            .with_context(|| format!("cannot report that of {}", args.capture.display()))?,
+    };
+    if let Some(pattern) = &args.site {
+        capture = matching(&capture, pattern).with_context(|| {
+            format!("no function, module or line of any stack matches --site {pattern}")
+        })?;
+    }
+    let options = ReportOptions {
+        min_age_ns: args.min_age.map(nanoseconds),
+        group_by: group_by(args.by),
+        view: view(args.view),
+    };
+    Ok(Report::of(&capture, options))
+}
+
+fn selection(args: &ReportArgs) -> Selection {
+    Selection {
+        since_ns: args.since.filter(|since| !since.is_zero()).map(nanoseconds),
+        until_ns: args.until.map(nanoseconds),
+        threads: args.threads.clone(),
+        by_thread: args.by_thread,
+        extras: view(args.view).needs_events(),
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn render(
+    report: &Report,
+    args: &ReportArgs,
+    text: TextOptions,
+    mut out: &mut dyn Write,
+) -> io::Result<()> {
+    let units = units(args.units);
+    let flamegraph = FlamegraphOptions { inverted: args.inverted, units };
+    let text = TextOptions { top: args.top, units, ..text };
+    match args.format {
+        ReportFormat::Text => render::text::write(report, text, &mut out),
+        ReportFormat::Json => render::json::write(report, &mut out),
+        ReportFormat::Html => render::html::write(report, &mut out),
+        ReportFormat::Svg => render::flamegraph::write_with(report, flamegraph, &mut out),
+        ReportFormat::Folded if args.inverted => render::folded::write_inverted(report, &mut out),
+        ReportFormat::Folded => render::folded::write(report, &mut out),
+        ReportFormat::Pprof => render::pprof::write(report, &mut out),
+        ReportFormat::Otlp => render::otlp::write(report, &mut out),
+        ReportFormat::Speedscope => render::speedscope::write(report, &mut out),
+    }
+}
+
+fn view(view: ViewArg) -> View {
+    match view {
+        ViewArg::NeverFreed => View::NeverFreed,
+        ViewArg::Live => View::Live,
+        ViewArg::Allocated => View::Allocated,
+        ViewArg::Freed => View::Freed,
+        ViewArg::Peak => View::Peak,
+        ViewArg::Temporary => View::Temporary,
+    }
+}
+
+fn group_by(by: By) -> GroupBy {
+    match by {
+        By::Line => GroupBy::Line,
+        By::Function => GroupBy::Function,
+        By::Module => GroupBy::Module,
+        By::Stack => GroupBy::Stack,
+    }
+}
+
+fn units(units: UnitsArg) -> Units {
+    match units {
+        UnitsArg::Auto => Units::Auto,
+        UnitsArg::Bytes => Units::Bytes,
+        UnitsArg::KiB => Units::KiB,
+        UnitsArg::MiB => Units::MiB,
+        UnitsArg::GiB => Units::GiB,
+    }
+}

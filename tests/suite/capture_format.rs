@@ -1,0 +1,103 @@
+//! docs/format.md suffices to read a capture: a reader that was made from it alone finds what
+//! memtrace finds.
+
+use std::{fs::File, path::PathBuf};
+
+use memtrace::{
+    capture::{Capture, Events as _, KeptEvent, Opened, Reader},
+    model::stack::{Frame, NamedStack, StackId},
+};
+use memtrace_tests::pythons::system;
+use serde_json::{Value, json};
+
+fn root(path: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path)
+}
+
+fn golden() -> PathBuf {
+    root("memtrace/src/capture/golden/v1.memtrace")
+}
+
+fn opened() -> Opened<File> {
+    Reader::open(File::open(golden()).unwrap()).unwrap()
+}
+
+fn by_the_description() -> Value {
+    let mut command = system().command_with_package("zstandard");
+    let output = command.arg(root("docs/read_capture.py")).arg(golden()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// As the other reader shows a stack.
+fn stack((id, stack): &(StackId, NamedStack)) -> Value {
+    let frame = |frame: &std::sync::Arc<Frame>| serde_json::to_value(frame.as_ref()).unwrap();
+    json!({"id": id.0, "frames": stack.frames.iter().map(frame).collect::<Vec<_>>()})
+}
+
+fn sites(capture: &Capture) -> Vec<Value> {
+    let site = |site: &memtrace::capture::CapturedSite| {
+        let mut shown = serde_json::to_value(site.stats).unwrap();
+        shown["function"] = json!(site.function.map(|function| function.name()));
+        shown["stack"] = json!(site.stack.map(|stack| stack.0));
+        shown
+    };
+    capture.sites.iter().map(site).collect()
+}
+
+fn live(capture: &Capture) -> Vec<Value> {
+    let record = |it: &memtrace::capture::LiveItem| {
+        let memtrace::capture::LiveItem { address, bytes, time_ns, site } = *it;
+        json!({"address": address, "bytes": bytes, "time_ns": time_ns, "site": site})
+    };
+    capture.live.iter().map(record).collect()
+}
+
+/// What all events have, and every number of their actions.
+fn event(kept: &KeptEvent) -> (Value, String) {
+    let event = &kept.event;
+    let head = json!([event.function.name(), event.tid, event.time_ns]);
+    (head, format!("{:?}", event.action))
+}
+
+fn assert_same_event(kept: &KeptEvent, found: &Value) {
+    let (head, action) = event(kept);
+    assert_eq!(head, json!([found["function"], found["tid"], found["time_ns"]]));
+    for number in found["addresses"].as_array().unwrap().iter().chain(found.get("size_bytes")) {
+        assert!(action.contains(&format!(": {number}")), "{number} is not in {action}");
+    }
+    if let Some(stack) = found.get("stack") {
+        assert!(action.contains(&format!("StackId({stack})")), "{stack} is not in {action}");
+    }
+}
+
+#[test]
+fn a_reader_that_was_made_from_the_description_finds_what_memtrace_finds() {
+    let (found, opened) = (by_the_description(), opened());
+    let capture = &opened.capture;
+    assert_eq!(found["header"], serde_json::to_value(&capture.header).unwrap());
+    assert_eq!(found["ending"], serde_json::to_value(&capture.ending).unwrap());
+    assert_eq!(found["modules"], serde_json::to_value(&capture.modules).unwrap());
+    assert_eq!(found["timeline"], serde_json::to_value(&capture.timeline).unwrap());
+    assert_eq!(found["threads"], serde_json::to_value(&capture.threads).unwrap());
+    assert_eq!(found["stacks"], json!(capture.stacks.iter().map(stack).collect::<Vec<_>>()));
+    assert_eq!(found["sites"], json!(sites(capture)));
+    assert_eq!(found["live"], json!(live(capture)));
+    assert_eq!(found["raw_stacks"].as_array().unwrap().len(), 3);
+    assert_eq!(found["end"]["events"], json!(capture.events.kept));
+}
+
+#[test]
+fn and_the_same_events() {
+    let (found, opened) = (by_the_description(), opened());
+    let found = found["events"].as_array().unwrap();
+    let mut count = 0;
+    opened
+        .events
+        .replay(&mut |kept| {
+            assert_same_event(kept, &found[count]);
+            count += 1;
+        })
+        .unwrap();
+    assert_eq!((count, found.len()), (12, 12));
+}
