@@ -78,7 +78,26 @@ fn stated_of(arena: &Arena, segments: Option<u64>) -> Heap {
 fn check_residency(look: &Look, walked: &Walked) {
     let sum = walked.heap.resident();
     assert_eq!(sum.total_bytes(), look.resident_bytes(&walked.segments));
+    walked.heap.arenas.iter().for_each(check_map);
     assert_eq!(walked.heap.mapped_resident_bytes, look.resident_bytes(&walked.mapped));
+}
+
+/// The picture of an arena adds up to it.
+fn check_map(arena: &Arena) {
+    let resident = arena.resident;
+    let parts = [
+        resident.in_use_bytes,
+        resident.returnable_bytes,
+        resident.trapped_bytes,
+        resident.cached_bytes,
+        resident.top_bytes,
+        resident.metadata_bytes + resident.unknown_bytes,
+    ];
+    assert_eq!(<[u64; 6]>::from(arena.map.total()), parts);
+    let cells: usize = arena.map.segments.iter().map(|segment| segment.cells.len()).sum();
+    assert!(cells > 0 && cells <= 512 + arena.map.segments.len(), "{cells} cells");
+    let of_segments: u64 = arena.map.segments.iter().map(|it| it.end - it.start).sum();
+    assert!(of_segments >= arena.in_use.bytes + arena.free.bytes + arena.top_bytes);
 }
 
 fn check_live(look: &Look, statement: &Statement) {

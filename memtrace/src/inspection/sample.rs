@@ -2,6 +2,7 @@
 
 use super::{Cost, Inspection, KernelStatement, SCHEMA, Subject, Summary, verdict_of};
 use crate::model::{
+    arena_map::ArenaMap,
     census::{
         Arena, Census, GlibcHeap, HeapResidency, MallocParameters, MuslHeap, OpaqueAllocator,
         PymallocHeap, Refusal, RssKind, RssRow, RssTable, WalkQuality,
@@ -59,6 +60,7 @@ fn arena(index: u32, attached: u64, in_use: u64, trapped: u64) -> Arena {
         tcache: Amount { bytes: MIB - 640, count: 210 },
         overhead_bytes: 4096,
         resident,
+        map: ArenaMap::default(),
         quality: WalkQuality::default(),
     }
 }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::site::Amount;
+use super::{arena_map::ArenaMap, site::Amount};
 
 /// A range of the target's addresses, as the walkers of allocators claim them for a heap.
 #[derive(
@@ -121,6 +121,8 @@ pub struct Arena {
     pub overhead_bytes: u64,
     /// The part of it all that is resident.
     pub resident: HeapResidency,
+    /// Where in its memory what is.
+    pub map: ArenaMap,
     /// How far to trust this.
     pub quality: WalkQuality,
 }

@@ -1,5 +1,6 @@
 //! The vocabulary: plain data that every other part speaks. No I/O, no logic beyond arithmetic.
 
+pub mod arena_map;
 pub mod census;
 pub mod event;
 pub mod growth;

@@ -9,7 +9,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::Command,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use memtrace::{
@@ -23,20 +23,21 @@ use super::{bytes, inspect_idle, resident};
 
 const SWAP_BYTES: u64 = 64 << 20;
 
-/// A file that the kernel swaps to, until it is dropped.
-struct Swap(PathBuf);
+/// A file that the kernel swaps to, until it is dropped. One at a time: a page goes to any that is
+/// there, and comes back with it.
+struct Swap(PathBuf, #[expect(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
 
 impl Swap {
     fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("../target/swap-{}-{number}", std::process::id());
+        static ONE: Mutex<()> = Mutex::new(());
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = format!("../target/swap-{}", std::process::id());
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
         // Written, because swap can have no holes.
         fs::write(&path, vec![0; SWAP_BYTES as usize]).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert!(Command::new("mkswap").arg("-q").arg(&path).status().unwrap().success());
-        let swap = Self(path);
+        let swap = Self(path, one);
         // SAFETY: the argument is a string that ends in a null byte.
         let result = unsafe { libc::swapon(swap.name().as_ptr(), 0) };
         assert_eq!(result, 0, "swapon {swap:?}: {}", io::Error::last_os_error(), swap = swap.0);
@@ -143,4 +144,48 @@ fn a_heap_that_is_in_swap_as_a_whole_is_not_called_something_else() {
     let refused = look["refusals"].as_array().unwrap().iter().any(|it| it["part"] == "glibc");
     assert!(refused || bound > 10 << 20, "{look:#}");
     assert_ne!(look["verdict"]["confidence"]["level"], "high", "{look:#}");
+}
+
+/// The first page of each heap of an arena that is not the main one: its state is there.
+fn arena_states(pid: u32) -> Vec<Extent> {
+    let is_arena = |heap: &Extent| heap.start.is_multiple_of(64 << 20);
+    let first_page = |heap: Extent| Extent { end: heap.start + 4096, ..heap };
+    heaps(pid).into_iter().filter(is_arena).map(first_page).collect()
+}
+
+#[test]
+fn an_arena_whose_state_is_in_swap_does_not_hide_the_others() {
+    let _swap = Swap::new();
+    let target = Target::start("two_libcs", &[]);
+    let before = inspect_idle(target.pid());
+    let states = arena_states(target.pid());
+    assert_eq!(states.len(), 2, "one for each libc's second thread");
+    page_out(target.pid(), &states[..1]);
+    let after = look(target.pid());
+    let reason = after["refusals"][0]["reason"].as_str().unwrap();
+    let address = format!("its arena at {:#x} is in swap", states[0].start + 0x30);
+    assert!(reason.contains(&address), "{reason}");
+    let arenas = |look: &Value| -> Vec<Value> {
+        let heaps = look["glibc"].as_array().unwrap().iter();
+        heaps.flat_map(|heap| heap["arenas"].as_array().unwrap().clone()).collect()
+    };
+    let (all, found) = (arenas(&before), arenas(&after));
+    assert_eq!(all.len(), found.len());
+    let (mut lost_in_use, mut lost_bound) = (0, 0);
+    for (was, is) in all.iter().zip(&found) {
+        assert_eq!(was["address"], is["address"]);
+        assert_eq!(was["system_bytes"], is["system_bytes"]);
+        if is["address"] == states[0].start + 0x30 {
+            lost_in_use = was["in_use"]["bytes"].as_u64().unwrap();
+            lost_bound = is["quality"]["error_bound_bytes"].as_u64().unwrap();
+            assert!(is["resident"]["unknown_bytes"].as_u64().unwrap() > 1 << 20, "{is:#}");
+        } else {
+            assert_eq!(was["resident"], is["resident"]);
+        }
+    }
+    assert!(lost_in_use > 1 << 20 && lost_bound >= lost_in_use, "{lost_in_use}, {lost_bound}");
+    assert!(after["error_bound_bytes"].as_u64().unwrap() >= lost_bound);
+    let text = memtrace_tests::binary::run(&["inspect", "-p", &target.pid().to_string()]);
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(text.contains("part of the heap is in swap") && !text.contains("exact"), "{text}");
 }

@@ -69,19 +69,45 @@ impl ArenaState {
 /// More arenas than any setting of `arena_max` is good for.
 const MOST_ARENAS: usize = 1 << 16;
 
-/// All arenas, the main one first; `false` when the ring does not close.
-pub fn ring(memory: &PresentMemory<'_>, layout: &Layout) -> (Vec<ArenaState>, bool) {
+/// Where a ring that is followed ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RingEnd {
+    /// It came to the arena that it was to come to.
+    Closed,
+    /// The state of the arena at this address is in swap.
+    InSwap(u64),
+    /// It leads nowhere.
+    #[default]
+    Broken,
+}
+
+/// All arenas, the main one first.
+pub fn ring(memory: &PresentMemory<'_>, layout: &Layout) -> (Vec<ArenaState>, RingEnd) {
+    follow(memory, layout.shape, layout.main_arena, layout.main_arena)
+}
+
+/// The arenas from one to another, without the latter, unless they are the same.
+pub fn follow(
+    memory: &PresentMemory<'_>,
+    shape: ArenaShape,
+    from: u64,
+    to: u64,
+) -> (Vec<ArenaState>, RingEnd) {
     let mut arenas = Vec::new();
     let mut seen = HashSet::new();
-    let mut address = layout.main_arena;
+    let mut address = from;
     while seen.insert(address) && arenas.len() < MOST_ARENAS {
-        let Some(arena) = ArenaState::read(memory, layout.shape, address) else {
-            return (arenas, false);
+        let Some(arena) = ArenaState::read(memory, shape, address) else {
+            let is_swapped = memory.is_in_swap(address, address.saturating_add(shape.size_bytes()));
+            return (arenas, if is_swapped { RingEnd::InSwap(address) } else { RingEnd::Broken });
         };
         arenas.push(arena);
         address = arena.next;
+        if address == to {
+            return (arenas, RingEnd::Closed);
+        }
     }
-    (arenas, address == layout.main_arena)
+    (arenas, RingEnd::Broken)
 }
 
 /// `mp_` as it was when it was read.

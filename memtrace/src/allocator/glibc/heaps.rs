@@ -89,6 +89,6 @@ fn first_chunk(surveyor: &Surveyor<'_>, arena: &ArenaState, heap: u64, unit: u64
     if align_down(arena.address, unit) == heap {
         align_up(arena.address + surveyor.shape.size_bytes(), ALIGNMENT_BYTES)
     } else {
-        heap + align_up(arena.address % unit, ALIGNMENT_BYTES)
+        heap.saturating_add(align_up(arena.address % unit, ALIGNMENT_BYTES))
     }
 }

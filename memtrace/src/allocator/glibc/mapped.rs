@@ -74,7 +74,7 @@ impl MappedBlocks {
         let unexplained = found.bytes.abs_diff(stated.bytes);
         // From 2.43 on, glibc forgets a header of each block that was remapped.
         let is_explained = unexplained <= CHUNK_HEADER_BYTES * found.count;
-        if is_explained { moved } else { moved + unexplained }
+        if is_explained { moved } else { moved.saturating_add(unexplained) }
     }
 }
 

@@ -1,12 +1,15 @@
 //! The GNU C library: how it is recognised, and its heap from outside.
 
 mod arena;
+mod book;
 mod chain;
+mod drawing;
 mod header;
 mod heaps;
 pub mod inquiry;
 pub mod layout;
 mod links;
+mod lost;
 pub mod mallinfo;
 mod mapped;
 mod moment;

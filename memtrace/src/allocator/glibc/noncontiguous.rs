@@ -73,7 +73,7 @@ fn end_of_chain(
 ) -> Option<u64> {
     let page = surveyor.target.page_bytes;
     let mut at = start;
-    while at + ALIGNMENT_BYTES <= limit {
+    while at <= limit.saturating_sub(ALIGNMENT_BYTES) {
         *steps = steps.checked_sub(1)?;
         let header = surveyor.memory.word(at + 8)?;
         let size = header & !FLAGS;

@@ -1,11 +1,12 @@
 //! What a walk finds in one arena.
 
 use super::{
-    arena::ArenaState, chain::Stretch, links::LARGEST_FAST_CHUNK_BYTES, movement::Movement,
-    segment::Segment, tally::Tally, target::Pages,
+    arena::ArenaState, chain::Stretch, drawing::redraw, links::LARGEST_FAST_CHUNK_BYTES,
+    movement::Movement, segment::Segment, tally::Tally, target::Pages,
 };
 use crate::model::{
-    census::{Arena, HeapResidency, WalkQuality},
+    arena_map::{ArenaCell, ArenaMap},
+    census::{Arena, WalkQuality},
     site::Amount,
 };
 
@@ -21,6 +22,8 @@ pub struct Part {
     pub segments: Vec<Segment>,
     /// What was found.
     pub tally: Tally,
+    /// The picture of it.
+    pub map: ArenaMap,
     /// Chunks in tcaches.
     pub tcache: Amount,
     /// Chunks that are tcaches.
@@ -38,36 +41,59 @@ pub struct Part {
 }
 
 impl Part {
+    /// An arena that is walked from now on.
+    pub fn new(state: ArenaState, segments: Vec<Segment>) -> Self {
+        Self {
+            before: state,
+            after: state,
+            fast_changed: 0,
+            segments,
+            tally: Tally::default(),
+            map: ArenaMap::default(),
+            tcache: Amount::default(),
+            structures: Amount::default(),
+            stretches: Vec::new(),
+            movement: Movement::default(),
+            flowing_bytes: 0,
+            retries: 0,
+            resyncs: 0,
+        }
+    }
+
     /// A chunk that was taken for one in use is in a tcache.
     pub fn cached(&mut self, pages: &mut Pages<'_>, chunk: u64, size: u64) {
-        let resident = self.take(pages, chunk, size);
+        let resident = self.take(pages, chunk, size, |cell| &mut cell.cached_bytes);
         self.tally.resident.cached_bytes += resident;
         self.tcache += Amount::one(size);
     }
 
     /// A chunk that was taken for one in use is a tcache itself.
     pub fn structure(&mut self, pages: &mut Pages<'_>, chunk: u64, size: u64) {
-        let resident = self.take(pages, chunk, size);
+        let resident = self.take(pages, chunk, size, |cell| &mut cell.other_bytes);
         self.tally.resident.metadata_bytes += resident;
         self.structures += Amount::one(size);
     }
 
     /// Takes a chunk out of those in use; returns its resident bytes.
-    fn take(&mut self, pages: &mut Pages<'_>, chunk: u64, size: u64) -> u64 {
+    fn take(
+        &mut self,
+        pages: &mut Pages<'_>,
+        chunk: u64,
+        size: u64,
+        part: fn(&mut ArenaCell) -> &mut u64,
+    ) -> u64 {
         let in_use = &mut self.tally.in_use;
         in_use.bytes = in_use.bytes.saturating_sub(size);
         in_use.count = in_use.count.saturating_sub(1);
-        let resident = &mut self.tally.resident;
-        let bytes = pages.presence(chunk, chunk.saturating_add(size)).resident_bytes;
-        let bytes = bytes.min(resident.in_use_bytes);
-        resident.in_use_bytes -= bytes;
+        let bytes = redraw(&mut self.map, pages, (chunk, chunk.saturating_add(size)), part);
+        self.tally.resident.in_use_bytes -= bytes;
         bytes
     }
 
     /// Whether anything was seen to change.
     pub fn has_changed(&self) -> bool {
-        let seen = self.movement.bound_bytes() + self.fast_changed + self.retries;
-        self.before != self.after || seen > 0
+        let seen = [self.movement.bound_bytes(), self.fast_changed, self.retries];
+        self.before != self.after || seen != [0; 3]
     }
 
     /// The arena, as its number.
@@ -89,7 +115,8 @@ impl Part {
             fastbins: tally.fastbins,
             tcache: self.tcache,
             overhead_bytes: system_bytes.saturating_sub(others),
-            resident: HeapResidency { ..tally.resident },
+            resident: tally.resident,
+            map: self.map.clone(),
             quality: self.quality(),
         }
     }
@@ -101,7 +128,7 @@ impl Part {
             retries: self.retries,
             resyncs: self.resyncs,
             swapped_bytes: tally.swapped_bytes,
-            error_bound_bytes: self.standing_bound_bytes() + self.movement.bound_bytes(),
+            error_bound_bytes: sum([self.standing_bound_bytes(), self.movement.bound_bytes()]),
         }
     }
 
@@ -111,8 +138,13 @@ impl Part {
         let walked = tally.walked_bytes() + self.tcache.bytes + self.structures.bytes;
         let grown = self.after.system_bytes.abs_diff(self.before.system_bytes);
         let unexplained = self.after.system_bytes.abs_diff(walked);
-        let unread = tally.skipped_bytes + tally.swapped_bytes;
         let fast = self.fast_changed * LARGEST_FAST_CHUNK_BYTES;
-        unread + grown + unexplained + fast + self.flowing_bytes
+        let unread = [tally.skipped_bytes, tally.swapped_bytes];
+        sum(unread.into_iter().chain([grown, unexplained, fast, self.flowing_bytes]))
     }
+}
+
+/// Adds up what the target says of itself: its words can be anything, and their sum too large.
+pub fn sum(parts: impl IntoIterator<Item = u64>) -> u64 {
+    parts.into_iter().fold(0, u64::saturating_add)
 }

@@ -41,6 +41,8 @@ pub struct Surveyor<'t> {
     pub main_arena: u64,
     /// Addresses of all arenas.
     pub arenas: HashSet<u64>,
+    /// The arena whose state is in swap, where the ring could not be followed.
+    pub lost_arena: Option<u64>,
 }
 
 impl Surveyor<'_> {

@@ -83,9 +83,14 @@ impl<'t> Pages<'t> {
         self.current = (0, 0);
     }
 
+    /// Whether a range is in the resident run that was last looked at.
+    pub fn is_in_current(&self, start: u64, end: u64) -> bool {
+        start >= self.current.0 && end <= self.current.1
+    }
+
     /// How much of a range is there.
     pub fn presence(&mut self, start: u64, end: u64) -> Presence {
-        if start >= self.current.0 && end <= self.current.1 {
+        if self.is_in_current(start, end) {
             return Presence { resident_bytes: end.saturating_sub(start), swapped_bytes: 0 };
         }
         let mut sum = Presence::default();
@@ -187,6 +192,13 @@ impl<'t> PresentMemory<'t> {
     pub fn half_word(&self, address: u64) -> Option<u32> {
         let mut bytes = [0; 4];
         self.read(address, &mut bytes).then(|| u32::from_le_bytes(bytes))
+    }
+
+    /// Whether any of a range's pages is in swap.
+    pub fn is_in_swap(&self, start: u64, end: u64) -> bool {
+        let PageBits { residency, page_bytes, .. } = *self.pages.borrow();
+        let runs = residency.runs(align_down(start, page_bytes), align_up(end, page_bytes));
+        runs.into_iter().flatten().any(|run| run.state == PageState::Swapped)
     }
 
     /// Whether a page is there.

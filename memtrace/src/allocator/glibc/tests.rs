@@ -1,6 +1,7 @@
 //! Synthetic heaps: sound ones, whose sums are known, and hostile ones.
 
 mod image;
+mod swap;
 
 use proptest::prelude::*;
 
@@ -12,13 +13,53 @@ use super::{
     walk::{Request, WalkError, Walked, walk},
     window::WINDOW_BYTES,
 };
-use crate::model::census::HeapResidency;
+use crate::model::{
+    arena_map::{ArenaCell, ArenaMap},
+    census::{Arena, HeapResidency},
+};
 
 const PAGE: u64 = 4096;
 
 fn walked(image: &Image, blocks: &[u64]) -> Walked {
     let request = Request { excluded: &[], blocks };
-    walk(&image.target(), &image.layout(), request).unwrap()
+    let walked = walk(&image.target(), &image.layout(), request).unwrap();
+    walked.heap.arenas.iter().for_each(check_map);
+    walked
+}
+
+/// The picture adds up to the arena, part by part, and no cell holds more than it has room for.
+fn check_map(arena: &Arena) {
+    let resident = arena.resident;
+    let expected = ArenaCell {
+        in_use_bytes: resident.in_use_bytes,
+        returnable_bytes: resident.returnable_bytes,
+        trapped_bytes: resident.trapped_bytes,
+        cached_bytes: resident.cached_bytes,
+        top_bytes: resident.top_bytes,
+        other_bytes: resident.metadata_bytes + resident.unknown_bytes,
+    };
+    let ArenaMap { cell_bytes, segments } = &arena.map;
+    assert_eq!(arena.map.total(), expected);
+    assert!(segments.iter().all(|it| it.cells.len() as u64 == it.room(*cell_bytes)));
+    let mut cells = segments.iter().flat_map(|segment| &segment.cells);
+    assert!(cells.all(|cell| cell.resident_bytes() <= *cell_bytes));
+    let count: usize = segments.iter().map(|it| it.cells.len()).sum();
+    assert!(count <= 512 + segments.len(), "{count} cells");
+}
+
+#[test]
+fn the_picture_shows_what_is_where() {
+    let mut image = Image::of_chunks(&[(0x100, true), (3 * PAGE, false), (0x40, true)]);
+    image.absent.insert(HEAP + PAGE);
+    let map = &walked(&image, &[]).heap.arenas[0].map;
+    assert_eq!((map.cell_bytes, map.segments.len()), (PAGE, 1));
+    assert_eq!((map.segments[0].start, map.segments[0].end), (HEAP, HEAP + HEAP_BYTES));
+    let cells: Vec<[u64; 6]> = map.segments[0].cells.iter().map(|cell| (*cell).into()).collect();
+    assert_eq!(cells[0], [0x100, 0, PAGE - 0x100, 0, 0, 0]);
+    assert_eq!(cells[1], [0; 6]);
+    assert_eq!(cells[2], [0, PAGE, 0, 0, 0, 0]);
+    assert_eq!(cells[3], [0x40, 0, 0x100, 0, PAGE - 0x140, 0]);
+    assert!(cells[4..].iter().all(|cell| *cell == [0, 0, 0, 0, PAGE, 0]));
 }
 
 #[test]
@@ -116,6 +157,7 @@ fn what_was_a_chunk_at_the_end_of_a_window_leads_nowhere() {
     let changing = Changing::new(&before, &after, border - PAGE);
     let target = Target { memory: &changing, ..before.target() };
     let arena = &walk(&target, &before.layout(), Request::default()).unwrap().heap.arenas[0];
+    check_map(arena);
     assert_eq!((arena.in_use.count, arena.in_use.bytes), (7999, 8000 * 0x100));
     assert_eq!(arena.quality.skipped_bytes, 0);
 }
@@ -137,6 +179,18 @@ fn a_ring_that_does_not_close_is_refused() {
     image.write(ARENA + 0x870, HEAP);
     let error = walk(&image.target(), &image.layout(), Request::default()).unwrap_err();
     assert_eq!(error, WalkError::BrokenRing { address: ARENA });
+}
+
+/// The words that a libc states of itself can be anything, and their sums too large.
+#[test]
+fn what_the_target_says_of_itself_bounds_at_most_everything() {
+    let mut image = Image::of_chunks(&[(0x40, true)]);
+    image.write(ARENA + image::SHAPE.system_mem(), u64::MAX);
+    image.write(image::PARAMETERS + 0x50, u64::MAX);
+    let heap = walked(&image, &[]).heap;
+    assert_eq!(heap.mapped_stated_bytes, u64::MAX);
+    assert_eq!(heap.arenas[0].quality.error_bound_bytes, u64::MAX - HEAP_BYTES);
+    assert_eq!(heap.error_bound_bytes, u64::MAX);
 }
 
 proptest! {
@@ -175,6 +229,7 @@ proptest! {
         let blocks = [HEAP + 0x10, HEAP + 0x210];
         let request = Request { excluded: &[], blocks: &blocks };
         if let Ok(walked) = walk(&image.target(), &image.layout(), request) {
+            walked.heap.arenas.iter().for_each(check_map);
             prop_assert_eq!(walked.blocks.len(), 2);
         }
     }

@@ -7,12 +7,13 @@
 use thiserror::Error;
 
 use super::{
-    arena::{ArenaState, Parameters, ring},
+    arena::{ArenaState, Parameters, RingEnd, ring},
     inquiry::{BlockState, Blocks},
     layout::Layout,
+    lost,
     mapped::{self, MappedBlocks},
     movement::Movement,
-    part::Part,
+    part::{Part, sum},
     segment::Surveyor,
     shape::align_down,
     target::{PresentMemory, Target},
@@ -30,6 +31,14 @@ pub enum WalkError {
     #[error("the state of its main arena at {address:#x} cannot be read")]
     Unreadable {
         /// Where it should be.
+        address: u64,
+    },
+    /// The main arena is in swap, where it is not read.
+    #[error(
+        "the state of its main arena at {address:#x} is in swap, and reading would bring it back"
+    )]
+    InSwap {
+        /// Where it is.
         address: u64,
     },
     /// The arenas do not lead back to the first.
@@ -62,6 +71,9 @@ pub struct Walked {
     pub blocks: Vec<BlockState>,
     /// Those of them that are in use, by the sizes of their chunks.
     pub blocks_in_use: Amount,
+    /// The arena whose state is in swap: the last one of `heap` stands for it, and for all that
+    /// nothing else leads to. Where their memory is, is all that is known of them.
+    pub lost_arena: Option<u64>,
     /// Addresses of chunks in tcaches, ascending.
     pub tcache_chunks: Vec<u64>,
 }
@@ -76,12 +88,19 @@ pub fn walk(
 ) -> Result<Walked, WalkError> {
     let memory = PresentMemory::new(target);
     let (states, surveyor) = survey(target, &memory, layout)?;
+    let lost_heaps = match surveyor.lost_arena {
+        Some(_) => lost::heaps(&surveyor, request.excluded),
+        None => Vec::new(),
+    };
+    let excluded = [request.excluded, &lost_heaps].concat();
     // Before anything else, because nobody tells of new mappings.
-    let mapped = MappedBlocks::find(&surveyor, &states, layout, request.excluded);
+    let mapped = MappedBlocks::find(&surveyor, &states, layout, &excluded);
     let mut blocks = Blocks::new(request.blocks);
     let mut walker = Walker::new(&surveyor);
     let candidates = walker.arenas(&states, &mut blocks);
     walker.read_again(&candidates);
+    let lost = surveyor.lost_arena.map(|address| lost::part(&surveyor, address, &lost_heaps));
+    walker.parts.extend(lost);
     memory.forget();
     let segments = whole_pages(&walker.parts, target);
     let mapped = mapped.outside(&segments);
@@ -94,6 +113,7 @@ pub fn walk(
         mapped: mapped.extents,
         blocks: blocks.states,
         blocks_in_use: blocks.in_use,
+        lost_arena: surveyor.lost_arena,
         tcache_chunks,
     })
 }
@@ -122,7 +142,7 @@ fn heap(
         mapped_stated_bytes: mapped.stated.map_or(amount.bytes, |stated| stated.bytes),
         parameters: surveyor.parameters.settings,
         trim_bytes: trim.sum(),
-        error_bound_bytes: bound_bytes(parts) + mapped.bound_bytes(surveyor, layout),
+        error_bound_bytes: sum([bound_bytes(parts), mapped.bound_bytes(surveyor, layout)]),
     }
 }
 
@@ -131,7 +151,7 @@ fn bound_bytes(parts: &[Part]) -> u64 {
     let mut movement = Movement::default();
     parts.iter().for_each(|part| movement += part.movement);
     let standing = parts.iter().map(Part::standing_bound_bytes);
-    standing.sum::<u64>() + movement.bound_bytes()
+    sum(standing.chain([movement.bound_bytes()]))
 }
 
 /// The arenas, and what is needed to walk them.
@@ -141,12 +161,16 @@ pub(super) fn survey<'t>(
     layout: &Layout,
 ) -> Result<(Vec<ArenaState>, Surveyor<'t>), WalkError> {
     let address = layout.main_arena;
-    let (states, closes) = ring(memory, layout);
-    if states.is_empty() {
-        return Err(WalkError::Unreadable { address });
-    }
-    if !closes {
-        return Err(WalkError::BrokenRing { address });
+    let (mut states, end) = ring(memory, layout);
+    let lost_arena = match end {
+        RingEnd::Closed => None,
+        RingEnd::InSwap(lost) if lost != address => Some(lost),
+        RingEnd::InSwap(_) => return Err(WalkError::InSwap { address }),
+        RingEnd::Broken if states.is_empty() => return Err(WalkError::Unreadable { address }),
+        RingEnd::Broken => return Err(WalkError::BrokenRing { address }),
+    };
+    if lost_arena.is_some() {
+        states.extend(lost::behind(target, memory, layout.shape, &states));
     }
     let parameters = layout.parameters.as_ref();
     let parameters = parameters.and_then(|layout| Parameters::read(memory, target, layout));
@@ -161,6 +185,7 @@ pub(super) fn survey<'t>(
         parameters,
         main_arena: address,
         arenas: states.iter().map(|state| state.address).collect(),
+        lost_arena,
     };
     Ok((states, surveyor))
 }

@@ -6,14 +6,14 @@ use super::{
     inquiry::Observer,
     links::{ArenaMap, Follower, fastbin_chunks},
     moment::{Moment, new_heaps},
-    movement::{self, Movement},
+    movement,
     part::Part,
     segment::{Segment, Surveyor},
     tally::Tally,
     target::Pages,
     tcache::{self, Candidates, Tcaches},
 };
-use crate::model::{census::Extent, site::Amount};
+use crate::model::census::Extent;
 
 /// A walk that is under way.
 pub struct Walker<'s> {
@@ -53,10 +53,10 @@ impl<'s> Walker<'s> {
     ) -> Part {
         let surveyor = self.surveyor;
         let Moment { state: before, mut segments } = Moment::of(surveyor, state);
-        let map = ArenaMap::new(extents(&segments).map(|extent| (extent, 0)).collect());
-        let mut follower = Follower::new(surveyor.memory, &map);
+        let memory = ArenaMap::new(extents(&segments).map(|extent| (extent, 0)).collect());
+        let mut follower = Follower::new(surveyor.memory, &memory);
         let fast = fastbin_chunks(&mut follower, &before.fastbins);
-        let mut chain = Chain::new(surveyor, observer, std::mem::take(candidates));
+        let mut chain = Chain::drawing(surveyor, observer, std::mem::take(candidates));
         let mut tally = Tally::default();
         for segment in &mut segments {
             tally = chain.walk(state.address, segment, &fast, tally);
@@ -67,23 +67,20 @@ impl<'s> Walker<'s> {
         }
         let (retries, resyncs) = (chain.retries, chain.resyncs);
         let stretches = std::mem::take(&mut chain.stretches);
-        *candidates = chain.into_candidates();
+        let map;
+        (*candidates, map) = chain.finish();
         surveyor.memory.forget();
         let after = surveyor.state(&before);
         let fast_again = fastbin_chunks(&mut follower, &after.fastbins);
         Part {
-            before,
             after,
             fast_changed: changed(&fast, &fast_again),
-            segments,
             tally,
-            tcache: Amount::default(),
-            structures: Amount::default(),
+            map,
             stretches,
-            movement: Movement::default(),
-            flowing_bytes: 0,
             retries,
             resyncs,
+            ..Part::new(before, segments)
         }
     }
 

@@ -2,6 +2,7 @@
 //! to know about both.
 
 mod arenas;
+mod picture;
 mod series;
 
 use std::io;
@@ -181,8 +182,16 @@ fn quality(page: &mut Page, inspection: &Inspection) {
     }
     let took = duration_ns(census.duration_ns);
     let bound = match census.error_bound_bytes {
-        0 => "nothing changed meanwhile, the sums are exact".to_owned(),
-        bound => format!("the process went on, so that any sum can be off by {}", bytes(bound)),
+        0 if census.refusals.is_empty() => {
+            "nothing changed meanwhile, the sums are exact".to_owned()
+        }
+        0 => "nothing changed meanwhile, the sums of what was looked into are exact".to_owned(),
+        bound => {
+            let is_swapped = census.glibc.iter().any(|heap| swapped(heap) > 0);
+            let why =
+                if is_swapped { "part of the heap is in swap" } else { "the process went on" };
+            format!("{why}, so that any sum can be off by {}", bytes(bound))
+        }
     };
     page.prose(Some(Style::Faint), 0, &format!("Looked at in {took}; {bound}."));
 }

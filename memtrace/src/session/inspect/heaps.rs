@@ -152,10 +152,19 @@ impl Walk<'_> {
         if is_unused(&walked.heap) {
             return;
         }
+        if let Some(arena) = walked.lost_arena {
+            let reason = format!(
+                "{}: the state of its arena at {arena:#x} is in swap, and reading would bring it \
+                 back; memory of this arena and of others that only it leads to counts as unknown",
+                object.mapping.name
+            );
+            self.refuse("glibc", &reason);
+        }
         self.heaps.blocks.add(&walked);
         self.claim(&walked.segments);
         self.claim(&walked.mapped);
-        self.heaps.error_bound_bytes += walked.heap.error_bound_bytes;
+        let bound = &mut self.heaps.error_bound_bytes;
+        *bound = bound.saturating_add(walked.heap.error_bound_bytes);
         let version = object.facts.version.clone();
         self.heaps.glibc.push(GlibcHeap {
             path: object.mapping.name.clone(),

@@ -177,7 +177,7 @@ impl Inspector {
         let mut rss = table(&pages.count, walked);
         rss.huge_bytes = pages.huge_bytes;
         let error_bound_bytes =
-            heaps.error_bound_bytes + rss.bytes(RssKind::Remainder).unsigned_abs();
+            heaps.error_bound_bytes.saturating_add(rss.bytes(RssKind::Remainder).unsigned_abs());
         let census = Census {
             rss,
             glibc: heaps.glibc,

@@ -16,25 +16,29 @@ mod turn;
 
 use self::course::{Course, Pending};
 use super::{
+    book::Book,
+    drawing::Drawing,
     header::{FENCE_BYTES, Header, Meaning},
     inquiry::{Chunk, Observer},
     segment::{Segment, Surveyor},
-    shape::{ALIGNMENT_BYTES, CHUNK_HEADER_BYTES},
+    shape::{ALIGNMENT_BYTES, CHUNK_HEADER_BYTES, align_down},
     tally::{ChunkKind, Tally},
     target::Pages,
     tcache::Candidates,
     window::Window,
 };
+use crate::model::arena_map::ArenaMap;
 
 /// Goes through segments, and adds up.
 pub struct Chain<'t, 'o> {
     surveyor: &'t Surveyor<'t>,
-    pages: Pages<'t>,
+    book: Book<'t>,
     window: Window<'t>,
     observer: &'o mut dyn Observer,
     /// Chunks since the last checkpoint, for the observer.
     seen: Vec<Chunk>,
     candidates: Candidates,
+    drawing: Option<Drawing>,
     /// What was walked, piece by piece; see [`Chain::walk_again`].
     pub stretches: Vec<Stretch>,
     /// Windows that were read again.
@@ -65,20 +69,39 @@ impl<'t, 'o> Chain<'t, 'o> {
     ) -> Self {
         Self {
             surveyor,
-            pages: Pages::new(&surveyor.target),
+            book: Book::without_notes(Pages::new(&surveyor.target)),
             window: Window::new(surveyor.target.memory),
             observer,
             seen: Vec::new(),
             candidates,
+            drawing: None,
             stretches: Vec::new(),
             retries: 0,
             resyncs: 0,
         }
     }
 
-    /// What may be tcaches, of all segments.
-    pub fn into_candidates(self) -> Candidates {
-        self.candidates
+    /// The same, and draws a picture.
+    pub fn drawing(
+        surveyor: &'t Surveyor<'t>,
+        observer: &'o mut dyn Observer,
+        candidates: Candidates,
+    ) -> Self {
+        let drawing = Some(Drawing::new(surveyor.target.page_bytes));
+        let book = Book::new(Pages::new(&surveyor.target));
+        Self { book, drawing, ..Self::new(surveyor, observer, candidates) }
+    }
+
+    /// What may be tcaches, of all segments, and the picture of them.
+    pub fn finish(self) -> (Candidates, ArenaMap) {
+        (self.candidates, self.drawing.map(Drawing::finish).unwrap_or_default())
+    }
+
+    /// Draws what was noted; it stays.
+    fn draw(&mut self) {
+        if let Some(drawing) = &mut self.drawing {
+            drawing.draw(self.book.read());
+        }
     }
 
     /// Walks a segment of the arena at `arena`, whose sums so far are `tally`. `fastbins` are the
@@ -90,22 +113,28 @@ impl<'t, 'o> Chain<'t, 'o> {
         fastbins: &[u64],
         mut tally: Tally,
     ) -> Tally {
-        tally.before_segment(&mut self.pages, segment.start);
-        tally.metadata(&mut self.pages, segment.start, segment.first);
+        let page = align_down(segment.start, self.book.page_bytes());
+        self.drawing.iter_mut().for_each(|drawing| drawing.begin(page));
+        tally.before_segment(&mut self.book, segment.start);
+        tally.metadata(&mut self.book, segment.start, segment.first);
         let range = (segment.first, u64::MAX);
         let candidates = self.candidates.count();
         let mut course = Course::new(arena, segment, fastbins, tally, range, candidates);
         self.window.clear();
         while self.step(&mut course) {}
         self.commit(&mut course);
-        course.tally.finish_segment();
-        course.tally
+        course.tally.finish_segment(&mut self.book);
+        let Course { tally, segment, .. } = course;
+        let end = segment.end;
+        self.draw();
+        self.drawing.iter_mut().for_each(|drawing| drawing.end(end));
+        tally
     }
 
     /// Walks a stretch of a segment again: bytes in use now (as in [`Stretch`]), and bytes that
     /// were not understood.
     pub fn walk_again(&mut self, arena: u64, mut segment: Segment, stretch: Stretch) -> (u64, u64) {
-        self.pages.forget();
+        self.book.pages.forget();
         self.window.clear();
         let range = (stretch.start, stretch.end);
         let mut course = Course::new(arena, &mut segment, &[], Tally::default(), range, 0);
@@ -160,7 +189,7 @@ impl<'t, 'o> Chain<'t, 'o> {
             true if course.is_fast(start) => ChunkKind::Fast,
             true => ChunkKind::InUse,
         };
-        course.tally.chunk(&mut self.pages, kind, start, end);
+        course.tally.chunk(&mut self.book, kind, start, end);
         if kind == ChunkKind::InUse {
             self.candidates.consider(&self.window, start, end - start);
         }
@@ -185,7 +214,7 @@ impl<'t, 'o> Chain<'t, 'o> {
         let last = course.pending.take();
         match (last, course.segment.top) {
             (Some(last), Some(_)) => self.top(course, last.start),
-            (Some(last), None) => course.tally.skipped(&mut self.pages, last.start, last.end),
+            (Some(last), None) => course.tally.skipped(&mut self.book, last.start, last.end),
             (None, _) => {}
         }
         false
@@ -193,7 +222,7 @@ impl<'t, 'o> Chain<'t, 'o> {
 
     fn top(&mut self, course: &mut Course<'_>, start: u64) {
         let (end, trim) = (course.segment.end, course.segment.top_trim);
-        course.tally.top(&mut self.pages, start, end, trim);
+        course.tally.top(&mut self.book, start, end, trim);
         course.at = end;
         if self.observer.is_interested() {
             self.seen.push(Chunk { start, end, in_use: false, key: 0 });
@@ -206,11 +235,11 @@ impl<'t, 'o> Chain<'t, 'o> {
         let (at, end) = (course.at, course.segment.end);
         let rest = end - at;
         let fence_end = if rest <= FENCE_BYTES { end } else { at + 2 * ALIGNMENT_BYTES };
-        course.tally.metadata(&mut self.pages, at, fence_end);
+        course.tally.metadata(&mut self.book, at, fence_end);
         course.at = fence_end;
         if fence_end < end {
             let found = self.seeker(course).next(fence_end).unwrap_or(end);
-            course.tally.gap(&mut self.pages, fence_end, found);
+            course.tally.gap(&mut self.book, fence_end, found);
             course.resume(found);
         }
         course.at < end

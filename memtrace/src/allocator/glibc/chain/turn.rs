@@ -22,7 +22,7 @@ impl<'t> Chain<'t, '_> {
         }
         let anchor = course.recent.first_from(course.at.saturating_sub(OVERLAP_BYTES));
         let start = anchor.unwrap_or(course.at);
-        self.window.load(&mut self.pages, start, course.segment.end);
+        self.window.load(&mut self.book.pages, start, course.segment.end);
         match (anchor, course.pending) {
             (Some(anchor), _) => self.leads_to(course, anchor),
             (None, Some(large)) => self.is_still(large.start, large.end - large.start),
@@ -56,6 +56,7 @@ impl<'t> Chain<'t, '_> {
         for chunk in self.seen.drain(..) {
             self.observer.chunk(chunk);
         }
+        self.draw();
         course.mark(self.candidates.count());
     }
 
@@ -83,7 +84,8 @@ impl<'t> Chain<'t, '_> {
         course.rewind();
         self.candidates.truncate(course.checkpoint.candidates);
         self.seen.clear();
-        self.pages.forget();
+        self.book.take_back();
+        self.book.pages.forget();
         self.window.clear();
         self.surveyor.memory.forget();
         self.surveyor.refresh(course.arena, course.segment);
@@ -101,7 +103,7 @@ impl<'t> Chain<'t, '_> {
         let search = course.search_from(last);
         let found = self.seeker(course).find(search).unwrap_or(course.segment.end);
         self.record(course, from);
-        course.tally.skipped(&mut self.pages, from, found);
+        course.tally.skipped(&mut self.book, from, found);
         course.resume(found);
         self.advance(course);
         course.at < course.segment.end
@@ -114,7 +116,7 @@ impl<'t> Chain<'t, '_> {
         if !seeker.leads_on(from) {
             let found = seeker.find(from + ALIGNMENT_BYTES).unwrap_or(u64::MAX);
             let found = found.min(course.until).min(course.segment.end);
-            course.tally.skipped(&mut self.pages, from, found);
+            course.tally.skipped(&mut self.book, from, found);
             course.resume(found);
         }
     }
@@ -122,7 +124,7 @@ impl<'t> Chain<'t, '_> {
     pub(super) fn seeker<'s>(&'s mut self, course: &'s mut Course<'_>) -> Seeker<'s, 't> {
         Seeker {
             window: &mut self.window,
-            pages: &mut self.pages,
+            pages: &mut self.book.pages,
             memory: self.surveyor.memory,
             segment: course.segment,
             patience: &mut course.patience,

@@ -1,6 +1,6 @@
 //! A line for each arena of each glibc.
 
-use super::{fit, plural};
+use super::{fit, picture, plural};
 use crate::{
     inspection::is_stranded,
     model::{
@@ -24,6 +24,10 @@ pub(super) fn write(page: &mut Page, heaps: &[GlibcHeap]) {
         for arena in &heap.arenas {
             let style = is_stranded(arena).then_some(Style::Warning);
             page.line(style, &fit(&cells(arena), &WIDTHS, page.room(0)));
+            picture::write(page, &arena.map);
+        }
+        if heap.arenas.iter().any(|arena| !arena.map.segments.is_empty()) {
+            page.prose(Some(Style::Faint), 0, picture::LEGEND);
         }
         stranded(page, heap);
     }
