@@ -193,7 +193,7 @@ impl Code {
     }
 
     /// The objects that stacks lead through.
-    pub(super) fn modules(&self) -> Vec<Module> {
+    pub(super) fn modules(&mut self) -> Vec<Module> {
         self.symbolizer.modules(|file| {
             let image = map_file(file).ok()?;
             let build_id = Elf::parse(&image[..]).ok()?.build_id()?;

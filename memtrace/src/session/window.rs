@@ -234,7 +234,7 @@ impl Window {
         self.record_modules();
     }
 
-    fn record_modules(&self) {
+    fn record_modules(&mut self) {
         if let Some(recorder) = &self.recorder {
             recorder.modules(self.code.modules());
         }
@@ -352,8 +352,8 @@ impl Window {
         if let Err(error) = self.code.publish(&mut self.kernel, maps) {
             self.notes.push(format!("stacks may be incomplete in code loaded later: {error}"));
         }
-        self.record_modules();
         self.look_for_python(maps);
+        self.record_modules();
     }
 
     /// In code that was loaded since, or that has begun to run.

@@ -90,6 +90,8 @@ pub struct Symbolizer {
     objects: ObjectTable,
     space: AddressSpace,
     stacks: HashMap<StackId, Stack>,
+    /// Of the objects whose files were asked for theirs.
+    build_ids: HashMap<ObjectId, Option<String>>,
     kept_frames: usize,
     namer: Namer,
     python_frames: PythonFrames,
@@ -184,9 +186,10 @@ impl Symbolizer {
         stack
     }
 
-    /// The executable mappings that are known, with what `build_id` reads from their files.
-    pub fn modules(&self, build_id: impl Fn(&File) -> Option<String>) -> Vec<Module> {
-        let mut build_ids: HashMap<ObjectId, Option<String>> = HashMap::new();
+    /// The executable mappings that are known, with what `build_id` reads from their files, once
+    /// from each.
+    pub fn modules(&mut self, build_id: impl Fn(&File) -> Option<String>) -> Vec<Module> {
+        let build_ids = &mut self.build_ids;
         self.space
             .ranges()
             .filter(|range| !self.objects.get(range.object).is_generated())

@@ -1,7 +1,5 @@
 //! How it looks: on a desk, on a phone, in the dark.
 
-use std::fs;
-
 use super::{artifacts, assert_calm, empty, opened, scenario, show, text, write};
 
 const GROUND: &str = "getComputedStyle(document.body).backgroundColor";
@@ -82,18 +80,19 @@ fn a_window_without_anything_says_so() {
 }
 
 #[test]
-fn an_arena_whose_pages_are_known_is_drawn_page_by_page() {
-    let file = write(&scenario::model_server(), "cells.html");
-    let page = fs::read_to_string(&file).unwrap();
-    let with_cells =
-        page.replacen("{\"index\":0,", "{\"cells\":[[0,30000],[1,50],[4,9]],\"index\":0,", 1);
-    assert_ne!(with_cells, page);
-    fs::write(&file, with_cells).unwrap();
+fn an_arena_that_has_a_map_is_drawn_by_it() {
+    let file = write(&scenario::with_arena_map(), "cells.html");
     let mut browser = empty();
     show(&mut browser, &file);
     let label = "document.querySelector('#heap canvas').getAttribute('aria-label')";
-    assert_eq!(browser.text(label), "30,059 pages, 2 a square");
+    assert_eq!(browser.text(label), "130 cells of 4.0 KiB, by address");
     assert_eq!(browser.eval("document.querySelectorAll('#heap canvas').length"), 1);
+    let point = "(() => { const canvas = document.querySelector('#heap canvas'); \
+                 const { left, top } = canvas.getBoundingClientRect(); \
+                 canvas.dispatchEvent(new MouseEvent('mousemove', { clientX: left + 2, clientY: top + 2 })); \
+                 return canvas.title; })()";
+    let title = browser.text(point);
+    assert!(title.starts_with("0x7f0000000030 to 0x7f0000001000: in use 3.0 KiB"), "{title}");
     browser.show("#heap canvas");
     browser.screenshot(&artifacts().join("report-cells.png"), false);
     assert_calm(browser);

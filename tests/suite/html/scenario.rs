@@ -5,6 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use memtrace::{
     model::{
         AllocFn,
+        arena_map::{ArenaCell, ArenaMap, MapSegment},
         census::{
             Arena, Census, GlibcHeap, HeapResidency, MallocParameters, PymallocHeap, RssKind,
             RssRow, RssTable,
@@ -43,6 +44,24 @@ pub fn lossy() -> Report {
     input.completeness.notes = vec!["The target's libc is in another mount namespace.".to_owned()];
     input.completeness.forks = 1;
     input.build()
+}
+
+/// The main arena has a map: pages in use, then trapped ones, returnable ones, and some that are not
+/// there.
+pub fn with_arena_map() -> Report {
+    let mut report = model_server();
+    let cell = |at: u64| match at % 10 {
+        0..5 => ArenaCell { in_use_bytes: 3072, trapped_bytes: 1024, ..ArenaCell::default() },
+        5..7 => ArenaCell { in_use_bytes: 16, trapped_bytes: 4080, ..ArenaCell::default() },
+        7..9 => ArenaCell { returnable_bytes: 4096, ..ArenaCell::default() },
+        _ => ArenaCell::default(),
+    };
+    let start = 0x7f00_0000_0030;
+    let end = 0x7f00_0000_0000 + 130 * 4096;
+    let segments = vec![MapSegment { start, end, cells: (0..130).map(cell).collect() }];
+    let heap = report.heap.as_mut().expect("it was walked");
+    heap.glibc[0].arenas[0].map = ArenaMap { cell_bytes: 4096, segments };
+    report
 }
 
 /// A window that was over at once: no site, no sample, no walk.

@@ -10,8 +10,20 @@ const PARTS = [
   ["unknown_bytes", "not understood", "unknown"],
 ];
 const ARENAS = 32;
-// Squares of an arena that is drawn page by page.
-const MOST_CELLS = 16384;
+// The numbers of a cell of an arena's map, in their order: name and colour.
+const MAP_PARTS = [
+  ["in use", "in-use"],
+  ["free, returnable", "returnable"],
+  ["free but trapped", "trapped"],
+  ["in tcaches and fastbins", "cached"],
+  ["unused end (top)", "top"],
+  ["the allocator's own", "metadata"],
+];
+// What is drawn from below upwards: what keeps a page first, and then what it keeps.
+const STACKED = [0, 2, 3, 5, 4, 1];
+const CELLS_A_LINE = 64;
+// Of a cell, its gap included.
+const CELL = { wide: 12, high: 16 };
 // Per cent of the largest arena's: the parts of a small one are to be seen, too.
 const NARROWEST = 15;
 
@@ -35,9 +47,9 @@ function threadWords(arena) {
   return arena.attached_threads === null ? "" : plural(arena.attached_threads, "thread");
 }
 
-// Page by page where the walk tells it, as runs of [part, pages]; else a bar.
+// Where the walk tells it, what is where; else a bar.
 function picture(arena, largest) {
-  if (arena.cells) return cells(arena.cells);
+  if (arena.map && arena.map.cell_bytes > 0) return arenaMap(arena.map);
   const size = residentOf(arena.resident);
   return meter(
     partsOf(arena.resident),
@@ -46,37 +58,55 @@ function picture(arena, largest) {
   );
 }
 
-// Of a large arena several pages are one square, of what most of them are.
-function cells(runs) {
-  const pages = sum(runs.map(([, length]) => length)),
-    each = Math.ceil(pages / MOST_CELLS) || 1;
-  const wide = 128,
-    side = 4,
-    tally = Array.from({ length: Math.ceil(pages / each) }, () => []);
-  let page = 0;
-  for (const [part, length] of runs) {
-    for (const end = page + length; page < end;) {
-      const at = Math.floor(page / each),
-        next = Math.min(end, (at + 1) * each);
-      tally[at][part] = (tally[at][part] || 0) + next - page;
-      page = next;
-    }
-  }
+// The memory of an arena by address, from left to right and line by line. Each cell is filled from
+// below with what is resident of it.
+function arenaMap({ cell_bytes: size, segments }) {
+  const cells = segments.flatMap(({ start, end, cells }) =>
+    cells.map((parts, at) => {
+      const from = Math.floor(start / size) * size + at * size;
+      return { parts, from: Math.max(start, from), to: Math.min(end, from + size) };
+    }),
+  );
+  const lines = Math.ceil(cells.length / CELLS_A_LINE);
   const canvas = el("canvas", {
     class: "cells",
-    width: wide * side,
-    height: Math.ceil(tally.length / wide) * side,
+    width: CELLS_A_LINE * CELL.wide,
+    height: lines * CELL.high,
     role: "img",
-    "aria-label": `${count(pages)} pages` + (each > 1 ? `, ${each} a square` : ""),
+    "aria-label": `${plural(cells.length, "cell")} of ${bytes(size)}, by address`,
   });
   const context = canvas.getContext("2d"),
-    inks = PARTS.map(([, , colour]) => colourOf(colour));
-  tally.forEach((counts, at) => {
-    const part = counts.reduce((most, it, part) => (it > (counts[most] || 0) ? part : most), -1);
-    context.fillStyle = inks[part] || "transparent";
-    context.fillRect((at % wide) * side, Math.floor(at / wide) * side, side - 1, side - 1);
+    inks = MAP_PARTS.map(([, colour]) => colourOf(colour)),
+    absent = colourOf("absent");
+  cells.forEach(({ parts }, at) => drawCell(context, at, parts, size, inks, absent));
+  canvas.addEventListener("mousemove", (event) => {
+    const across = Math.floor((event.offsetX / canvas.clientWidth) * CELLS_A_LINE);
+    const down = Math.floor((event.offsetY / canvas.clientHeight) * lines);
+    const cell = cells[down * CELLS_A_LINE + across];
+    canvas.title = cell ? cellWords(cell) : "";
   });
   return canvas;
+}
+
+function drawCell(context, at, parts, size, inks, absent) {
+  const left = (at % CELLS_A_LINE) * CELL.wide,
+    top = Math.floor(at / CELLS_A_LINE) * CELL.high,
+    high = CELL.high - 1;
+  context.fillStyle = absent;
+  context.fillRect(left, top, CELL.wide - 1, high);
+  let bottom = top + high;
+  for (const part of STACKED) {
+    const share = (parts[part] / size) * high;
+    context.fillStyle = inks[part];
+    context.fillRect(left, bottom - share, CELL.wide - 1, share);
+    bottom -= share;
+  }
+}
+
+function cellWords({ parts, from, to }) {
+  const held = MAP_PARTS.map(([name], part) => [name, parts[part]]).filter(([, it]) => it > 0);
+  const words = held.map(([name, it]) => `${name} ${bytes(it)}`).join(", ");
+  return `0x${from.toString(16)} to 0x${to.toString(16)}: ${words || "not resident"}`;
 }
 
 const arenaRow = (name, about, resident, drawn) =>
