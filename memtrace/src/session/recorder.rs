@@ -9,6 +9,7 @@ use std::{
         mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel},
     },
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -26,6 +27,9 @@ const BATCH: usize = 4096;
 /// Batches that may wait for the disk.
 const WAITING: usize = 32;
 
+/// The most that a capture lacks when memtrace is killed. Small blocks take more room.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Where a capture goes, and what of it is wanted.
 pub struct Sink {
     /// The file.
@@ -39,7 +43,7 @@ pub struct Sink {
 /// Something for the file.
 enum Item {
     Events(Vec<KeptEvent>),
-    Stack(StackId, Box<RawStack>, Vec<Option<Arc<Frame>>>),
+    Stacks(Vec<NewStack>),
     Modules(Vec<Module>),
     Sample(TimelineSample),
     /// All events have been given: how many were kept?
@@ -47,12 +51,17 @@ enum Item {
     Finish(Box<Capture>),
 }
 
+/// A stack and what its Python frames are called.
+type NewStack = (StackId, RawStack, Vec<Option<Arc<Frame>>>);
+
 /// The thread, as the window sees it.
 pub struct Recorder {
     items: SyncSender<Item>,
     thread: JoinHandle<io::Result<()>>,
     wants_events: bool,
     batch: Vec<KeptEvent>,
+    /// Go before the events that name them.
+    stacks: Vec<NewStack>,
     /// Those for which the thread was too slow.
     left_out: u64,
 }
@@ -68,7 +77,14 @@ impl Recorder {
         let thread = std::thread::Builder::new()
             .name("capture writer".to_owned())
             .spawn(move || Thread::new(sink, &header)?.run(&received))?;
-        Ok(Self { items, thread, wants_events, batch: Vec::with_capacity(BATCH), left_out: 0 })
+        Ok(Self {
+            items,
+            thread,
+            wants_events,
+            batch: Vec::with_capacity(BATCH),
+            stacks: Vec::new(),
+            left_out: 0,
+        })
     }
 
     /// Takes an event.
@@ -84,6 +100,12 @@ impl Recorder {
     }
 
     fn hand_over(&mut self) {
+        if !self.stacks.is_empty() {
+            let _ = self.items.try_send(Item::Stacks(std::mem::take(&mut self.stacks)));
+        }
+        if self.batch.is_empty() {
+            return;
+        }
         let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
         if let Err(
             TrySendError::Full(Item::Events(batch))
@@ -94,10 +116,13 @@ impl Recorder {
         }
     }
 
-    /// Takes a new stack, for a file that ends before names are known.
-    pub(super) fn stack(&self, id: StackId, stack: &RawStack, python: &[Option<Arc<Frame>>]) {
-        let stack = Box::new(stack.clone());
-        let _ = self.items.try_send(Item::Stack(id, stack, python.to_vec()));
+    /// Takes a new stack, for a file that ends before names are known. It waits for more: names are
+    /// read while the target is there, and nothing is to delay that.
+    pub(super) fn stack(&mut self, id: StackId, stack: &RawStack, python: &[Option<Arc<Frame>>]) {
+        self.stacks.push((id, stack.clone(), python.to_vec()));
+        if self.stacks.len() == BATCH {
+            self.hand_over();
+        }
     }
 
     /// Takes what code there is now, for the same.
@@ -108,19 +133,13 @@ impl Recorder {
     /// Takes a sample of the target's memory.
     pub(super) fn sample(&mut self, sample: TimelineSample) {
         // With the events so far, so that a file that ends here tells both.
-        self.hand_over_all();
+        self.hand_over();
         let _ = self.items.try_send(Item::Sample(sample));
-    }
-
-    fn hand_over_all(&mut self) {
-        if !self.batch.is_empty() {
-            self.hand_over();
-        }
     }
 
     /// What became of the events; waits until those so far are written.
     pub(super) fn events_kept(&mut self) -> EventsKept {
-        self.hand_over_all();
+        self.hand_over();
         let (answer, kept) = channel();
         let asked = self.items.send(Item::Count(answer));
         let mut kept = asked.ok().and_then(|()| kept.recv().ok()).unwrap_or_default();
@@ -148,19 +167,25 @@ struct Thread {
     writer: Writer<Box<dyn Write + Send>>,
     max_bytes: u64,
     kept: EventsKept,
+    flushed: Instant,
 }
 
 impl Thread {
     fn new(sink: Sink, header: &Header) -> io::Result<Self> {
         let writer = Writer::new(sink.out, header)?;
-        Ok(Self { writer, max_bytes: sink.max_bytes, kept: EventsKept::default() })
+        Ok(Self {
+            writer,
+            max_bytes: sink.max_bytes,
+            kept: EventsKept::default(),
+            flushed: Instant::now(),
+        })
     }
 
     fn run(mut self, items: &Receiver<Item>) -> io::Result<()> {
         for item in items {
             match item {
                 Item::Events(events) => self.events(&events)?,
-                Item::Stack(id, stack, python) => self.writer.raw_stack(id, &stack, &python)?,
+                Item::Stacks(stacks) => self.stacks(&stacks)?,
                 Item::Modules(modules) => self.writer.modules(&modules)?,
                 Item::Sample(sample) => self.sample(&sample)?,
                 Item::Count(answer) => _ = answer.send(self.kept),
@@ -168,6 +193,10 @@ impl Thread {
             }
         }
         Ok(())
+    }
+
+    fn stacks(&mut self, stacks: &[NewStack]) -> io::Result<()> {
+        stacks.iter().try_for_each(|(id, stack, python)| self.writer.raw_stack(*id, stack, python))
     }
 
     fn events(&mut self, events: &[KeptEvent]) -> io::Result<()> {
@@ -179,9 +208,13 @@ impl Thread {
         events.iter().try_for_each(|event| self.writer.event(event))
     }
 
-    /// Samples come a few times a second: so often is the file whole.
+    /// From time to time all that is known is brought into the file.
     fn sample(&mut self, sample: &TimelineSample) -> io::Result<()> {
         self.writer.sample(sample)?;
+        if self.flushed.elapsed() < FLUSH_INTERVAL {
+            return Ok(());
+        }
+        self.flushed = Instant::now();
         self.writer.flush()
     }
 }

@@ -307,7 +307,7 @@ impl Window {
         self.arena_calls.observe(id, stack);
         self.late_heaps.observe(id, stack);
         let python = self.python.name(stack, taken_ns);
-        if let Some(recorder) = &self.recorder {
+        if let Some(recorder) = &mut self.recorder {
             recorder.stack(id, stack, &python);
         }
         match self.code.observe(id, stack, &python) {
