@@ -105,8 +105,8 @@ pub fn enter(ctx: &ProbeContext) -> Option<()> {
     // SAFETY: as for `slot`, which it does not overlap.
     unsafe { (*calls).handed_on.address = 0 };
     // SAFETY: as for `slot`; it is read before the slot is written.
-    let internal = arrival.is_mapping.get() != 0
-        && unsafe { is_inside(ctx, hit.config, &(*calls).heap) };
+    let internal =
+        arrival.is_mapping.get() != 0 && unsafe { is_inside(ctx, hit.config, &(*calls).heap) };
     take(&hit, registers, arrival, slot);
     slot.flags = if internal { u64::from(FLAG_INTERNAL) } else { 0 };
     slot.stack = 0;

@@ -16,12 +16,12 @@ mod memory;
 mod process;
 mod stack;
 
+use arguments::argument;
 use aya_ebpf::{
     EbpfContext,
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use arguments::argument;
 use entry::{Family, enter_free, enter_free_of_python};
 use leave::leave;
 use memtrace_common::loss::FunctionCounters;
