@@ -12,5 +12,6 @@ pub mod loss;
 pub mod memory;
 pub mod opaque;
 pub mod python;
+pub mod sample;
 pub mod unwind;
 pub mod wire;

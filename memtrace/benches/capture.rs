@@ -90,7 +90,14 @@ impl Random {
 }
 
 fn kept(tid: u64, time_ns: u64, function: AllocFn, action: Action) -> KeptEvent {
-    let event = Event { function, tid: 4000 + tid as u32, time_ns, internal: false, action };
+    let event = Event {
+        function,
+        tid: 4000 + tid as u32,
+        time_ns,
+        internal: false,
+        interval: Default::default(),
+        action,
+    };
     KeptEvent { event, is_arena: false, is_unseen: false }
 }
 

@@ -24,7 +24,14 @@ fn main() {
 }
 
 fn event(time_ns: u64, function: AllocFn, action: Action) -> Event {
-    Event { function, tid: (time_ns % 8) as u32, time_ns, internal: false, action }
+    Event {
+        function,
+        tid: (time_ns % 8) as u32,
+        time_ns,
+        internal: false,
+        interval: Default::default(),
+        action,
+    }
 }
 
 fn alloc(time_ns: u64, block: u64) -> Event {

@@ -109,7 +109,8 @@ pub fn any_event() -> impl Strategy<Value = KeptEvent> {
     let bits = (any::<bool>(), any::<bool>(), any::<bool>());
     (function(), tid, number(), action, bits).prop_map(|(function, tid, time_ns, action, bits)| {
         let (internal, is_arena, is_unseen) = bits;
-        let event = Event { function, tid, time_ns, internal, action };
+        let event =
+            Event { function, tid, time_ns, internal, interval: Default::default(), action };
         KeptEvent { event, is_arena, is_unseen }
     })
 }
@@ -351,7 +352,8 @@ fn small_events() -> Vec<KeptEvent> {
     ];
     let events = actions.into_iter().zip(1..).map(|((function, tid, action), at)| {
         let time_ns = OPENED_NS + at * 1_000_000;
-        let event = Event { function, tid, time_ns, internal: false, action };
+        let event =
+            Event { function, tid, time_ns, internal: false, interval: Default::default(), action };
         KeptEvent { event, is_arena: false, is_unseen: false }
     });
     events.collect()

@@ -5,7 +5,14 @@ use crate::encode::encode;
 
 fn encoded(action: Action) -> Vec<u8> {
     let mut record = Vec::new();
-    let event = Event { function: AllocFn::Calloc, tid: 7, time_ns: 9, internal: true, action };
+    let event = Event {
+        function: AllocFn::Calloc,
+        tid: 7,
+        time_ns: 9,
+        internal: true,
+        interval: Default::default(),
+        action,
+    };
     encode(&event, &mut record);
     record
 }
@@ -41,6 +48,7 @@ fn a_record_is_read_at_the_offsets_of_its_struct() {
         tid: 0x1122_3344,
         time_ns: 0x0102_0304_0506_0708,
         internal: true,
+        interval: Default::default(),
         action: Action::Alloc {
             address: 0x7f00_0000_1010,
             size_bytes: 100,
@@ -202,12 +210,14 @@ fn any_other_action() -> impl Strategy<Value = Action> {
 fn any_event() -> impl Strategy<Value = Event> {
     let action = prop_oneof![any_heap_action(), any_mapping_action(), any_other_action()];
     let function = (0..AllocFn::COUNT).prop_map(|index| AllocFn::ALL[index]);
-    (function, any::<u32>(), any::<u64>(), any::<bool>(), action).prop_map(
-        |(function, tid, time_ns, internal, action)| Event {
+    let interval = (0..=Interval::MAX.exponent()).prop_map(Interval::from_exponent);
+    (function, any::<u32>(), any::<u64>(), any::<bool>(), interval, action).prop_map(
+        |(function, tid, time_ns, internal, interval, action)| Event {
             function,
             tid,
             time_ns,
             internal,
+            interval,
             action,
         },
     )

@@ -101,7 +101,14 @@ mod tests {
     };
 
     fn event(time_ns: u64, action: Action) -> Event {
-        Event { function: AllocFn::Malloc, tid: 1, time_ns, internal: false, action }
+        Event {
+            function: AllocFn::Malloc,
+            tid: 1,
+            time_ns,
+            internal: false,
+            interval: Default::default(),
+            action,
+        }
     }
 
     fn alloc(address: u64, size_bytes: u64, time_ns: u64) -> Event {

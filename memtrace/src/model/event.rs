@@ -1,5 +1,7 @@
 //! What the target did, decoded from the ring buffer.
 
+use memtrace_common::sample::Interval;
+
 use super::{
     AllocFn,
     stack::{RawStack, StackId},
@@ -16,6 +18,10 @@ pub struct Event {
     pub time_ns: u64,
     /// Made by the allocator itself while serving a call (an arena that grows).
     pub internal: bool,
+    /// How densely allocations were looked at when this one was: it stands for
+    /// [`Interval::weight`] of its size. Meaningful for [`Action::Alloc`] and
+    /// [`Action::ReallocEnd`]; exact for all others.
+    pub interval: Interval,
     /// What happened.
     pub action: Action,
 }

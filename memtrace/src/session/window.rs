@@ -532,7 +532,14 @@ impl Window {
         walks.finish(&mut self.ledger, |block| {
             let action = Action::Free { address: block.address.get() };
             let function = AllocFn::Free;
-            let event = Event { function, tid: 0, time_ns: closed_ns, internal: false, action };
+            let event = Event {
+                function,
+                tid: 0,
+                time_ns: closed_ns,
+                internal: false,
+                interval: Default::default(),
+                action,
+            };
             if let Some(recorder) = recorder {
                 recorder.event(KeptEvent { event, is_arena: false, is_unseen: true });
             }

@@ -112,6 +112,7 @@ impl EventDecoder {
             tid: thread.tid,
             time_ns,
             internal: shape.flags & INTERNAL != 0,
+            interval: Default::default(),
             action: flat.action()?,
         };
         let is_arena = shape.flags & ARENA != 0;

@@ -46,8 +46,14 @@ struct Program {
 
 impl Program {
     fn push(&mut self, tid: u32, function: AllocFn, action: Action) {
-        let event =
-            Event { function, tid, time_ns: OPENED_NS + self.now_ns, internal: false, action };
+        let event = Event {
+            function,
+            tid,
+            time_ns: OPENED_NS + self.now_ns,
+            internal: false,
+            interval: Default::default(),
+            action,
+        };
         self.events.push(KeptEvent { event, is_arena: false, is_unseen: false });
     }
 
@@ -354,8 +360,14 @@ fn events_that_are_missing_are_said() {
 /// A free at the end of the window that only the heap told of.
 fn unseen_free(address: u64) -> KeptEvent {
     let action = Action::Free { address };
-    let event =
-        Event { function: AllocFn::Free, tid: 0, time_ns: OPENED_NS + 99, internal: false, action };
+    let event = Event {
+        function: AllocFn::Free,
+        tid: 0,
+        time_ns: OPENED_NS + 99,
+        internal: false,
+        interval: Default::default(),
+        action,
+    };
     KeptEvent { event, is_arena: false, is_unseen: true }
 }
 

@@ -414,7 +414,7 @@ prop_compose! {
             .zip(stream)
             .map(|(time_ns, (_, tid, internal, action))| {
                 let function = AllocFn::Realloc;
-                Event { function, tid, time_ns, internal, action }
+                Event { function, tid, time_ns, internal, interval: Default::default(), action }
             })
             .collect()
     }
