@@ -266,11 +266,19 @@ impl<M: TargetMemory> Process<'_, M> {
         result
     }
 
-    /// Whether there is a dynamic linker and no C library: the mappings are those of a moment
-    /// before it was loaded.
+    /// Whether there is glibc's dynamic linker and not all of glibc: the mappings are those of a
+    /// moment before it was loaded. The linker maps a library whole, and then its code over that.
+    /// Up to 2.33, whose files are named after it, threads are in a library of their own.
     fn is_loading(&self) -> bool {
-        self.maps_any(&["ld-linux", "ld-2."])
-            && !self.maps_any(&["libc.so", "libc-2.", "libpthread"])
+        let has_all = self.has_code_of("libc.so")
+            || self.has_code_of("libc-2.") && self.has_code_of("libpthread");
+        self.maps_any(&["ld-linux", "ld-2."]) && !has_all
+    }
+
+    /// Whether the code of a file with such a name is mapped.
+    fn has_code_of(&self, prefix: &str) -> bool {
+        let code = self.maps.iter().filter(|mapping| mapping.permissions.execute);
+        code.map(Mapping::base_name).any(|name| name.starts_with(prefix))
     }
 
     /// Whether a file with such a name is mapped.

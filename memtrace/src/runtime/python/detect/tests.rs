@@ -119,3 +119,20 @@ fn addresses_are_those_of_the_process() {
         CODE_ADDRESS + 8
     );
 }
+
+#[test]
+fn a_process_is_loading_until_the_code_of_its_c_library_is_mapped() {
+    let data = |path| Mapping { permissions: Permissions::default(), ..mapping(path, 9) };
+    let is_loading = |maps: &[Mapping]| {
+        Process { maps, memory: &Constant(0), thread_data: Vec::new() }.is_loading()
+    };
+    let linker = mapping("/lib64/ld-linux-x86-64.so.2", 1);
+    assert!(is_loading(std::slice::from_ref(&linker)));
+    assert!(is_loading(&[linker.clone(), data("/lib/libc.so.6")]));
+    assert!(!is_loading(&[linker.clone(), mapping("/lib/libc.so.6", 2)]));
+    let old = [linker, mapping("/lib/libc-2.31.so", 2), data("/lib/libpthread-2.31.so")];
+    assert!(is_loading(&old));
+    let [linker, library, _] = old;
+    assert!(!is_loading(&[linker, library, mapping("/lib/libpthread-2.31.so", 3)]));
+    assert!(!is_loading(&[mapping("/lib/ld-musl-x86_64.so.1", 4)]), "another C library");
+}
