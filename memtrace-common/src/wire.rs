@@ -40,11 +40,13 @@ pub enum RecordKind {
     ThreadExit = 13,
     /// [`ProcessRecord`]: the target is loading or has loaded or unloaded libraries.
     CodeChange = 14,
+    /// [`ChildRecord`]: who was forked; follows its [`RecordKind::Fork`] where that is wanted.
+    Child = 15,
 }
 
 impl RecordKind {
     /// How many kinds there are; discriminants are below it.
-    pub const COUNT: usize = 15;
+    pub const COUNT: usize = 16;
 
     /// Every kind, in discriminant order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -63,6 +65,7 @@ impl RecordKind {
         Self::Exec,
         Self::ThreadExit,
         Self::CodeChange,
+        Self::Child,
     ];
 
     /// The kind with this discriminant.
@@ -288,6 +291,19 @@ pub struct ProcessRecord {
     pub header: RecordHeader,
 }
 
+/// A child that the target forked.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChildRecord {
+    /// Head, kind [`RecordKind::Child`].
+    pub header: RecordHeader,
+    /// Its process id, in the initial pid namespace.
+    pub pid: u32,
+    /// 1 when it runs in its parent's memory (`CLONE_VM`: vfork, posix_spawn), else 0: it has a copy
+    /// then, made on write.
+    pub shares_memory: u32,
+}
+
 // The kernel and the user side are compiled apart: a size that drifts must not compile.
 const _: () = {
     assert!(size_of::<RecordHeader>() == 16);
@@ -301,6 +317,7 @@ const _: () = {
     assert!(size_of::<BreakRecord>() == 40);
     assert!(size_of::<StackHeader>() == 40);
     assert!(size_of::<ProcessRecord>() == 16);
+    assert!(size_of::<ChildRecord>() == 24);
 };
 
 #[cfg(test)]

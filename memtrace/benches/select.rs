@@ -51,7 +51,7 @@ fn kept(time_ns: u64, function: AllocFn, action: Action) -> KeptEvent {
     let tid = (time_ns / 2 % 8) as u32;
     let event =
         Event { function, tid, time_ns, internal: false, interval: Default::default(), action };
-    KeptEvent { event, is_arena: false, is_unseen: false }
+    KeptEvent { event, is_arena: false, is_unseen: false, process: 0 }
 }
 
 fn alloc(time_ns: u64, block: u64) -> KeptEvent {

@@ -84,9 +84,20 @@ pub enum Command {
 /// `memtrace attach`.
 #[derive(Debug, Args)]
 pub struct AttachArgs {
-    /// The process to trace
-    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
-    pub pid: u32,
+    /// The process to trace; several (-p 1 -p 2, or -p 1,2) go into one capture
+    #[arg(
+        short = 'p',
+        long = "pid",
+        value_name = "PID",
+        required = true,
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff)
+    )]
+    pub pids: Vec<u32>,
+
+    /// Trace their children, too: those that are there and those that come, at most 32 processes at a time
+    #[arg(long)]
+    pub follow_forks: bool,
 
     /// End after this time (30s, 5m, 1h 30m; a bare number is seconds); without it: on Ctrl-C, SIGTERM or the process's end
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]

@@ -8,9 +8,9 @@ use bytes::Buf;
 use memtrace_common::python::{MAX_PYTHON_FRAMES, PythonEnd, PythonFrame};
 use memtrace_common::sample::{FLAGS_MASK, Interval};
 use memtrace_common::wire::{
-    AllocRecord, BreakRecord, FLAG_INTERNAL, FreeRecord, MAX_FRAMES, MapRecord, ProcessRecord,
-    RangeRecord, ReallocRecord, RecordHeader, RecordKind, RemapRecord, STACK_GUESSED, StackEnd,
-    StackHeader, UnmapRecord,
+    AllocRecord, BreakRecord, ChildRecord, FLAG_INTERNAL, FreeRecord, MAX_FRAMES, MapRecord,
+    ProcessRecord, RangeRecord, ReallocRecord, RecordHeader, RecordKind, RemapRecord,
+    STACK_GUESSED, StackEnd, StackHeader, UnmapRecord,
 };
 use thiserror::Error;
 
@@ -94,6 +94,7 @@ fn struct_bytes(kind: RecordKind) -> usize {
         RecordKind::Fork | RecordKind::Exec | RecordKind::ThreadExit | RecordKind::CodeChange => {
             size_of::<ProcessRecord>()
         }
+        RecordKind::Child => size_of::<ChildRecord>(),
     }
 }
 
@@ -161,6 +162,9 @@ fn take_action(kind: RecordKind, rest: &mut &[u8]) -> Result<Action, DecodeError
         RecordKind::Exec => Action::Exec,
         RecordKind::ThreadExit => Action::ThreadExit,
         RecordKind::CodeChange => Action::CodeChange,
+        RecordKind::Child => {
+            Action::Child { pid: rest.get_u32_le(), shares_memory: rest.get_u32_le() != 0 }
+        }
         RecordKind::Stack => take_stack(rest)?,
         RecordKind::Map
         | RecordKind::UnmapBegin

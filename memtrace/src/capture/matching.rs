@@ -108,6 +108,7 @@ mod tests {
             stack: stack.map(StackId),
             function,
             stats: SiteStats { live: Amount::one(1), ..SiteStats::default() },
+            process: 0,
         };
         let live = |(site, bytes)| LiveItem { site, bytes, ..LiveItem::default() };
         Capture {

@@ -14,8 +14,10 @@ pub mod format;
 mod found;
 mod frames;
 pub mod matching;
+mod merge;
 mod name;
 mod parts;
+mod processes;
 mod raw_stacks;
 mod read;
 mod records;
@@ -38,6 +40,8 @@ pub use self::{
     books::{Books, apply},
     codec::Malformed,
     cut::Cut,
+    merge::merge,
+    processes::{CapturedProcess, OfProcess},
     read::{Opened, ReadError, Reader, UnknownRecord},
     stored::{EventsError, StoredEvents},
     write::{Writer, write},
@@ -85,6 +89,9 @@ pub struct Capture {
     pub ending: Ending,
     /// What became of the events.
     pub events: EventsKept,
+    /// The processes that were traced together, in the order of their numbers; empty where one was
+    /// traced alone. The rest is of all of them then.
+    pub processes: Vec<CapturedProcess>,
 }
 
 impl Capture {
@@ -133,6 +140,8 @@ pub struct CapturedSite {
     pub function: Option<AllocFn>,
     /// Accounting over the window.
     pub stats: SiteStats,
+    /// The number of the process whose site it is.
+    pub process: u8,
 }
 
 /// Which part of a window it is.
@@ -242,6 +251,8 @@ pub struct KeptEvent {
     pub is_arena: bool,
     /// A free that was not seen, and that the heap told of at the end.
     pub is_unseen: bool,
+    /// The number of the process that did it.
+    pub process: u8,
 }
 
 /// The events of a capture, which need not be in memory.

@@ -52,7 +52,7 @@ pub fn read_sites(payload: &[u8], out: &mut Vec<CapturedSite>) -> Result<(), Mal
             function => u8::try_from(function - 1).ok().and_then(AllocFn::from_u8),
         };
         let stack = if *has_stack == 0 { None } else { Some(StackId(stacks.word()?)) };
-        out.push(CapturedSite { stack, function, stats: stats(&mut amounts)? });
+        out.push(CapturedSite { stack, function, stats: stats(&mut amounts)?, process: 0 });
     }
     Ok(())
 }
@@ -140,7 +140,7 @@ mod tests {
         let largest = Amount { bytes: u64::MAX, count: u64::MAX };
         let stats = SiteStats { live: largest, allocated: largest, freed: largest, peak: largest };
         let stack = Some(StackId(u64::MAX));
-        let site = CapturedSite { stack, function: Some(AllocFn::Malloc), stats };
+        let site = CapturedSite { stack, function: Some(AllocFn::Malloc), stats, process: 0 };
         let bytes = put_sites(&vec![site; ROWS_A_BLOCK]).len();
         assert!(bytes <= crate::capture::format::MAX_BLOCK_BYTES, "{bytes}");
     }

@@ -111,7 +111,7 @@ pub fn any_event() -> impl Strategy<Value = KeptEvent> {
         let (internal, is_arena, is_unseen) = bits;
         let event =
             Event { function, tid, time_ns, internal, interval: Default::default(), action };
-        KeptEvent { event, is_arena, is_unseen }
+        KeptEvent { event, is_arena, is_unseen, process: 0 }
     })
 }
 
@@ -171,7 +171,7 @@ fn stats() -> impl Strategy<Value = SiteStats> {
 /// Any site.
 pub fn any_site() -> impl Strategy<Value = CapturedSite> {
     (prop::option::of(stack_id()), prop::option::of(function()), stats())
-        .prop_map(|(stack, function, stats)| CapturedSite { stack, function, stats })
+        .prop_map(|(stack, function, stats)| CapturedSite { stack, function, stats, process: 0 })
 }
 
 /// A live record of one of the first sites.
@@ -354,7 +354,7 @@ fn small_events() -> Vec<KeptEvent> {
         let time_ns = OPENED_NS + at * 1_000_000;
         let event =
             Event { function, tid, time_ns, internal: false, interval: Default::default(), action };
-        KeptEvent { event, is_arena: false, is_unseen: false }
+        KeptEvent { event, is_arena: false, is_unseen: false, process: 0 }
     });
     events.collect()
 }

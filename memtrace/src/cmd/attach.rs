@@ -54,8 +54,9 @@ pub fn run(args: &AttachArgs, verbose: u8, quiet: bool) -> Result<Status> {
 
 fn options(args: &AttachArgs, verbose: u8) -> Options {
     Options {
-        // The parser has refused 0.
-        pid: NonZeroU32::new(args.pid).unwrap_or(NonZeroU32::MIN),
+        pid: nonzero(args.pids.first()),
+        more_pids: args.pids.iter().skip(1).map(|pid| nonzero(Some(pid))).collect(),
+        follow_forks: args.follow_forks,
         duration: args.duration,
         ring_bytes: args.ring_size,
         max_live: args.max_live,
@@ -81,6 +82,11 @@ fn options(args: &AttachArgs, verbose: u8) -> Options {
     }
 }
 
+/// The parser has refused 0, and no pid at all.
+fn nonzero(pid: Option<&u32>) -> NonZeroU32 {
+    pid.copied().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+}
+
 fn command_line() -> Vec<String> {
     env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
 }
@@ -100,15 +106,18 @@ fn prefix(args: &AttachArgs) -> Result<PathBuf> {
     if let Some(prefix) = &args.output {
         return Ok(prefix.clone());
     }
-    let process = ProcFs::new("/proc").process(args.pid)?;
-    process.check_traceable()?;
+    let proc = ProcFs::new("/proc");
+    for pid in &args.pids {
+        proc.process(*pid)?.check_traceable()?;
+    }
+    let process = proc.process(nonzero(args.pids.first()).get())?;
     let command: String = process
         .command
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' })
         .collect();
     let time = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-    Ok(PathBuf::from(format!("memtrace-{command}-{}-{time}", args.pid)))
+    Ok(PathBuf::from(format!("memtrace-{command}-{}-{time}", process.pid)))
 }
 
 fn with_suffix(prefix: &Path, suffix: &str) -> PathBuf {

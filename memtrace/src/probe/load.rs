@@ -57,6 +57,9 @@ pub struct LoadOptions {
     pub table_words: TableWords,
     /// Forward the BPF side's debug messages to the `log` crate.
     pub debug_log: bool,
+    /// Where the kernel's `task_struct` has the thread group id, if children are wanted by name; 0 if
+    /// not.
+    pub task_tgid: u64,
     /// Use perf-event links even where multi-uprobe links work; for tests of the former.
     pub perf_event_links: bool,
 }
@@ -142,6 +145,7 @@ impl Kernel {
             allocator_code: [CodeRange::default(); ALLOCATOR_RANGES],
             allocator_code_image: 0,
             generation: 0,
+            task_tgid: options.task_tgid,
             wake_bytes: u64::from(options.ring_bytes / 8).min(256 << 10),
         };
         let backend =

@@ -1,13 +1,17 @@
 //! From a pid to armed probes: look, plan, verify, arm, open the window.
 
-use std::{io, os::fd::AsFd as _, path::PathBuf};
+use std::{
+    io,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+};
 
 use jiff::Timestamp;
 use thiserror::Error;
 
 use memtrace_common::config::CodeRange;
 
-use super::{Options, PythonFrames, StackMode, code::Code, python::Python, steps::Steps};
+use super::{Options, PythonFrames, StackMode, code::CodeTables, python::Python, steps::Steps};
 use crate::{
     model::mapping::Mapping,
     probe::{
@@ -20,11 +24,11 @@ use crate::{
     },
     report::AttachStep,
     symbolize::{
-        Symbolizer,
         debug_file::{DebugRoots, NoDirectory},
         perf_map::PerfMap,
     },
     sys::{
+        btf::{KERNEL_BTF, task_tgid},
         clock,
         kernel::KernelVersion,
         pidfd::PidFd,
@@ -112,7 +116,8 @@ pub struct Attached {
     pub(super) left_out: Vec<LeftOut>,
     pub(super) pymalloc: PymallocPlan,
     pub(super) maps: Vec<Mapping>,
-    pub(super) code: Code,
+    pub(super) code: CodeTables,
+    pub(super) debug_roots: DebugRoots,
     pub(super) python: Python,
     /// `CLOCK_MONOTONIC` when the window was opened.
     pub(super) opened_ns: u64,
@@ -147,9 +152,7 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     objects.append(&mut pymalloc.objects);
     steps.over("plan the probes");
     let debug_roots = debug_roots(&proc, pid, &options.debug_dirs)?;
-    let symbolizer = Symbolizer::with_names(debug_roots, perf_map(&proc, &process))
-        .with_python_frames(options.python);
-    let mut code = Code::new(options.stacks == StackMode::Tables, symbolizer);
+    let mut code = CodeTables::new(options.stacks == StackMode::Tables);
     code.add(&proc, pid, &maps);
     steps.over("compile unwind tables");
     let mut kernel = Kernel::load(LoadOptions {
@@ -160,6 +163,7 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         table_words: code.table_words(),
         debug_log: options.debug_log,
         perf_event_links: options.perf_event_links,
+        task_tgid: if options.follow_forks { wanted_tgid() } else { 0 },
     })?;
     steps.over("create the maps");
     code.publish(&mut kernel, &maps)?;
@@ -193,12 +197,21 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         pymalloc,
         maps,
         code,
+        debug_roots,
         python,
         opened_ns: clock::monotonic_ns(),
         started_at: Timestamp::now(),
         attach_ns,
         attach_steps,
         probes,
+    })
+}
+
+/// Where the kernel has the ids of children; 0 where it does not say: then none are followed.
+fn wanted_tgid() -> u64 {
+    task_tgid(Path::new(KERNEL_BTF)).unwrap_or_else(|error| {
+        log::warn!("children are not followed: {error}");
+        0
     })
 }
 

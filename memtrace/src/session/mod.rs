@@ -5,14 +5,17 @@ mod attach;
 mod code;
 mod compile;
 mod examine;
+mod follow;
 mod gather;
 mod header;
 mod inspect;
 mod memory;
+mod outcome;
 mod python;
 mod recorder;
 mod run;
 mod steps;
+mod traced;
 mod walker;
 mod walks;
 mod window;
@@ -25,6 +28,7 @@ pub use crate::{report::GroupBy, symbolize::PythonFrames};
 pub use attach::AttachError;
 pub use examine::{Examination, ExamineOptions, examine};
 pub use inspect::{InspectError, Inspector, SeriesEnd, SeriesObserver, SeriesOptions, series};
+pub use outcome::Outcome;
 pub use recorder::{Recorder, Sink};
 pub use run::trace;
 pub use window::Ending;
@@ -36,6 +40,10 @@ use crate::report::EndReason;
 pub struct Options {
     /// The target.
     pub pid: NonZeroU32,
+    /// More of them, in the same capture.
+    pub more_pids: Vec<NonZeroU32>,
+    /// Trace the children of all of them, too: those that are there and those that come.
+    pub follow_forks: bool,
     /// End after this time.
     pub duration: Option<Duration>,
     /// Size of the ring buffer, a power of two.
@@ -64,6 +72,13 @@ pub struct Options {
     pub min_age_ns: u64,
     /// What was typed.
     pub command_line: Vec<String>,
+}
+
+impl Options {
+    /// Whether there may be more than one process.
+    fn is_of_several(&self) -> bool {
+        self.follow_forks || !self.more_pids.is_empty()
+    }
 }
 
 /// Tells how the trace goes; progress on a terminal, silence elsewhere.

@@ -110,6 +110,7 @@ impl SiteSums {
             stack: site.map(|site| site.stack),
             function: site.map(|site| site.function),
             stats: *stats,
+            process: 0,
         };
         self.sites.iter().zip(&self.stats).map(site).collect()
     }

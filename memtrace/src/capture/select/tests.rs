@@ -54,7 +54,7 @@ impl Program {
             interval: Default::default(),
             action,
         };
-        self.events.push(KeptEvent { event, is_arena: false, is_unseen: false });
+        self.events.push(KeptEvent { event, is_arena: false, is_unseen: false, process: 0 });
     }
 
     fn tick(&mut self) {
@@ -143,6 +143,7 @@ impl Program {
                 stack: entry.site.map(|site| site.stack),
                 function: entry.site.map(|site| site.function),
                 stats: entry.account.stats,
+                process: 0,
             })
             .collect();
         capture.ending.totals.heap = ledger.totals().heap;
@@ -368,7 +369,7 @@ fn unseen_free(address: u64) -> KeptEvent {
         interval: Default::default(),
         action,
     };
-    KeptEvent { event, is_arena: false, is_unseen: true }
+    KeptEvent { event, is_arena: false, is_unseen: true, process: 0 }
 }
 
 #[test]

@@ -111,7 +111,7 @@ impl Oracle {
                 self.give_up_realloc(tid);
                 self.give_up_release(tid);
             }
-            Action::Stack { .. } | Action::Fork | Action::CodeChange => {}
+            Action::Stack { .. } | Action::Fork | Action::Child { .. } | Action::CodeChange => {}
         }
     }
 
