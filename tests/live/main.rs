@@ -11,6 +11,7 @@ mod doctor;
 mod endings;
 mod exact_counts;
 mod exit_races;
+mod follow_forks;
 mod fork_exec;
 mod heap_walk;
 mod incidents;

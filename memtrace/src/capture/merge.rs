@@ -115,20 +115,19 @@ fn window(processes: &[CapturedProcess], endings: &[&Ending], closed_ns: u64) ->
     }
 }
 
-/// The sums of all that were there at a time: pages that several of them have are in it several
-/// times.
+/// The sums of those that are there at the end, each since it began to be traced: a process that
+/// comes or goes is no growth. Pages that several of them have are in it several times.
 fn rss(
     processes: &[CapturedProcess],
     endings: &[&Ending],
     timeline: &Timeline,
     closed_ns: u64,
 ) -> Rss {
-    let is_first = |it: &&CapturedProcess| it.parent.is_none();
-    let at_start = processes.iter().filter(is_first).filter_map(|it| it.ending.as_ref());
     let alive = processes.iter().filter(|it| it.is_alive_at(closed_ns));
+    let rss = alive.filter_map(|it| it.ending.as_ref()).map(|it| it.rss);
     Rss {
-        start_bytes: at_start.map(|it| it.rss.start_bytes).sum(),
-        end_bytes: alive.filter_map(|it| it.ending.as_ref()).map(|it| it.rss.end_bytes).sum(),
+        start_bytes: rss.clone().map(|it| it.start_bytes).sum(),
+        end_bytes: rss.map(|it| it.end_bytes).sum(),
         peak_bytes: timeline.rss_peak_bytes,
         start_parts: None,
         end_parts: None,

@@ -7,6 +7,7 @@
 mod assemble;
 pub mod block;
 mod books;
+mod by_process;
 mod codec;
 mod cut;
 pub mod events;

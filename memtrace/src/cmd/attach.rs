@@ -40,11 +40,15 @@ pub fn run(args: &AttachArgs, verbose: u8, quiet: bool) -> Result<Status> {
     };
     let ending = session::trace(&options(args, verbose), Some(sink), &mut progress)?;
     progress.naming(ending.site_count());
-    let (capture, recorder) = ending.into_capture();
+    let (mut capture, recorder) = ending.into_capture();
+    let whole = args.by_process.then(|| capture.clone());
+    if args.by_process {
+        capture.split_by_process();
+    }
     let options = ReportOptions { group_by: group_by(args.by), ..ReportOptions::default() };
     let mut report = Report::of(&capture, options);
     progress.clear();
-    let mut status = keep_capture(&mut report, capture, recorder, file);
+    let mut status = keep_capture(&mut report, whole.unwrap_or(capture), recorder, file);
     if write_pictures(&mut report, files) == Status::Incomplete {
         status = Status::Incomplete;
     }

@@ -20,7 +20,7 @@ use crate::{
 
 use super::{
     folded::{self, frame_name},
-    label::{clean, plural},
+    label::{clean, plural, who},
 };
 
 /// Kinds of loss that the subtitle has room for.
@@ -84,9 +84,8 @@ pub fn write_with(
 fn title(report: &Report, units: Units) -> String {
     let weight = report.weight();
     format!(
-        "{} (pid {}): {} in {} block{} {} {}",
-        clean(&report.target.command),
-        report.target.pid,
+        "{}: {} in {} block{} {} {}",
+        clean(&who(report)),
         units.bytes(weight.bytes),
         size::count(weight.count),
         plural(weight.count),

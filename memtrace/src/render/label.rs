@@ -7,7 +7,7 @@ use crate::{
         size::{bytes, count, duration_ns},
         stack::{Frame, Language},
     },
-    report::EndReason,
+    report::{EndReason, Report},
 };
 
 /// Stands for a character that must not be printed.
@@ -21,6 +21,16 @@ pub(super) fn clean(text: &str) -> String {
             || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}'..='\u{ffff}')
     };
     text.chars().map(|c| if harmful(c) { REPLACEMENT } else { c }).collect()
+}
+
+/// `gunicorn (pid 4242)`, and how many more.
+pub(super) fn who(report: &Report) -> String {
+    let first = format!("{} (pid {})", report.target.command, report.target.pid);
+    match report.processes.len() {
+        0 | 1 => first,
+        2 => format!("{first} and 1 more process"),
+        all => format!("{first} and {} more processes", count(all as u64 - 1)),
+    }
 }
 
 /// `model.cc:42`, or the module where the source is not known; empty where that is in the name.

@@ -15,8 +15,8 @@ use crate::{
 };
 
 use super::{
-    Completeness, Distribution, FunctionReport, HeapReport, LossReport, Module, Report, Rss,
-    SCHEMA, SiteReport, Target, Totals, UnwindTables, Walks, Window,
+    Completeness, Distribution, FunctionReport, HeapReport, LossReport, Module, ProcessReport,
+    Report, Rss, SCHEMA, SiteReport, Target, Totals, UnwindTables, Walks, Window,
     group::{self, GroupBy, GroupFacts, GroupReport, group_slots},
     key_frame::key_frame,
     profile::{Births, SiteExtras, View},
@@ -28,6 +28,8 @@ use super::{
 pub struct ReportInput {
     /// Who was traced.
     pub target: Target,
+    /// The processes, where there are several.
+    pub processes: Vec<ProcessReport>,
     /// When, how long, why it ended.
     pub window: Window,
     /// Which part of it this is.
@@ -95,6 +97,7 @@ impl ReportInput {
         let mut report = Report {
             schema: SCHEMA,
             target: self.target,
+            processes: self.processes,
             window: self.window,
             selection: self.selected.what,
             rss: self.rss,
@@ -119,7 +122,9 @@ impl ReportInput {
             files: self.files,
         };
         report.totals.survivors = survivors(&report.sites);
-        if !self.selected.is_slice {
+        if report.processes.len() > 1 {
+            report.summary = summary::of_processes(&report.processes);
+        } else if !self.selected.is_slice {
             report.summary = summary::sentences(&report);
             report.verdict = Some(verdict::of(&report, &patterns, self.walks));
         }

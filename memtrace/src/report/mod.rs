@@ -10,6 +10,7 @@ mod group;
 mod heap;
 mod key_frame;
 mod of_capture;
+mod process;
 mod profile;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -24,6 +25,7 @@ pub use self::{
     group::{GroupBy, GroupFacts, GroupName, GroupReport, group_slots, slots_of},
     heap::HeapReport,
     of_capture::ReportOptions,
+    process::{ProcessReport, TopGroup},
     profile::{Birth, Births, SiteExtras, ThreadShare, View},
 };
 use crate::model::{
@@ -61,6 +63,10 @@ pub struct Report {
     pub schema: &'static str,
     /// Who was traced.
     pub target: Target,
+    /// The processes that were traced together; nothing where one was traced alone. Everything else
+    /// is of all of them then, but for `target`, which is the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<ProcessReport>,
     /// When, how long, why it ended.
     pub window: Window,
     /// What of the window is reported, in words that go on from "only what was"; nothing where it is

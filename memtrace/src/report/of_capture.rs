@@ -6,6 +6,7 @@ use super::{
     GroupBy, Report, View,
     build::{ReportInput, SiteInput},
     facts::Survived,
+    process::processes,
     profile::{Birth, SiteExtras, ThreadShare},
 };
 use crate::{
@@ -42,6 +43,7 @@ impl Report {
         completeness.notes.extend(unreadable_note(&sites));
         ReportInput {
             target: ending.target.clone(),
+            processes: processes(capture, options),
             window: Window { min_age_ns, ..ending.window.clone() },
             selected: capture.selected.clone(),
             rss: ending.rss,

@@ -356,6 +356,7 @@ fn walks() -> Walks {
 pub(crate) fn leaking_input() -> ReportInput {
     ReportInput {
         target: target(),
+        processes: Vec::new(),
         window: window(),
         rss: Rss {
             start_bytes: 1200 * MIB,

@@ -85,6 +85,8 @@ impl Options {
 pub trait Observer {
     /// All probes are armed and the window is open.
     fn tracing(&mut self, target: &str, probes: usize, attach_ns: u64);
+    /// A child is traced from here on, so long after its fork, where that was seen.
+    fn followed(&mut self, target: &str, since_fork_ns: Option<u64>);
     /// About once a second.
     fn sample(&mut self, sample: &Sample);
     /// The window is closed; what follows may take a moment.

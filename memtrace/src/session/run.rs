@@ -397,7 +397,7 @@ impl Trace {
                 self.processes[at].take_walk(walked);
             }
             Happening::Process(at, Occurrence::Exited) => self.end(at),
-            Happening::Followed(attached, place) => self.take_up(*attached, place),
+            Happening::Followed(attached, place) => self.take_up(*attached, place, observer),
             Happening::Ended(_) => {}
         }
     }
@@ -416,13 +416,16 @@ impl Trace {
     }
 
     /// A child begins to be traced.
-    fn take_up(&mut self, attached: Attached, place: Place) {
+    fn take_up(&mut self, attached: Attached, place: Place, observer: &mut dyn Observer) {
+        let since_fork_ns = place.forked_ns.map(|at| attached.opened_ns.saturating_sub(at));
         let pid = attached.process.pid;
         let walker = NonZeroU32::new(pid).filter(|_| self.options.walk).map(Walker::start);
         let walker = walker.and_then(Result::ok);
         let opened = Window::open(attached, &self.options, Some(place));
-        if let Err(error) = self.add(opened, walker) {
-            log::warn!("process {pid} is not followed: {error}");
+        let target = opened.0.target();
+        match self.add(opened, walker) {
+            Ok(()) => observer.followed(&target, since_fork_ns),
+            Err(error) => log::warn!("process {pid} is not followed: {error}"),
         }
     }
 

@@ -93,6 +93,7 @@ pub fn report() -> Report {
         file_offset: 0x1000,
     };
     let input = ReportInput {
+        processes: Vec::new(),
         selected: Default::default(),
         target: Target {
             pid: 4242,

@@ -321,6 +321,7 @@ fn input(sites: Vec<SiteInput>, groups: Vec<GroupFacts>) -> ReportInput {
         peak: live,
     };
     ReportInput {
+        processes: Vec::new(),
         selected: Default::default(),
         target: target(),
         window: Window {

@@ -5,7 +5,7 @@ use crate::{
         site::Amount,
         size::{Units, count, duration_ns},
     },
-    render::label::{end_reason, plural},
+    render::label::{end_reason, plural, who},
     report::{AllocatorReport, PythonReport, Report, Rss, Totals},
 };
 
@@ -64,9 +64,8 @@ fn selection(what: &[String]) -> Option<String> {
 
 fn title(report: &Report) -> String {
     format!(
-        "{} (pid {}), traced for {} from {}, {}",
-        report.target.command,
-        report.target.pid,
+        "{}, traced for {} from {}, {}",
+        who(report),
         duration_ns(report.window.duration_ns),
         report.window.started_at,
         end_reason(report.window.ended_by),

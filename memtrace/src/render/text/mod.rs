@@ -5,6 +5,7 @@ pub mod doctor;
 mod header;
 pub mod inspect;
 mod page;
+mod processes;
 mod quality;
 pub(super) mod rss_table;
 mod sites;
@@ -42,6 +43,7 @@ impl Default for TextOptions {
 pub fn write(report: &Report, options: TextOptions, out: &mut impl io::Write) -> io::Result<()> {
     let mut page = Page::new(options);
     header::write(&mut page, report);
+    processes::write(&mut page, report);
     sites::write(&mut page, report, options.top);
     quality::write(&mut page, report);
     out.write_all(page.finish().as_bytes())
