@@ -2,11 +2,10 @@
 
 use crate::{
     model::{
-        place::Place,
         site::Amount,
         size::{Units, count, duration_ns},
     },
-    render::label::{end_reason, plural},
+    render::label::{end_reason, place, plural},
     report::{AllocatorReport, PythonReport, Report, Rss, Totals},
 };
 
@@ -48,18 +47,6 @@ pub(super) fn write(page: &mut Page, report: &Report) {
     if !report.completeness.complete {
         page.prose(Some(Style::Warning), 0, "Events were lost: see INCOMPLETE below.");
     }
-}
-
-/// Its container and limit, where there is one; what tells people on a host nothing is not said.
-fn place(place: &Place, units: Units) -> Option<String> {
-    let limit = place.limit_bytes.map(|limit| format!("memory limit {}", units.bytes(limit)));
-    let container = place.container.as_ref().map(|container| {
-        let runtime = container.runtime.as_deref().unwrap_or("id");
-        let pod = container.pod_uid.as_ref().map(|uid| format!(" of pod {uid}"));
-        format!("{runtime} {}{}", container.short_id(), pod.unwrap_or_default())
-    });
-    let parts: Vec<_> = container.into_iter().chain(limit).collect();
-    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// On one line, also where an argument is a whole script.
