@@ -68,6 +68,7 @@ fn report() -> Report {
         processes: Vec::new(),
         selected: Default::default(),
         target: Target::default(),
+        place: Default::default(),
         window: Window::default(),
         rss: Rss::default(),
         timeline: Timeline::default(),

@@ -4,8 +4,9 @@
 use crate::{
     model::{
         growth::GrowthPattern,
-        size::{bytes, count, duration_ns},
-        stack::{Frame, Language},
+        place::Place,
+        size::{Units, bytes, count, duration_ns},
+        stack::{Frame, Language, PROCESS},
     },
     report::{EndReason, Report},
 };
@@ -37,7 +38,9 @@ pub(super) fn who(report: &Report) -> String {
 pub(super) fn short_place(frame: &Frame) -> String {
     match source(frame) {
         Some(source) => last_part(&source).to_owned(),
-        None if frame.function.starts_with(&frame.module) => String::new(),
+        None if frame.function.starts_with(&frame.module) || frame.module == PROCESS => {
+            String::new()
+        }
         None => clean(&frame.module),
     }
 }
@@ -118,6 +121,18 @@ pub(super) fn end_reason(reason: EndReason) -> &'static str {
         EndReason::TargetExited => "until the target ended",
         EndReason::Unknown => "until memtrace was stopped",
     }
+}
+
+/// Its container and limit, where there is one; what tells people on a host nothing is not said.
+pub(super) fn place(place: &Place, units: Units) -> Option<String> {
+    let limit = place.limit_bytes.map(|limit| format!("memory limit {}", units.bytes(limit)));
+    let container = place.container.as_ref().map(|container| {
+        let runtime = container.runtime.as_deref().unwrap_or("id");
+        let pod = container.pod_uid.as_ref().map(|uid| format!(" of pod {uid}"));
+        format!("{runtime} {}{}", container.short_id(), pod.unwrap_or_default())
+    });
+    let parts: Vec<_> = container.into_iter().chain(limit).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 #[cfg(test)]

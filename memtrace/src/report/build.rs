@@ -8,6 +8,7 @@ use crate::{
         AllocFn,
         growth::GrowthPattern,
         loss::Loss,
+        place::Place,
         site::{Amount, SiteStats, Survivors},
         stack::NamedStack,
         timeline::Timeline,
@@ -30,6 +31,8 @@ pub struct ReportInput {
     pub target: Target,
     /// The processes, where there are several.
     pub processes: Vec<ProcessReport>,
+    /// Where it ran.
+    pub place: Place,
     /// When, how long, why it ended.
     pub window: Window,
     /// Which part of it this is.
@@ -98,6 +101,7 @@ impl ReportInput {
             schema: SCHEMA,
             target: self.target,
             processes: self.processes,
+            place: self.place,
             window: self.window,
             selection: self.selected.what,
             rss: self.rss,

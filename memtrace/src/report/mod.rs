@@ -31,6 +31,7 @@ pub use self::{
 use crate::model::{
     AllocFn,
     census::RssTable,
+    place::Place,
     site::{Amount, SiteStats},
     stack::NamedStack,
     timeline::Timeline,
@@ -67,6 +68,8 @@ pub struct Report {
     /// is of all of them then, but for `target`, which is the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<ProcessReport>,
+    /// Where it ran.
+    pub place: Place,
     /// When, how long, why it ended.
     pub window: Window,
     /// What of the window is reported, in words that go on from "only what was"; nothing where it is

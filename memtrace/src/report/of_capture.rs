@@ -10,9 +10,10 @@ use super::{
     profile::{Birth, SiteExtras, ThreadShare},
 };
 use crate::{
-    capture::{Capture, CapturedExtras, CapturedShare, LossCount},
+    capture::{Capture, CapturedExtras, CapturedShare, Header, LossCount},
     model::{
         loss::Loss,
+        place::Place,
         size,
         stack::{NamedStack, StackId, UNREADABLE_PYTHON},
         trace::{Completeness, Window},
@@ -44,6 +45,7 @@ impl Report {
         ReportInput {
             target: ending.target.clone(),
             processes: processes(capture, options),
+            place: place(&capture.header),
             window: Window { min_age_ns, ..ending.window.clone() },
             selected: capture.selected.clone(),
             rss: ending.rss,
@@ -66,6 +68,10 @@ impl Report {
         }
         .build()
     }
+}
+
+fn place(header: &Header) -> Place {
+    Place::new(header.host.clone(), &header.cgroup, header.limit_bytes)
 }
 
 fn sites(capture: &Capture, survived: &Survived) -> Vec<SiteInput> {
