@@ -163,7 +163,8 @@ fn take_action(kind: RecordKind, rest: &mut &[u8]) -> Result<Action, DecodeError
         RecordKind::ThreadExit => Action::ThreadExit,
         RecordKind::CodeChange => Action::CodeChange,
         RecordKind::Child => {
-            Action::Child { pid: rest.get_u32_le(), shares_memory: rest.get_u32_le() != 0 }
+            let (pid, shares_memory) = (rest.get_u32_le(), rest.get_u32_le());
+            Action::Child { pid, shares_memory: boolean(shares_memory.into())? }
         }
         RecordKind::Stack => take_stack(rest)?,
         RecordKind::Map
@@ -224,7 +225,11 @@ fn take_nonzero(rest: &mut &[u8], what: &'static str) -> Result<u64, DecodeError
 }
 
 fn take_bool(rest: &mut &[u8]) -> Result<bool, DecodeError> {
-    match rest.get_u64_le() {
+    boolean(rest.get_u64_le())
+}
+
+fn boolean(word: u64) -> Result<bool, DecodeError> {
+    match word {
         0 => Ok(false),
         1 => Ok(true),
         other => Err(DecodeError::NotBoolean(other)),
