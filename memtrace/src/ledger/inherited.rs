@@ -66,11 +66,11 @@ impl InheritedHeap {
     pub fn see(&mut self, event: &Event) {
         match event.action {
             Action::Free { address } | Action::Alloc { address, .. } => self.free(address),
-            Action::ReallocEnd { old_address, new_address, size_bytes, .. } => {
-                if new_address != 0 || size_bytes == 0 {
-                    self.free(old_address);
-                    self.free(new_address);
-                }
+            Action::ReallocEnd { old_address, new_address, size_bytes, .. }
+                if new_address != 0 || size_bytes == 0 =>
+            {
+                self.free(old_address);
+                self.free(new_address);
             }
             Action::Exec => self.forget(),
             _ => {}
