@@ -44,8 +44,7 @@ pub fn task_number(task: u64, offset: u64) -> Option<u32> {
     let mut value = 0u32;
     let source = task.wrapping_add(offset) as *const _;
     // SAFETY: the helper checks the address, and the value has as many bytes.
-    let result = unsafe {
-        bpf_probe_read_kernel((&raw mut value).cast(), size_of::<u32>() as u32, source)
-    };
+    let result =
+        unsafe { bpf_probe_read_kernel((&raw mut value).cast(), size_of::<u32>() as u32, source) };
     (result == 0).then_some(value)
 }
