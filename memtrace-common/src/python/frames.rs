@@ -4,15 +4,18 @@
 
 use super::MAX_FRAME_BYTES;
 use crate::{
+    landing,
     memory::ReadMemory,
     opaque::{Opaque, OpaqueWords},
 };
 
 /// Words of all that is kept: a power of two.
-const WORDS: usize = 256;
+const WORDS: usize = 512;
+/// The most words of frames that lie together.
+const TOGETHER_WORDS: usize = 240;
 /// Those of a frame that lies alone come last.
 const ALONE_WORDS: usize = MAX_FRAME_BYTES as usize / 8;
-const TOGETHER_WORDS: usize = WORDS - ALONE_WORDS;
+const ALONE_START: usize = TOGETHER_WORDS + landing::SHIFT;
 const TOGETHER_BYTES: u64 = TOGETHER_WORDS as u64 * 8;
 /// Of the smallest pages.
 const PAGE_SIZE: u64 = 4096;
@@ -25,10 +28,13 @@ pub struct Frames {
     start: Opaque<u64>,
     /// How far from there a frame may begin.
     bytes: Opaque<u64>,
+    /// Which word is the first of them, and room for the address of where it would be.
+    together: Opaque<usize>,
+    landing: Opaque<u64>,
     /// The frame that was looked at last; 0 when none was.
     last: Opaque<u64>,
     /// The first word of the frame that is looked at.
-    first: Opaque<u64>,
+    first: Opaque<usize>,
     words: OpaqueWords<WORDS>,
 }
 
@@ -44,7 +50,7 @@ impl Frames {
     #[inline(always)]
     pub fn go<M: ReadMemory>(&mut self, memory: &M, frame: u64, frame_bytes: u32) -> bool {
         let distance = frame.wrapping_sub(self.start.get());
-        self.first.set(distance >> 3);
+        self.first.set(self.together.get().wrapping_add((distance >> 3) as usize));
         let is_there = distance < self.bytes.get() && frame & 7 == 0;
         if is_there {
             self.last.set(frame);
@@ -55,7 +61,7 @@ impl Frames {
     /// The word at this offset of the frame.
     #[inline(always)]
     pub fn word(&self, offset: u32) -> u64 {
-        self.words.get((self.first.get() as usize).wrapping_add(offset as usize >> 3))
+        self.words.get(self.first.get().wrapping_add(offset as usize >> 3))
     }
 
     #[inline(never)]
@@ -80,11 +86,12 @@ impl Frames {
         let start = end.wrapping_sub(TOGETHER_BYTES).max(page);
         let bytes = end.wrapping_sub(start).min(TOGETHER_BYTES);
         self.start.set(start);
-        self.first.set(frame.wrapping_sub(start) >> 3);
         // The last frame begins where this one does.
         self.bytes.set(frame.wrapping_sub(start).wrapping_add(1));
-        let window = self.words.first_mut::<TOGETHER_WORDS>();
-        let is_read = memory.read_part(start, bytes as u32, window);
+        let (words, together) = self.words.part_mut::<0, TOGETHER_WORDS>(start, &mut self.landing);
+        self.together.set(together);
+        self.first.set(together.wrapping_add((frame.wrapping_sub(start) >> 3) as usize));
+        let is_read = memory.read_part(start, bytes as u32, words);
         if !is_read {
             self.bytes.set(0);
         }
@@ -93,8 +100,10 @@ impl Frames {
 
     #[inline(always)]
     fn fetch_alone<M: ReadMemory>(&mut self, memory: &M, frame: u64, frame_bytes: u32) -> bool {
-        self.first.set(TOGETHER_WORDS as u64);
-        memory.read_part(frame, frame_bytes, self.words.last_mut::<ALONE_WORDS>())
+        let (words, first) =
+            self.words.part_mut::<ALONE_START, ALONE_WORDS>(frame, &mut self.landing);
+        self.first.set(first);
+        memory.read_part(frame, frame_bytes, words)
     }
 }
 

@@ -1,12 +1,15 @@
 //! The piece of a stack that was read at once: a read costs several times as much as the words in it.
 
 use crate::{
+    landing,
     memory::ReadMemory,
     opaque::{Opaque, OpaqueWords},
 };
 
+/// Words that there is room for; a power of two.
+const ROOM_WORDS: usize = 1024;
 /// The most words that are read at once.
-pub const WINDOW_WORDS: usize = 1024;
+pub const WINDOW_WORDS: usize = ROOM_WORDS - landing::SHIFT;
 const WINDOW_BYTES: u64 = WINDOW_WORDS as u64 * 8;
 /// What is read where the need is not known.
 const FURTHER_BYTES: u64 = 2048;
@@ -22,11 +25,14 @@ pub struct Window {
     start: Opaque<u64>,
     bytes: Opaque<u64>,
     distance: Opaque<u64>,
+    /// Which word is the first, and room for the address of where it would be.
+    first: Opaque<usize>,
+    landing: Opaque<u64>,
     /// How much the stacks that were read before needed.
     wanted_bytes: Opaque<u64>,
     /// A word outside of the window.
     single: Opaque<u64>,
-    words: OpaqueWords<WINDOW_WORDS>,
+    words: OpaqueWords<ROOM_WORDS>,
 }
 
 impl Window {
@@ -77,7 +83,7 @@ impl Window {
 
     #[inline(always)]
     fn inside(&self) -> u64 {
-        self.words.get((self.distance.get() >> 3) as usize)
+        self.words.get(self.first.get().wrapping_add((self.distance.get() >> 3) as usize))
     }
 
     #[inline(never)]
@@ -86,7 +92,7 @@ impl Window {
             return false;
         }
         if self.fill(memory, address) {
-            self.single.set(self.words.get(0));
+            self.single.set(self.words.get(self.first.get()));
             return true;
         }
         let word = memory.read_word(address);
@@ -103,18 +109,24 @@ impl Window {
         let bytes = wanted.max(page_bytes.min(FURTHER_BYTES)).min(WINDOW_BYTES) & !7;
         self.start.set(address);
         self.bytes.set(bytes);
-        if memory.read_part(address, bytes as u32, self.words.as_words_mut()) {
+        if self.copy(memory, address, bytes) {
             return true;
         }
         // The end of the stack was passed: a read that fails costs as much as ten.
         self.wanted_bytes.set(0);
         self.bytes.set(page_bytes);
-        let is_read = bytes > page_bytes
-            && memory.read_part(address, page_bytes as u32, self.words.as_words_mut());
+        let is_read = bytes > page_bytes && self.copy(memory, address, page_bytes);
         if !is_read {
             self.bytes.set(0);
         }
         is_read
+    }
+
+    #[inline(always)]
+    fn copy<M: ReadMemory>(&mut self, memory: &M, address: u64, bytes: u64) -> bool {
+        let (words, first) = self.words.part_mut::<0, WINDOW_WORDS>(address, &mut self.landing);
+        self.first.set(first);
+        memory.read_part(address, bytes as u32, words)
     }
 }
 
