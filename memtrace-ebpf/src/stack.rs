@@ -6,6 +6,7 @@ use memtrace_common::{
     config::{Config, StackMode},
     loss::KernelLoss,
     memory::ReadMemory as _,
+    opaque::Opaque,
     python::{MAX_PYTHON_FRAMES, PythonLayout, walk::MAX_PYTHON_STEPS},
     unwind::{
         HASH_SEED, Registers, StackWords, finish, frame_pointer,
@@ -63,7 +64,12 @@ const RECORDINGS_A_PLACE: usize = 2;
 
 /// Walks the stack of the function entered at `ctx` and returns its hash, 0 when there is none.
 #[inline(always)]
-pub fn capture(ctx: &ProbeContext, config: &Config, registers: Registers) -> u64 {
+pub fn capture(
+    ctx: &ProbeContext,
+    config: &Config,
+    registers: Registers,
+    thread_pointer: &mut Opaque<u64>,
+) -> u64 {
     if config.stacks == StackMode::Off as u32 {
         return 0;
     }
@@ -74,10 +80,18 @@ pub fn capture(ctx: &ProbeContext, config: &Config, registers: Registers) -> u64
     // SAFETY: the buffer lies in a map value and, being claimed, is this program's alone.
     let (walk, replay, unread) =
         unsafe { (&mut (*buffer).walk, &mut (*buffer).replay, &raw mut (*buffer).unread) };
-    let stack = walk_or_recall(ctx, config, registers, walk, replay, unread).unwrap_or_default();
+    let thread = Thread { registers, pointer: thread_pointer };
+    let stack = walk_or_recall(ctx, config, thread, walk, replay, unread).unwrap_or_default();
     // SAFETY: as above.
     atomic::release(unsafe { &raw mut (*buffer).claimed });
     stack
+}
+
+/// The thread whose stack is walked.
+struct Thread<'a> {
+    registers: Registers,
+    /// Where its thread pointer is kept, see [`memtrace_common::call::InFlight::thread_pointer`].
+    pointer: &'a mut Opaque<u64>,
 }
 
 /// Walks Python's frames and the native ones. The stack's id.
@@ -85,20 +99,21 @@ pub fn capture(ctx: &ProbeContext, config: &Config, registers: Registers) -> u64
 fn walk_or_recall(
     ctx: &ProbeContext,
     config: &Config,
-    registers: Registers,
+    thread: Thread,
     walk: &mut Walk,
     replay: &mut Replay,
     unread: *mut Recording,
 ) -> Option<u64> {
+    let Thread { registers, pointer } = thread;
     walk.clear_windows();
     if config.stacks != StackMode::Tables as u32 {
-        walk_python(walk);
+        walk_python(walk, pointer);
         walk_by_frame_pointers(registers, walk);
         return Some(intern(ctx, config, walk).0);
     }
     // This reads the stack, in which there are things of Python, too.
     walk.read_stack(&UserMemory, registers.sp);
-    walk_python(walk);
+    walk_python(walk, pointer);
     if walk.start(&UserMemory, registers) {
         let tables = KernelTables { mappings: mappings(config)?, memo: memo(config)? };
         let mut context = LoopContext { walk, tables, recording: unread };
@@ -353,7 +368,7 @@ struct PythonLoopContext {
 
 /// Where the walk of Python's frames starts; the layout is null when there is nothing to walk.
 #[inline(always)]
-fn start_python(walk: &mut Walk) -> *const PythonLayout {
+fn start_python(walk: &mut Walk, kept: &mut Opaque<u64>) -> *const PythonLayout {
     let image = image();
     let Some(layout) = python_layout(image) else {
         walk.skip_python(image);
@@ -361,10 +376,14 @@ fn start_python(walk: &mut Walk) -> *const PythonLayout {
     };
     // SAFETY: the map value outlives the run.
     let known = unsafe { &*layout };
-    let Some(thread_pointer) = thread_pointer(known.task_thread_pointer) else {
+    if kept.get() == 0 {
+        kept.set(thread_pointer(known.task_thread_pointer).unwrap_or_default());
+    }
+    let thread_pointer = kept.get();
+    if thread_pointer == 0 {
         walk.skip_python(image);
         return core::ptr::null();
-    };
+    }
     if walk.start_python(&UserMemory, known, thread_pointer, image) {
         layout
     } else {
@@ -373,8 +392,8 @@ fn start_python(walk: &mut Walk) -> *const PythonLayout {
 }
 
 #[inline(always)]
-fn walk_python(walk: &mut Walk) {
-    let layout = start_python(walk);
+fn walk_python(walk: &mut Walk, thread_pointer: &mut Opaque<u64>) {
+    let layout = start_python(walk, thread_pointer);
     if layout.is_null() {
         return;
     }
@@ -384,7 +403,7 @@ fn walk_python(walk: &mut Walk) {
         // the call.
         unsafe {
             let context = (&raw mut context).cast();
-            bpf_loop(MAX_PYTHON_STEPS as u32, python_step as *mut _, context, 0);
+            bpf_loop(MAX_PYTHON_STEPS as u32 / 2, two_python_steps as *mut _, context, 0);
         }
         return;
     }
@@ -405,6 +424,18 @@ unsafe extern "C" fn python_step(_index: u32, context: *mut PythonLoopContext) -
     // SAFETY: by contract; the walk is claimed.
     let (walk, layout) = unsafe { (&mut *(*context).walk, &*(*context).layout) };
     i64::from(!walk.step_python(&UserMemory, layout))
+}
+
+/// Two Python frames; not 0 ends the loop. A call costs as much as half a frame.
+///
+/// # Safety
+/// As for [`python_step`].
+#[inline(never)]
+unsafe extern "C" fn two_python_steps(_index: u32, context: *mut PythonLoopContext) -> i64 {
+    // SAFETY: by contract; the walk is claimed.
+    let (walk, layout) = unsafe { (&mut *(*context).walk, &*(*context).layout) };
+    let goes_on = walk.step_python(&UserMemory, layout) && walk.step_python(&UserMemory, layout);
+    i64::from(!goes_on)
 }
 
 /// What a step of the walk works on.
