@@ -175,7 +175,7 @@ fn walk_and_record(
     // SAFETY: as above.
     let (walk, recording) = unsafe { (&mut *context.walk, &mut *context.recording) };
     let reach_bytes = walk.reach_bytes(registers.sp);
-    walk.want(reach_bytes);
+    walk.want(registers.sp, reach_bytes);
     let (stack, is_known) = intern(ctx, config, walk);
     // A stack that was just sent may have been lost; one that is not complete may become so when
     // more is known of the target.
@@ -241,7 +241,7 @@ fn recalled_by(
     if !replay.is_equal() {
         return None;
     }
-    walk.want(known.reach_bytes());
+    walk.want(registers.sp, known.reach_bytes());
     Some(known.stack())
 }
 
