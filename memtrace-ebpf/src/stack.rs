@@ -49,11 +49,13 @@ pub struct StackBuffer {
     unread: Recording,
 }
 
-/// Recordings at one place, which one program at a time uses.
+/// Recordings at one place. Who records has claimed them; who recalls has not, because that would
+/// cost as much as three frames, and looks whether the turn has changed meanwhile.
 #[repr(C)]
 pub struct SharedRecordings {
     claimed: u64,
-    /// Which is the next to be replaced.
+    /// Which is the next to be replaced. Passes on after that one was forgotten and before it is
+    /// written. (On x86-64 others see this in the same order.)
     turn: u64,
     recordings: [Recording; RECORDINGS_A_PLACE],
 }
@@ -83,7 +85,7 @@ pub fn capture(
     let thread = Thread { registers, pointer: thread_pointer };
     let stack = walk_or_recall(ctx, config, thread, walk, replay, unread).unwrap_or_default();
     // SAFETY: as above.
-    atomic::release(unsafe { &raw mut (*buffer).claimed });
+    atomic::release_on_this_cpu(unsafe { &raw mut (*buffer).claimed });
     stack
 }
 
@@ -143,19 +145,19 @@ fn finish_or_recall(
     let walk = unsafe { &mut *context.walk };
     let key = walk.key(config.generation);
     let frames_left = MAX_FRAMES as u32 - replay.innermost_frames();
-    let Some(shared) = claim_recordings(&key) else {
+    let shared = recordings_of(&key)?;
+    if let Some(stack) = recalled(shared, &key, registers, walk, replay) {
+        return Some(stack);
+    }
+    // SAFETY: it lies in a map value.
+    let claimed = unsafe { &raw mut (*shared).claimed };
+    if !atomic::try_claim(claimed) {
         take_frames(context, frames_left);
         return Some(intern(ctx, config, walk).0);
-    };
-    let stack = match recalled(shared, &key, registers, walk, replay) {
-        Some(stack) => stack,
-        None => {
-            context.recording = next_recording(shared);
-            walk_and_record(ctx, config, registers, context, &key, frames_left)
-        }
-    };
-    // SAFETY: it lies in a map value; see `claim_recordings`.
-    atomic::release(unsafe { &raw mut (*shared).claimed });
+    }
+    context.recording = next_recording(shared);
+    let stack = walk_and_record(ctx, config, registers, context, &key, frames_left);
+    atomic::release(claimed);
     Some(stack)
 }
 
@@ -186,25 +188,25 @@ fn walk_and_record(
     stack
 }
 
-/// The recordings of walks with this key, claimed; `None` while another program has them.
+/// The place of the recordings of walks with this key.
 #[inline(always)]
-fn claim_recordings(key: &Key) -> Option<*mut SharedRecordings> {
+fn recordings_of(key: &Key) -> Option<*mut SharedRecordings> {
     let [sp, pc, hash, ..] = *key;
     let place = mix(mix(mix(HASH_SEED, sp), pc), hash) >> 32;
-    let shared = maps::recordings(place as u32 & (RECORDING_PLACES - 1))?;
-    // SAFETY: a live map value.
-    atomic::try_claim(unsafe { &raw mut (*shared).claimed }).then_some(shared)
+    maps::recordings(place as u32 & (RECORDING_PLACES - 1))
 }
 
-/// The recording to replace.
+/// The recording to replace, which is forgotten. The place is claimed.
 #[inline(always)]
 fn next_recording(shared: *mut SharedRecordings) -> *mut Recording {
     // SAFETY: it lies in a map value, and the mask keeps the index inside.
     unsafe {
         let turn = (&raw const (*shared).turn).read_volatile();
+        let index = turn as usize & (RECORDINGS_A_PLACE - 1);
+        let next = (&raw mut (*shared).recordings).cast::<Recording>().add(index);
+        (*next).forget();
         (&raw mut (*shared).turn).write_volatile(turn + 1);
-        let index = (&raw const (*shared).turn).read_volatile() as usize;
-        (&raw mut (*shared).recordings).cast::<Recording>().add(index & (RECORDINGS_A_PLACE - 1))
+        next
     }
 }
 
@@ -217,10 +219,13 @@ fn recalled(
     walk: &mut Walk,
     replay: &mut Replay,
 ) -> Option<u64> {
-    // SAFETY: it lies in a map value; see `claim_recordings`.
-    let recordings = unsafe { &(*shared).recordings };
-    let mut all = recordings.iter();
-    all.find_map(|recording| recalled_by(recording, key, registers, walk, replay))
+    // SAFETY: it lies in a map value, here and below; what changes is read volatile.
+    let turn = || unsafe { (&raw const (*shared).turn).read_volatile() };
+    let before = turn();
+    // SAFETY: as above.
+    let mut all = unsafe { (*shared).recordings.iter() };
+    let stack = all.find_map(|recording| recalled_by(recording, key, registers, walk, replay));
+    stack.filter(|stack| *stack != 0 && turn() == before)
 }
 
 #[inline(always)]
