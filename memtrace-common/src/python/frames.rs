@@ -19,6 +19,9 @@ const ALONE_START: usize = TOGETHER_WORDS + landing::SHIFT;
 const TOGETHER_BYTES: u64 = TOGETHER_WORDS as u64 * 8;
 /// Of the smallest pages.
 const PAGE_SIZE: u64 = 4096;
+/// The stack of functions' frames begins with the outermost one and is so large at first
+/// (`DATA_STACK_CHUNK_SIZE` in CPython's Python/pystate.c).
+const FRAME_STACK_BYTES: u64 = 16 * 1024;
 
 /// What was read of the frames, and where the frame is that is being looked at. Lives in map memory.
 #[repr(C)]
@@ -33,16 +36,23 @@ pub struct Frames {
     landing: Opaque<u64>,
     /// The frame that was looked at last; 0 when none was.
     last: Opaque<u64>,
+    /// The page of the frame that the walk before ended with: the start of the stack of functions'
+    /// frames.
+    home: Opaque<u64>,
     /// The first word of the frame that is looked at.
     first: Opaque<usize>,
     words: OpaqueWords<WORDS>,
 }
 
 impl Frames {
-    /// Forgets what was read.
+    /// Forgets what was read, for another walk.
     #[inline(always)]
     pub fn clear(&mut self) {
         self.bytes.set(0);
+        let outermost = self.last.get();
+        if outermost != 0 {
+            self.home.set(outermost & !(PAGE_SIZE - 1));
+        }
         self.last.set(0);
     }
 
@@ -71,7 +81,11 @@ impl Frames {
         }
         let last = self.last.get();
         self.last.set(frame);
-        let is_near = last == 0 || last.wrapping_sub(frame) < TOGETHER_BYTES;
+        let home = self.home.get();
+        // Others lie alone, as that of a coroutine, which may be the innermost.
+        let is_near = home == 0 && last == 0
+            || frame.wrapping_sub(home) < FRAME_STACK_BYTES
+            || last.wrapping_sub(frame) < TOGETHER_BYTES;
         let frame_bytes = frame_bytes.min(MAX_FRAME_BYTES) & !7;
         is_near && self.fetch_together(memory, frame, u64::from(frame_bytes))
             || self.fetch_alone(memory, frame, frame_bytes)
@@ -170,6 +184,23 @@ mod tests {
         }
         let reads: Vec<u32> = memory.0.borrow().iter().map(|(_, bytes)| *bytes).collect();
         assert_eq!(reads, [TOGETHER_BYTES as u32, FRAME_BYTES, FRAME_BYTES]);
+    }
+
+    /// As a task of asyncio: the innermost frame is that of a coroutine.
+    #[test]
+    fn frames_below_a_coroutine_are_known_by_the_walk_before() {
+        let (memory, mut frames) = (Pages::default(), Frames::default());
+        let (coroutine, stack) = (FIRST + 0x100, FIRST + 0x2000);
+        for _ in 0..2 {
+            frames.clear();
+            memory.0.borrow_mut().clear();
+            for frame in [coroutine, stack + 0x400, stack + 0x200, stack + 0x18] {
+                assert!(frames.go(&memory, frame, FRAME_BYTES));
+                assert_at(&frames, frame);
+            }
+        }
+        let together = (stack, 0x400 + FRAME_BYTES);
+        assert_eq!(*memory.0.borrow(), [(coroutine, FRAME_BYTES), together]);
     }
 
     #[test]
