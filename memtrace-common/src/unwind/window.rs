@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(read_bytes(&mut window), 5000);
         window.want(FIRST + 64, AT_ONCE_BYTES);
         assert_eq!(read_bytes(&mut window), FURTHER_BYTES, "pieces are skipped where that is far");
-        window.want(FIRST + (ENDS as u64) << SHARED_BITS, 64);
+        window.want(FIRST + ((ENDS as u64) << SHARED_BITS), 64);
         assert_eq!(read_bytes(&mut window), FURTHER_BYTES, "of another thread");
     }
 
