@@ -2,6 +2,7 @@
 
 pub mod arena_map;
 pub mod census;
+pub mod coverage;
 pub mod event;
 pub mod growth;
 pub mod loss;
