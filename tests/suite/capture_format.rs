@@ -47,7 +47,7 @@ fn sites(capture: &Capture) -> Vec<Value> {
 
 fn live(capture: &Capture) -> Vec<Value> {
     let record = |it: &memtrace::capture::LiveItem| {
-        let memtrace::capture::LiveItem { address, bytes, time_ns, site } = *it;
+        let memtrace::capture::LiveItem { address, bytes, time_ns, site, .. } = *it;
         json!({"address": address, "bytes": bytes, "time_ns": time_ns, "site": site})
     };
     capture.live.iter().map(record).collect()

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use memtrace_common::sample::Interval;
+
 use crate::{
     capture::Selected,
     model::{
         AllocFn,
         census::{Arena, Census, GlibcHeap, HeapResidency, RssKind, RssRow, RssTable},
+        coverage::Family,
         growth::GrowthPattern,
         loss::Loss,
         site::{Amount, SiteStats, Survivors},
@@ -16,8 +19,8 @@ use crate::{
 };
 
 use super::{
-    AllocatorReport, AttachStep, Birth, Births, Completeness, Distribution, EndReason,
-    FunctionReport, GroupBy, GroupFacts, Module, ProbeReport, PythonReport, Report, Rss,
+    AllocatorReport, AttachStep, Birth, Births, Completeness, Covered, Distribution, EndReason,
+    FunctionReport, GroupBy, GroupFacts, Module, ProbeReport, PythonReport, Report, Rss, Sampling,
     SiteExtras, SurvivorCheck, Target, ThreadShare, Totals, UnwindTables, View, Walks, Window,
     build::{ReportInput, SiteInput},
 };
@@ -46,7 +49,7 @@ pub(crate) fn stack(frames: &[FrameParts], missing_root: Option<&'static str>) -
 }
 
 fn amount(bytes: u64, count: u64) -> Amount {
-    Amount { bytes, count }
+    Amount::new(bytes, count)
 }
 
 /// A site that allocated `allocated` and kept `kept`.
@@ -120,6 +123,35 @@ pub(crate) fn python_frame(function: &str, file: &str, line: u32) -> Arc<Frame> 
     let (function, language) = (function.to_owned(), Language::Python);
     let (file, line, inlined) = (Some(file.to_owned()), Some(line), false);
     Arc::new(Frame { function, module, file, line, inlined, language })
+}
+
+/// The leak as samples have it, of a heap that was watched a fifth of the time.
+pub(crate) fn sampled() -> Report {
+    let mut input = leaking_input();
+    let sampled = |amount: &mut Amount| {
+        let samples = amount.bytes / MIB + 1;
+        *amount = (0..samples).fold(Amount::default(), |mut sum, _| {
+            sum += Amount::sampled(4096, Interval::from_exponent(19)).scaled(2.0);
+            sum
+        });
+    };
+    for site in &mut input.sites {
+        sampled(&mut site.stats.live);
+        sampled(&mut site.stats.allocated);
+        sampled(&mut site.survivors.amount);
+    }
+    (input.groups, input.totals.heap.live) = (Vec::new(), input.sites[0].stats.live);
+    input.sampling = Some(Sampling {
+        interval_bytes: Some(512 << 10),
+        samples: input.sites.iter().map(|site| site.stats.allocated.samples()).sum(),
+        coverage: vec![Covered {
+            family: Family::Heap,
+            share: 0.2,
+            covered_ns: 6 * SECOND,
+            phases: 3,
+        }],
+    });
+    input.build()
 }
 
 /// A site for tests that look at its stack only.
@@ -356,6 +388,7 @@ fn walks() -> Walks {
 pub(crate) fn leaking_input() -> ReportInput {
     ReportInput {
         target: target(),
+        sampling: None,
         window: window(),
         rss: Rss {
             start_bytes: 1200 * MIB,

@@ -133,7 +133,7 @@ fn pooled_frame(number: u64) -> Arc<Frame> {
 }
 
 fn amount(bytes: u64, count: u64) -> Amount {
-    Amount { bytes, count }
+    Amount::new(bytes, count)
 }
 
 fn native(function: &str, module: &str, source: Option<(&str, u32)>) -> Arc<Frame> {
