@@ -66,7 +66,9 @@ fn report() -> Report {
     let module = Module { path: "/srv/service".to_owned(), ..Module::default() };
     let input = ReportInput {
         selected: Default::default(),
+        sampling: None,
         target: Target::default(),
+        place: Default::default(),
         window: Window::default(),
         rss: Rss::default(),
         timeline: Timeline::default(),

@@ -54,7 +54,7 @@ pub struct Limits {
     pub live_blocks: usize,
     /// Contiguous mapped ranges: about 100 bytes each, allocated when used.
     pub live_ranges: usize,
-    /// Sites: about 250 bytes each, allocated when used.
+    /// Sites: about 250 bytes each, allocated when used, and as much again where they are sampled.
     pub sites: usize,
 }
 

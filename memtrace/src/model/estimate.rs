@@ -18,7 +18,7 @@ const ENOUGH: f64 = 20.0;
 
 /// Weights of counts differ as sizes do, so that their sums are skewed: the upper end is that of a
 /// sample more, of this many times the usual weight.
-const SKEW: f64 = 1.5;
+const SKEW: f64 = 1.2;
 
 /// Blocks that are smaller are hardly ever asked for: what the number of unseen blocks is bounded by
 /// where too few were seen.
@@ -202,7 +202,10 @@ impl Spread {
         let rest = Rest { value: self.unseen_count, variance: self.count_variance };
         let smallest = SMALLEST_BYTES as f64;
         let largest_weight = (-(-smallest / self.unit_bytes).exp_m1()).recip();
-        let extra = |usual: f64, doubt: f64| (1.0, SKEW * usual + doubt * largest_weight);
+        // From half of what is enough on, blocks that small would have been among the samples.
+        let extra = |usual: f64, doubt: f64| {
+            (1.0, SKEW * usual + (2.0 * doubt - 1.0).max(0.0) * largest_weight)
+        };
         rest.bounds(self.samples, largest_weight, extra)
     }
 }
@@ -249,6 +252,16 @@ impl Amount {
             true => Self::one(bytes),
             false => Spread::of_block(bytes, interval).amount(),
         }
+    }
+
+    /// The same where blocks were looked at this densely: there can be more, even if nothing was seen.
+    pub fn among_samples(self, interval: Interval) -> Self {
+        if interval.is_exact() {
+            return self;
+        }
+        let spread = Spread::of(self);
+        let unit_bytes = spread.unit_bytes.max(interval.mean_bytes() as f64);
+        Spread { unit_bytes, ..spread }.amount()
     }
 
     /// `factor` times as much, where the rest was not looked at; the same for 1 or less.

@@ -39,6 +39,12 @@ pub(super) fn bytes_and_error(amount: Amount, units: Units) -> String {
     }
 }
 
+/// `+120.0 MiB`, or `~ +120.0 MiB ± 8.0 MiB (95 %)`.
+pub(super) fn grown(amount: Amount, units: Units) -> String {
+    let bytes = format!("{}+{}", mark(amount), units.bytes(amount.bytes));
+    error(amount, units).map_or(bytes.clone(), |error| format!("{bytes} {error}"))
+}
+
 /// `120.0 MiB in 3 blocks`, with the interval of the bytes where they are an estimate.
 pub(super) fn blocks(amount: Amount, units: Units) -> String {
     let blocks = blocks_count(amount);

@@ -12,9 +12,11 @@ use crate::{
         coverage::Family,
         growth::GrowthPattern,
         loss::Loss,
+        place::Place,
         site::{Amount, SiteStats, Survivors},
         stack::{Frame, Language, NamedStack},
         timeline::{PeakSource, RssParts, Timeline, TimelineSample},
+        trace::Host,
     },
 };
 
@@ -129,18 +131,23 @@ pub(crate) fn python_frame(function: &str, file: &str, line: u32) -> Arc<Frame> 
 pub(crate) fn sampled() -> Report {
     let mut input = leaking_input();
     let sampled = |amount: &mut Amount| {
-        let samples = amount.bytes / MIB + 1;
+        let samples = (amount.bytes >> 20) + u64::from(amount.count > 0);
         *amount = (0..samples).fold(Amount::default(), |mut sum, _| {
             sum += Amount::sampled(4096, Interval::from_exponent(19)).scaled(2.0);
             sum
         });
     };
-    for site in &mut input.sites {
-        sampled(&mut site.stats.live);
-        sampled(&mut site.stats.allocated);
-        sampled(&mut site.survivors.amount);
+    let mut live = Amount::default();
+    let is_heap = |site: &&mut SiteInput| site.function != Some(AllocFn::Mmap);
+    for site in input.sites.iter_mut().filter(is_heap) {
+        let SiteStats { live: of_site, allocated, freed, .. } = &mut site.stats;
+        [&mut *of_site, freed].into_iter().for_each(sampled);
+        (*allocated, site.survivors.amount) = (*of_site, *of_site);
+        *allocated += *freed;
+        site.extras = SiteExtras::default();
+        live += *of_site;
     }
-    (input.groups, input.totals.heap.live) = (Vec::new(), input.sites[0].stats.live);
+    (input.groups, input.totals.heap.live) = (Vec::new(), live);
     input.sampling = Some(Sampling {
         interval_bytes: Some(512 << 10),
         samples: input.sites.iter().map(|site| site.stats.allocated.samples()).sum(),
@@ -385,10 +392,24 @@ fn walks() -> Walks {
 }
 
 /// A leak of 47 models, a mapping, and small change; nothing lost.
+/// In a container with a limit.
+fn place() -> Place {
+    let id = "4f2a9c0d1e3b5a7c9e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f";
+    let host = Host {
+        name: "node-7".to_owned(),
+        kernel: "6.12.1-amd64".to_owned(),
+        machine: "x86_64".to_owned(),
+        page_bytes: 4096,
+        cpus: 8,
+    };
+    Place::new(host, &format!("/system.slice/docker-{id}.scope"), Some(2048 * MIB))
+}
+
 pub(crate) fn leaking_input() -> ReportInput {
     ReportInput {
         target: target(),
         sampling: None,
+        place: place(),
         window: window(),
         rss: Rss {
             start_bytes: 1200 * MIB,

@@ -1,5 +1,6 @@
 //! What numbers are estimates of: which blocks were looked at, and when.
 
+use memtrace_common::sample::Interval;
 use serde::Serialize;
 
 use crate::{
@@ -100,6 +101,7 @@ pub(super) fn scaled(mut site: SiteInput, factor: f64) -> SiteInput {
 pub(super) fn totals(capture: &Capture, sites: &[SiteInput]) -> Totals {
     let (mut totals, coverage) = (capture.ending.totals, &capture.ending.coverage);
     if coverage.is_full() {
+        totals.heap = among_samples(totals.heap, capture.ending.sample_interval_bytes);
         return totals;
     }
     let (mut heap, mut mappings) = (SiteStats::default(), SiteStats::default());
@@ -112,8 +114,17 @@ pub(super) fn totals(capture: &Capture, sites: &[SiteInput]) -> Totals {
     }
     heap.peak = totals.heap.peak.scaled(coverage.factor_of(Family::Heap));
     mappings.peak = totals.mappings.peak.scaled(coverage.factor_of(Family::Mappings));
-    (totals.heap, totals.mappings) = (heap, mappings);
+    totals.heap = among_samples(heap, capture.ending.sample_interval_bytes);
+    totals.mappings = mappings;
     totals
+}
+
+/// Where no sample was seen there can be blocks nevertheless.
+fn among_samples(heap: SiteStats, interval_bytes: Option<u64>) -> SiteStats {
+    let interval = interval_bytes.map(Interval::nearest).unwrap_or_default();
+    let [live, allocated, freed, peak] =
+        [heap.live, heap.allocated, heap.freed, heap.peak].map(|it| it.among_samples(interval));
+    SiteStats { live, allocated, freed, peak }
 }
 
 /// The walks, with what was traced of the heap estimated for all the time.
@@ -177,6 +188,17 @@ mod tests {
         assert_eq!(report.groups[0].survivors.amount.bytes, 5000);
         let sampling = report.sampling.expect("it was not watched all the time");
         assert_eq!((sampling.share(), sampling.interval_bytes), (0.2, None));
+    }
+
+    #[test]
+    fn a_heap_of_which_no_sample_was_seen_can_hold_some_intervals() {
+        let mut capture = Capture::default();
+        capture.ending.sample_interval_bytes = Some(512 << 10);
+        let report = Report::of(&capture, ReportOptions::default());
+        let live = report.totals.heap.live;
+        assert_eq!((live.bytes, live.bytes_bounds().low), (0, 0));
+        assert!(live.bytes_bounds().high > 3 * (512 << 10), "{live:?}");
+        assert_eq!(report.sampling.unwrap().interval_bytes, Some(512 << 10));
     }
 
     #[test]

@@ -93,7 +93,9 @@ pub fn report() -> Report {
         file_offset: 0x1000,
     };
     let input = ReportInput {
+        place: Default::default(),
         selected: Default::default(),
+        sampling: None,
         target: Target {
             pid: 4242,
             command: "sh".to_owned(),

@@ -321,7 +321,9 @@ fn input(sites: Vec<SiteInput>, groups: Vec<GroupFacts>) -> ReportInput {
         peak: live,
     };
     ReportInput {
+        place: Default::default(),
         selected: Default::default(),
+        sampling: None,
         target: target(),
         window: Window {
             started_at: "2026-03-04T02:58:11Z".to_owned(),

@@ -40,14 +40,14 @@ fn interval_bits(interval: Interval) -> [u8; 2] {
     let exponent = interval.exponent();
     match exponent {
         0 => [0; 2],
-        _ => [SAMPLED | (exponent >> 5) * SIXTH_BIT, exponent << LOW_BITS_SHIFT],
+        _ => [SAMPLED | ((exponent >> 5) * SIXTH_BIT), exponent << LOW_BITS_SHIFT],
     }
 }
 
 /// The reverse of [`interval_bits`]; `None` for what it never makes.
 pub(super) fn interval_of_bits(action: u8, flags: u8) -> Option<Interval> {
     let sixth_bit = u8::from(action & SIXTH_BIT != 0) << 5;
-    let exponent = flags >> LOW_BITS_SHIFT | sixth_bit;
+    let exponent = (flags >> LOW_BITS_SHIFT) | sixth_bit;
     let is_sampled = action & SAMPLED != 0;
     let known = is_sampled == (exponent > 0) && exponent <= Interval::MAX.exponent();
     known.then(|| Interval::from_exponent(exponent))

@@ -29,7 +29,7 @@ fn events() -> Vec<KeptEvent> {
         let (address, size_bytes) = (at * 16, at * at + 1);
         let alloc = Action::Alloc { address, size_bytes, stack: StackId(at % 3) };
         let free = Action::Free { address };
-        let freed = (at % 3 == 0).then(|| kept(2 * at + 1, Interval::EXACT, free));
+        let freed = at.is_multiple_of(3).then(|| kept(2 * at + 1, Interval::EXACT, free));
         std::iter::once(kept(2 * at, interval, alloc)).chain(freed)
     };
     (1..=BLOCKS).flat_map(of).collect()

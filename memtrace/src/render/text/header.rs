@@ -7,7 +7,7 @@ use crate::{
     },
     render::{
         estimate,
-        label::{end_reason, plural},
+        label::{end_reason, place, plural},
     },
     report::{AllocatorReport, PythonReport, Report, Rss, Totals},
 };
@@ -33,6 +33,9 @@ pub(super) fn write(page: &mut Page, report: &Report) {
         Some(verdict) => verdict::write(page, verdict),
         None if report.rss_table.is_some() => page.gap(),
         None => {}
+    }
+    if let Some(place) = place(&report.place, page.units()) {
+        page.field("container", &place);
     }
     page.field("command", &command(&report.target.command_line));
     for allocator in &report.target.allocators {
@@ -114,8 +117,8 @@ fn rss(rss: Rss, units: Units) -> String {
 fn live(totals: &Totals, units: Units) -> String {
     let grown = |live: Amount, unit: &str| {
         format!(
-            "+{} in {} {unit}{}",
-            estimate::bytes_and_error(live, units),
+            "{} in {} {unit}{}",
+            estimate::grown(live, units),
             estimate::blocks_count(live),
             plural(live.count)
         )

@@ -11,7 +11,7 @@ use crate::{
     model::{
         AllocFn,
         event::{Action, Event},
-        site::Amount,
+        site::{Amount, Site},
         stack::StackId,
     },
 };
@@ -64,8 +64,8 @@ impl Plan {
         while samples < expected_samples {
             let bytes = mix.size(&mut random);
             samples += interval.probability(bytes);
-            let stack = if random.next() % 2 == 0 { A } else { B };
-            let is_freed = random.next() % 3 == 0;
+            let stack = if random.next().is_multiple_of(2) { A } else { B };
+            let is_freed = random.next().is_multiple_of(3);
             blocks.push(Block { bytes, stack, interval, is_freed, is_reallocated: false });
         }
         Self { mix, expected_samples, blocks }
@@ -122,7 +122,10 @@ impl Plan {
 }
 
 /// The books of the blocks that were drawn with one seed.
-pub struct Run(Ledger);
+pub struct Run {
+    ledger: Ledger,
+    interval: Interval,
+}
 
 impl Run {
     pub fn of(plan: &Plan, seed: u64) -> Self {
@@ -141,32 +144,27 @@ impl Run {
             }
             before = is_drawn;
         }
-        Self(ledger)
+        let last = plan.blocks.last().map(|block| block.interval);
+        Self { ledger, interval: last.unwrap_or_default() }
     }
 
+    /// What the ledger makes of it; a report knows how densely it was looked at when nothing was seen.
     pub fn amount(&self, quantity: Quantity) -> Amount {
-        let heap = self.0.totals().heap;
-        let mut sites = self.0.sites();
-        match quantity {
+        let heap = self.ledger.totals().heap;
+        let amount = match quantity {
             Quantity::Allocated => heap.allocated,
             Quantity::Freed => heap.freed,
             Quantity::Live => heap.live,
-            Quantity::LiveOfSite => {
-                let is_it = |site: Option<crate::model::site::Site>| {
-                    site.is_some_and(|site| site.stack == A)
-                };
-                let known = sites.find(|(_, entry)| is_it(entry.site));
-                known.map_or(nothing(&heap.allocated), |(_, entry)| entry.account.live())
-            }
-        }
+            Quantity::LiveOfSite => self.live_of(A),
+        };
+        amount.among_samples(self.interval)
     }
-}
 
-/// Of a site of which nothing was seen the report does not speak; its interval is that of nothing.
-fn nothing(seen: &Amount) -> Amount {
-    let mut nothing = *seen;
-    nothing -= *seen;
-    if nothing.is_exact() { Amount::sampled(0, Interval::MAX) } else { nothing }
+    fn live_of(&self, stack: StackId) -> Amount {
+        let is_of = |site: Option<Site>| site.is_some_and(|site| site.stack == stack);
+        let known = self.ledger.sites().find(|(_, entry)| is_of(entry.site));
+        known.map(|(_, entry)| entry.account.live()).unwrap_or_default()
+    }
 }
 
 /// A call that obtains a block, as far as it is told of: blocks that are not drawn are not, but
