@@ -2,6 +2,7 @@
 
 pub mod arena_map;
 pub mod census;
+pub mod cost;
 pub mod event;
 pub mod growth;
 pub mod loss;

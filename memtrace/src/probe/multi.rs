@@ -140,6 +140,11 @@ impl Programs {
 }
 
 impl LoadedProgram {
+    /// Another handle on it.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()? })
+    }
+
     /// Arms all sites in a file, for one process.
     pub fn link(
         &self,
