@@ -45,6 +45,7 @@ pub use self::{
 
 use crate::model::{
     AllocFn,
+    coverage::Coverage,
     event::Event,
     site::{Amount, SiteStats},
     stack::{NamedStack, StackId},
@@ -203,6 +204,9 @@ pub struct Ending {
     pub losses: Vec<LossCount>,
     /// What stacks were walked by.
     pub unwind_tables: Option<UnwindTables>,
+    /// When probes were armed, where some were not all the time.
+    #[serde(skip_serializing_if = "Coverage::is_full")]
+    pub coverage: Coverage,
 }
 
 /// A loss by its stable name: a later version may know more of them.

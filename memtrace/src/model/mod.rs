@@ -3,6 +3,7 @@
 pub mod arena_map;
 pub mod census;
 pub mod cost;
+pub mod coverage;
 pub mod event;
 pub mod growth;
 pub mod loss;
