@@ -142,15 +142,26 @@ impl Governor {
 
     /// What the last step asked for is done, which took its time: nothing is learnt of the load from
     /// that time, because the window was closed for part of it.
-    pub fn settled(&mut self, now: Reading) {
+    /// When to come back.
+    pub fn settled(&mut self, now: Reading) -> u64 {
+        let now = self.sane(now);
         self.book(&now);
         self.last = now;
         self.since_ns = now.at_ns;
+        match self.armed == Armed::All {
+            true => now.at_ns + self.open_ns(),
+            false => now.at_ns + WAIT_NS,
+        }
     }
 
-    /// Takes what was counted since the last step. The time to come back to is not reached where
-    /// arming took long: what is open is open for as long as it should be.
+    /// The CPU time of a process that has ended is not told any more.
+    fn sane(&self, now: Reading) -> Reading {
+        Reading { cpu_ns: now.cpu_ns.max(self.last.cpu_ns), ..now }
+    }
+
+    /// Takes what was counted since the last step.
     pub fn step(&mut self, now: Reading) -> Step {
+        let now = self.sane(now);
         self.learn(&now);
         self.book(&now);
         let change = self.reconsider(now.at_ns);

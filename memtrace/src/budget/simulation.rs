@@ -81,15 +81,16 @@ impl World {
     }
 
     /// Does what a step says; arming and disarming take their time.
-    fn obey(&mut self, step: &Step, governor: &mut Governor) {
+    /// When to come back.
+    fn obey(&mut self, step: &Step, governor: &mut Governor) -> u64 {
         self.interval = step.setting.interval;
-        if step.armed != self.armed {
-            let busier = self.armed.max(step.armed);
-            self.armed = busier;
-            self.pass(LEAD_NS / 2.0, false);
-            self.armed = step.armed;
-            governor.settled(self.reading);
+        if step.armed == self.armed {
+            return step.next_ns;
         }
+        self.armed = self.armed.max(step.armed);
+        self.pass(LEAD_NS / 2.0, false);
+        self.armed = step.armed;
+        governor.settled(self.reading)
     }
 
     /// Runs for some seconds; how much slower the target was.
@@ -98,8 +99,8 @@ impl World {
         let end_ns = start_ns + (seconds * 1e9) as u64;
         let mut changes = Vec::new();
         while self.reading.at_ns < end_ns {
-            self.obey(&step, governor);
-            let until_ns = step.next_ns.min(end_ns).max(self.reading.at_ns + 1);
+            let next_ns = self.obey(&step, governor);
+            let until_ns = next_ns.min(end_ns).max(self.reading.at_ns + 1);
             self.pass((until_ns - self.reading.at_ns) as f64, true);
             step = governor.step(self.reading);
             changes.extend(step.change.clone());

@@ -45,6 +45,7 @@ pub use self::{
 
 use crate::model::{
     AllocFn,
+    cost::Cost,
     coverage::Coverage,
     event::Event,
     site::{Amount, SiteStats},
@@ -207,6 +208,9 @@ pub struct Ending {
     /// When probes were armed, where some were not all the time.
     #[serde(skip_serializing_if = "Coverage::is_full")]
     pub coverage: Coverage,
+    /// What the trace cost the target, and was allowed to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
 }
 
 /// A loss by its stable name: a later version may know more of them.

@@ -20,7 +20,7 @@ use crate::{
     cli::{AttachArgs, By, Events, PythonArg},
     render::{self, text::TextOptions},
     report::{Report, ReportOptions},
-    session::{self, GroupBy, Observer as _, Options, PythonFrames, Recorder, Sink, StackMode},
+    session::{self, Choice, GroupBy, Limit, Observer as _, Options, PythonFrames, Recorder, Sink, StackMode},
     sys::procfs::ProcFs,
 };
 
@@ -76,8 +76,18 @@ fn options(args: &AttachArgs, verbose: u8) -> Options {
         reset_peak: args.reset_peak,
         walk: !args.no_walk,
         perf_event_links: args.perf_event_links,
+        limit: Limit { max_overhead: args.max_overhead.0, choice: choice(args) },
         min_age_ns: args.min_age.as_nanos() as u64,
         command_line: command_line(),
+    }
+}
+
+/// What was asked for stays; else all may be chosen.
+fn choice(args: &AttachArgs) -> Choice {
+    match (args.exact, args.sample_bytes) {
+        (true, _) => Choice::Only(Interval::EXACT),
+        (false, Some(interval)) => Choice::Only(interval),
+        (false, None) => Choice::Any,
     }
 }
 

@@ -37,6 +37,9 @@ pub struct Cost {
     /// By which share the target was slower, by the number of hits and what each costs; `None` where
     /// that was not followed.
     pub overhead: Option<f64>,
+    /// The part of the time that all probes were armed, from 0 to 1; `None` where that was not
+    /// followed.
+    pub covered: Option<f64>,
     /// How closely the target was looked at when the window opened, in words.
     pub setting: Option<String>,
     /// What was changed in the window to keep to the limit.

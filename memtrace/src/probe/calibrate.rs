@@ -26,57 +26,35 @@ const ROUNDS: u32 = 12;
 /// One calibration at a time: all use the same functions.
 static ONLY_ONE: Mutex<()> = Mutex::new(());
 
-// Functions whose first instructions are of the kinds that allocators begin with (`push`, which
-// the kernel emulates since Linux 4.16; `test`, which it single-steps).
-#[cfg(target_arch = "x86_64")]
-core::arch::global_asm!(
-    ".text",
-    ".balign 16",
-    ".type memtrace_calibrate_emulated, @function",
-    "memtrace_calibrate_emulated:",
-    "push rbp",
-    "pop rbp",
-    "ret",
-    ".size memtrace_calibrate_emulated, . - memtrace_calibrate_emulated",
-    ".balign 16",
-    ".type memtrace_calibrate_stepped, @function",
-    "memtrace_calibrate_stepped:",
-    "test rdi, rdi",
-    "ret",
-    ".size memtrace_calibrate_stepped, . - memtrace_calibrate_stepped",
-);
-
-#[cfg(target_arch = "aarch64")]
-core::arch::global_asm!(
-    ".text",
-    ".balign 16",
-    ".type memtrace_calibrate_emulated, @function",
-    "memtrace_calibrate_emulated:",
-    "cbz x0, 1f",
-    "1: ret",
-    ".size memtrace_calibrate_emulated, . - memtrace_calibrate_emulated",
-    ".balign 16",
-    ".type memtrace_calibrate_stepped, @function",
-    "memtrace_calibrate_stepped:",
-    "mov x1, x0",
-    "ret",
-    ".size memtrace_calibrate_stepped, . - memtrace_calibrate_stepped",
-);
-
-unsafe extern "C" {
-    safe fn memtrace_calibrate_emulated();
-    safe fn memtrace_calibrate_stepped();
-}
-
-/// A function to measure with.
+/// A function to measure with. Their first instructions are of the kinds that allocators begin with.
 type Function = extern "C" fn();
 
+/// Begins with a `push`, which the kernel emulates since Linux 4.16.
+#[cfg(target_arch = "x86_64")]
+#[unsafe(naked)]
 extern "C" fn emulated() {
-    memtrace_calibrate_emulated();
+    core::arch::naked_asm!("push rbp", "pop rbp", "ret")
 }
 
+/// Begins with a `test`, which it single-steps.
+#[cfg(target_arch = "x86_64")]
+#[unsafe(naked)]
 extern "C" fn stepped() {
-    memtrace_calibrate_stepped();
+    core::arch::naked_asm!("test rdi, rdi", "ret")
+}
+
+/// Begins with a conditional branch, which the kernel simulates.
+#[cfg(target_arch = "aarch64")]
+#[unsafe(naked)]
+extern "C" fn emulated() {
+    core::arch::naked_asm!("cbz x0, 1f", "1: ret")
+}
+
+/// Begins with a move, which it single-steps.
+#[cfg(target_arch = "aarch64")]
+#[unsafe(naked)]
+extern "C" fn stepped() {
+    core::arch::naked_asm!("mov x1, x0", "ret")
 }
 
 /// Empty programs of the loaded object. It can be sent to another thread, because arming waits for
@@ -110,8 +88,8 @@ impl Calibrator {
     }
 
     fn measure(&self) -> io::Result<(ProbeCosts, [MultiLink; 2])> {
-        let emulated_site = own_site(memtrace_calibrate_emulated as *const () as u64)?;
-        let stepped_site = own_site(memtrace_calibrate_stepped as *const () as u64)?;
+        let emulated_site = own_site(emulated)?;
+        let stepped_site = own_site(stepped)?;
         let bare_ns = shortest_ns(emulated, CALLS);
         let entries = link(&self.entry, &[emulated_site, stepped_site], false)?;
         let emulated_ns = (shortest_ns(emulated, CALLS) - bare_ns).max(1.0);
@@ -131,7 +109,8 @@ fn link(program: &LoadedProgram, sites: &[Site], at_return: bool) -> io::Result<
 }
 
 /// Where a function of this program is in its file.
-fn own_site(address: u64) -> io::Result<Site> {
+fn own_site(function: Function) -> io::Result<Site> {
+    let address = function as *const () as u64;
     let maps = ProcFs::new("/proc").maps(std::process::id()).map_err(io::Error::other)?;
     let mapping = maps.iter().find(|mapping| mapping.contains(address));
     let mapping = mapping.ok_or_else(|| io::Error::other("its own code is not mapped"))?;
@@ -154,10 +133,8 @@ mod tests {
 
     #[test]
     fn the_functions_to_measure_with_are_in_the_executable_and_take_next_to_no_time() {
-        let sites = [memtrace_calibrate_emulated as *const (), memtrace_calibrate_stepped as _]
-            .map(|function| own_site(function as u64).unwrap().offset);
+        let sites = [emulated as Function, stepped].map(|it| own_site(it).unwrap().offset);
         assert_ne!(sites[0], sites[1]);
         assert!(shortest_ns(emulated, CALLS) < 1000.0);
-        assert!(own_site(8).is_err());
     }
 }

@@ -5,6 +5,7 @@ use std::{cmp::Reverse, collections::BTreeMap};
 use crate::{
     capture::Selected,
     model::{
+        cost::Cost,
         AllocFn,
         growth::GrowthPattern,
         loss::Loss,
@@ -68,6 +69,8 @@ pub struct ReportInput {
     pub births: Births,
     /// The objects that stacks lead through.
     pub modules: Vec<Module>,
+    /// What it cost the target.
+    pub cost: Option<Cost>,
     /// Files written.
     pub files: Vec<String>,
 }
@@ -120,6 +123,7 @@ impl ReportInput {
             functions: self.functions,
             completeness: completeness(self.completeness, &self.losses),
             unwind_tables: self.unwind_tables,
+            cost: self.cost,
             files: self.files,
         };
         report.totals.survivors = survivors(&report.sites);

@@ -27,6 +27,7 @@ pub use self::{
     profile::{Birth, Births, SiteExtras, ThreadShare, View},
 };
 use crate::model::{
+    cost::Cost,
     AllocFn,
     census::RssTable,
     place::Place,
@@ -112,6 +113,9 @@ pub struct Report {
     pub completeness: Completeness,
     /// What stacks were walked by; `None` where no tables were made.
     pub unwind_tables: Option<UnwindTables>,
+    /// What the trace cost the target, and was allowed to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
     /// Files written.
     pub files: Vec<String>,
 }

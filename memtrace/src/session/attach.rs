@@ -7,14 +7,22 @@ use thiserror::Error;
 
 use memtrace_common::config::CodeRange;
 
-use super::{Options, PythonFrames, StackMode, code::Code, python::Python, steps::Steps};
+use super::{
+    Observer, Options, PythonFrames, StackMode,
+    code::Code,
+    governing::{Governing, Place},
+    python::Python,
+    steps::Steps,
+};
 use crate::{
     model::mapping::Mapping,
     probe::{
+        calibrate::Calibrator,
         error::LoadError,
         load::{Kernel, KernelLog, LoadOptions, ProbeSite},
         pymalloc::{PymallocError, PymallocPlan, plan_pymalloc},
         ring::Ring,
+        side::Side,
         target::{LeftOut, PlanError, PlannedObject, TargetPlan, plan_target},
         verify::{VerifyError, verify},
     },
@@ -120,6 +128,7 @@ pub struct Attached {
     pub(super) attach_ns: u64,
     pub(super) attach_steps: Vec<AttachStep>,
     pub(super) probes: usize,
+    pub(super) governing: Governing,
 }
 
 /// Attaches to a process.
@@ -127,7 +136,10 @@ pub struct Attached {
 /// # Errors
 /// Whatever stands in the way, in words for the person who typed the pid. Nothing is left in the
 /// target.
-pub fn attach(options: &Options) -> Result<Attached, AttachError> {
+pub fn attach(
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Attached, AttachError> {
     let mut steps = Steps::begin();
     let pid = options.pid.get();
     let proc = ProcFs::new("/proc");
@@ -161,6 +173,8 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         debug_log: options.debug_log,
         perf_event_links: options.perf_event_links,
     })?;
+    // Arming and measuring are mostly waiting: it goes on beside what follows.
+    let calibration = kernel.calibrator().map(Calibrator::start);
     steps.over("create the maps");
     code.publish(&mut kernel, &maps)?;
     steps.over("upload unwind tables");
@@ -180,6 +194,10 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     // With the window open: an exec from here on is told by the kernel.
     check_identity(&proc, &process, &pidfd)?;
     steps.over("load the programs and arm the probes");
+    let place = &mut Place { kernel: &mut kernel, objects: &objects, proc: &proc, pid };
+    let governing = Governing::open(place, options.limit, calibration)?;
+    observer.expected(governing.cost());
+    steps.over("count calls");
     let (attach_ns, attach_steps) = steps.finish();
     Ok(Attached {
         kernel,
@@ -199,6 +217,7 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         attach_ns,
         attach_steps,
         probes,
+        governing,
     })
 }
 
@@ -236,6 +255,18 @@ pub(super) fn arm(
     pid: u32,
     first_site: u32,
 ) -> Result<usize, AttachError> {
+    arm_sides(kernel, objects, proc, pid, first_site, &Side::ALL)
+}
+
+/// The same of the functions of some sides only.
+pub(super) fn arm_sides(
+    kernel: &mut Kernel,
+    objects: &[PlannedObject],
+    proc: &ProcFs,
+    pid: u32,
+    first_site: u32,
+    sides: &[Side],
+) -> Result<usize, AttachError> {
     let mut armed = 0;
     let mut next_site = first_site;
     for object in objects {
@@ -251,8 +282,9 @@ pub(super) fn arm(
                 site,
                 offset: probe.file_offset,
             })
+            .filter(|site| sides.contains(&Side::of(site.function)))
             .collect();
-        next_site += sites.len() as u32;
+        next_site += object.plan.probes.len() as u32;
         armed += kernel.arm(object.file.as_fd(), &sites)?;
     }
     Ok(armed)

@@ -53,6 +53,8 @@ impl Ending {
             losses: losses(&self),
             completeness: completeness(&mut self),
             unwind_tables: self.code.table_sizes(),
+            cost: Some(self.cost.clone()),
+            coverage: self.coverage.clone(),
             ..Finish::default()
         };
         let mut capture = Capture {
