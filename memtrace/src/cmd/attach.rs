@@ -20,7 +20,10 @@ use crate::{
     cli::{AttachArgs, By, Events, PythonArg},
     render::{self, text::TextOptions},
     report::{Report, ReportOptions},
-    session::{self, Choice, GroupBy, Limit, Observer as _, Options, PythonFrames, Recorder, Sink, StackMode},
+    session::{
+        self, Choice, GroupBy, Limit, Observer as _, Options, PythonFrames, Recorder, Sink,
+        StackMode,
+    },
     sys::procfs::ProcFs,
 };
 

@@ -40,6 +40,9 @@ pub struct Cost {
     /// The part of the time that all probes were armed, from 0 to 1; `None` where that was not
     /// followed.
     pub covered: Option<f64>,
+    /// Probes that see releases were away at times: of a block from before such a time it is not known
+    /// whether it was freed, unless the heap says so.
+    pub misses_releases: bool,
     /// How closely the target was looked at when the window opened, in words.
     pub setting: Option<String>,
     /// What was changed in the window to keep to the limit.

@@ -5,8 +5,8 @@ use std::{cmp::Reverse, collections::BTreeMap};
 use crate::{
     capture::Selected,
     model::{
-        cost::Cost,
         AllocFn,
+        cost::Cost,
         growth::GrowthPattern,
         loss::Loss,
         place::Place,

@@ -27,9 +27,9 @@ pub use self::{
     profile::{Birth, Births, SiteExtras, ThreadShare, View},
 };
 use crate::model::{
-    cost::Cost,
     AllocFn,
     census::RssTable,
+    cost::Cost,
     place::Place,
     site::{Amount, SiteStats},
     stack::NamedStack,

@@ -136,10 +136,7 @@ pub struct Attached {
 /// # Errors
 /// Whatever stands in the way, in words for the person who typed the pid. Nothing is left in the
 /// target.
-pub fn attach(
-    options: &Options,
-    observer: &mut dyn Observer,
-) -> Result<Attached, AttachError> {
+pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached, AttachError> {
     let mut steps = Steps::begin();
     let pid = options.pid.get();
     let proc = ProcFs::new("/proc");

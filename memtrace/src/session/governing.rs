@@ -14,7 +14,9 @@ use super::{
     prices::{Prices, RECORD_NS},
 };
 use crate::{
-    budget::{Activity, Armed, Change, Choice, Governor, Load, Presence, Reading, Rules, Setting, Step},
+    budget::{
+        Activity, Armed, Change, Choice, Governor, Load, Presence, Reading, Rules, Setting, Step,
+    },
     model::{
         cost::{Cost, Expected, ProbeCosts, SettingChange},
         coverage::{Coverage, Family, FamilyCoverage, Phase},
@@ -116,7 +118,8 @@ impl Governing {
         let cpu_ns = last.cpu_ns.saturating_sub(first.cpu_ns) as f64;
         let load = Load::of(&activity, cpu_ns, RECORD_NS);
         let (governor, step) = Governor::begin(rules, load, last);
-        self.cost.expected = Some(expected(&activity, &load, &first, &last, step.setting, rules.max_overhead));
+        self.cost.expected =
+            Some(expected(&activity, &load, &first, &last, step.setting, rules.max_overhead));
         self.cost.setting = Some(step.setting.to_string());
         self.governor = Some(governor);
         self.apply(place, &step)?;
@@ -209,6 +212,7 @@ impl Governing {
         let leaving: Vec<_> = had.iter().copied().filter(|side| !wanted.contains(side)).collect();
         let coming: Vec<_> = wanted.iter().copied().filter(|side| !had.contains(side)).collect();
         self.came_back |= self.armed == Armed::Nothing;
+        self.cost.misses_releases |= armed == Armed::Nothing;
         self.armed = armed;
         place.kernel.disarm(&leaving);
         if !coming.is_empty() {

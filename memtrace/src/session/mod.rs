@@ -23,8 +23,8 @@ use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 pub use memtrace_common::config::StackMode;
 
-pub use crate::{report::GroupBy, symbolize::PythonFrames};
 pub use crate::budget::Choice;
+pub use crate::{report::GroupBy, symbolize::PythonFrames};
 pub use attach::AttachError;
 pub use examine::{Examination, ExamineOptions, examine};
 pub use governing::Limit;

@@ -70,8 +70,7 @@ impl Window {
         let first_site = self.objects.iter().map(|object| object.plan.probes.len()).sum::<usize>();
         let sides = self.governing.sides();
         let kernel = &mut self.kernel;
-        self.probes +=
-            arm_sides(kernel, &objects, &self.proc, pid, first_site as u32, sides)?;
+        self.probes += arm_sides(kernel, &objects, &self.proc, pid, first_site as u32, sides)?;
         let since = if objects.is_empty() {
             "it is traced from its start"
         } else {
