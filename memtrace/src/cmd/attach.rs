@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
+use memtrace_common::sample::Interval;
 
 use super::{
     Status,
@@ -21,8 +22,8 @@ use crate::{
     render::{self, text::TextOptions},
     report::{Report, ReportOptions},
     session::{
-        self, Choice, GroupBy, Limit, Observer as _, Options, PythonFrames, Recorder, Sink,
-        StackMode,
+        self, Choice, GroupBy, Limit, Observer as _, Options, PythonFrames, Recorder, Sampling,
+        Sink, StackMode,
     },
     sys::procfs::ProcFs,
 };
@@ -79,6 +80,7 @@ fn options(args: &AttachArgs, verbose: u8) -> Options {
         reset_peak: args.reset_peak,
         walk: !args.no_walk,
         perf_event_links: args.perf_event_links,
+        sampling: sampling(args),
         limit: Limit { max_overhead: args.max_overhead.0, choice: choice(args) },
         min_age_ns: args.min_age.as_nanos() as u64,
         command_line: command_line(),
@@ -91,6 +93,15 @@ fn choice(args: &AttachArgs) -> Choice {
         (true, _) => Choice::Only(Interval::EXACT),
         (false, Some(interval)) => Choice::Only(interval),
         (false, None) => Choice::Any,
+    }
+}
+
+/// Nothing is drawn until it is known how densely samples may be.
+fn sampling(args: &AttachArgs) -> Sampling {
+    match (args.max_overhead.0, args.sample_bytes) {
+        (Some(_), _) => Sampling::Variable { interval: Interval::MAX, blocks: args.max_live },
+        (None, None | Some(Interval::EXACT)) => Sampling::Exact,
+        (None, Some(interval)) => Sampling::Variable { interval, blocks: args.max_live },
     }
 }
 

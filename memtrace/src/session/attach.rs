@@ -5,8 +5,6 @@ use std::{io, os::fd::AsFd as _, path::PathBuf};
 use jiff::Timestamp;
 use thiserror::Error;
 
-use memtrace_common::config::CodeRange;
-
 use super::{
     Observer, Options, PythonFrames, StackMode,
     code::Code,
@@ -20,6 +18,7 @@ use crate::{
         calibrate::Calibrator,
         error::LoadError,
         load::{Kernel, KernelLog, LoadOptions, ProbeSite},
+        plan::AllocatorCode,
         pymalloc::{PymallocError, PymallocPlan, plan_pymalloc},
         ring::Ring,
         side::Side,
@@ -169,6 +168,7 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
         table_words: code.table_words(),
         debug_log: options.debug_log,
         perf_event_links: options.perf_event_links,
+        sampling: options.sampling,
     })?;
     // Arming and measuring are mostly waiting: it goes on beside what follows.
     let calibration = kernel.calibrator().map(Calibrator::start);
@@ -277,6 +277,7 @@ pub(super) fn arm_sides(
                 function: probe.function,
                 shape: probe.shape,
                 site,
+                is_leaf: object.plan.is_leaf(probe.function),
                 offset: probe.file_offset,
             })
             .filter(|site| sides.contains(&Side::of(site.function)))
@@ -301,12 +302,16 @@ pub(super) fn arm_loader(
     }
 }
 
-/// The code that calls of allocators inside allocators come from.
-pub(super) fn allocator_code(objects: &[PlannedObject], executable: &str) -> Vec<CodeRange> {
-    objects
-        .iter()
-        .flat_map(|object| object.plan.allocator_code(object.plan.mapping.name == executable))
-        .collect()
+/// The code of the allocators.
+pub(super) fn allocator_code(objects: &[PlannedObject], executable: &str) -> AllocatorCode {
+    let mut code = AllocatorCode::default();
+    for PlannedObject { plan, .. } in objects {
+        let is_program = plan.mapping.name == executable;
+        code.callers.append(&mut plan.allocator_code(is_program));
+        code.heap.append(&mut plan.heap_code());
+        code.mapping.append(&mut plan.mapping_code(is_program));
+    }
+    code
 }
 
 /// The pidfd was opened after the pid was looked at, and probes are filtered by what the pid meant

@@ -23,8 +23,7 @@ use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 pub use memtrace_common::config::StackMode;
 
-pub use crate::budget::Choice;
-pub use crate::{report::GroupBy, symbolize::PythonFrames};
+pub use crate::{budget::Choice, probe::load::Sampling, report::GroupBy, symbolize::PythonFrames};
 pub use attach::AttachError;
 pub use examine::{Examination, ExamineOptions, examine};
 pub use governing::Limit;
@@ -62,6 +61,8 @@ pub struct Options {
     pub reset_peak: bool,
     /// Walk the target's heap, too.
     pub walk: bool,
+    /// Which allocations are looked at.
+    pub sampling: Sampling,
     /// What the trace may cost the target, and how closely it may look for that.
     pub limit: Limit,
     /// Do without multi-uprobe links.
