@@ -192,20 +192,36 @@ impl PassedOver {
     /// Whether it has jumped to another function, which was entered with `cookie` and returns to
     /// `return_address`. A function that has returned meanwhile and is called again from the same
     /// frame returns to the same place only when the same call instruction is executed, which
-    /// leads to one function.
+    /// leads to one function. `trampoline` as for [`Call::classify_entry`].
     #[inline(always)]
-    pub fn has_jumped_to(&self, sp: u64, cookie: u64, return_address: u64) -> bool {
-        sp == self.sp && return_address == self.return_address && cookie != self.cookie
+    pub fn has_jumped_to(
+        &self,
+        sp: u64,
+        cookie: u64,
+        return_address: u64,
+        trampoline: u64,
+    ) -> bool {
+        sp == self.sp && cookie != self.cookie && self.returns_by(return_address, trampoline)
     }
 
     /// Whether it is a call of CPython's own functions that has not returned: its return address is
     /// still there. (What is left of it in memory that is not used otherwise looks the same: the
     /// caller must be known to be allocator code, too.)
     #[inline(always)]
-    pub fn is_of_python_and_open(&self, read_word: impl Fn(u64) -> Option<u64>) -> bool {
+    pub fn is_of_python_and_open(
+        &self,
+        trampoline: u64,
+        read_word: impl Fn(u64) -> Option<u64>,
+    ) -> bool {
         let cookie = SiteCookie(self.cookie);
         u32::from(cookie.function()) >= AllocFn::PyMemMalloc as u32
-            && read_word(self.sp) == Some(self.return_address)
+            && read_word(self.sp).is_some_and(|word| self.returns_by(word, trampoline))
+    }
+
+    /// Without sessions, its return address has been replaced all the same.
+    #[inline(always)]
+    fn returns_by(&self, word: u64, trampoline: u64) -> bool {
+        word == self.return_address || trampoline != 0 && word == trampoline
     }
 }
 
@@ -430,10 +446,15 @@ mod tests {
         let outer = PassedOver { sp: 0x1000, return_address: RETURN, cookie: realloc };
         assert!(outer.may_contain(0x1000) && outer.may_contain(0xf00));
         assert!(!outer.may_contain(0x1008), "from a shallower frame");
-        assert!(outer.has_jumped_to(0x1000, malloc, RETURN));
-        assert!(!outer.has_jumped_to(0x1000, malloc, RETURN + 9), "the caller's next call");
-        assert!(!outer.has_jumped_to(0x1000, realloc, RETURN), "the same call, in a loop");
-        assert!(!outer.has_jumped_to(0xff8, malloc, RETURN));
+        let jumped = |sp, cookie, return_address| {
+            outer.has_jumped_to(sp, cookie, return_address, TRAMPOLINE)
+        };
+        assert!(jumped(0x1000, malloc, RETURN));
+        assert!(jumped(0x1000, malloc, TRAMPOLINE), "with a return probe");
+        assert!(!jumped(0x1000, malloc, RETURN + 9), "the caller's next call");
+        assert!(!jumped(0x1000, realloc, RETURN), "the same call, in a loop");
+        assert!(!jumped(0xff8, malloc, RETURN));
+        assert!(!outer.has_jumped_to(0x1000, malloc, 0, 0), "no trampoline is known");
         assert!(!PassedOver::default().may_contain(0));
     }
 
@@ -441,11 +462,12 @@ mod tests {
     fn only_calls_of_python_are_looked_for_on_the_stack() {
         let cookie = SiteCookie::new(AllocFn::PyObjectRealloc, CallShape::ContextOldSize, 3).0;
         let python = PassedOver { sp: 0x1000, return_address: RETURN, cookie };
-        assert!(python.is_of_python_and_open(intact));
-        assert!(!python.is_of_python_and_open(|_| Some(RETURN + 1)), "it has returned");
-        assert!(!python.is_of_python_and_open(|_| None));
+        assert!(python.is_of_python_and_open(0, intact));
+        assert!(python.is_of_python_and_open(TRAMPOLINE, hijacked));
+        assert!(!python.is_of_python_and_open(0, |_| Some(RETURN + 1)), "it has returned");
+        assert!(!python.is_of_python_and_open(0, |_| None));
         let cookie = SiteCookie::new(AllocFn::Realloc, CallShape::OldSize, 3).0;
-        assert!(!PassedOver { cookie, ..python }.is_of_python_and_open(intact));
+        assert!(!PassedOver { cookie, ..python }.is_of_python_and_open(0, intact));
     }
 
     #[test]

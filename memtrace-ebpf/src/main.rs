@@ -19,6 +19,8 @@ mod sampling;
 mod session;
 mod stack;
 
+use core::ffi::c_void;
+
 use arguments::argument;
 use aya_ebpf::{
     EbpfContext,
@@ -49,10 +51,12 @@ fn decline_private_stack<C: EbpfContext>(
     }
 }
 
-/// All functions whose result matters; their returns, too, where the kernel has sessions
-#[uprobe]
-pub fn enter(ctx: ProbeContext) -> u32 {
-    session::run(&ctx)
+/// All functions whose result matters; their returns, too, where the kernel has sessions. Not by the
+/// macro, whose programs all return 0.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "uprobe")]
+pub extern "C" fn enter(ctx: *mut c_void) -> u32 {
+    session::run(&ProbeContext::new(ctx))
 }
 
 /// free
@@ -126,8 +130,9 @@ pub fn empty(_ctx: ProbeContext) -> u32 {
 }
 
 /// An empty session that wants no return.
-#[uprobe]
-pub fn empty_session(_ctx: ProbeContext) -> u32 {
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "uprobe")]
+pub extern "C" fn empty_session(_ctx: *mut c_void) -> u32 {
     session::RETURN_UNWANTED
 }
 

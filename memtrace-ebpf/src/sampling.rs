@@ -64,10 +64,12 @@ fn is_inside(hit: &Hit, sp: u64, caller: u64, passed_over: &PassedOver) -> bool 
     if hit.config.is_heap_code(caller, image) {
         return true;
     }
+    let trampoline = hit.config.trampoline;
     passed_over.may_contain(sp)
-        && (passed_over.has_jumped_to(sp, hit.cookie.0, caller)
+        && (passed_over.has_jumped_to(sp, hit.cookie.0, caller, trampoline)
             || hit.config.may_be_allocator_code(caller, image)
-                && passed_over.is_of_python_and_open(|address| UserMemory.read_word(address)))
+                && passed_over
+                    .is_of_python_and_open(trampoline, |address| UserMemory.read_word(address)))
 }
 
 /// Whether a free is made by a call that was passed over.
