@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// What a hit of a probe costs the thread that runs into it, on this machine and kernel, in
-/// nanoseconds. The program that the probe runs does nothing.
+/// nanoseconds. The program that runs there only counts; where that is not wanted, it does nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProbeCosts {
@@ -17,10 +17,11 @@ pub struct ProbeCosts {
     pub measured: bool,
 }
 
-/// Those of an ordinary machine (x86-64, 2024): the nop5 series of the uprobes' developers.
+/// Those of an ordinary machine (x86-64, 2024: the nop5 series of the uprobes' developers), and 150 ns
+/// for the program.
 impl Default for ProbeCosts {
     fn default() -> Self {
-        Self { emulated_ns: 350.0, stepped_ns: 900.0, return_ns: 200.0, measured: false }
+        Self { emulated_ns: 500.0, stepped_ns: 1050.0, return_ns: 200.0, measured: false }
     }
 }
 

@@ -23,51 +23,55 @@ const STEPPED_CALLS: u32 = 16;
 /// Measurements; the shortest counts.
 const ROUNDS: u32 = 12;
 
+/// What is asked for.
+const BLOCK_BYTES: usize = 64;
+
 /// One calibration at a time: all use the same functions.
 static ONLY_ONE: Mutex<()> = Mutex::new(());
 
 /// A function to measure with. Their first instructions are of the kinds that allocators begin with.
-type Function = extern "C" fn();
+type Function = extern "C" fn(usize);
 
 /// Begins with a `push`, which the kernel emulates since Linux 4.16.
 #[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
-extern "C" fn emulated() {
+extern "C" fn emulated(_size: usize) {
     core::arch::naked_asm!("push rbp", "pop rbp", "ret")
 }
 
 /// Begins with a `test`, which it single-steps.
 #[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
-extern "C" fn stepped() {
+extern "C" fn stepped(_size: usize) {
     core::arch::naked_asm!("test rdi, rdi", "ret")
 }
 
 /// Begins with a conditional branch, which the kernel simulates.
 #[cfg(target_arch = "aarch64")]
 #[unsafe(naked)]
-extern "C" fn emulated() {
+extern "C" fn emulated(_size: usize) {
     core::arch::naked_asm!("cbz x0, 1f", "1: ret")
 }
 
 /// Begins with a move, which it single-steps.
 #[cfg(target_arch = "aarch64")]
 #[unsafe(naked)]
-extern "C" fn stepped() {
+extern "C" fn stepped(_size: usize) {
     core::arch::naked_asm!("mov x1, x0", "ret")
 }
 
-/// Empty programs of the loaded object. It can be sent to another thread, because arming waits for
-/// grace periods of the kernel.
+/// Programs of the loaded object. They can be sent to another thread, because arming waits for grace
+/// periods of the kernel.
 pub struct Calibrator {
     entry: LoadedProgram,
+    cookie: u64,
     at_return: LoadedProgram,
 }
 
 impl Calibrator {
-    /// With a program for entries and one for returns, which do nothing.
-    pub fn new(entry: LoadedProgram, at_return: LoadedProgram) -> Self {
-        Self { entry, at_return }
+    /// With a program for entries, and its cookie, and one for returns that does nothing.
+    pub fn new(entry: LoadedProgram, cookie: u64, at_return: LoadedProgram) -> Self {
+        Self { entry, cookie, at_return }
     }
 
     /// Measures on a thread of its own: some milliseconds of CPU, and as many of waiting. What is
@@ -88,8 +92,8 @@ impl Calibrator {
     }
 
     fn measure(&self) -> io::Result<(ProbeCosts, [MultiLink; 2])> {
-        let emulated_site = own_site(emulated)?;
-        let stepped_site = own_site(stepped)?;
+        let emulated_site = own_site(emulated, self.cookie)?;
+        let stepped_site = own_site(stepped, self.cookie)?;
         let bare_ns = shortest_ns(emulated, CALLS);
         let entries = link(&self.entry, &[emulated_site, stepped_site], false)?;
         let emulated_ns = (shortest_ns(emulated, CALLS) - bare_ns).max(1.0);
@@ -109,19 +113,19 @@ fn link(program: &LoadedProgram, sites: &[Site], at_return: bool) -> io::Result<
 }
 
 /// Where a function of this program is in its file.
-fn own_site(function: Function) -> io::Result<Site> {
+fn own_site(function: Function, cookie: u64) -> io::Result<Site> {
     let address = function as *const () as u64;
     let maps = ProcFs::new("/proc").maps(std::process::id()).map_err(io::Error::other)?;
     let mapping = maps.iter().find(|mapping| mapping.contains(address));
     let mapping = mapping.ok_or_else(|| io::Error::other("its own code is not mapped"))?;
-    Ok(Site { offset: mapping.offset_of(address), cookie: 0 })
+    Ok(Site { offset: mapping.offset_of(address), cookie })
 }
 
 /// Nanoseconds of a call.
 fn shortest_ns(function: Function, calls: u32) -> f64 {
     let round = || {
         let start = Instant::now();
-        (0..calls).for_each(|_| std::hint::black_box(function)());
+        (0..calls).for_each(|_| std::hint::black_box(function)(BLOCK_BYTES));
         start.elapsed().as_nanos() as f64 / f64::from(calls)
     };
     (0..ROUNDS).map(|_| round()).fold(f64::INFINITY, f64::min)
@@ -133,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_functions_to_measure_with_are_in_the_executable_and_take_next_to_no_time() {
-        let sites = [emulated as Function, stepped].map(|it| own_site(it).unwrap().offset);
+        let sites = [emulated as Function, stepped].map(|it| own_site(it, 0).unwrap().offset);
         assert_ne!(sites[0], sites[1]);
         assert!(shortest_ns(emulated, CALLS) < 1000.0);
     }

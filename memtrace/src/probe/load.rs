@@ -223,14 +223,15 @@ impl Kernel {
         matches!(self.backend, Backend::Multi { .. })
     }
 
-    /// What measures the cost of a probe; `None` without multi-uprobe links.
+    /// What measures the cost of a probe; `None` without multi-uprobe links. While no allocation is
+    /// drawn, what runs there is what runs in the target, and counts the calls; else it is empty.
     pub fn calibrator(&self) -> Option<Calibrator> {
         let Backend::Multi { programs, loaded, .. } = &self.backend else { return None };
-        let entry = loaded.get("empty")?.try_clone().ok()?;
-        Some(Calibrator::new(
-            entry,
-            programs.load("empty_return", attachment("empty_return", false)).ok()?,
-        ))
+        let counts = self.config.interval() == Interval::MAX;
+        let entry = loaded.get(CALLS).filter(|_| counts).or_else(|| loaded.get("empty"))?;
+        let at_return = programs.load("empty_return", Attachment::Probes).ok()?;
+        let cookie = ProbeSite::CALIBRATION.cookie(entry.attachment()).0;
+        Some(Calibrator::new(entry.try_clone().ok()?, cookie, at_return))
     }
 
     /// Whether calls that are not looked at are spared their return probe (Linux 6.13).
@@ -598,6 +599,15 @@ fn known(code: &[CodeRange]) -> [CodeRange; ALLOCATOR_RANGES] {
 }
 
 impl ProbeSite {
+    /// A malloc that never was.
+    const CALIBRATION: Self = Self {
+        function: AllocFn::Malloc,
+        shape: CallShape::Size,
+        site: 0,
+        is_leaf: true,
+        offset: 0,
+    };
+
     fn cookie(self, attachment: Attachment) -> SiteCookie {
         let cookie = SiteCookie::new(self.function, self.shape, self.site);
         let cookie = if self.is_leaf { cookie.of_a_leaf() } else { cookie };

@@ -170,8 +170,6 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
         perf_event_links: options.perf_event_links,
         sampling: options.sampling,
     })?;
-    // Arming and measuring are mostly waiting: it goes on beside what follows.
-    let calibration = kernel.calibrator().map(Calibrator::start);
     steps.over("create the maps");
     code.publish(&mut kernel, &maps)?;
     steps.over("upload unwind tables");
@@ -192,6 +190,7 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
     check_identity(&proc, &process, &pidfd)?;
     steps.over("load the programs and arm the probes");
     let place = &mut Place { kernel: &mut kernel, objects: &objects, proc: &proc, pid };
+    let calibration = place.kernel.calibrator().map(Calibrator::start);
     let governing = Governing::open(place, options.limit, calibration)?;
     observer.expected(governing.cost());
     steps.over("count calls");

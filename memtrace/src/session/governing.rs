@@ -275,6 +275,11 @@ impl Governing {
             counted.void -= before.void.min(counted.void);
             counted.passed_over -= before.passed_over.min(counted.passed_over);
             counted.requested_bytes -= before.requested_bytes.min(counted.requested_bytes);
+            counted.returns -= before.returns.min(counted.returns);
+        }
+        // A return in a closed window is nothing that the window cut.
+        for (counted, before) in counters.losses.iter_mut().zip(&self.before.losses) {
+            *counted -= (*before).min(*counted);
         }
     }
 
@@ -369,13 +374,15 @@ fn expected(
     let counted_ns = last.at_ns.saturating_sub(first.at_ns);
     let cpu_ns = last.cpu_ns.saturating_sub(first.cpu_ns) as f64;
     let calls = (activity.acquisitions + activity.releases) as f64;
-    let own_cpus = (cpu_ns - activity.added_ns()).max(0.0) / counted_ns.max(1) as f64;
+    let target_cpus = cpu_ns / counted_ns.max(1) as f64;
     let exact_overhead = load.price(Interval::EXACT);
     Expected {
         counted_ns,
-        calls_per_second: calls * 1e9 / counted_ns.max(1) as f64,
-        target_cpus: cpu_ns / counted_ns.max(1) as f64,
-        exact_cpus: own_cpus * exact_overhead,
+        // As many as it would make if nobody counted.
+        calls_per_second: calls * 1e9 / counted_ns.max(1) as f64 * cpu_ns
+            / (cpu_ns - activity.added_ns()).max(cpu_ns * 0.004).max(1.0),
+        target_cpus,
+        exact_cpus: target_cpus * exact_overhead / (1.0 + exact_overhead),
         exact_overhead,
         overhead: match setting.presence {
             Presence::Always => load.price(setting.interval),
