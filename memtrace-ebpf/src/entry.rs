@@ -112,7 +112,7 @@ pub fn enter(ctx: &ProbeContext) -> Option<()> {
     slot.stack = 0;
     // Nobody asks who unmapped something.
     if !internal && arrival.begin.get() != RecordKind::UnmapBegin as u32 {
-        slot.stack = stack::capture(ctx, hit.config, registers);
+        slot.stack = stack::capture(ctx, hit.config, stack::From::Entry, registers);
     }
     emit_begin(&hit, slot, arrival.begin.get())
 }

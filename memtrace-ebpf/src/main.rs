@@ -9,11 +9,13 @@ mod arguments;
 mod atomic;
 mod emit;
 mod entry;
+mod growth;
 mod in_flight;
 mod leave;
 mod maps;
 mod memory;
 mod process;
+mod resident;
 mod stack;
 
 use arguments::argument;

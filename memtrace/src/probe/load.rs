@@ -31,6 +31,7 @@ use super::{
     error::{
         LoadError, classify_arm_error, classify_object_error, classify_program_error, missing_map,
     },
+    growth::GrowthLink,
     multi,
     ring::Ring,
 };
@@ -76,11 +77,12 @@ pub struct TableWords {
 /// The loaded object and its armed probes. Dropping it removes everything; so does the kernel when
 /// memtrace dies, because nothing is pinned.
 pub struct Kernel {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     config: Config,
     backend: Backend,
     probes: Vec<Link>,
     tracepoints: Vec<RawTracePointLink>,
+    pub(super) growth: Vec<GrowthLink>,
 }
 
 /// How probes are put into the target.
@@ -146,8 +148,14 @@ impl Kernel {
         };
         let backend =
             if options.perf_event_links { Backend::PerfEvent } else { choose_backend(&ebpf) };
-        let mut kernel =
-            Self { ebpf, config, backend, probes: Vec::new(), tracepoints: Vec::new() };
+        let mut kernel = Self {
+            ebpf,
+            config,
+            backend,
+            probes: Vec::new(),
+            tracepoints: Vec::new(),
+            growth: Vec::new(),
+        };
         kernel.write_config()?;
         Ok(kernel)
     }
@@ -301,7 +309,7 @@ impl Kernel {
         Ok(())
     }
 
-    fn loaded_program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, LoadError>
+    pub(super) fn loaded_program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, LoadError>
     where
         P: Loadable + 'a,
         &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
@@ -446,6 +454,7 @@ impl Kernel {
             }
         });
         self.tracepoints.clear();
+        self.growth.clear();
     }
 }
 
@@ -476,7 +485,7 @@ fn choose_backend(ebpf: &Ebpf) -> Backend {
 }
 
 /// aya's program types have no common trait for this.
-trait Loadable {
+pub(super) trait Loadable {
     fn load_program(&mut self) -> Result<(), ProgramError>;
 }
 

@@ -2,6 +2,7 @@
 //! (`verify`), and the kernel that holds them (`load`, `multi`, `ring`: the only aya).
 
 pub mod error;
+pub mod growth;
 pub mod load;
 mod load_order;
 pub mod loader;
