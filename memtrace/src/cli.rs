@@ -120,6 +120,10 @@ pub struct AttachArgs {
     #[arg(long, help_heading = LIMITS)]
     pub pymalloc: bool,
 
+    /// Follow what makes the process grow, and not what it allocates: mmap, brk, mprotect and first uses of pages, in the kernel. Next to no cost, for every allocator, but who holds the memory is not seen
+    #[arg(long, conflicts_with_all = ["pymalloc", "max_live", "perf_event_links"])]
+    pub growth: bool,
+
     /// How many of these the text report shows
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub top: usize,

@@ -60,6 +60,8 @@ pub struct LoadOptions {
     pub debug_log: bool,
     /// Use perf-event links even where multi-uprobe links work; for tests of the former.
     pub perf_event_links: bool,
+    /// There will be probes in the target.
+    pub uprobes: bool,
 }
 
 /// A chunk of unwind rows or of their page index.
@@ -120,7 +122,7 @@ impl Kernel {
     /// Creates the maps. No program is loaded and nothing is armed yet.
     pub fn load(options: LoadOptions) -> Result<Self, LoadError> {
         const UPROBE_PMU: &str = "/sys/bus/event_source/devices/uprobe/type";
-        if !std::path::Path::new(UPROBE_PMU).exists() {
+        if options.uprobes && !std::path::Path::new(UPROBE_PMU).exists() {
             return Err(LoadError::NoUprobes { path: UPROBE_PMU.to_owned() });
         }
         raise_memlock_limit();
@@ -146,8 +148,11 @@ impl Kernel {
             generation: 0,
             wake_bytes: u64::from(options.ring_bytes / 8).min(256 << 10),
         };
-        let backend =
-            if options.perf_event_links { Backend::PerfEvent } else { choose_backend(&ebpf) };
+        let backend = if options.perf_event_links || !options.uprobes {
+            Backend::PerfEvent
+        } else {
+            choose_backend(&ebpf)
+        };
         let mut kernel = Self {
             ebpf,
             config,

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use memtrace_common::config::CodeRange;
 
-use super::{Options, PythonFrames, StackMode, code::Code, python::Python, steps::Steps};
+use super::{Options, PythonFrames, StackMode, code::Code, growth, python::Python, steps::Steps};
 use crate::{
     model::mapping::Mapping,
     probe::{
@@ -25,6 +25,7 @@ use crate::{
         perf_map::PerfMap,
     },
     sys::{
+        btf::BtfError,
         clock,
         kernel::KernelVersion,
         pidfd::PidFd,
@@ -59,6 +60,9 @@ pub enum AttachError {
     /// The kernel's version is not known.
     #[error("cannot read the kernel's version: {0}")]
     KernelVersion(io::Error),
+    /// The kernel does not say what the growth mode needs.
+    #[error("--growth is not possible on this kernel: {0}")]
+    Growth(#[source] BtfError),
     /// Tracing is known to hurt the target on this kernel.
     #[error(transparent)]
     Hazard(#[from] Hazard),
@@ -134,12 +138,16 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     let process = identify(&proc, pid)?;
     let pidfd = PidFd::open(pid).map_err(|source| AttachError::Handle { pid, source })?;
     let version = proc.kernel_version().map_err(AttachError::KernelVersion)?;
-    if !options.ignore_hazards {
+    if !options.ignore_hazards && options.growth.is_none() {
         preflight(&process, version)?;
     }
     let maps = proc.maps(pid)?;
     steps.over("look at the target");
-    let TargetPlan { mut objects, loader, left_out } = plan_target(&proc, pid, &maps, version)?;
+    let TargetPlan { mut objects, loader, left_out } = match options.growth {
+        None => plan_target(&proc, pid, &maps, version)?,
+        // Nothing is probed in the target.
+        Some(_) => TargetPlan { objects: Vec::new(), loader: None, left_out: Vec::new() },
+    };
     let mut pymalloc = match options.pymalloc {
         true => plan_pymalloc(&proc, pid, &maps, version)?,
         false => PymallocPlan::default(),
@@ -150,6 +158,9 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     let symbolizer = Symbolizer::with_names(debug_roots, perf_map(&proc, &process))
         .with_python_frames(options.python);
     let mut code = Code::new(options.stacks == StackMode::Tables, symbolizer);
+    if options.growth.is_some() {
+        code = code.everywhere();
+    }
     code.add(&proc, pid, &maps);
     steps.over("compile unwind tables");
     let mut kernel = Kernel::load(LoadOptions {
@@ -160,6 +171,7 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         table_words: code.table_words(),
         debug_log: options.debug_log,
         perf_event_links: options.perf_event_links,
+        uprobes: options.growth.is_none(),
     })?;
     steps.over("create the maps");
     code.publish(&mut kernel, &maps)?;
@@ -174,7 +186,10 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     let kernel_log = if options.debug_log { kernel.take_log() } else { None };
     kernel.follow_process()?;
     kernel.set_allocator_code(&allocator_code(&objects, &process.executable), 0)?;
-    let probes = arm(&mut kernel, &objects, &proc, pid, 0)?;
+    let probes = match options.growth {
+        None => arm(&mut kernel, &objects, &proc, pid, 0)?,
+        Some(interval) => growth::arm(&mut kernel, &proc, pid, interval)?,
+    };
     arm_loader(&mut kernel, loader.as_ref(), &proc, pid);
     kernel.set_active(true)?;
     // With the window open: an exec from here on is told by the kernel.

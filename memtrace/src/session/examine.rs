@@ -112,6 +112,7 @@ fn try_kernel(pid: NonZeroU32, version: KernelVersion) -> Result<bool, LoadError
         table_words: TableWords::default(),
         debug_log: false,
         perf_event_links: false,
+        uprobes: true,
     })?;
     Ok(kernel.has_multi_uprobe_links())
 }

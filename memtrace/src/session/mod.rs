@@ -6,6 +6,7 @@ mod code;
 mod compile;
 mod examine;
 mod gather;
+mod growth;
 mod header;
 mod inspect;
 mod memory;
@@ -19,7 +20,7 @@ mod window;
 
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
-pub use memtrace_common::config::StackMode;
+pub use memtrace_common::{config::StackMode, sample::Interval};
 
 pub use crate::{report::GroupBy, symbolize::PythonFrames};
 pub use attach::AttachError;
@@ -58,6 +59,8 @@ pub struct Options {
     pub reset_peak: bool,
     /// Walk the target's heap, too.
     pub walk: bool,
+    /// Follow what grows instead of calls of allocators; pages are sampled at this interval.
+    pub growth: Option<Interval>,
     /// Do without multi-uprobe links.
     pub perf_event_links: bool,
     /// Blocks younger than this at the end are no survivors.

@@ -20,6 +20,7 @@ use crate::{
     allocator::{LateHeaps, pymalloc::ArenaCalls},
     capture::{self, Header, KeptEvent},
     decode::decode,
+    growth::Growth,
     ledger::{Ledger, Limits, Start},
     model::{
         AllocFn,
@@ -75,6 +76,10 @@ pub(super) struct Window {
     /// Tells which mappings are Python's small objects.
     arena_calls: ArenaCalls,
     late_heaps: LateHeaps,
+    /// What grows is followed, and not calls of allocators.
+    growth: Option<Growth>,
+    /// What the ledger is to book of an event, see [`Growth::book`].
+    grown: Vec<Event>,
     python: Python,
     undecodable: u64,
     unkept_stacks: u64,
@@ -188,6 +193,10 @@ impl Window {
             code,
             arena_calls,
             late_heaps,
+            growth: options
+                .growth
+                .map(|_| Growth::new(start.page_bytes, header.initial_break, &maps)),
+            grown: Vec::new(),
             python,
             undecodable: 0,
             unkept_stacks: 0,
@@ -267,7 +276,7 @@ impl Window {
         }
         let drained = ring.drain(limit, |record| self.book(record));
         self.solve_puzzles();
-        if drained > 0 && !self.trampoline_known {
+        if drained > 0 && !self.trampoline_known && self.growth.is_none() {
             self.find_trampoline();
         }
         if std::mem::take(&mut self.code_changed) || self.python.is_due(clock::monotonic_ns()) {
@@ -293,9 +302,27 @@ impl Window {
     }
 
     fn book_memory(&mut self, event: Event) {
+        if self.growth.is_some() {
+            return self.book_growth(event);
+        }
         let is_arena = self.arena_calls.is_arena(&event);
         let event = if is_arena { event } else { self.late_heaps.attribute(event) };
-        let kept = KeptEvent { event, is_arena, is_unseen: false };
+        self.keep(KeptEvent { event, is_arena, is_unseen: false });
+    }
+
+    fn book_growth(&mut self, event: Event) {
+        let Some(growth) = &mut self.growth else { return };
+        // Nothing in the target tells of libraries that are loaded.
+        self.code_changed |= maps_code(&event);
+        let mut grown = std::mem::take(&mut self.grown);
+        growth.book(event, &mut grown);
+        for event in grown.drain(..) {
+            self.keep(KeptEvent { event, is_arena: false, is_unseen: false });
+        }
+        self.grown = grown;
+    }
+
+    fn keep(&mut self, kept: KeptEvent) {
         capture::apply(&mut self.ledger, &kept);
         if let Some(recorder) = &mut self.recorder {
             recorder.event(kept);
@@ -410,6 +437,9 @@ impl Window {
         maps: &[Mapping],
         executable: &str,
     ) -> Result<&'static str, super::AttachError> {
+        if self.growth.is_some() {
+            return Ok("its growth is followed from its start");
+        }
         let pid = self.process.pid;
         let version = self.proc.kernel_version().map_err(super::AttachError::KernelVersion)?;
         let known: Vec<Option<FileId>> =
@@ -495,12 +525,18 @@ impl Window {
     /// What was allocated or mapped in the window and is still there.
     fn live_bytes(&self) -> u64 {
         let totals = self.ledger.totals();
+        if self.growth.is_some() {
+            // Pages in use are what RSS is set against.
+            return totals.heap.live.bytes;
+        }
         totals.heap.live.bytes.saturating_add(totals.mappings.live.bytes)
     }
 
     /// What the next walk of the heap is to look for.
     pub(super) fn walk_request(&self, is_last: bool) -> Request {
-        let suspects = is_last.then(|| self.ledger.suspects(MOST_BLOCKS));
+        // Pages are no blocks of the heap.
+        let has_blocks = is_last && self.growth.is_none();
+        let suspects = has_blocks.then(|| self.ledger.suspects(MOST_BLOCKS));
         Request { image: self.ledger.totals().execs, suspects }
     }
 
@@ -605,6 +641,15 @@ impl Window {
 /// Where the program break is, to the page: the end of `[heap]`.
 pub(super) fn program_break(maps: &[Mapping]) -> Option<u64> {
     maps.iter().find(|mapping| mapping.name == "[heap]").map(|mapping| mapping.end)
+}
+
+/// Whether a file's code is mapped: a library is loaded.
+fn maps_code(event: &Event) -> bool {
+    /// `PROT_EXEC` and `MAP_ANONYMOUS` of asm-generic/mman-common.h.
+    const EXEC: u32 = 4;
+    const ANONYMOUS: u32 = 0x20;
+    matches!(event.action, Action::Map { prot, map_flags, .. }
+        if prot & EXEC != 0 && map_flags & ANONYMOUS == 0)
 }
 
 fn left_out_note(object: &LeftOut) -> String {
