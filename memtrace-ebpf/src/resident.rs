@@ -1,26 +1,37 @@
 //! The growth mode: pages that are used for the first time, and the kernel's count of what is
 //! resident.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
-    bindings::pt_regs,
-    helpers::generated::{
-        bpf_get_current_task, bpf_get_current_task_btf, bpf_get_prandom_u32, bpf_ktime_get_ns,
-        bpf_probe_read_kernel, bpf_task_pt_regs,
+    EbpfContext,
+    helpers::{
+        bpf_get_current_pid_tgid,
+        generated::{
+            bpf_get_current_task, bpf_get_current_task_btf, bpf_get_prandom_u32, bpf_ktime_get_ns,
+            bpf_task_pt_regs,
+        },
     },
     macros::{fentry, map, raw_tracepoint},
-    maps::Array,
+    maps::{Array, HashMap},
     programs::{FEntryContext, RawTracePointContext},
 };
 use memtrace_common::{
     config::Config,
     function::AllocFn,
-    growth::{GrowthConfig, RSS_KINDS, RssCounts},
+    growth::{GrowthConfig, RSS_KINDS, RssCounts, RssKind},
     sample::Interval,
     unwind::Registers,
     wire::{AllocRecord, RecordKind},
 };
 
-use crate::{atomic, emit, maps::function_counters, process::target_config, stack};
+use crate::{
+    atomic, emit,
+    maps::function_counters,
+    memory::{UserRegisters, kernel_word, user_registers},
+    process::target_config,
+    stack,
+};
 
 #[map]
 static GROWTH: Array<GrowthConfig> = Array::with_max_entries(1, 0);
@@ -32,6 +43,10 @@ static RSS: Array<RssCounts> = Array::with_max_entries(1, 0);
 const PAGE_SHIFT: u64 = 12;
 /// A folio of more pages is not known; 1 GiB is 18.
 const MAX_ORDER: u64 = 18;
+/// A large page of 2 MiB.
+const HUGE_ORDER: u64 = 9;
+/// Higher addresses are the kernel's.
+const USER_END: u64 = 1 << 63;
 /// `orig_ax` of a thread that is in the kernel by no system call.
 const NO_SYSTEM_CALL: u64 = u64::MAX;
 
@@ -58,13 +73,9 @@ fn take_page(ctx: &FEntryContext, config: &Config, folio: u64, address: u64) -> 
     if !interval.is_sampled(size_bytes, unsafe { bpf_get_prandom_u32() }) {
         return None;
     }
-    let kind = RecordKind::Alloc;
-    let header = emit::header(kind, AllocFn::PageFault as u8, u64::from(interval.to_flags()));
-    let record = AllocRecord { header, address, size_bytes, stack: stack_of(ctx, config) };
-    if !emit::record(config, kind, record) {
-        // SAFETY: as above.
-        atomic::increment(unsafe { &raw mut (*counters).lost });
-    }
+    let mut place = MaybeUninit::uninit();
+    let stack = stack_of(ctx, config, registers_of_user(&mut place)?);
+    tell(config, interval, AllocRecord { address, size_bytes, stack, ..Default::default() });
     Some(())
 }
 
@@ -79,29 +90,155 @@ fn folio_bytes(growth: &GrowthConfig, folio: u64) -> u64 {
     1 << (PAGE_SHIFT + if order > MAX_ORDER { 0 } else { order })
 }
 
-/// The user's stack, from where the thread has come into the kernel.
+/// The registers with which the thread has come into the kernel.
 #[inline(always)]
-fn stack_of(ctx: &FEntryContext, config: &Config) -> u64 {
-    // SAFETY: the helpers' results are valid for the program's run. Volatile, so that each is a load
-    // of one field, as the verifier wants it.
-    let (registers, pc, origin) = unsafe {
-        let user = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs;
-        let sp = (&raw const (*user).rsp).read_volatile();
-        let bp = (&raw const (*user).rbp).read_volatile();
-        let pc = (&raw const (*user).rip).read_volatile();
-        (Registers { sp, bp }, pc, (&raw const (*user).orig_rax).read_volatile())
-    };
-    // An instruction that was interrupted begins at `pc`; a system call's is before it.
-    let pc = if origin == NO_SYSTEM_CALL { pc + 1 } else { pc };
-    stack::capture(ctx, config, stack::From::Place(pc), registers)
+fn registers_of_user(place: &mut MaybeUninit<UserRegisters>) -> Option<&UserRegisters> {
+    // SAFETY: the helpers have no preconditions.
+    user_registers(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64, place)
+}
+
+#[inline(always)]
+fn stack_of<C: EbpfContext>(ctx: &C, config: &Config, registers: &UserRegisters) -> u64 {
+    // An instruction that was interrupted begins at `ip`; a system call's is before it.
+    let interrupted = u64::from(registers.orig_ax == NO_SYSTEM_CALL);
+    let place = stack::From::Place(registers.ip + interrupted);
+    stack::capture(ctx, config, place, Registers { sp: registers.sp, bp: registers.bp })
+}
+
+/// A sampled fault, until the kernel counts the page that it is about.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Fault {
+    address: u64,
+    stack: u64,
+    /// Where the thread was.
+    ip: u64,
+}
+
+/// By thread. Only samples are in it.
+#[map]
+static FAULTS: HashMap<u64, Fault> = HashMap::with_max_entries(4096, 0);
+
+/// How many there are: as a rule none.
+#[map]
+static FAULT_COUNT: Array<u64> = Array::with_max_entries(1, 0);
+
+/// `page_fault_user(unsigned long address, struct pt_regs *regs, unsigned long error_code)`: where
+/// programs cannot hang on functions. What comes of the fault is told by the counters.
+#[raw_tracepoint(tracepoint = "page_fault_user")]
+pub fn page_fault_user(ctx: RawTracePointContext) -> u32 {
+    if let Some(config) = target_config() {
+        begin_fault(&ctx, config, ctx.arg(0));
+    }
+    0
+}
+
+/// `page_fault_kernel`, likewise: system calls that write to pages that nobody has used.
+#[raw_tracepoint(tracepoint = "page_fault_kernel")]
+pub fn page_fault_kernel(ctx: RawTracePointContext) -> u32 {
+    let address: u64 = ctx.arg(0);
+    if address < USER_END
+        && let Some(config) = target_config()
+        && !faults_are_disabled()
+    {
+        begin_fault(&ctx, config, address);
+    }
+    0
+}
+
+/// Reads that must not fault, as those of this program: no page comes of them.
+#[inline(always)]
+fn faults_are_disabled() -> bool {
+    let Some(growth) = GROWTH.get(0) else { return true };
+    // SAFETY: the helper has no preconditions.
+    let task = unsafe { bpf_get_current_task() };
+    kernel_word(task + u64::from(growth.task_pagefault_disabled))
+        .is_none_or(|word| word as u32 != 0)
+}
+
+#[inline(always)]
+fn begin_fault(ctx: &RawTracePointContext, config: &Config, address: u64) -> Option<()> {
+    let growth = GROWTH.get(0)?;
+    let counters = function_counters(AllocFn::PageFault as u8)?;
+    // SAFETY: a counter of this CPU's map value.
+    atomic::increment(unsafe { &raw mut (*counters).entries });
+    let thread = bpf_get_current_pid_tgid();
+    let count = FAULT_COUNT.get_ptr_mut(0)?;
+    forget_fault(thread, count);
+    let interval = Interval::from_exponent(growth.interval as u8);
+    // SAFETY: the helper has no preconditions.
+    if !interval.is_sampled(1 << PAGE_SHIFT, unsafe { bpf_get_prandom_u32() }) {
+        return None;
+    }
+    let mut place = MaybeUninit::uninit();
+    let registers = registers_of_user(&mut place)?;
+    let stack = stack_of(ctx, config, registers);
+    let fault = Fault { address: address & !((1 << PAGE_SHIFT) - 1), stack, ip: registers.ip };
+    if FAULTS.insert(thread, fault, 0).is_ok() {
+        atomic::increment(count);
+    }
+    Some(())
+}
+
+/// Of a fault that no page came of.
+#[inline(always)]
+fn forget_fault(thread: u64, count: *mut u64) {
+    // SAFETY: a live map value.
+    if unsafe { count.read_volatile() } != 0 && FAULTS.remove(thread).is_ok() {
+        atomic::decrement(count);
+    }
+}
+
+/// The kernel counts a page; if it is that of a sampled fault, it is told. A large page is known by
+/// how much was counted at once: smaller numbers wait on their CPU until there are more.
+#[inline(always)]
+fn end_fault(config: &Config, growth: &GrowthConfig, kind: u64, grown_pages: u64) -> Option<()> {
+    let count = FAULT_COUNT.get_ptr_mut(0)?;
+    // SAFETY: a live map value.
+    if unsafe { count.read_volatile() } == 0
+        || (kind != RssKind::Anonymous as u64 && kind != RssKind::Shared as u64)
+    {
+        return None;
+    }
+    let thread = bpf_get_current_pid_tgid();
+    // SAFETY: the entry is this thread's own.
+    let Fault { address, stack, ip } = *unsafe { FAULTS.get(thread) }?;
+    // Else it is of something that the thread did since.
+    let mut place = MaybeUninit::uninit();
+    let is_same = registers_of_user(&mut place).is_some_and(|registers| registers.ip == ip);
+    forget_fault(thread, count);
+    if !is_same {
+        return None;
+    }
+    let is_huge = grown_pages >> HUGE_ORDER == 1;
+    let order = if is_huge { HUGE_ORDER } else { 0 };
+    let size_bytes = 1 << (PAGE_SHIFT + order);
+    let address = address & !(size_bytes - 1);
+    // It was sampled as a small one: with the same probability as one that is so many times as large
+    // at an interval that is.
+    let interval = Interval::from_exponent(growth.interval as u8 + order as u8);
+    tell(config, interval, AllocRecord { size_bytes, address, stack, ..Default::default() });
+    Some(())
+}
+
+#[inline(always)]
+fn tell(config: &Config, interval: Interval, record: AllocRecord) {
+    let (kind, function) = (RecordKind::Alloc, AllocFn::PageFault as u8);
+    let header = emit::header(kind, function, u64::from(interval.to_flags()));
+    if !emit::record(config, kind, AllocRecord { header, ..record })
+        && let Some(counters) = function_counters(function)
+    {
+        // SAFETY: a counter of this CPU's map value.
+        atomic::increment(unsafe { &raw mut (*counters).lost });
+    }
 }
 
 /// `rss_stat(struct mm_struct *mm, int member)`, since Linux 6.2
 #[raw_tracepoint(tracepoint = "rss_stat")]
 pub fn rss_stat(ctx: RawTracePointContext) -> u32 {
-    if target_config().is_some() {
+    if let Some(config) = target_config() {
         let (mm, kind): (u64, u64) = (ctx.arg(0), ctx.arg(1));
-        read_count(mm, kind);
+        read_count(config, mm, kind);
     }
     0
 }
@@ -109,24 +246,24 @@ pub fn rss_stat(ctx: RawTracePointContext) -> u32 {
 /// `rss_stat(struct mm_struct *mm, int member, long count)`, before
 #[raw_tracepoint(tracepoint = "rss_stat")]
 pub fn rss_stat_counted(ctx: RawTracePointContext) -> u32 {
-    if target_config().is_some() {
+    if let Some(config) = target_config() {
         let (mm, kind, count): (u64, u64, i64) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
-        take_count(mm, kind, count);
+        take_count(config, mm, kind, count);
     }
     0
 }
 
 #[inline(always)]
-fn read_count(mm: u64, kind: u64) -> Option<()> {
+fn read_count(config: &Config, mm: u64, kind: u64) -> Option<()> {
     let growth = GROWTH.get(0)?;
     let kind = kind & (RSS_KINDS as u64 - 1);
     let at = u64::from(growth.rss_count) + kind * u64::from(growth.rss_step);
     let count = kernel_word(mm + at)?;
-    take_count(mm, kind, count as i64)
+    take_count(config, mm, kind, count as i64)
 }
 
 #[inline(always)]
-fn take_count(mm: u64, kind: u64, count: i64) -> Option<()> {
+fn take_count(config: &Config, mm: u64, kind: u64, count: i64) -> Option<()> {
     let growth = GROWTH.get(0)?;
     // SAFETY: the helper has no preconditions.
     let task = unsafe { bpf_get_current_task() };
@@ -139,13 +276,15 @@ fn take_count(mm: u64, kind: u64, count: i64) -> Option<()> {
     let pages = if count < 0 { 0 } else { count as u64 };
     // SAFETY: a live map value, and the mask keeps the index inside. Other CPUs write it, too: what is
     // read is some recent state.
-    unsafe {
-        let place = (&raw mut (*counts).pages).cast::<u64>();
-        place.add(kind as usize & (RSS_KINDS - 1)).write_volatile(pages);
+    let before = unsafe {
+        let place = (&raw mut (*counts).pages).cast::<u64>().add(kind as usize & (RSS_KINDS - 1));
+        let before = place.read_volatile();
+        place.write_volatile(pages);
         atomic::increment(&raw mut (*counts).updates);
         keep_peak(&mut *counts);
-    }
-    Some(())
+        before
+    };
+    end_fault(config, growth, kind, pages.saturating_sub(before))
 }
 
 #[inline(always)]
@@ -157,15 +296,4 @@ fn keep_peak(counts: &mut RssCounts) {
         // SAFETY: the helper has no preconditions.
         counts.peak_ns = unsafe { bpf_ktime_get_ns() };
     }
-}
-
-/// A word of the kernel's memory.
-#[inline(always)]
-fn kernel_word(address: u64) -> Option<u64> {
-    let mut value = 0u64;
-    // SAFETY: the helper checks the address, and the value has as many bytes.
-    let result = unsafe {
-        bpf_probe_read_kernel((&raw mut value).cast(), size_of::<u64>() as u32, address as *const _)
-    };
-    (result == 0).then_some(value)
 }

@@ -1,4 +1,5 @@
 //! The growth mode in the kernel: programs at functions of the kernel itself, nothing in the target.
+//! Where that is refused, at tracepoints.
 
 use aya::{
     Btf,
@@ -35,6 +36,10 @@ const AT_EXIT: [(&str, &str); 5] = [
 /// What is called for each new page: by this name since Linux 6.8, and by the other before.
 const NEW_PAGE: [&str; 2] = ["folio_add_new_anon_rmap", "page_add_new_anon_rmap"];
 
+/// Tracepoints, and the programs of the same names, where programs cannot hang on functions: that is
+/// forbidden in some sandboxes, and not possible without BTF.
+const AT_TRACEPOINTS: [&str; 4] = ["sys_exit", "sys_enter", "page_fault_user", "page_fault_kernel"];
+
 /// An armed program; dropping it removes it.
 #[expect(dead_code, reason = "held for its drop")]
 pub(super) enum GrowthLink {
@@ -51,6 +56,17 @@ impl Kernel {
     /// [`LoadError::NoGrowth`] where the kernel has not got what it takes.
     pub fn grow(&mut self, config: &GrowthConfig, initial: &RssCounts) -> Result<usize, LoadError> {
         self.write_growth(config, initial)?;
+        if let Err(error) = self.arm_functions() {
+            log::info!("programs cannot hang on the kernel's functions: {error}");
+            self.growth.clear();
+            self.arm_tracepoints()?;
+        }
+        self.arm_rss(config)?;
+        Ok(self.growth.len())
+    }
+
+    /// Only what is listed costs anything.
+    fn arm_functions(&mut self) -> Result<(), LoadError> {
         let btf = Btf::from_sys_fs()
             .map_err(|error| LoadError::NoGrowth { reason: error.to_string() })?;
         for (program, function) in AT_EXIT {
@@ -59,9 +75,12 @@ impl Kernel {
         for (program, function) in AT_ENTRY {
             self.arm_entry(program, function, &btf)?;
         }
-        self.arm_pages(&btf)?;
-        self.arm_rss(config)?;
-        Ok(self.growth.len())
+        self.arm_pages(&btf)
+    }
+
+    /// Every system call of every process takes a little longer.
+    fn arm_tracepoints(&mut self) -> Result<(), LoadError> {
+        AT_TRACEPOINTS.iter().try_for_each(|name| self.arm_tracepoint(name, name))
     }
 
     fn write_growth(
@@ -99,9 +118,13 @@ impl Kernel {
     /// them.
     fn arm_rss(&mut self, config: &GrowthConfig) -> Result<(), LoadError> {
         let name = if config.rss_count == 0 { "rss_stat_counted" } else { "rss_stat" };
+        self.arm_tracepoint(name, "rss_stat")
+    }
+
+    fn arm_tracepoint(&mut self, name: &str, tracepoint: &str) -> Result<(), LoadError> {
         let program: &mut RawTracePoint = self.loaded_program(name)?;
         let link = program
-            .attach("rss_stat")
+            .attach(tracepoint)
             .and_then(|id| program.take_link(id))
             .map_err(|source| classify_program_error(name, source.into()))?;
         self.growth.push(GrowthLink::Tracepoint(link));
