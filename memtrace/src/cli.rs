@@ -92,7 +92,7 @@ pub struct AttachArgs {
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
 
-    /// Write PREFIX.memtrace (the capture, for `memtrace report`), PREFIX.svg and PREFIX-timeline.svg [default: memtrace-COMMAND-PID-TIME in the current directory]
+    /// Write PREFIX.memtrace (the capture, for `memtrace report`), PREFIX.svg and PREFIX-timeline.svg, with --growth also PREFIX-resident.svg [default: memtrace-COMMAND-PID-TIME in the current directory]
     #[arg(short, long, value_name = "PREFIX")]
     pub output: Option<PathBuf>,
 
@@ -329,6 +329,10 @@ pub enum ViewArg {
     Peak,
     /// Freed by the thread that allocated it, before it allocated anything else.
     Temporary,
+    /// Of attach --growth: address space that was not given back.
+    Grown,
+    /// Of attach --growth: pages in use, estimated.
+    ResidentGrown,
 }
 
 /// What sizes are written in.

@@ -13,6 +13,7 @@ pub mod events;
 pub mod format;
 mod found;
 mod frames;
+pub mod growth;
 pub mod matching;
 mod name;
 mod parts;
@@ -46,6 +47,7 @@ pub use self::{
 use crate::model::{
     AllocFn,
     event::Event,
+    footprint::{GrowthProbes, RssChanges},
     site::{Amount, SiteStats},
     stack::{NamedStack, StackId},
     timeline::Timeline,
@@ -122,6 +124,9 @@ pub struct Header {
     /// Blocks younger than this at the end are not counted as survivors, unless it is said
     /// otherwise.
     pub min_age_ns: u64,
+    /// How growth was followed; `None` where calls of allocators were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<GrowthProbes>,
 }
 
 /// A site and its books.
@@ -203,6 +208,9 @@ pub struct Ending {
     pub losses: Vec<LossCount>,
     /// What stacks were walked by.
     pub unwind_tables: Option<UnwindTables>,
+    /// How resident memory went; only where growth was followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_changes: Option<RssChanges>,
 }
 
 /// A loss by its stable name: a later version may know more of them.

@@ -3,6 +3,7 @@
 pub mod arena_map;
 pub mod census;
 pub mod event;
+pub mod footprint;
 pub mod growth;
 pub mod loss;
 pub mod mapping;

@@ -49,20 +49,25 @@ pub(super) enum GrowthLink {
 }
 
 impl Kernel {
-    /// Arms all that the growth mode needs; returns how many probes that made. `initial` is what is
-    /// resident now.
+    /// Arms all that the growth mode needs; returns how many probes that made, and whether
+    /// they are at functions. `initial` is what is resident now.
     ///
     /// # Errors
     /// [`LoadError::NoGrowth`] where the kernel has not got what it takes.
-    pub fn grow(&mut self, config: &GrowthConfig, initial: &RssCounts) -> Result<usize, LoadError> {
+    pub fn grow(
+        &mut self,
+        config: &GrowthConfig,
+        initial: &RssCounts,
+    ) -> Result<(usize, bool), LoadError> {
         self.write_growth(config, initial)?;
-        if let Err(error) = self.arm_functions() {
+        let functions = self.arm_functions();
+        if let Err(error) = &functions {
             log::info!("programs cannot hang on the kernel's functions: {error}");
             self.growth.clear();
             self.arm_tracepoints()?;
         }
         self.arm_rss(config)?;
-        Ok(self.growth.len())
+        Ok((self.growth.len(), functions.is_ok()))
     }
 
     /// Only what is listed costs anything.

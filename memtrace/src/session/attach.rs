@@ -9,7 +9,7 @@ use memtrace_common::config::CodeRange;
 
 use super::{Options, PythonFrames, StackMode, code::Code, growth, python::Python, steps::Steps};
 use crate::{
-    model::mapping::Mapping,
+    model::{footprint::GrowthProbes, mapping::Mapping},
     probe::{
         error::LoadError,
         load::{Kernel, KernelLog, LoadOptions, ProbeSite},
@@ -124,6 +124,8 @@ pub struct Attached {
     pub(super) attach_ns: u64,
     pub(super) attach_steps: Vec<AttachStep>,
     pub(super) probes: usize,
+    /// How growth is followed; `None` where calls of allocators are.
+    pub(super) growth: Option<GrowthProbes>,
 }
 
 /// Attaches to a process.
@@ -186,8 +188,8 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     let kernel_log = if options.debug_log { kernel.take_log() } else { None };
     kernel.follow_process()?;
     kernel.set_allocator_code(&allocator_code(&objects, &process.executable), 0)?;
-    let probes = match options.growth {
-        None => arm(&mut kernel, &objects, &proc, pid, 0)?,
+    let (probes, growth) = match options.growth {
+        None => (arm(&mut kernel, &objects, &proc, pid, 0)?, None),
         Some(interval) => growth::arm(&mut kernel, &proc, pid, interval)?,
     };
     arm_loader(&mut kernel, loader.as_ref(), &proc, pid);
@@ -214,6 +216,7 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         attach_ns,
         attach_steps,
         probes,
+        growth,
     })
 }
 

@@ -53,6 +53,7 @@ impl Ending {
             losses: losses(&self),
             completeness: completeness(&mut self),
             unwind_tables: self.code.table_sizes(),
+            rss_changes: self.rss_changes,
             ..Finish::default()
         };
         let mut capture = Capture {

@@ -9,6 +9,7 @@ use super::{
     Options, Sample,
     attach::{Attached, allocator_code, arm},
     code::Code,
+    growth,
     header::header,
     memory::MemoryWatch,
     python::Python,
@@ -25,6 +26,7 @@ use crate::{
     model::{
         AllocFn,
         event::{Action, Event},
+        footprint::RssChanges,
         mapping::{FileId, Mapping},
         stack::{Frame, RawStack, StackId},
         timeline::Timeline,
@@ -145,6 +147,8 @@ pub struct Ending {
     pub notes: Vec<String>,
     /// What was known when the window was opened.
     pub header: Header,
+    /// How resident memory went; only where growth was followed.
+    pub rss_changes: Option<RssChanges>,
     /// Names of threads, as far as they were seen.
     pub thread_names: BTreeMap<u32, String>,
     /// Writes the rest of the capture.
@@ -210,7 +214,12 @@ impl Window {
             attach_steps,
             probes: attached.probes,
             memory: MemoryWatch::begin(&proc, &process, attached.opened_ns),
-            notes: left_out.iter().map(left_out_note).chain(pymalloc.notes.drain(..)).collect(),
+            notes: left_out
+                .iter()
+                .map(left_out_note)
+                .chain(pymalloc.notes.drain(..))
+                .chain(header.growth.and_then(growth::note))
+                .collect(),
             walks: Walks::new(attached.opened_ns),
             proc,
             process,
@@ -610,6 +619,7 @@ impl Window {
         });
         self.notes.append(&mut self.walks.notes);
         let walks = self.finish_walks(closed_ns);
+        let rss_changes = self.rss_changes();
         let (rss, timeline) = self.memory.finish();
         Ending {
             process: self.process,
@@ -632,9 +642,16 @@ impl Window {
             detach_ns,
             notes: self.notes,
             header: self.header,
+            rss_changes,
             thread_names: self.thread_names,
             recorder: self.recorder,
         }
+    }
+
+    fn rss_changes(&self) -> Option<RssChanges> {
+        self.growth.as_ref()?;
+        let counts = self.kernel.rss_counts().ok()?;
+        Some(growth::changes(&counts, self.opened_ns))
     }
 }
 
