@@ -15,14 +15,10 @@ pub struct GrowthConfig {
     pub folio_order: u32,
     /// Of `mm` in `struct task_struct`.
     pub task_mm: u32,
-    /// Of `pagefault_disabled` in `struct task_struct`.
-    pub task_pagefault_disabled: u32,
     /// Of the first counter's `count` in `struct mm_struct`.
     pub rss_count: u32,
     /// From one counter to the next.
     pub rss_step: u32,
-    /// No padding.
-    pub reserved: u32,
 }
 
 /// Kinds of resident pages, by the number that the kernel gives them (`enum` in

@@ -199,7 +199,7 @@ fn leave<C: EbpfContext>(
     let counters = function_counters(function)?;
     let call = SystemCall { config, counters, function, registers };
     call.count_return();
-    // brk returns the break as it is then, also where it could not be moved.
+    // brk returns the break as it is then, also where it could not be moved, or was only asked for.
     let failed = if function == BRK { registers.di != result } else { result >= FIRST_ERROR };
     if failed {
         call.count_void();
@@ -210,7 +210,7 @@ fn leave<C: EbpfContext>(
         call.unmap(failed);
     } else if function == MREMAP {
         call.remap(if failed { 0 } else { result }, stack);
-    } else if !failed {
+    } else if !failed || function == BRK {
         call.grow(result, stack);
     }
     Some(())

@@ -13,7 +13,7 @@ use aya_ebpf::{
         },
     },
     macros::{fentry, map, raw_tracepoint},
-    maps::{Array, HashMap},
+    maps::{Array, HashMap, PerCpuArray},
     programs::{FEntryContext, RawTracePointContext},
 };
 use memtrace_common::{
@@ -123,6 +123,18 @@ static FAULTS: HashMap<u64, Fault> = HashMap::with_max_entries(4096, 0);
 #[map]
 static FAULT_COUNT: Array<u64> = Array::with_max_entries(1, 0);
 
+/// The last fault of the target on this CPU.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct LastFault {
+    thread: u64,
+    address: u64,
+}
+
+/// Whoever comes next on the CPU replaces it: then a large page is not told.
+#[map]
+static LAST_FAULT: PerCpuArray<LastFault> = PerCpuArray::with_max_entries(1, 0);
+
 /// `page_fault_user(unsigned long address, struct pt_regs *regs, unsigned long error_code)`: where
 /// programs cannot hang on functions. What comes of the fault is told by the counters.
 #[raw_tracepoint(tracepoint = "page_fault_user")]
@@ -133,27 +145,17 @@ pub fn page_fault_user(ctx: RawTracePointContext) -> u32 {
     0
 }
 
-/// `page_fault_kernel`, likewise: system calls that write to pages that nobody has used.
+/// `page_fault_kernel`, likewise: system calls that write to pages that nobody has used. Reads that must
+/// not fault, as those of programs like this, are among them; no page comes of these.
 #[raw_tracepoint(tracepoint = "page_fault_kernel")]
 pub fn page_fault_kernel(ctx: RawTracePointContext) -> u32 {
     let address: u64 = ctx.arg(0);
     if address < USER_END
         && let Some(config) = target_config()
-        && !faults_are_disabled()
     {
         begin_fault(&ctx, config, address);
     }
     0
-}
-
-/// Reads that must not fault, as those of this program: no page comes of them.
-#[inline(always)]
-fn faults_are_disabled() -> bool {
-    let Some(growth) = GROWTH.get(0) else { return true };
-    // SAFETY: the helper has no preconditions.
-    let task = unsafe { bpf_get_current_task() };
-    kernel_word(task + u64::from(growth.task_pagefault_disabled))
-        .is_none_or(|word| word as u32 != 0)
 }
 
 #[inline(always)]
@@ -163,6 +165,9 @@ fn begin_fault(ctx: &RawTracePointContext, config: &Config, address: u64) -> Opt
     // SAFETY: a counter of this CPU's map value.
     atomic::increment(unsafe { &raw mut (*counters).entries });
     let thread = bpf_get_current_pid_tgid();
+    let last = LAST_FAULT.get_ptr_mut(0)?;
+    // SAFETY: a live map value, which only programs of this CPU use.
+    unsafe { last.write(LastFault { thread, address }) };
     let count = FAULT_COUNT.get_ptr_mut(0)?;
     forget_fault(thread, count);
     let interval = Interval::from_exponent(growth.interval as u8);
@@ -189,34 +194,61 @@ fn forget_fault(thread: u64, count: *mut u64) {
     }
 }
 
-/// The kernel counts a page; if it is that of a sampled fault, it is told. A large page is known by
-/// how much was counted at once: smaller numbers wait on their CPU until there are more.
+/// The kernel counts pages: a large one, or that of a sampled fault. A large page is known by how much
+/// is counted at once: smaller numbers wait on their CPU until there are more.
 #[inline(always)]
-fn end_fault(config: &Config, growth: &GrowthConfig, kind: u64, grown_pages: u64) -> Option<()> {
-    let count = FAULT_COUNT.get_ptr_mut(0)?;
-    // SAFETY: a live map value.
-    if unsafe { count.read_volatile() } == 0
-        || (kind != RssKind::Anonymous as u64 && kind != RssKind::Shared as u64)
-    {
+fn end_fault<C: EbpfContext>(
+    ctx: &C,
+    config: &Config,
+    growth: &GrowthConfig,
+    kind: u64,
+    grown_pages: u64,
+) -> Option<()> {
+    if kind != RssKind::Anonymous as u64 && kind != RssKind::Shared as u64 {
         return None;
     }
+    let count = FAULT_COUNT.get_ptr_mut(0)?;
     let thread = bpf_get_current_pid_tgid();
+    let interval = Interval::from_exponent(growth.interval as u8);
+    if grown_pages >> HUGE_ORDER != 0 {
+        forget_fault(thread, count);
+        return take_huge_page(ctx, config, interval, thread);
+    }
+    // SAFETY: a live map value.
+    if unsafe { count.read_volatile() } == 0 {
+        return None;
+    }
     // SAFETY: the entry is this thread's own.
     let Fault { address, stack, ip } = *unsafe { FAULTS.get(thread) }?;
     // Else it is of something that the thread did since.
     let mut place = MaybeUninit::uninit();
     let is_same = registers_of_user(&mut place).is_some_and(|registers| registers.ip == ip);
     forget_fault(thread, count);
-    if !is_same {
+    if is_same {
+        let size_bytes = 1 << PAGE_SHIFT;
+        tell(config, interval, AllocRecord { size_bytes, address, stack, ..Default::default() });
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn take_huge_page<C: EbpfContext>(
+    ctx: &C,
+    config: &Config,
+    interval: Interval,
+    thread: u64,
+) -> Option<()> {
+    let size_bytes = 1 << (PAGE_SHIFT + HUGE_ORDER);
+    // SAFETY: a live map value.
+    let last = unsafe { LAST_FAULT.get_ptr(0)?.read() };
+    // SAFETY: the helper has no preconditions.
+    let is_sampled = interval.is_sampled(size_bytes, unsafe { bpf_get_prandom_u32() });
+    if last.thread != thread || !is_sampled {
         return None;
     }
-    let is_huge = grown_pages >> HUGE_ORDER == 1;
-    let order = if is_huge { HUGE_ORDER } else { 0 };
-    let size_bytes = 1 << (PAGE_SHIFT + order);
-    let address = address & !(size_bytes - 1);
-    // It was sampled as a small one: with the same probability as one that is so many times as large
-    // at an interval that is.
-    let interval = Interval::from_exponent(growth.interval as u8 + order as u8);
+    let address = last.address & !(size_bytes - 1);
+    let mut place = MaybeUninit::uninit();
+    let stack = stack_of(ctx, config, registers_of_user(&mut place)?);
     tell(config, interval, AllocRecord { size_bytes, address, stack, ..Default::default() });
     Some(())
 }
@@ -238,7 +270,7 @@ fn tell(config: &Config, interval: Interval, record: AllocRecord) {
 pub fn rss_stat(ctx: RawTracePointContext) -> u32 {
     if let Some(config) = target_config() {
         let (mm, kind): (u64, u64) = (ctx.arg(0), ctx.arg(1));
-        read_count(config, mm, kind);
+        read_count(&ctx, config, mm, kind);
     }
     0
 }
@@ -248,22 +280,28 @@ pub fn rss_stat(ctx: RawTracePointContext) -> u32 {
 pub fn rss_stat_counted(ctx: RawTracePointContext) -> u32 {
     if let Some(config) = target_config() {
         let (mm, kind, count): (u64, u64, i64) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
-        take_count(config, mm, kind, count);
+        take_count(&ctx, config, mm, kind, count);
     }
     0
 }
 
 #[inline(always)]
-fn read_count(config: &Config, mm: u64, kind: u64) -> Option<()> {
+fn read_count(ctx: &RawTracePointContext, config: &Config, mm: u64, kind: u64) -> Option<()> {
     let growth = GROWTH.get(0)?;
     let kind = kind & (RSS_KINDS as u64 - 1);
     let at = u64::from(growth.rss_count) + kind * u64::from(growth.rss_step);
     let count = kernel_word(mm + at)?;
-    take_count(config, mm, kind, count as i64)
+    take_count(ctx, config, mm, kind, count as i64)
 }
 
 #[inline(always)]
-fn take_count(config: &Config, mm: u64, kind: u64, count: i64) -> Option<()> {
+fn take_count(
+    ctx: &RawTracePointContext,
+    config: &Config,
+    mm: u64,
+    kind: u64,
+    count: i64,
+) -> Option<()> {
     let growth = GROWTH.get(0)?;
     // SAFETY: the helper has no preconditions.
     let task = unsafe { bpf_get_current_task() };
@@ -284,7 +322,7 @@ fn take_count(config: &Config, mm: u64, kind: u64, count: i64) -> Option<()> {
         keep_peak(&mut *counts);
         before
     };
-    end_fault(config, growth, kind, pages.saturating_sub(before))
+    end_fault(ctx, config, growth, kind, pages.saturating_sub(before))
 }
 
 #[inline(always)]

@@ -66,7 +66,7 @@ impl Run {
         assert!(resident.bytes.abs_diff(truth) <= allowed, "{resident:?} is not {truth}");
         assert!(self.rss_anon_bytes.abs_diff(truth) <= MIB, "{}: {truth}", self.rss_anon_bytes);
         let at_end = rss.unwrap().at_end.anonymous_bytes;
-        assert!(at_end >= truth && at_end - truth < 4 * MIB, "{rss:?} is not {truth}");
+        assert!(at_end.abs_diff(truth) < 4 * MIB, "{rss:?} is not {truth}");
     }
 
     fn assert_same_address_space(&self, slack_bytes: u64) {

@@ -93,6 +93,7 @@ pub fn report() -> Report {
         file_offset: 0x1000,
     };
     let input = ReportInput {
+        growth: None,
         selected: Default::default(),
         target: Target {
             pid: 4242,

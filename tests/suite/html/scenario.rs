@@ -321,6 +321,7 @@ fn input(sites: Vec<SiteInput>, groups: Vec<GroupFacts>) -> ReportInput {
         peak: live,
     };
     ReportInput {
+        growth: None,
         selected: Default::default(),
         target: target(),
         window: Window {

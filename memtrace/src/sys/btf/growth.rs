@@ -40,12 +40,8 @@ fn config(bytes: &[u8], interval: Interval) -> Result<GrowthConfig, BtfError> {
                 .ok_or(BtfError::Unknown { what: "PG_head" })?,
         folio_order: folio_order.ok_or(BtfError::Unknown { what: "folio" })?,
         task_mm: btf.offset("task_struct", "mm").ok_or(BtfError::Unknown { what: "mm" })?,
-        task_pagefault_disabled: btf
-            .offset("task_struct", "pagefault_disabled")
-            .ok_or(BtfError::Unknown { what: "pagefault_disabled" })?,
         rss_count: counters.zip(count).map_or(0, |(counters, count)| counters + count),
         rss_step: step,
-        reserved: 0,
     })
 }
 
