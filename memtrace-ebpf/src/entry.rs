@@ -112,7 +112,10 @@ pub fn enter(ctx: &ProbeContext) -> Option<()> {
     slot.stack = 0;
     // Nobody asks who unmapped something.
     if !internal && arrival.begin.get() != RecordKind::UnmapBegin as u32 {
-        slot.stack = stack::capture(ctx, hit.config, stack::From::Entry, registers);
+        // SAFETY: as for `slot`, which it does not overlap.
+        let thread_pointer = unsafe { &mut (*calls).thread_pointer };
+        let start = stack::Start { from: stack::From::Entry, registers, thread_pointer };
+        slot.stack = stack::capture(ctx, hit.config, start);
     }
     emit_begin(&hit, slot, arrival.begin.get())
 }

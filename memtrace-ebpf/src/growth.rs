@@ -18,6 +18,7 @@ use memtrace_common::{
     function::AllocFn,
     growth::discards,
     loss::FunctionCounters,
+    opaque::Opaque,
     unwind::Registers,
     wire::{
         BreakRecord, MapRecord, RangeRecord, RecordHeader, RecordKind, RemapRecord, UnmapRecord,
@@ -249,7 +250,9 @@ impl SystemCall<'_> {
     #[inline(always)]
     fn stack<C: EbpfContext>(&self, ctx: &C) -> u64 {
         let registers = Registers { sp: self.registers.sp, bp: self.registers.bp };
-        stack::capture(ctx, self.config, stack::From::Place(self.registers.ip), registers)
+        let from = stack::From::Place(self.registers.ip);
+        let thread_pointer = &mut Opaque::default();
+        stack::capture(ctx, self.config, stack::Start { from, registers, thread_pointer })
     }
 
     #[inline(always)]

@@ -20,6 +20,7 @@ use memtrace_common::{
     config::Config,
     function::AllocFn,
     growth::{GrowthConfig, RSS_KINDS, RssCounts, RssKind},
+    opaque::Opaque,
     sample::Interval,
     unwind::Registers,
     wire::{AllocRecord, RecordKind},
@@ -101,8 +102,10 @@ fn registers_of_user(place: &mut MaybeUninit<UserRegisters>) -> Option<&UserRegi
 fn stack_of<C: EbpfContext>(ctx: &C, config: &Config, registers: &UserRegisters) -> u64 {
     // An instruction that was interrupted begins at `ip`; a system call's is before it.
     let interrupted = u64::from(registers.orig_ax == NO_SYSTEM_CALL);
-    let place = stack::From::Place(registers.ip + interrupted);
-    stack::capture(ctx, config, place, Registers { sp: registers.sp, bp: registers.bp })
+    let from = stack::From::Place(registers.ip + interrupted);
+    let registers = Registers { sp: registers.sp, bp: registers.bp };
+    let thread_pointer = &mut Opaque::default();
+    stack::capture(ctx, config, stack::Start { from, registers, thread_pointer })
 }
 
 /// A sampled fault, until the kernel counts the page that it is about.

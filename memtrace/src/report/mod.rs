@@ -32,6 +32,7 @@ pub use crate::capture::growth::GrowthView;
 use crate::model::{
     AllocFn,
     census::RssTable,
+    place::Place,
     site::{Amount, SiteStats},
     stack::NamedStack,
     timeline::Timeline,
@@ -64,6 +65,8 @@ pub struct Report {
     pub schema: &'static str,
     /// Who was traced.
     pub target: Target,
+    /// Where it ran.
+    pub place: Place,
     /// When, how long, why it ended.
     pub window: Window,
     /// What of the window is reported, in words that go on from "only what was"; nothing where it is

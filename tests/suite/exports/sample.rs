@@ -94,6 +94,7 @@ pub fn report() -> Report {
     };
     let input = ReportInput {
         growth: None,
+        place: Default::default(),
         selected: Default::default(),
         target: Target {
             pid: 4242,
