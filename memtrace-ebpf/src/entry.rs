@@ -138,7 +138,8 @@ pub fn enter(ctx: &ProbeContext) -> Option<()> {
     if !internal && is_stack_wanted(arrival) {
         // SAFETY: as for `slot`, which it does not overlap.
         let thread_pointer = unsafe { &mut (*calls).thread_pointer };
-        slot.stack = stack::capture(ctx, hit.config, registers, thread_pointer);
+        let start = stack::Start { from: stack::From::Entry, registers, thread_pointer };
+        slot.stack = stack::capture(ctx, hit.config, start);
     }
     emit_begin(&hit, slot, arrival.begin.get())
 }

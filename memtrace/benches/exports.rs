@@ -70,6 +70,7 @@ fn report() -> Report {
         target: Target::default(),
         place: Default::default(),
         cost: None,
+        growth: None,
         window: Window::default(),
         rss: Rss::default(),
         timeline: Timeline::default(),

@@ -93,7 +93,7 @@ pub struct AttachArgs {
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
 
-    /// Write PREFIX.memtrace (the capture, for `memtrace report`), PREFIX.svg and PREFIX-timeline.svg [default: memtrace-COMMAND-PID-TIME in the current directory]
+    /// Write PREFIX.memtrace (the capture, for `memtrace report`), PREFIX.svg and PREFIX-timeline.svg, with --growth also PREFIX-resident.svg [default: memtrace-COMMAND-PID-TIME in the current directory]
     #[arg(short, long, value_name = "PREFIX")]
     pub output: Option<PathBuf>,
 
@@ -120,6 +120,10 @@ pub struct AttachArgs {
     /// Trace Python's own allocator, too (PyMem_* and PyObject_*): every small object is seen, at 1 to 5 us a call; Python makes millions of them a second
     #[arg(long, help_heading = LIMITS)]
     pub pymalloc: bool,
+
+    /// Follow what makes the process grow, and not what it allocates: mmap, brk, mprotect and first uses of pages, in the kernel. Next to no cost, for every allocator, but who holds the memory is not seen
+    #[arg(long, conflicts_with_all = ["pymalloc", "max_live", "perf_event_links"])]
+    pub growth: bool,
 
     /// How many of these the text report shows
     #[arg(long, value_name = "N", default_value_t = 10)]
@@ -355,6 +359,10 @@ pub enum ViewArg {
     Peak,
     /// Freed by the thread that allocated it, before it allocated anything else.
     Temporary,
+    /// Of attach --growth: address space that was not given back.
+    Grown,
+    /// Of attach --growth: pages in use, estimated.
+    ResidentGrown,
 }
 
 /// What sizes are written in.

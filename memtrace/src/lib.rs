@@ -11,6 +11,7 @@ pub mod diff;
 pub mod doctor;
 pub mod elf;
 pub mod encode;
+pub mod growth;
 pub mod inspection;
 pub mod ledger;
 pub mod model;

@@ -13,6 +13,7 @@ mod endings;
 mod exact_counts;
 mod exit_races;
 mod fork_exec;
+mod growth;
 mod heap_walk;
 mod incidents;
 mod inspect;

@@ -49,6 +49,8 @@ pub struct Report {
     pub sites: Vec<SiteReport>,
     #[serde(default)]
     pub groups: Vec<Group>,
+    #[serde(default)]
+    pub growth: Option<Growth>,
     pub functions: Vec<FunctionReport>,
     pub completeness: Completeness,
     pub cost: Option<Cost>,
@@ -82,6 +84,39 @@ pub struct Expected {
 pub struct SettingChange {
     pub from: String,
     pub to: String,
+}
+
+/// What grew, where that was followed.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Growth {
+    pub address_space: Amount,
+    pub resident: Estimate,
+    pub rss: Option<RssChanges>,
+}
+
+/// A sum that was estimated from samples.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Estimate {
+    pub bytes: u64,
+    pub error_bytes: u64,
+    pub samples: u64,
+}
+
+/// How resident memory went.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct RssChanges {
+    pub peak_bytes: u64,
+    pub at_end: Parts,
+}
+
+/// What resident memory consists of.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Parts {
+    pub anonymous_bytes: u64,
 }
 
 /// Who was traced.

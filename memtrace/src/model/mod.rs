@@ -6,6 +6,7 @@ pub mod cost;
 pub mod coverage;
 pub mod estimate;
 pub mod event;
+pub mod footprint;
 mod gamma;
 pub mod growth;
 pub mod loss;

@@ -35,6 +35,7 @@ use super::{
     error::{
         LoadError, classify_arm_error, classify_object_error, classify_program_error, missing_map,
     },
+    growth::GrowthLink,
     multi::{self, Attachment},
     plan::AllocatorCode,
     ring::Ring,
@@ -67,6 +68,8 @@ pub struct LoadOptions {
     pub perf_event_links: bool,
     /// How densely allocations are looked at.
     pub sampling: Sampling,
+    /// There will be probes in the target.
+    pub uprobes: bool,
 }
 
 /// Which allocations are looked at.
@@ -122,13 +125,14 @@ pub struct TableWords {
 /// The loaded object and its armed probes. Dropping it removes everything; so does the kernel when
 /// memtrace dies, because nothing is pinned.
 pub struct Kernel {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     config: Config,
     backend: Backend,
     probes: Vec<Armed>,
     /// Removals that are under way.
     leaving: Vec<JoinHandle<()>>,
     tracepoints: Vec<RawTracePointLink>,
+    pub(super) growth: Vec<GrowthLink>,
 }
 
 /// How probes are put into the target.
@@ -180,7 +184,7 @@ impl Kernel {
     /// Creates the maps. No program is loaded and nothing is armed yet.
     pub fn load(options: LoadOptions) -> Result<Self, LoadError> {
         const UPROBE_PMU: &str = "/sys/bus/event_source/devices/uprobe/type";
-        if !std::path::Path::new(UPROBE_PMU).exists() {
+        if options.uprobes && !std::path::Path::new(UPROBE_PMU).exists() {
             return Err(LoadError::NoUprobes { path: UPROBE_PMU.to_owned() });
         }
         raise_memlock_limit();
@@ -204,8 +208,11 @@ impl Kernel {
             remembered_buckets: options.sampling.buckets(),
             ..Config::default()
         };
-        let backend =
-            if options.perf_event_links { Backend::PerfEvent } else { choose_backend(&ebpf) };
+        let backend = if options.perf_event_links || !options.uprobes {
+            Backend::PerfEvent
+        } else {
+            choose_backend(&ebpf)
+        };
         let mut kernel = Self {
             ebpf,
             config,
@@ -213,6 +220,7 @@ impl Kernel {
             probes: Vec::new(),
             leaving: Vec::new(),
             tracepoints: Vec::new(),
+            growth: Vec::new(),
         };
         kernel.write_config()?;
         Ok(kernel)
@@ -420,7 +428,7 @@ impl Kernel {
         self.loaded_program::<RawTracePoint>("task_newtask").map(|_| ())
     }
 
-    fn loaded_program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, LoadError>
+    pub(super) fn loaded_program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, LoadError>
     where
         P: Loadable + 'a,
         &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
@@ -591,6 +599,7 @@ impl Kernel {
             }
         }
         self.tracepoints.clear();
+        self.growth.clear();
     }
 }
 
@@ -665,7 +674,7 @@ fn attachment(program: &str, has_sessions: bool) -> Attachment {
 }
 
 /// aya's program types have no common trait for this.
-trait Loadable {
+pub(super) trait Loadable {
     fn load_program(&mut self) -> Result<(), ProgramError>;
 }
 

@@ -3,6 +3,7 @@
 
 pub mod calibrate;
 pub mod error;
+pub mod growth;
 pub mod load;
 mod load_order;
 pub mod loader;

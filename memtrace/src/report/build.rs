@@ -17,8 +17,8 @@ use crate::{
 };
 
 use super::{
-    Completeness, Distribution, FunctionReport, HeapReport, LossReport, Module, Report, Rss,
-    SCHEMA, SiteReport, Target, Totals, UnwindTables, Walks, Window,
+    Completeness, Distribution, FunctionReport, GrowthReport, HeapReport, LossReport, Module,
+    Report, Rss, SCHEMA, SiteReport, Target, Totals, UnwindTables, Walks, Window,
     group::{self, GroupBy, GroupFacts, GroupReport, group_slots},
     key_frame::key_frame,
     profile::{Births, SiteExtras, View},
@@ -54,6 +54,8 @@ pub struct ReportInput {
     /// What is known of the groups, in the order of [`group_slots`]; of those that are not in it,
     /// only what follows from their sites.
     pub groups: Vec<GroupFacts>,
+    /// What grew, where that was followed.
+    pub growth: Option<GrowthReport>,
     /// Requested bytes per heap block.
     pub sizes: Option<Distribution>,
     /// Nanoseconds from allocation to free.
@@ -115,6 +117,7 @@ impl ReportInput {
             verdict: None,
             sampling: self.sampling,
             totals: self.totals,
+            growth: self.growth,
             summary: Vec::new(),
             grouped_by: self.group_by,
             groups,

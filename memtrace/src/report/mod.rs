@@ -7,6 +7,7 @@
 mod build;
 mod facts;
 mod group;
+mod growth;
 mod heap;
 mod key_frame;
 mod of_capture;
@@ -23,11 +24,13 @@ pub(crate) use self::group::package;
 pub use self::{
     build::{ReportInput, SiteInput},
     group::{GroupBy, GroupFacts, GroupName, GroupReport, group_slots, slots_of},
+    growth::{Estimate, GrowthReport},
     heap::HeapReport,
     of_capture::ReportOptions,
     profile::{Birth, Births, SiteExtras, ThreadShare, View},
     sampling::{Covered, Sampling},
 };
+pub use crate::capture::growth::GrowthView;
 use crate::model::{
     AllocFn,
     census::RssTable,
@@ -91,6 +94,9 @@ pub struct Report {
     pub sampling: Option<Sampling>,
     /// Sums over all sites.
     pub totals: Totals,
+    /// What grew; `None` where calls of allocators were traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<GrowthReport>,
     /// What the numbers say, as sentences; the most important first.
     pub summary: Vec<String>,
     /// What `groups` are taken together by.

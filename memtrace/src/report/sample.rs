@@ -449,6 +449,7 @@ pub(crate) fn leaking_input() -> ReportInput {
             build_ns: 41_000_000,
         }),
         view: View::NeverFreed,
+        growth: None,
         births: BIRTHS,
         modules: modules(),
         selected: Default::default(),

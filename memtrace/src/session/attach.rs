@@ -9,11 +9,12 @@ use super::{
     Observer, Options, PythonFrames, StackMode,
     code::Code,
     governing::{Governing, Place},
+    growth,
     python::Python,
     steps::Steps,
 };
 use crate::{
-    model::mapping::Mapping,
+    model::{footprint::GrowthProbes, mapping::Mapping},
     probe::{
         calibrate::Calibrator,
         error::LoadError,
@@ -32,6 +33,7 @@ use crate::{
         perf_map::PerfMap,
     },
     sys::{
+        btf::BtfError,
         clock,
         kernel::KernelVersion,
         pidfd::PidFd,
@@ -66,6 +68,9 @@ pub enum AttachError {
     /// The kernel's version is not known.
     #[error("cannot read the kernel's version: {0}")]
     KernelVersion(io::Error),
+    /// The kernel does not say what the growth mode needs.
+    #[error("--growth is not possible on this kernel: {0}")]
+    Growth(#[source] BtfError),
     /// Tracing is known to hurt the target on this kernel.
     #[error(transparent)]
     Hazard(#[from] Hazard),
@@ -128,6 +133,8 @@ pub struct Attached {
     pub(super) attach_steps: Vec<AttachStep>,
     pub(super) probes: usize,
     pub(super) governing: Governing,
+    /// How growth is followed; `None` where calls of allocators are.
+    pub(super) growth: Option<GrowthProbes>,
 }
 
 /// Attaches to a process.
@@ -142,12 +149,16 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
     let process = identify(&proc, pid)?;
     let pidfd = PidFd::open(pid).map_err(|source| AttachError::Handle { pid, source })?;
     let version = proc.kernel_version().map_err(AttachError::KernelVersion)?;
-    if !options.ignore_hazards {
+    if !options.ignore_hazards && options.growth.is_none() {
         preflight(&proc, &process, version)?;
     }
     let maps = proc.maps(pid)?;
     steps.over("look at the target");
-    let TargetPlan { mut objects, loader, left_out } = plan_target(&proc, pid, &maps, version)?;
+    let TargetPlan { mut objects, loader, left_out } = match options.growth {
+        None => plan_target(&proc, pid, &maps, version)?,
+        // Nothing is probed in the target.
+        Some(_) => TargetPlan { objects: Vec::new(), loader: None, left_out: Vec::new() },
+    };
     let mut pymalloc = match options.pymalloc {
         true => plan_pymalloc(&proc, pid, &maps, version)?,
         false => PymallocPlan::default(),
@@ -158,6 +169,9 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
     let symbolizer = Symbolizer::with_names(debug_roots, perf_map(&proc, &process))
         .with_python_frames(options.python);
     let mut code = Code::new(options.stacks == StackMode::Tables, symbolizer);
+    if options.growth.is_some() {
+        code = code.everywhere();
+    }
     code.add(&proc, pid, &maps);
     steps.over("compile unwind tables");
     let mut kernel = Kernel::load(LoadOptions {
@@ -169,6 +183,7 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
         debug_log: options.debug_log,
         perf_event_links: options.perf_event_links,
         sampling: options.sampling,
+        uprobes: options.growth.is_none(),
     })?;
     steps.over("create the maps");
     code.publish(&mut kernel, &maps)?;
@@ -183,7 +198,10 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
     let kernel_log = if options.debug_log { kernel.take_log() } else { None };
     kernel.follow_process()?;
     kernel.set_allocator_code(&allocator_code(&objects, &process.executable), 0)?;
-    let probes = arm(&mut kernel, &objects, &proc, pid, 0)?;
+    let (probes, growth) = match options.growth {
+        None => (arm(&mut kernel, &objects, &proc, pid, 0)?, None),
+        Some(interval) => growth::arm(&mut kernel, &proc, pid, interval)?,
+    };
     arm_loader(&mut kernel, loader.as_ref(), &proc, pid);
     kernel.set_active(true)?;
     // With the window open: an exec from here on is told by the kernel.
@@ -214,6 +232,7 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
         attach_steps,
         probes,
         governing,
+        growth,
     })
 }
 

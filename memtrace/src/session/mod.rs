@@ -7,6 +7,7 @@ mod compile;
 mod examine;
 mod gather;
 mod governing;
+mod growth;
 mod header;
 mod inspect;
 mod memory;
@@ -21,7 +22,7 @@ mod window;
 
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
-pub use memtrace_common::config::StackMode;
+pub use memtrace_common::{config::StackMode, sample::Interval};
 
 pub use crate::{budget::Choice, probe::load::Sampling, report::GroupBy, symbolize::PythonFrames};
 pub use attach::AttachError;
@@ -65,6 +66,8 @@ pub struct Options {
     pub sampling: Sampling,
     /// What the trace may cost the target, and how closely it may look for that.
     pub limit: Limit,
+    /// Follow what grows instead of calls of allocators; pages are sampled at this interval.
+    pub growth: Option<Interval>,
     /// Do without multi-uprobe links.
     pub perf_event_links: bool,
     /// Blocks younger than this at the end are no survivors.

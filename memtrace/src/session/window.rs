@@ -4,6 +4,7 @@ mod booking;
 mod budget;
 mod end;
 mod exec;
+mod growth;
 mod mappings;
 mod memory;
 
@@ -27,8 +28,9 @@ use super::{
 use crate::{
     allocator::{LateHeaps, pymalloc::ArenaCalls},
     capture::Header,
+    growth::Growth,
     ledger::{Ledger, Limits, Start},
-    model::mapping::Mapping,
+    model::{event::Event, mapping::Mapping},
     probe::{
         load::{Kernel, KernelLog},
         pymalloc::PymallocPlan,
@@ -61,6 +63,10 @@ pub(super) struct Window {
     /// Tells which mappings are Python's small objects.
     arena_calls: ArenaCalls,
     late_heaps: LateHeaps,
+    /// What grows is followed, and not calls of allocators.
+    growth: Option<Growth>,
+    /// What the ledger is to book of an event, see [`Growth::book`].
+    grown: Vec<Event>,
     python: Python,
     undecodable: u64,
     unkept_stacks: u64,
@@ -128,6 +134,10 @@ impl Window {
             code,
             arena_calls,
             late_heaps,
+            growth: options
+                .growth
+                .map(|_| Growth::new(start.page_bytes, header.initial_break, &maps)),
+            grown: Vec::new(),
             python,
             undecodable: 0,
             unkept_stacks: 0,
@@ -141,7 +151,12 @@ impl Window {
             attach_steps,
             probes: attached.probes,
             memory: MemoryWatch::begin(&proc, &process, attached.opened_ns),
-            notes: left_out.iter().map(left_out_note).chain(pymalloc.notes.drain(..)).collect(),
+            notes: left_out
+                .iter()
+                .map(left_out_note)
+                .chain(pymalloc.notes.drain(..))
+                .chain(header.growth.and_then(super::growth::note))
+                .collect(),
             walks: Walks::new(attached.opened_ns),
             proc,
             process,

@@ -94,6 +94,7 @@ pub fn report() -> Report {
     };
     let input = ReportInput {
         cost: None,
+        growth: None,
         place: Default::default(),
         selected: Default::default(),
         sampling: None,

@@ -322,6 +322,7 @@ fn input(sites: Vec<SiteInput>, groups: Vec<GroupFacts>) -> ReportInput {
     };
     ReportInput {
         cost: None,
+        growth: None,
         place: Default::default(),
         selected: Default::default(),
         sampling: None,

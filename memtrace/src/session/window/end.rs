@@ -12,7 +12,7 @@ use super::{
 use crate::{
     capture::Header,
     ledger::Ledger,
-    model::{cost::Cost, coverage::Coverage, timeline::Timeline},
+    model::{cost::Cost, coverage::Coverage, footprint::RssChanges, timeline::Timeline},
     probe::{ring::Ring, target::PlannedObject},
     report::{self, AttachStep, EndReason, Rss},
     sys::{clock, procfs::Process},
@@ -60,6 +60,8 @@ pub struct Ending {
     pub notes: Vec<String>,
     /// What was known when the window was opened.
     pub header: Header,
+    /// How resident memory went; only where growth was followed.
+    pub rss_changes: Option<RssChanges>,
     /// Names of threads, as far as they were seen.
     pub thread_names: BTreeMap<u32, String>,
     /// Writes the rest of the capture.
@@ -94,6 +96,7 @@ impl Window {
         self.governing.counted_in_window(&mut counters);
         self.notes.append(&mut self.walks.notes);
         let walks = self.finish_walks(closed_ns);
+        let rss_changes = self.rss_changes();
         let (rss, timeline) = self.memory.finish();
         Ending {
             process: self.process,
@@ -116,6 +119,7 @@ impl Window {
             detach_ns,
             notes: self.notes,
             header: self.header,
+            rss_changes,
             thread_names: self.thread_names,
             recorder: self.recorder,
             cost,

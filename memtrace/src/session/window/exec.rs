@@ -51,6 +51,9 @@ impl Window {
         maps: &[Mapping],
         executable: &str,
     ) -> Result<&'static str, AttachError> {
+        if self.growth.is_some() {
+            return Ok("its growth is followed from its start");
+        }
         let pid = self.process.pid;
         let version = self.proc.kernel_version().map_err(AttachError::KernelVersion)?;
         let known: Vec<Option<FileId>> =
