@@ -9,6 +9,7 @@ pub mod block;
 mod books;
 mod codec;
 mod cut;
+mod estimates;
 pub mod events;
 pub mod format;
 mod found;
@@ -211,6 +212,10 @@ pub struct Ending {
     /// What the trace cost the target, and was allowed to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
+    /// The mean distance of samples at the end, in bytes allocated; `None` where every block was
+    /// looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_interval_bytes: Option<u64>,
 }
 
 /// A loss by its stable name: a later version may know more of them.
