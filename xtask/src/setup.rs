@@ -35,6 +35,12 @@ pub fn install(purposes: &[Purpose]) -> Result<()> {
     if purposes.contains(&Purpose::Test) {
         foreign::install();
     }
+    if purposes.contains(&Purpose::Peers) {
+        // Who is compared with others does without one of them, and says so.
+        if let Err(error) = foreign::memleak() {
+            say(format_args!("NOT HERE: memleak of libbpf-tools: {error:#}"));
+        }
+    }
     Ok(())
 }
 

@@ -14,9 +14,9 @@ use tempfile::TempDir;
 
 use crate::{
     Setup,
-    floor::{Floor, FreeAt},
+    floor::{Floor, Sites},
     machine::Cpus,
-    peers::which,
+    process::which,
     results::{Requirement, Results, Unit},
     target::{Target, Work},
     tracer::Tracer,
@@ -176,7 +176,7 @@ impl Bench<'_> {
     fn under(&self, watcher: Watcher, target: &mut Target) -> Result<f64> {
         match watcher {
             Empty => {
-                let floor = Floor::arm(target.pid(), FreeAt::Site)?;
+                let floor = Floor::arm(target.pid(), Sites::Chosen)?;
                 let unit_ns = self.time(target);
                 floor.detach();
                 unit_ns

@@ -1,0 +1,159 @@
+//! A capture of ten million events: how large it is, and how long its reports take; and exports of a
+//! hundred thousand distinct stacks.
+
+mod stacks;
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Result, ensure};
+use tempfile::TempDir;
+
+use crate::{
+    Setup,
+    finished::run,
+    machine::Cpus,
+    peers::{Peers, Tool},
+    results::{Requirement, Results, Unit},
+    target::{Target, Timing},
+    tracer::Report,
+};
+
+const PAIRS_PER_SECOND: u64 = 300_000;
+/// Two events a pair: a little more than ten million.
+const SECONDS: u64 = 17;
+
+const MOST_BYTES_AN_EVENT: f64 = 12.0;
+const MOST_REPORT_NS: f64 = 3e9;
+const MOST_REPORT_BYTES: f64 = 500e6;
+const MOST_EXPORT_NS: f64 = 5e9;
+
+/// Programs of threads.c, by name, kind and threads: the first packs very well, the second hardly.
+const PROGRAMS: [(&str, [&str; 2]); 2] =
+    [("pairs of equal size", ["pairs", "1"]), ("churn in 2 threads", ["churn", "2"])];
+
+/// Reports of the events.
+const REPORTS: [(&str, &[&str]); 3] = [
+    ("report", &[]),
+    ("report --view peak, from all events", &["--view", "peak"]),
+    ("report --format html", &["--format", "html"]),
+];
+
+/// Formats of the stacks.
+const EXPORTS: [&str; 7] = ["svg", "html", "pprof", "otlp", "speedscope", "folded", "json"];
+
+/// Measures, and adds the rows.
+pub fn measure(setup: &Setup, cpus: Cpus, results: &mut Results) -> Result<()> {
+    let peers = Peers { setup, cpus };
+    for (name, arguments) in PROGRAMS {
+        record(&peers, name, &arguments, results)?;
+    }
+    exports(setup, results)
+}
+
+/// A window, its capture, and what is made of it.
+fn record(peers: &Peers<'_>, name: &str, arguments: &[&str], results: &mut Results) -> Result<()> {
+    let group = format!("Every event of {PAIRS_PER_SECOND} pairs a second for {SECONDS} s: {name}");
+    let scratch = TempDir::new()?;
+    let capture = scratch.path().join("kept.memtrace");
+    let (mut kept, mut times) = (Vec::new(), vec![Vec::new(); REPORTS.len()]);
+    for round in 1..=rounds(peers.setup) {
+        eprintln!("bench: capture of {name}, round {round}");
+        kept.push(trace(peers, arguments, &capture)?);
+        for ((_, options), times) in REPORTS.iter().zip(&mut times) {
+            times.push(report(peers.setup, &capture, options)?);
+        }
+        fs::remove_file(&capture)?;
+    }
+    add_kept(&group, &kept, results);
+    for ((what, _), times) in REPORTS.iter().zip(&times) {
+        add_times(&group, what, times, results);
+    }
+    Ok(())
+}
+
+fn rounds(setup: &Setup) -> u32 {
+    if setup.quick { 1 } else { 3 }
+}
+
+/// What was traced, and how large the file became.
+struct Kept {
+    timing: Timing,
+    report: Report,
+    file_bytes: f64,
+}
+
+fn trace(peers: &Peers<'_>, arguments: &[&str], copy: &Path) -> Result<Kept> {
+    let mut command = Command::new(peers.setup.targets.join("threads"));
+    let mut target = peers.cpus.start(false, || Target::start(command.args(arguments)))?;
+    target.pace(100_000_000, PAIRS_PER_SECOND)?;
+    let tracer = peers.attach(Tool::Exact, target.pid())?;
+    let timing = target.pace(SECONDS * 1_000_000_000, PAIRS_PER_SECOND)?;
+    let (report, file_bytes) = tracer.finish_with(|capture| Ok(fs::copy(capture, copy)? as f64))?;
+    ensure!(report.completeness.events > 0, "memtrace saw nothing");
+    Ok(Kept { timing, report, file_bytes })
+}
+
+fn add_kept(group: &str, kept: &[Kept], results: &mut Results) {
+    let of = |figure: fn(&Kept) -> f64| kept.iter().map(figure).collect::<Vec<f64>>();
+    let events = |it: &Kept| it.report.completeness.events as f64;
+    let (none, most) = (Requirement::AllEqual(0.0), Requirement::MedianAtMost(MOST_BYTES_AN_EVENT));
+    results.add(
+        group,
+        "pairs that the target made",
+        Unit::PerSecond,
+        &of(|it| it.timing.rate()),
+        None,
+    );
+    results.add(group, "events", Unit::Count, &kept.iter().map(events).collect::<Vec<_>>(), None);
+    results.add(group, "events lost", Unit::Count, &of(|it| it.report.lost() as f64), Some(none));
+    results.add(group, "the file", Unit::Bytes, &of(|it| it.file_bytes), None);
+    let an_event: Vec<f64> = kept.iter().map(|it| it.file_bytes / events(it)).collect();
+    results.add(group, "bytes an event", Unit::Decimal, &an_event, Some(most));
+    let peaks = of(|it| it.report.rss.own_peak_bytes as f64);
+    results.add(group, "memtrace's own peak RSS", Unit::Bytes, &peaks, None);
+}
+
+/// Nanoseconds and bytes of one report.
+type Took = (f64, f64);
+
+fn report(setup: &Setup, capture: &Path, options: &[&str]) -> Result<Took> {
+    let mut command = Command::new(&setup.memtrace);
+    command.arg("report").arg(capture).args(options);
+    let finished = run(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))?;
+    Ok((finished.wall_ns, finished.peak_bytes))
+}
+
+fn add_times(group: &str, what: &str, times: &[Took], results: &mut Results) {
+    let (took, peaks): (Vec<f64>, Vec<f64>) = times.iter().copied().unzip();
+    let most = Some(Requirement::MedianAtMost(MOST_REPORT_NS));
+    results.add(group, what, Unit::Ns, &took, most);
+    let most = Some(Requirement::MedianAtMost(MOST_REPORT_BYTES));
+    results.add(group, format!("{what}: peak RSS"), Unit::Bytes, &peaks, most);
+}
+
+/// Of a capture with very many stacks.
+fn exports(setup: &Setup, results: &mut Results) -> Result<()> {
+    let scratch = TempDir::new()?;
+    let capture = scratch.path().join("stacks.memtrace");
+    stacks::write(&capture)?;
+    let group = format!("{} distinct stacks of {} frames", stacks::STACKS, stacks::DEPTH);
+    for format in EXPORTS {
+        eprintln!("bench: {} stacks as {format}", stacks::STACKS);
+        let output = scratch.path().join("export");
+        let output_option = output.to_string_lossy();
+        let options = ["--format", format, "--by", "stack", "--force", "-o", &output_option];
+        let took: Vec<Took> =
+            (0..rounds(setup)).map(|_| report(setup, &capture, &options)).collect::<Result<_>>()?;
+        let (times, peaks): (Vec<f64>, Vec<f64>) = took.into_iter().unzip();
+        let most = Some(Requirement::MedianAtMost(MOST_EXPORT_NS));
+        results.add(&group, format!("as {format}"), Unit::Ns, &times, most);
+        let bytes = [fs::metadata(&output)?.len() as f64];
+        results.add(&group, format!("as {format}: the file"), Unit::Bytes, &bytes, None);
+        results.add(&group, format!("as {format}: peak RSS"), Unit::Bytes, &peaks, None);
+    }
+    Ok(())
+}
