@@ -3,6 +3,7 @@
 
 mod http;
 mod leak;
+mod leftovers;
 mod redis;
 mod rounds;
 pub mod rows;
@@ -20,7 +21,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use self::{rounds::Rounds, subject::Subject};
+use self::{leftovers::Leftovers, rounds::Rounds, subject::Subject};
 pub use self::{tool::Tool, watch::Watch, workload::Workload};
 use crate::{
     Setup,
@@ -38,15 +39,17 @@ pub struct Peers<'a> {
 /// Measures, and adds the rows.
 pub fn measure(setup: &Setup, cpus: Cpus, results: &mut Results) -> Result<()> {
     let peers = Peers { setup, cpus };
-    let begun = Instant::now();
+    let (begun, leftovers) = (Instant::now(), Leftovers::before());
     let tools = peers.tools(results);
-    for workload in peers.workloads(results) {
+    let workloads = peers.workloads(results);
+    for workload in workloads.iter().copied() {
         // What one workload cannot do does not keep the others from it.
         if let Err(error) = peers.compare(workload, &tools, results) {
             results.skip(format!("{}: {error:#}", workload.name()));
         }
     }
-    peers.plant_leaks(&tools, results);
+    peers.plant_leaks(&tools, &workloads, results);
+    leftovers.add(results);
     eprintln!("bench: peers took {} s", begun.elapsed().as_secs());
     Ok(())
 }
@@ -58,14 +61,12 @@ impl Peers<'_> {
         Ok(())
     }
 
-    fn plant_leaks(&self, tools: &[Tool], results: &mut Results) {
-        if !tools.contains(&Tool::Default) {
-            return;
-        }
-        for workload in self.workloads(results) {
-            if Workload::LEAKING.contains(&workload) {
-                leak::measure(self, workload, results);
-            }
+    /// In the default mode, where there is one.
+    fn plant_leaks(&self, tools: &[Tool], workloads: &[Workload], results: &mut Results) {
+        let mut modes = [Tool::Default, Tool::Exact].into_iter();
+        let Some(tool) = modes.find(|tool| tools.contains(tool)) else { return };
+        for workload in workloads.iter().filter(|it| Workload::LEAKING.contains(it)) {
+            leak::measure(self, tool, *workload, results);
         }
     }
 
@@ -135,7 +136,7 @@ impl Peers<'_> {
     /// How long the work goes on. The default mode needs time to settle, and a look comes every
     /// two seconds.
     fn duration(&self, tool: Tool) -> Duration {
-        let (usual, slight) = if self.setup.quick { (1000, 3000) } else { (2000, 8000) };
+        let (usual, slight) = if self.setup.quick { (1000, 2500) } else { (2000, 8000) };
         Duration::from_millis(if tool.is_slight() { slight } else { usual })
     }
 }

@@ -27,9 +27,7 @@ pub fn render(results: &Results, format: Format) -> String {
     if let Some(lines) = matrix::lines(results) {
         table(&mut text, matrix::TITLE, &lines, format);
     }
-    let mut groups: Vec<&str> = results.rows.iter().map(|row| row.group.as_str()).collect();
-    groups.dedup();
-    for group in groups {
+    for group in groups(results) {
         let of = results.rows.iter().filter(|row| row.group == group);
         let head = HEAD.map(str::to_owned).to_vec();
         let lines: Vec<_> = std::iter::once(head).chain(of.map(cells)).collect();
@@ -46,6 +44,17 @@ pub fn render(results: &Results, format: Format) -> String {
         let _ = write!(text, "\nNot measured: {}.\n", skipped.text);
     }
     text
+}
+
+/// In the order of their first figures: later ones may have been added elsewhere meanwhile.
+fn groups(results: &Results) -> Vec<&str> {
+    let mut groups = Vec::new();
+    for row in &results.rows {
+        if !groups.contains(&row.group.as_str()) {
+            groups.push(row.group.as_str());
+        }
+    }
+    groups
 }
 
 fn cells(row: &Row) -> Vec<String> {

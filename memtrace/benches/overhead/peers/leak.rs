@@ -1,4 +1,4 @@
-//! Whether memtrace in its default mode names the leak that is planted in a busy program.
+//! Whether memtrace names the leak that is planted in a busy program.
 
 use std::{
     thread,
@@ -13,36 +13,37 @@ use crate::{
     tracer::Report,
 };
 
-const GROUP: &str = "Place of the planted leak among memtrace's sites, default mode";
+const GROUP: &str = "Place of the planted leak among memtrace's sites";
 /// The leak must be the first by then.
 const WINDOW: Duration = Duration::from_secs(30);
 /// Before the window: what grows at the start of any program has grown.
 const WARM_UP: Duration = Duration::from_secs(2);
 
 /// Measures, and adds the rows.
-pub fn measure(peers: &Peers<'_>, workload: Workload, results: &mut Results) {
+pub fn measure(peers: &Peers<'_>, tool: Tool, workload: Workload, results: &mut Results) {
     let place = (0..peers.leak_runs())
-        .map(|_| place(peers, workload))
+        .map(|_| place(peers, tool, workload))
         .collect::<Result<Vec<f64>>>()
         .with_context(|| format!("the leak planted in {}", workload.name()));
     match place {
         Ok(places) => {
-            let window = format!("{}, after {} s", workload.name(), WINDOW.as_secs());
+            let (workload, seconds) = (workload.name(), WINDOW.as_secs());
+            let name = format!("{workload}: {}, after {seconds} s", tool.name());
             let first = Some(Requirement::AllEqual(1.0));
-            results.add(GROUP, window, Unit::Rank, &places, first);
+            results.add(GROUP, name, Unit::Rank, &places, first);
         }
         Err(error) => results.skip(format!("{error:#}")),
     }
 }
 
-fn place(peers: &Peers<'_>, workload: Workload) -> Result<f64> {
+fn place(peers: &Peers<'_>, tool: Tool, workload: Workload) -> Result<f64> {
     eprintln!("bench: {} leaks", workload.name());
     let mut command = workload.command(peers.setup, true)?;
     let mut subject = peers.start(workload, &mut command)?;
     let _load = subject.work_on()?;
     thread::sleep(WARM_UP);
     let begun = Instant::now();
-    let tracer = peers.attach(Tool::Default, subject.pid())?;
+    let tracer = peers.attach(tool, subject.pid())?;
     thread::sleep(WINDOW.saturating_sub(begun.elapsed()));
     Ok(tracer.finish()?.place_of(workload.leaking_function()) as f64)
 }

@@ -142,10 +142,20 @@ fn started_when(command: &mut Command, sign: &str) -> Result<Process> {
         drop(process);
         drop(watchdog);
         let said = complaint.join().unwrap_or_default();
-        bail!("it ended before it traced: {}", said.trim().lines().last().unwrap_or("in silence"));
+        bail!("it ended before it traced: {}", last_words(&said));
     }
     thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
     Ok(process)
+}
+
+/// The reason is often the line before the last.
+fn last_words(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    match &lines[..] {
+        [] => "in silence".to_owned(),
+        [.., reason, last] => format!("{reason}; {last}"),
+        [last] => (*last).to_owned(),
+    }
 }
 
 /// Whether the sign came before the end.

@@ -61,7 +61,8 @@ class Server(uvicorn.Server):
 
 
 def main():
-    listener = socket.socket()
+    # asyncio answers without delay only where the protocol is named.
+    listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     Server(uvicorn.Config(app, log_level="critical", access_log=False)).run([listener])
 
