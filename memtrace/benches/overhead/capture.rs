@@ -42,8 +42,16 @@ const REPORTS: [(&str, &[&str]); 3] = [
     ("report --format html", &["--format", "html"]),
 ];
 
-/// Formats of the stacks.
-const EXPORTS: [&str; 7] = ["svg", "html", "pprof", "otlp", "speedscope", "folded", "json"];
+/// Formats of the stacks, and whether it is required to be quick.
+const EXPORTS: [(&str, bool); 7] = [
+    ("svg", true),
+    ("html", true),
+    ("pprof", true),
+    ("otlp", false),
+    ("speedscope", false),
+    ("folded", false),
+    ("json", false),
+];
 
 /// Measures, and adds the rows.
 pub fn measure(setup: &Setup, cpus: Cpus, results: &mut Results) -> Result<()> {
@@ -141,7 +149,7 @@ fn exports(setup: &Setup, results: &mut Results) -> Result<()> {
     let capture = scratch.path().join("stacks.memtrace");
     stacks::write(&capture)?;
     let group = format!("{} distinct stacks of {} frames", stacks::STACKS, stacks::DEPTH);
-    for format in EXPORTS {
+    for (format, is_quick) in EXPORTS {
         eprintln!("bench: {} stacks as {format}", stacks::STACKS);
         let output = scratch.path().join("export");
         let output_option = output.to_string_lossy();
@@ -149,7 +157,7 @@ fn exports(setup: &Setup, results: &mut Results) -> Result<()> {
         let took: Vec<Took> =
             (0..rounds(setup)).map(|_| report(setup, &capture, &options)).collect::<Result<_>>()?;
         let (times, peaks): (Vec<f64>, Vec<f64>) = took.into_iter().unzip();
-        let most = Some(Requirement::MedianAtMost(MOST_EXPORT_NS));
+        let most = is_quick.then_some(Requirement::MedianAtMost(MOST_EXPORT_NS));
         results.add(&group, format!("as {format}"), Unit::Ns, &times, most);
         let bytes = [fs::metadata(&output)?.len() as f64];
         results.add(&group, format!("as {format}: the file"), Unit::Bytes, &bytes, None);

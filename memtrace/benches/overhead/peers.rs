@@ -22,7 +22,11 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use self::{leftovers::Leftovers, rounds::Rounds, subject::Subject};
-pub use self::{tool::Tool, watch::Watch, workload::Workload};
+pub use self::{
+    tool::Tool,
+    watch::{MEMLEAK_REPORTS, Watch, started_when},
+    workload::Workload,
+};
 use crate::{
     Setup,
     machine::Cpus,

@@ -135,7 +135,12 @@ pub fn knows(memtrace: &Path, option: &str) -> bool {
             .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
             .unwrap_or_default()
     };
-    HELP.get_or_init(help).contains(option)
+    // Elsewhere an option is only spoken of.
+    let begins_with_it = |line: &str| {
+        let rest = line.strip_prefix("      ").and_then(|line| line.strip_prefix(option));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '[']))
+    };
+    HELP.get_or_init(help).lines().any(begins_with_it)
 }
 
 /// The options for every event, as far as there are any: without them, there is no other mode.

@@ -45,15 +45,17 @@ fn place(peers: &Peers<'_>, tool: Tool, workload: Workload) -> Result<f64> {
     let begun = Instant::now();
     let tracer = peers.attach(tool, subject.pid())?;
     thread::sleep(WINDOW.saturating_sub(begun.elapsed()));
-    Ok(tracer.finish()?.place_of(workload.leaking_function()) as f64)
+    Ok(tracer.finish()?.place_of(workload.leaking_functions()) as f64)
 }
 
 impl Report {
-    /// The place, from 1, of the first group of sites that a function led to; 0 if there is none.
-    fn place_of(&self, function: &str) -> usize {
+    /// The place, from 1, of the first group of sites that one of the functions led to; 0 if there is
+    /// none.
+    fn place_of(&self, functions: &[&str]) -> usize {
+        let is_one = |name: &str| functions.iter().any(|function| name.contains(function));
         let is_it = |site: usize| {
             let stack = self.sites.get(site).map(|site| &site.stack);
-            stack.is_some_and(|stack| stack.frames.iter().any(|it| it.function.contains(function)))
+            stack.is_some_and(|stack| stack.frames.iter().any(|frame| is_one(&frame.function)))
         };
         let place = self.groups.iter().position(|group| group.largest_site.is_some_and(is_it));
         place.map_or(0, |place| place + 1)

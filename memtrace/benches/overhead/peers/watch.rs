@@ -22,6 +22,10 @@ use crate::{
 /// How long a tool may take until it traces, or until it has gone.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Of memleak's reports, the first of which says that its probes are armed: what it says before does
+/// not.
+pub const MEMLEAK_REPORTS: &str = "outstanding";
+
 /// A tool at work; removed on drop.
 pub enum Watch {
     Nothing,
@@ -46,8 +50,7 @@ impl Watch {
                 Self::Tool(started(&mut command)?, None)
             }
             Tool::Memleak => {
-                let sign = "outstanding";
-                Self::Tool(started_when(&mut memleak(peers, pid)?, sign)?, None)
+                Self::Tool(started_when(&mut memleak(peers, pid)?, MEMLEAK_REPORTS)?, None)
             }
             Tool::Bpftrace => {
                 let script = bpftrace_script(&peers.setup.targets.join("leak.bt"), pid)?;
@@ -127,7 +130,7 @@ fn started(command: &mut Command) -> Result<Process> {
 }
 
 /// A tool that says a certain thing when it traces. What it says later goes nowhere.
-fn started_when(command: &mut Command, sign: &str) -> Result<Process> {
+pub fn started_when(command: &mut Command, sign: &str) -> Result<Process> {
     let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = Process::start(command)?;
     let watchdog = Watchdog::over(process.pid(), PATIENCE);

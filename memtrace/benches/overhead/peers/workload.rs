@@ -76,14 +76,15 @@ impl Workload {
         !matches!(self, PairsOf8 | Churn)
     }
 
-    /// A function that the planted leak is made by.
-    pub fn leaking_function(self) -> &'static str {
+    /// Functions that the planted leak is made by, each alone a sign of it.
+    pub fn leaking_functions(self) -> &'static [&'static str] {
         match self {
-            RedisServer => "setCommand",
-            Pusher => "keep_for_replay",
-            ModelServer => "keep_version",
-            HttpService => "keep_audit_trail",
-            Pairs | PairsOf8 | Churn | SqliteShell => "none",
+            // What a SET stores is made while the request is read, its key and entry later.
+            RedisServer => &["processMultibulkBuffer", "setCommand"],
+            Pusher => &["keep_for_replay"],
+            ModelServer => &["keep_version"],
+            HttpService => &["keep_audit_trail"],
+            Pairs | PairsOf8 | Churn | SqliteShell => &[],
         }
     }
 
