@@ -112,7 +112,9 @@ pub fn enter(ctx: &ProbeContext) -> Option<()> {
     slot.stack = 0;
     // Nobody asks who unmapped something.
     if !internal && arrival.begin.get() != RecordKind::UnmapBegin as u32 {
-        slot.stack = stack::capture(ctx, hit.config, registers);
+        // SAFETY: as for `slot`, which it does not overlap.
+        let thread_pointer = unsafe { &mut (*calls).thread_pointer };
+        slot.stack = stack::capture(ctx, hit.config, registers, thread_pointer);
     }
     emit_begin(&hit, slot, arrival.begin.get())
 }
