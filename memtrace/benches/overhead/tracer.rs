@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::{Process, Watchdog};
@@ -34,6 +35,9 @@ pub struct Report {
     pub sites: Vec<Site>,
     #[serde(default)]
     pub groups: Vec<Group>,
+    /// Of versions that keep to a budget.
+    #[serde(default)]
+    cost: Value,
     pub unwind_tables: Option<UnwindTables>,
     pub completeness: Completeness,
 }
@@ -145,8 +149,17 @@ pub fn knows(memtrace: &Path, option: &str) -> bool {
 
 /// The options for every event, as far as there are any: without them, there is no other mode.
 pub fn exact(memtrace: &Path) -> Vec<&'static str> {
-    let options = [&["--exact"][..], &["--max-overhead", "none"]];
-    options.into_iter().filter(|option| knows(memtrace, option[0])).flatten().copied().collect()
+    known(memtrace, &[&["--exact"], &["--max-overhead", "none"]])
+}
+
+/// A sample in 512 KiB on average, whatever that costs.
+pub fn sampled(memtrace: &Path) -> Vec<&'static str> {
+    known(memtrace, &[&["--sample-bytes", "512KiB"], &["--max-overhead", "none"]])
+}
+
+fn known(memtrace: &Path, options: &[&[&'static str]]) -> Vec<&'static str> {
+    let known = options.iter().filter(|option| knows(memtrace, option[0]));
+    known.flat_map(|option| option.iter().copied()).collect()
 }
 
 impl Tracer {
@@ -239,6 +252,11 @@ impl Report {
     /// Calls whose event was lost.
     pub fn lost(&self) -> u64 {
         self.functions.iter().map(|of| of.lost).sum()
+    }
+
+    /// Hundredths of the time that all probes were armed, where they came and went.
+    pub fn covered_percent(&self) -> Option<f64> {
+        self.cost.get("covered")?.as_f64().map(|share| 100.0 * share)
     }
 
     /// Hundredths of the events that were lost.

@@ -9,6 +9,7 @@ const P99: &str = "99th percentile of the answers' times";
 const BARE: &str = "Work without any tool";
 const REQUIRED: &str = "What is required of memtrace beside slow-downs";
 const OWN_PEAK: &str = "memtrace's own peak RSS";
+const COVERED: &str = "Part of the time that memtrace's probes were armed";
 const LOST: &str = "Events lost, of those that memtrace looked at";
 
 /// The default mode keeps to a budget of 10 %.
@@ -84,6 +85,8 @@ fn add_own(workload: Workload, tools: &[Tool], runs: &[Run], results: &mut Resul
             .filter_map(|it| it.report.as_ref())
             .collect();
         let name = format!("{}: {}", workload.name(), tool.name());
+        let covered: Vec<f64> = reports.iter().filter_map(|it| it.covered_percent()).collect();
+        results.add(COVERED, name.clone(), Unit::Percent, &covered, None);
         let peaks: Vec<f64> = reports.iter().map(|it| it.rss.own_peak_bytes as f64).collect();
         let most = (*tool == Tool::Sampled).then_some(Requirement::AllBelow(MOST_OWN_BYTES));
         results.add(OWN_PEAK, name.clone(), Unit::Bytes, &peaks, most);

@@ -3,7 +3,10 @@
 use std::{path::Path, process::Command};
 
 use super::{Peers, workload::Workload};
-use crate::{process::which, tracer::exact};
+use crate::{
+    process::which,
+    tracer::{exact, sampled},
+};
 
 /// What watches, or what the program is started under.
 #[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
@@ -108,7 +111,7 @@ impl Tool {
     pub fn options(self, memtrace: &Path) -> Vec<&'static str> {
         match self {
             Exact => exact(memtrace),
-            Sampled => vec!["--sample-bytes", "512KiB", "--max-overhead", "none"],
+            Sampled => sampled(memtrace),
             Growth => vec!["--growth"],
             _ => Vec::new(),
         }
