@@ -13,6 +13,7 @@ pub mod loss;
 pub mod memory;
 pub mod opaque;
 pub mod python;
+pub mod remembered;
 pub mod sample;
 pub mod unwind;
 pub mod wire;

@@ -2,7 +2,10 @@
 
 pub mod arena_map;
 pub mod census;
+pub mod coverage;
+pub mod estimate;
 pub mod event;
+mod gamma;
 pub mod growth;
 pub mod loss;
 pub mod mapping;

@@ -213,6 +213,7 @@ mod tests {
             function: AllocFn::Free,
             shape: AllocFn::Free.shape(),
             site: 0,
+            is_leaf: false,
             offset: 0x98ef3,
         };
         let source = Refusal::Io(io::Error::from(Errno::INVAL));

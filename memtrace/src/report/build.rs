@@ -21,6 +21,7 @@ use super::{
     group::{self, GroupBy, GroupFacts, GroupReport, group_slots},
     key_frame::key_frame,
     profile::{Births, SiteExtras, View},
+    sampling::Sampling,
     site_function, summary, verdict,
 };
 
@@ -41,6 +42,8 @@ pub struct ReportInput {
     pub timeline: Timeline,
     /// Walks of the heap at both ends.
     pub walks: Walks,
+    /// What numbers are estimates of; `None` where they are none.
+    pub sampling: Option<Sampling>,
     /// Sums over all sites. `survivors` is ignored: it is summed over `sites`.
     pub totals: Totals,
     /// In any order; more than one may have the same function and names.
@@ -107,6 +110,7 @@ impl ReportInput {
             heap: HeapReport::of(&self.walks),
             timeline: self.timeline,
             verdict: None,
+            sampling: self.sampling,
             totals: self.totals,
             summary: Vec::new(),
             grouped_by: self.group_by,
@@ -271,7 +275,7 @@ mod tests {
     use crate::report::sample;
 
     fn amount(bytes: u64, count: u64) -> Amount {
-        Amount { bytes, count }
+        Amount::new(bytes, count)
     }
 
     fn site(function: &'static str, bytes: u64, count: u64, ages: [u64; 3]) -> SiteInput {

@@ -13,6 +13,7 @@ mod of_capture;
 mod profile;
 #[cfg(test)]
 pub(crate) mod sample;
+mod sampling;
 mod summary;
 mod verdict;
 
@@ -25,6 +26,7 @@ pub use self::{
     heap::HeapReport,
     of_capture::ReportOptions,
     profile::{Birth, Births, SiteExtras, ThreadShare, View},
+    sampling::{Covered, Sampling},
 };
 use crate::model::{
     AllocFn,
@@ -83,6 +85,9 @@ pub struct Report {
     /// What happens to its memory, and what to try; `None` of a selection of threads or sites, which
     /// does not explain it.
     pub verdict: Option<Verdict>,
+    /// What numbers are estimates of; `None` where every block was looked at, all the time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
     /// Sums over all sites.
     pub totals: Totals,
     /// What the numbers say, as sentences; the most important first.

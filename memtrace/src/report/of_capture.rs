@@ -7,6 +7,7 @@ use super::{
     build::{ReportInput, SiteInput},
     facts::Survived,
     profile::{Birth, SiteExtras, ThreadShare},
+    sampling::{self, Sampling},
 };
 use crate::{
     capture::{Capture, CapturedExtras, CapturedShare, Header, LossCount},
@@ -48,8 +49,9 @@ impl Report {
             selected: capture.selected.clone(),
             rss: ending.rss,
             timeline: capture.timeline.clone(),
-            walks: capture.walks.clone(),
-            totals: ending.totals,
+            walks: sampling::walks(capture),
+            sampling: Sampling::of(capture),
+            totals: sampling::totals(capture, &sites),
             groups: survived.groups(options.group_by, &sites),
             group_by: options.group_by,
             sites,
@@ -83,12 +85,15 @@ fn sites(capture: &Capture, survived: &Survived) -> Vec<SiteInput> {
         .iter()
         .zip(extras)
         .zip(facts)
-        .map(|((site, known), (survivors, births))| SiteInput {
-            function: site.function,
-            stack: name(site.stack).unwrap_or_default(),
-            stats: site.stats,
-            survivors,
-            extras: extras_of(capture, known, births),
+        .map(|((site, known), (survivors, births))| {
+            let input = SiteInput {
+                function: site.function,
+                stack: name(site.stack).unwrap_or_default(),
+                stats: site.stats,
+                survivors,
+                extras: extras_of(capture, known, births),
+            };
+            sampling::scaled(input, sampling::factor(&capture.ending.coverage, site))
         })
         .collect()
 }

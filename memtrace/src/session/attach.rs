@@ -5,14 +5,13 @@ use std::{io, os::fd::AsFd as _, path::PathBuf};
 use jiff::Timestamp;
 use thiserror::Error;
 
-use memtrace_common::config::CodeRange;
-
 use super::{Options, PythonFrames, StackMode, code::Code, python::Python, steps::Steps};
 use crate::{
     model::mapping::Mapping,
     probe::{
         error::LoadError,
         load::{Kernel, KernelLog, LoadOptions, ProbeSite},
+        plan::AllocatorCode,
         pymalloc::{PymallocError, PymallocPlan, plan_pymalloc},
         ring::Ring,
         target::{LeftOut, PlanError, PlannedObject, TargetPlan, plan_target},
@@ -160,6 +159,7 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         table_words: code.table_words(),
         debug_log: options.debug_log,
         perf_event_links: options.perf_event_links,
+        sampling: options.sampling,
     })?;
     steps.over("create the maps");
     code.publish(&mut kernel, &maps)?;
@@ -249,6 +249,7 @@ pub(super) fn arm(
                 function: probe.function,
                 shape: probe.shape,
                 site,
+                is_leaf: object.plan.is_leaf(probe.function),
                 offset: probe.file_offset,
             })
             .collect();
@@ -272,12 +273,16 @@ pub(super) fn arm_loader(
     }
 }
 
-/// The code that calls of allocators inside allocators come from.
-pub(super) fn allocator_code(objects: &[PlannedObject], executable: &str) -> Vec<CodeRange> {
-    objects
-        .iter()
-        .flat_map(|object| object.plan.allocator_code(object.plan.mapping.name == executable))
-        .collect()
+/// The code of the allocators.
+pub(super) fn allocator_code(objects: &[PlannedObject], executable: &str) -> AllocatorCode {
+    let mut code = AllocatorCode::default();
+    for PlannedObject { plan, .. } in objects {
+        let is_program = plan.mapping.name == executable;
+        code.callers.append(&mut plan.allocator_code(is_program));
+        code.heap.append(&mut plan.heap_code());
+        code.mapping.append(&mut plan.mapping_code(is_program));
+    }
+    code
 }
 
 /// The pidfd was opened after the pid was looked at, and probes are filtered by what the pid meant

@@ -21,7 +21,7 @@ use crate::{
     model::{mapping::Mapping, place::Place},
     probe::{
         error::LoadError,
-        load::{Kernel, LoadOptions, RING_BYTES, TableWords},
+        load::{Kernel, LoadOptions, RING_BYTES, Sampling, TableWords},
         plan::{ObjectPlan, PlannedProbe, SiteCost},
         target::{PlannedObject, TargetPlan, plan_target},
         verify::verify,
@@ -153,6 +153,7 @@ fn try_kernel(pid: NonZeroU32, version: KernelVersion) -> Result<bool, LoadError
         table_words: TableWords::default(),
         debug_log: false,
         perf_event_links: false,
+        sampling: Sampling::Exact,
     })?;
     kernel.try_tracing()?;
     Ok(kernel.has_multi_uprobe_links())
