@@ -36,7 +36,7 @@ pub fn look(setup: &Setup, pid: u32) -> Result<Look> {
     let output = NamedTempFile::new()?;
     let mut command = command(setup, pid);
     let finished = run(command.stdin(Stdio::null()).stdout(output.reopen()?))?;
-    let Finished { wall_ns: whole_ns, peak_bytes } = finished;
+    let Finished { wall_ns: whole_ns, peak_bytes, .. } = finished;
     let inspection: Value = serde_json::from_slice(&fs::read(output.path())?)?;
     let duration_ns = inspection.pointer("/duration_ns").and_then(Value::as_f64);
     let duration_ns = duration_ns.context("no duration in the inspection")?;
