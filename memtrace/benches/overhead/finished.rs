@@ -10,6 +10,7 @@ use crate::process::{Watchdog, die_with_parent};
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// What a run took.
+#[derive(Clone, Copy)]
 pub struct Finished {
     /// From its start to its end.
     pub wall_ns: f64,
