@@ -58,7 +58,7 @@ fn blocks(index: u32) -> u64 {
 }
 
 fn site(id: StackId, index: u32) -> CapturedSite {
-    let amount = Amount { bytes: blocks(index) * block_bytes(index), count: blocks(index) };
+    let amount = Amount::new(blocks(index) * block_bytes(index), blocks(index));
     let stats = SiteStats { live: amount, allocated: amount, peak: amount, ..SiteStats::default() };
     CapturedSite { stack: Some(id), function: Some(AllocFn::Malloc), stats }
 }
