@@ -69,6 +69,7 @@ fn report() -> Report {
         sampling: None,
         target: Target::default(),
         place: Default::default(),
+        cost: None,
         window: Window::default(),
         rss: Rss::default(),
         timeline: Timeline::default(),

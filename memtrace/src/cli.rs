@@ -148,6 +148,19 @@ pub struct AttachArgs {
     #[arg(long, help_heading = LIMITS)]
     pub exact: bool,
 
+    /// By how much the process may become slower: first fewer stacks are walked (of samples only),
+    /// then samples become rarer, then the probes are there only part of the time, at last not at
+    /// all; with --exact or --sample-bytes only when they are there is chosen. `none`: by as much as
+    /// it takes
+    #[arg(
+        long,
+        value_name = "SHARE",
+        value_parser = parse_max_overhead,
+        default_value = "10%",
+        help_heading = LIMITS
+    )]
+    pub max_overhead: MaxOverhead,
+
     /// Do not walk stacks: a little cheaper, but sites cannot be told apart
     #[arg(long, help_heading = LIMITS)]
     pub no_stacks: bool,
@@ -193,6 +206,13 @@ pub struct AttachArgs {
     #[arg(long, hide = true)]
     pub perf_event_links: bool,
 }
+
+/// By how much a trace may slow its target down.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MaxOverhead(
+    /// 0.1 for a tenth; `None` without a limit.
+    pub Option<f64>,
+);
 
 /// What never-freed blocks are taken together by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -514,6 +534,19 @@ fn parse_max_size(text: &str) -> Result<u64, String> {
     parse_size::parse_size(text).map_err(|_| "write a size like 64MiB or 2GiB".to_owned())
 }
 
+fn parse_max_overhead(text: &str) -> Result<MaxOverhead, String> {
+    if text == "none" {
+        return Ok(MaxOverhead(None));
+    }
+    let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    match percent {
+        Some(percent) if percent > 0.0 && percent.is_finite() => {
+            Ok(MaxOverhead(Some(percent / 100.0)))
+        }
+        _ => Err("write a percentage like 5% or 0.5%, or none".to_owned()),
+    }
+}
+
 /// The nearest interval that there is; 1 is every allocation.
 fn parse_sample_bytes(text: &str) -> Result<Interval, String> {
     let bytes = parse_size::parse_size(text)
@@ -553,6 +586,15 @@ mod tests {
         assert_eq!(parse_ring_size("65536"), Ok(64 << 10));
         for wrong in ["0", "1KiB", "32GiB", "many", "18446744073709551615"] {
             assert!(parse_ring_size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_limit_of_the_overhead_is_a_percentage_or_none() {
+        assert_eq!(parse_max_overhead("5%"), Ok(MaxOverhead(Some(0.05))));
+        assert_eq!(parse_max_overhead("none"), Ok(MaxOverhead(None)));
+        for wrong in ["5", "0%", "-1%", "%", "much", "inf%"] {
+            assert!(parse_max_overhead(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod allocator;
 pub mod analysis;
+pub mod budget;
 pub mod capture;
 pub mod cli;
 pub mod cmd;

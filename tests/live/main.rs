@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it fails")]
 
 mod bad_targets;
+mod budget;
 mod diff;
 mod doctor;
 mod endings;

@@ -11,6 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "cli",
             "session",
+            "budget",
             "probe",
             "allocator",
             "symbolize",
@@ -30,6 +31,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "session",
         &[
             "probe",
+            "budget",
             "allocator",
             "symbolize",
             "runtime",
@@ -52,6 +54,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("diff", &["report", "model"]),
     ("report", &["capture", "analysis", "model"]),
     ("capture", &["ledger", "analysis", "model"]),
+    ("budget", &["model"]),
     ("doctor", &["model"]),
     ("inspection", &["analysis", "model"]),
     ("threads", &["elf", "model"]),

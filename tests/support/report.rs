@@ -51,7 +51,37 @@ pub struct Report {
     pub groups: Vec<Group>,
     pub functions: Vec<FunctionReport>,
     pub completeness: Completeness,
+    pub cost: Option<Cost>,
     pub files: Vec<String>,
+}
+
+/// What the trace cost.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Cost {
+    pub max_overhead: Option<f64>,
+    pub expected: Option<Expected>,
+    pub overhead: Option<f64>,
+    pub covered: Option<f64>,
+    pub setting: Option<String>,
+    #[serde(default)]
+    pub changes: Vec<SettingChange>,
+}
+
+/// What was expected of it.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Expected {
+    pub calls_per_second: f64,
+    pub exact_overhead: f64,
+}
+
+/// What was changed to keep to a limit.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct SettingChange {
+    pub from: String,
+    pub to: String,
 }
 
 /// Who was traced.

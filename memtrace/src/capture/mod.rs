@@ -46,6 +46,7 @@ pub use self::{
 
 use crate::model::{
     AllocFn,
+    cost::Cost,
     coverage::Coverage,
     event::Event,
     site::{Amount, SiteStats},
@@ -212,6 +213,9 @@ pub struct Ending {
     /// looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_interval_bytes: Option<u64>,
+    /// What the trace cost the target, and was allowed to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
 }
 
 /// A loss by its stable name: a later version may know more of them.

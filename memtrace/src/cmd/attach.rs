@@ -22,7 +22,8 @@ use crate::{
     render::{self, text::TextOptions},
     report::{Report, ReportOptions},
     session::{
-        self, GroupBy, Observer as _, Options, PythonFrames, Recorder, Sampling, Sink, StackMode,
+        self, Choice, GroupBy, Limit, Observer as _, Options, PythonFrames, Recorder, Sampling,
+        Sink, StackMode,
     },
     sys::procfs::ProcFs,
 };
@@ -80,15 +81,27 @@ fn options(args: &AttachArgs, verbose: u8) -> Options {
         walk: !args.no_walk,
         perf_event_links: args.perf_event_links,
         sampling: sampling(args),
+        limit: Limit { max_overhead: args.max_overhead.0, choice: choice(args) },
         min_age_ns: args.min_age.as_nanos() as u64,
         command_line: command_line(),
     }
 }
 
+/// What was asked for stays; else all may be chosen.
+fn choice(args: &AttachArgs) -> Choice {
+    match (args.exact, args.sample_bytes) {
+        (true, _) => Choice::Only(Interval::EXACT),
+        (false, Some(interval)) => Choice::Only(interval),
+        (false, None) => Choice::Any,
+    }
+}
+
+/// Nothing is drawn until it is known how densely samples may be.
 fn sampling(args: &AttachArgs) -> Sampling {
-    match args.sample_bytes {
-        None | Some(Interval::EXACT) => Sampling::Exact,
-        Some(interval) => Sampling::Variable { interval, blocks: args.max_live },
+    match (args.max_overhead.0, args.sample_bytes) {
+        (Some(_), _) => Sampling::Variable { interval: Interval::MAX, blocks: args.max_live },
+        (None, None | Some(Interval::EXACT)) => Sampling::Exact,
+        (None, Some(interval)) => Sampling::Variable { interval, blocks: args.max_live },
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod arena_map;
 pub mod census;
+pub mod cost;
 pub mod coverage;
 pub mod estimate;
 pub mod event;

@@ -1,6 +1,7 @@
 //! Probes: where they go (`plan` and what it needs, pure), that the place is still right
 //! (`verify`), and the kernel that holds them (`load`, `multi`, `ring`: the only aya).
 
+pub mod calibrate;
 pub mod error;
 pub mod load;
 mod load_order;
@@ -9,6 +10,7 @@ pub mod multi;
 pub mod plan;
 pub mod pymalloc;
 pub mod ring;
+pub mod side;
 pub mod site;
 pub mod target;
 pub mod verify;

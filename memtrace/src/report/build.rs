@@ -6,6 +6,7 @@ use crate::{
     capture::Selected,
     model::{
         AllocFn,
+        cost::Cost,
         growth::GrowthPattern,
         loss::Loss,
         place::Place,
@@ -71,6 +72,8 @@ pub struct ReportInput {
     pub births: Births,
     /// The objects that stacks lead through.
     pub modules: Vec<Module>,
+    /// What it cost the target.
+    pub cost: Option<Cost>,
     /// Files written.
     pub files: Vec<String>,
 }
@@ -124,6 +127,7 @@ impl ReportInput {
             functions: self.functions,
             completeness: completeness(self.completeness, &self.losses),
             unwind_tables: self.unwind_tables,
+            cost: self.cost,
             files: self.files,
         };
         report.totals.survivors = survivors(&report.sites);

@@ -31,6 +31,7 @@ pub use self::{
 use crate::model::{
     AllocFn,
     census::RssTable,
+    cost::Cost,
     place::Place,
     site::{Amount, SiteStats},
     stack::NamedStack,
@@ -117,6 +118,9 @@ pub struct Report {
     pub completeness: Completeness,
     /// What stacks were walked by; `None` where no tables were made.
     pub unwind_tables: Option<UnwindTables>,
+    /// What the trace cost the target, and was allowed to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
     /// Files written.
     pub files: Vec<String>,
 }

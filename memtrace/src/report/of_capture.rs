@@ -61,6 +61,7 @@ impl Report {
             completeness,
             losses,
             unwind_tables: ending.unwind_tables,
+            cost: ending.cost.clone(),
             view: options.view,
             births: survived.bins(),
             modules: capture.modules.clone(),

@@ -407,6 +407,7 @@ fn place() -> Place {
 
 pub(crate) fn leaking_input() -> ReportInput {
     ReportInput {
+        cost: None,
         target: target(),
         sampling: None,
         place: place(),

@@ -5,15 +5,23 @@ use std::{io, os::fd::AsFd as _, path::PathBuf};
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::{Options, PythonFrames, StackMode, code::Code, python::Python, steps::Steps};
+use super::{
+    Observer, Options, PythonFrames, StackMode,
+    code::Code,
+    governing::{Governing, Place},
+    python::Python,
+    steps::Steps,
+};
 use crate::{
     model::mapping::Mapping,
     probe::{
+        calibrate::Calibrator,
         error::LoadError,
         load::{Kernel, KernelLog, LoadOptions, ProbeSite},
         plan::AllocatorCode,
         pymalloc::{PymallocError, PymallocPlan, plan_pymalloc},
         ring::Ring,
+        side::Side,
         target::{LeftOut, PlanError, PlannedObject, TargetPlan, plan_target},
         verify::{VerifyError, verify},
     },
@@ -119,6 +127,7 @@ pub struct Attached {
     pub(super) attach_ns: u64,
     pub(super) attach_steps: Vec<AttachStep>,
     pub(super) probes: usize,
+    pub(super) governing: Governing,
 }
 
 /// Attaches to a process.
@@ -126,7 +135,7 @@ pub struct Attached {
 /// # Errors
 /// Whatever stands in the way, in words for the person who typed the pid. Nothing is left in the
 /// target.
-pub fn attach(options: &Options) -> Result<Attached, AttachError> {
+pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached, AttachError> {
     let mut steps = Steps::begin();
     let pid = options.pid.get();
     let proc = ProcFs::new("/proc");
@@ -180,6 +189,11 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     // With the window open: an exec from here on is told by the kernel.
     check_identity(&proc, &process, &pidfd)?;
     steps.over("load the programs and arm the probes");
+    let place = &mut Place { kernel: &mut kernel, objects: &objects, proc: &proc, pid };
+    let calibration = place.kernel.calibrator().map(Calibrator::start);
+    let governing = Governing::open(place, options.limit, calibration)?;
+    observer.expected(governing.cost());
+    steps.over("count calls");
     let (attach_ns, attach_steps) = steps.finish();
     Ok(Attached {
         kernel,
@@ -199,6 +213,7 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         attach_ns,
         attach_steps,
         probes,
+        governing,
     })
 }
 
@@ -236,6 +251,18 @@ pub(super) fn arm(
     pid: u32,
     first_site: u32,
 ) -> Result<usize, AttachError> {
+    arm_sides(kernel, objects, proc, pid, first_site, &Side::ALL)
+}
+
+/// The same of the functions of some sides only.
+pub(super) fn arm_sides(
+    kernel: &mut Kernel,
+    objects: &[PlannedObject],
+    proc: &ProcFs,
+    pid: u32,
+    first_site: u32,
+    sides: &[Side],
+) -> Result<usize, AttachError> {
     let mut armed = 0;
     let mut next_site = first_site;
     for object in objects {
@@ -252,8 +279,9 @@ pub(super) fn arm(
                 is_leaf: object.plan.is_leaf(probe.function),
                 offset: probe.file_offset,
             })
+            .filter(|site| sides.contains(&Side::of(site.function)))
             .collect();
-        next_site += sites.len() as u32;
+        next_site += object.plan.probes.len() as u32;
         armed += kernel.arm(object.file.as_fd(), &sites)?;
     }
     Ok(armed)

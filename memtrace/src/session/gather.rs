@@ -11,6 +11,7 @@ use crate::{
         AllocFn,
         loss::Loss,
         mapping::Mapping,
+        size,
         stack::{NamedStack, StackId},
         trace::{
             AllocatorReport, Completeness, FunctionReport, ProbeReport, PythonReport, Target,
@@ -53,6 +54,8 @@ impl Ending {
             losses: losses(&self),
             completeness: completeness(&mut self),
             unwind_tables: self.code.table_sizes(),
+            cost: Some(self.cost.clone()),
+            coverage: self.coverage.clone(),
             ..Finish::default()
         };
         let mut capture = Capture {
@@ -132,6 +135,7 @@ fn completeness(ending: &mut Ending) -> Completeness {
     let totals = ending.ledger.totals();
     let mut notes = std::mem::take(&mut ending.notes);
     notes.append(&mut ending.code.take_notes());
+    notes.extend(unknown_survivors(ending));
     for object in &ending.objects {
         for (function, reason) in &object.plan.skipped {
             notes.push(format!("{} is not probed: {reason}", function.name()));
@@ -147,6 +151,21 @@ fn completeness(ending: &mut Ending) -> Completeness {
         notes,
         ..Completeness::default()
     }
+}
+
+/// What nobody knows of survivors when probes that see releases were away at times.
+fn unknown_survivors(ending: &Ending) -> Option<String> {
+    let check = ending.walks.check.unwrap_or_default();
+    let live = ending.ledger.totals().heap.live.count;
+    let unknown = live.saturating_sub(check.in_use);
+    (ending.cost.misses_releases && unknown > 0).then(|| {
+        format!(
+            "the probes were away at times, when frees were not seen: of {} of the {} blocks that are \
+             listed as never freed, the heap did not tell whether they are still in use",
+            size::count(unknown),
+            size::count(live),
+        )
+    })
 }
 
 /// Who is traced.

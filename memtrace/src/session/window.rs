@@ -1,6 +1,7 @@
 //! The open window: what is known of the target, and how each record changes it.
 
 mod booking;
+mod budget;
 mod end;
 mod exec;
 mod mappings;
@@ -16,6 +17,7 @@ use super::{
     Options,
     attach::Attached,
     code::Code,
+    governing::Governing,
     header::header,
     memory::MemoryWatch,
     python::Python,
@@ -80,6 +82,7 @@ pub(super) struct Window {
     thread_names: BTreeMap<u32, String>,
     /// Writes the capture; `None` when there is to be none.
     recorder: Option<Recorder>,
+    governing: Governing,
 }
 
 impl Window {
@@ -104,6 +107,7 @@ impl Window {
             left_out,
             mut pymalloc,
             attach_steps,
+            governing,
             ..
         } = attached;
         let limits =
@@ -146,6 +150,7 @@ impl Window {
             thread_names: BTreeMap::new(),
             recorder: None,
             header,
+            governing,
         };
         window.read_thread_names();
         window.start_recorder(sink);

@@ -321,6 +321,7 @@ fn input(sites: Vec<SiteInput>, groups: Vec<GroupFacts>) -> ReportInput {
         peak: live,
     };
     ReportInput {
+        cost: None,
         place: Default::default(),
         selected: Default::default(),
         sampling: None,

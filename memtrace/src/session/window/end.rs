@@ -12,7 +12,7 @@ use super::{
 use crate::{
     capture::Header,
     ledger::Ledger,
-    model::timeline::Timeline,
+    model::{cost::Cost, coverage::Coverage, timeline::Timeline},
     probe::{ring::Ring, target::PlannedObject},
     report::{self, AttachStep, EndReason, Rss},
     sys::{clock, procfs::Process},
@@ -64,6 +64,10 @@ pub struct Ending {
     pub thread_names: BTreeMap<u32, String>,
     /// Writes the rest of the capture.
     pub recorder: Option<Recorder>,
+    /// What it cost the target.
+    pub cost: Cost,
+    /// When the probes were there.
+    pub coverage: Coverage,
 }
 
 impl Window {
@@ -77,15 +81,17 @@ impl Window {
         }
         self.drain(&mut ring, usize::MAX);
         self.memory.sample_end(self.live_bytes());
+        let (cost, coverage) = self.finish_budget(closed_ns);
         let detaching = Instant::now();
         self.kernel.detach();
         let detach_ns = detaching.elapsed().as_nanos() as u64;
         // A program that ran on another CPU when the window was closed may have finished since.
         self.drain(&mut ring, usize::MAX);
-        let counters = self.kernel.counters().unwrap_or_else(|error| {
+        let mut counters = self.kernel.counters().unwrap_or_else(|error| {
             self.notes.push(format!("losses in the kernel are not known: {error}"));
             KernelCounters::default()
         });
+        self.governing.counted_in_window(&mut counters);
         self.notes.append(&mut self.walks.notes);
         let walks = self.finish_walks(closed_ns);
         let (rss, timeline) = self.memory.finish();
@@ -112,6 +118,8 @@ impl Window {
             header: self.header,
             thread_names: self.thread_names,
             recorder: self.recorder,
+            cost,
+            coverage,
         }
     }
 }
