@@ -29,6 +29,7 @@ mod python_peers;
 mod python_places;
 mod python_stacks;
 mod report;
+mod sampling;
 mod sigkill;
 mod smoke;
 mod stacks;

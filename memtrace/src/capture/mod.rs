@@ -122,6 +122,9 @@ pub struct Header {
     /// Blocks younger than this at the end are not counted as survivors, unless it is said
     /// otherwise.
     pub min_age_ns: u64,
+    /// As [`crate::model::trace::Window::sample_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_bytes: Option<u64>,
 }
 
 /// A site and its books.

@@ -21,5 +21,6 @@ pub(super) fn header(attached: &Attached, options: &Options) -> Header {
         limit_bytes: group.limit_bytes,
         initial_break: program_break(maps),
         min_age_ns: options.min_age_ns,
+        sample_bytes: options.sampling.mean_bytes(),
     }
 }
