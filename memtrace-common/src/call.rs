@@ -145,6 +145,9 @@ pub struct InFlight {
     pub passed_over: PassedOver,
     /// The call that is being entered.
     pub arrival: Arrival,
+    /// The thread's `fs` base, which is set once, when the thread starts; 0 while it was not looked
+    /// up.
+    pub thread_pointer: Opaque<u64>,
 }
 
 /// A block that a free of CPython's allocator was called with. If it is one of `malloc`, that free

@@ -136,7 +136,9 @@ pub fn enter(ctx: &ProbeContext) -> Option<()> {
     slot.flags = flags(hit.config, arrival, internal);
     slot.stack = 0;
     if !internal && is_stack_wanted(arrival) {
-        slot.stack = stack::capture(ctx, hit.config, registers);
+        // SAFETY: as for `slot`, which it does not overlap.
+        let thread_pointer = unsafe { &mut (*calls).thread_pointer };
+        slot.stack = stack::capture(ctx, hit.config, registers, thread_pointer);
     }
     emit_begin(&hit, slot, arrival.begin.get())
 }

@@ -67,6 +67,7 @@ fn report() -> Report {
     let input = ReportInput {
         selected: Default::default(),
         target: Target::default(),
+        place: Default::default(),
         window: Window::default(),
         rss: Rss::default(),
         timeline: Timeline::default(),

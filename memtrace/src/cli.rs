@@ -465,9 +465,9 @@ pub struct InspectArgs {
 /// `memtrace doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// The process to look at; no probe is armed
+    /// The process to look at; without it, only what this machine allows. No probe is armed
     #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
-    pub pid: u32,
+    pub pid: Option<u32>,
 
     /// Print one JSON document
     #[arg(long)]

@@ -7,6 +7,7 @@ pub mod growth;
 pub mod loss;
 pub mod mapping;
 pub mod memory;
+pub mod place;
 pub mod site;
 pub mod size;
 pub mod stack;

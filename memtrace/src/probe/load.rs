@@ -373,6 +373,11 @@ impl Kernel {
         Ok(())
     }
 
+    /// Loads a program that traces, which takes a right of its own, and attaches it nowhere.
+    pub fn try_tracing(&mut self) -> Result<(), LoadError> {
+        self.loaded_program::<RawTracePoint>("task_newtask").map(|_| ())
+    }
+
     fn loaded_program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, LoadError>
     where
         P: Loadable + 'a,

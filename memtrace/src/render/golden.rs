@@ -126,6 +126,12 @@ fn diagnosis_on_a_narrow_terminal() {
 }
 
 #[test]
+fn diagnosis_of_a_machine() {
+    let text = diagnosis_as_text(&doctor::sample::machine(), TextOptions::default());
+    assert_snapshot!(text);
+}
+
+#[test]
 fn diagnosis_of_a_process_that_cannot_be_traced() {
     let text = diagnosis_as_text(&doctor::sample::refused(), TextOptions::default());
     assert_snapshot!(text);

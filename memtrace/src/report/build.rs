@@ -8,6 +8,7 @@ use crate::{
         AllocFn,
         growth::GrowthPattern,
         loss::Loss,
+        place::Place,
         site::{Amount, SiteStats, Survivors},
         stack::NamedStack,
         timeline::Timeline,
@@ -28,6 +29,8 @@ use super::{
 pub struct ReportInput {
     /// Who was traced.
     pub target: Target,
+    /// Where it ran.
+    pub place: Place,
     /// When, how long, why it ended.
     pub window: Window,
     /// Which part of it this is.
@@ -95,6 +98,7 @@ impl ReportInput {
         let mut report = Report {
             schema: SCHEMA,
             target: self.target,
+            place: self.place,
             window: self.window,
             selection: self.selected.what,
             rss: self.rss,

@@ -29,6 +29,7 @@ pub use self::{
 use crate::model::{
     AllocFn,
     census::RssTable,
+    place::Place,
     site::{Amount, SiteStats},
     stack::NamedStack,
     timeline::Timeline,
@@ -61,6 +62,8 @@ pub struct Report {
     pub schema: &'static str,
     /// Who was traced.
     pub target: Target,
+    /// Where it ran.
+    pub place: Place,
     /// When, how long, why it ended.
     pub window: Window,
     /// What of the window is reported, in words that go on from "only what was"; nothing where it is

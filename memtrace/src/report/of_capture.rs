@@ -9,9 +9,10 @@ use super::{
     profile::{Birth, SiteExtras, ThreadShare},
 };
 use crate::{
-    capture::{Capture, CapturedExtras, CapturedShare, LossCount},
+    capture::{Capture, CapturedExtras, CapturedShare, Header, LossCount},
     model::{
         loss::Loss,
+        place::Place,
         size,
         stack::{NamedStack, StackId, UNREADABLE_PYTHON},
         trace::{Completeness, Window},
@@ -42,6 +43,7 @@ impl Report {
         completeness.notes.extend(unreadable_note(&sites));
         ReportInput {
             target: ending.target.clone(),
+            place: place(&capture.header),
             window: Window { min_age_ns, ..ending.window.clone() },
             selected: capture.selected.clone(),
             rss: ending.rss,
@@ -64,6 +66,10 @@ impl Report {
         }
         .build()
     }
+}
+
+fn place(header: &Header) -> Place {
+    Place::new(header.host.clone(), &header.cgroup, header.limit_bytes)
 }
 
 fn sites(capture: &Capture, survived: &Survived) -> Vec<SiteInput> {

@@ -9,9 +9,11 @@ use crate::{
         census::{Arena, Census, GlibcHeap, HeapResidency, RssKind, RssRow, RssTable},
         growth::GrowthPattern,
         loss::Loss,
+        place::Place,
         site::{Amount, SiteStats, Survivors},
         stack::{Frame, Language, NamedStack},
         timeline::{PeakSource, RssParts, Timeline, TimelineSample},
+        trace::Host,
     },
 };
 
@@ -354,9 +356,23 @@ fn walks() -> Walks {
 }
 
 /// A leak of 47 models, a mapping, and small change; nothing lost.
+/// In a container with a limit.
+fn place() -> Place {
+    let id = "4f2a9c0d1e3b5a7c9e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f";
+    let host = Host {
+        name: "node-7".to_owned(),
+        kernel: "6.12.1-amd64".to_owned(),
+        machine: "x86_64".to_owned(),
+        page_bytes: 4096,
+        cpus: 8,
+    };
+    Place::new(host, &format!("/system.slice/docker-{id}.scope"), Some(2048 * MIB))
+}
+
 pub(crate) fn leaking_input() -> ReportInput {
     ReportInput {
         target: target(),
+        place: place(),
         window: window(),
         rss: Rss {
             start_bytes: 1200 * MIB,

@@ -134,7 +134,7 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     let pidfd = PidFd::open(pid).map_err(|source| AttachError::Handle { pid, source })?;
     let version = proc.kernel_version().map_err(AttachError::KernelVersion)?;
     if !options.ignore_hazards {
-        preflight(&process, version)?;
+        preflight(&proc, &process, version)?;
     }
     let maps = proc.maps(pid)?;
     steps.over("look at the target");

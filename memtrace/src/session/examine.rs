@@ -2,7 +2,10 @@
 
 mod objects;
 
-use std::{num::NonZeroU32, path::PathBuf};
+use std::{
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+};
 
 use self::objects::{Survey, with_map};
 use super::{
@@ -12,10 +15,10 @@ use super::{
 };
 use crate::{
     doctor::{
-        AllocatorFacts, Diagnosis, Exception, KernelFacts, ProbeFacts, PythonFacts, SCHEMA,
-        Subject, findings,
+        AllocatorFacts, Diagnosis, Exception, KernelFacts, LockdownFacts, ProbeFacts, PythonFacts,
+        SCHEMA, Subject, TableTotals, findings,
     },
-    model::mapping::Mapping,
+    model::{mapping::Mapping, place::Place},
     probe::{
         error::LoadError,
         load::{Kernel, LoadOptions, RING_BYTES, Sampling, TableWords},
@@ -25,17 +28,19 @@ use crate::{
     },
     report::PythonReport,
     sys::{
+        cgroup,
+        facilities::{Facilities, Lockdown},
         kernel::KernelVersion,
-        preflight::preflight,
+        preflight::{panics_with_profilers, preflight},
         procfs::{ProcFs, Process, SeccompMode},
     },
 };
 
-/// A process to look at.
+/// What to look at.
 #[derive(Clone, Debug)]
 pub struct ExamineOptions {
-    /// The process.
-    pub pid: NonZeroU32,
+    /// The process; `None` for the machine alone.
+    pub pid: Option<NonZeroU32>,
     /// Where else debug files are.
     pub debug_dirs: Vec<PathBuf>,
 }
@@ -48,29 +53,64 @@ pub struct Examination {
     pub refusal: Option<AttachError>,
 }
 
-/// Looks at a process.
+/// Looks at a process, or at the machine alone.
 ///
 /// # Errors
 /// When there is no such process to look at, or the caller may not; what only an attach needs is
 /// in [`Examination::refusal`].
 pub fn examine(options: &ExamineOptions) -> Result<Examination, AttachError> {
-    let pid = options.pid.get();
     let proc = ProcFs::new("/proc");
-    let process = identify(&proc, pid)?;
+    match options.pid {
+        Some(pid) => examine_process(&proc, pid, &options.debug_dirs),
+        None => examine_machine(&proc),
+    }
+}
+
+/// What an attach to any process would meet; tried on memtrace itself.
+fn examine_machine(proc: &ProcFs) -> Result<Examination, AttachError> {
     let version = proc.kernel_version().map_err(AttachError::KernelVersion)?;
-    let maps = proc.maps(pid)?;
-    let roots = debug_roots(&proc, pid, &options.debug_dirs)?;
-    let mut perf_map = perf_map(&proc, &process);
+    let itself = NonZeroU32::new(std::process::id()).unwrap_or(NonZeroU32::MIN);
+    let kernel = try_kernel(itself, version);
+    let facts = kernel_facts(version, false, &kernel);
+    let refusal = kernel.err().map(AttachError::from);
+    let mut diagnosis = Diagnosis {
+        schema: SCHEMA,
+        traceable: refusal.is_none(),
+        obstacles: refusal.iter().map(AttachError::to_string).collect(),
+        target: None,
+        place: None,
+        kernel: facts,
+        allocators: Vec::new(),
+        left_out: Vec::new(),
+        python: None,
+        objects: Vec::new(),
+        totals: TableTotals::default(),
+        findings: Vec::new(),
+    };
+    diagnosis.findings = findings(&diagnosis);
+    Ok(Examination { diagnosis, refusal })
+}
+
+fn examine_process(
+    proc: &ProcFs,
+    pid: NonZeroU32,
+    debug_dirs: &[PathBuf],
+) -> Result<Examination, AttachError> {
+    let process = identify(proc, pid.get())?;
+    let version = proc.kernel_version().map_err(AttachError::KernelVersion)?;
+    let maps = proc.maps(pid.get())?;
+    let roots = debug_roots(proc, pid.get(), debug_dirs)?;
+    let mut perf_map = perf_map(proc, &process);
     perf_map.read();
-    let hazard = preflight(&process, version).err();
-    let plan = plan_target(&proc, pid, &maps, version);
-    let kernel = try_kernel(options.pid, version);
+    let hazard = preflight(proc, &process, version).err();
+    let plan = plan_target(proc, pid.get(), &maps, version);
+    let kernel = try_kernel(pid, version);
     let facts = kernel_facts(version, hazard.is_some(), &kernel);
     let (planned, left_out, unplanned) = match plan {
         Ok(TargetPlan { objects, left_out, .. }) => (objects, left_out, None),
         Err(error) => (Vec::new(), Vec::new(), Some(error)),
     };
-    let mismatch = planned.iter().find_map(|it| verify(&it.plan, &it.file, pid, &proc).err());
+    let mismatch = planned.iter().find_map(|it| verify(&it.plan, &it.file, pid.get(), proc).err());
     let refusals: Vec<AttachError> = [
         hazard.map(AttachError::from),
         unplanned.map(AttachError::from),
@@ -80,20 +120,21 @@ pub fn examine(options: &ExamineOptions) -> Result<Examination, AttachError> {
     .into_iter()
     .flatten()
     .collect();
-    let mut survey = Survey::new(&proc, pid, &roots);
+    let mut survey = Survey::new(proc, pid.get(), &roots);
     survey.look_at(&maps);
     let mut diagnosis = Diagnosis {
         schema: SCHEMA,
         traceable: refusals.is_empty(),
         obstacles: refusals.iter().map(AttachError::to_string).collect(),
-        target: subject(process),
+        place: Some(place(proc, pid.get())),
+        target: Some(subject(process)),
         kernel: facts,
         allocators: planned.iter().map(allocator).collect(),
         left_out: left_out
             .into_iter()
             .map(|left| Exception { name: left.path, reason: left.reason })
             .collect(),
-        python: python(&proc, pid, &maps),
+        python: python(proc, pid.get(), &maps),
         totals: survey.totals(),
         objects: survey.objects.into_iter().map(|it| with_map(it, &perf_map)).collect(),
         findings: Vec::new(),
@@ -104,7 +145,7 @@ pub fn examine(options: &ExamineOptions) -> Result<Examination, AttachError> {
 
 /// Creates the maps and loads a program, as an attach would; whether there are multi-uprobe links.
 fn try_kernel(pid: NonZeroU32, version: KernelVersion) -> Result<bool, LoadError> {
-    let kernel = Kernel::load(LoadOptions {
+    let mut kernel = Kernel::load(LoadOptions {
         pid,
         ring_bytes: *RING_BYTES.start() as u32,
         stacks: StackMode::Off,
@@ -114,6 +155,7 @@ fn try_kernel(pid: NonZeroU32, version: KernelVersion) -> Result<bool, LoadError
         perf_event_links: false,
         sampling: Sampling::Exact,
     })?;
+    kernel.try_tracing()?;
     Ok(kernel.has_multi_uprobe_links())
 }
 
@@ -122,8 +164,23 @@ fn kernel_facts(
     seccomp_hazard: bool,
     tried: &Result<bool, LoadError>,
 ) -> KernelFacts {
+    let facilities = Facilities::read(Path::new("/"));
     KernelFacts {
         version: version.to_string(),
+        release: facilities.release.clone(),
+        btf: facilities.btf,
+        jit: facilities.jit,
+        lockdown: match facilities.lockdown {
+            Lockdown::Off => LockdownFacts::Off,
+            Lockdown::Integrity => LockdownFacts::Integrity,
+            Lockdown::Confidentiality => LockdownFacts::Confidentiality,
+        },
+        lacking_rights: facilities
+            .lacking()
+            .map(|right| Exception { name: right.name.into(), reason: right.needed_to.into() })
+            .collect(),
+        profiler_hazard: panics_with_profilers(&facilities.release),
+        tracefs: facilities.tracefs,
         uprobes: !matches!(tried, Err(LoadError::NoUprobes { .. })),
         bpf_permitted: match tried {
             Ok(_) => Some(true),
@@ -134,6 +191,12 @@ fn kernel_facts(
         bpf_loop: version >= BPF_LOOP_SINCE,
         seccomp_hazard,
     }
+}
+
+/// The container of the process, and its limit.
+fn place(proc: &ProcFs, pid: u32) -> Place {
+    let limit = cgroup::memory(proc, Path::new(cgroup::ROOT), pid).unwrap_or_default().limit_bytes;
+    Place::new(proc.host(), &cgroup::path(proc, pid).unwrap_or_default(), limit)
 }
 
 /// As an attach would find it.

@@ -93,6 +93,7 @@ pub fn report() -> Report {
         file_offset: 0x1000,
     };
     let input = ReportInput {
+        place: Default::default(),
         selected: Default::default(),
         target: Target {
             pid: 4242,

@@ -321,6 +321,7 @@ fn input(sites: Vec<SiteInput>, groups: Vec<GroupFacts>) -> ReportInput {
         peak: live,
     };
     ReportInput {
+        place: Default::default(),
         selected: Default::default(),
         target: target(),
         window: Window {

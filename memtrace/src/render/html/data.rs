@@ -12,11 +12,12 @@ use super::{
 use crate::{
     model::{
         census::{RssKind, RssTable},
+        size::Units,
         timeline::Timeline,
         verdict::Verdict,
     },
     render::{
-        label::{end_reason, pattern},
+        label::{end_reason, pattern, place},
         text::rss_table,
     },
     report::{
@@ -38,6 +39,8 @@ pub(super) struct Page<'a> {
     schema: &'static str,
     version: &'static str,
     target: &'a Target,
+    /// Container and limit, in words.
+    place: Option<String>,
     window: &'a Window,
     ended: &'static str,
     rss: &'a Rss,
@@ -84,6 +87,7 @@ impl<'a> Page<'a> {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION"),
             target: &report.target,
+            place: place(&report.place, Units::Auto),
             window: &report.window,
             ended: end_reason(report.window.ended_by),
             rss: &report.rss,

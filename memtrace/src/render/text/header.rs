@@ -5,7 +5,7 @@ use crate::{
         site::Amount,
         size::{Units, count, duration_ns},
     },
-    render::label::{end_reason, plural},
+    render::label::{end_reason, place, plural},
     report::{AllocatorReport, PythonReport, Report, Rss, Totals},
 };
 
@@ -27,6 +27,9 @@ pub(super) fn write(page: &mut Page, report: &Report) {
         Some(verdict) => verdict::write(page, verdict),
         None if report.rss_table.is_some() => page.gap(),
         None => {}
+    }
+    if let Some(place) = place(&report.place, page.units()) {
+        page.field("container", &place);
     }
     page.field("command", &command(&report.target.command_line));
     for allocator in &report.target.allocators {

@@ -27,6 +27,7 @@ function showHead() {
   fill(
     $("facts"),
     facts([
+      ["Container", report.place],
       ["Command", target.command_line.join(" ").slice(0, 300)],
       [
         "Allocator",
