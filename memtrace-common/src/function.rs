@@ -56,6 +56,12 @@ pub enum AllocFn {
     PyObjectRealloc = 22,
     /// `void PyObject_Free(void *block)`
     PyObjectFree = 23,
+    /// `int mprotect(void *address, size_t length, int prot)`
+    Mprotect = 24,
+    /// `int madvise(void *address, size_t length, int advice)`
+    Madvise = 25,
+    /// No function: the first use of a page, which is when it takes memory.
+    PageFault = 26,
 }
 
 /// The order and meaning of a function's arguments. The discriminant is in the attach cookie.
@@ -103,7 +109,7 @@ pub enum CallShape {
 
 impl AllocFn {
     /// How many functions there are; discriminants are below it.
-    pub const COUNT: usize = 24;
+    pub const COUNT: usize = 27;
 
     /// Every function, in discriminant order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -131,6 +137,9 @@ impl AllocFn {
         Self::PyObjectCalloc,
         Self::PyObjectRealloc,
         Self::PyObjectFree,
+        Self::Mprotect,
+        Self::Madvise,
+        Self::PageFault,
     ];
 
     /// The function with this discriminant.
@@ -165,13 +174,17 @@ impl AllocFn {
             Self::PyObjectCalloc => "PyObject_Calloc",
             Self::PyObjectRealloc => "PyObject_Realloc",
             Self::PyObjectFree => "PyObject_Free",
+            Self::Mprotect => "mprotect",
+            Self::Madvise => "madvise",
+            Self::PageFault => "page fault",
         }
     }
 
     /// Whether it is CPython's own, which calls those of the C library for what it has no room for.
     #[inline(always)]
     pub fn is_python(self) -> bool {
-        self as u8 >= Self::PyMemMalloc as u8
+        let number = self as u8;
+        number >= Self::PyMemMalloc as u8 && number <= Self::PyObjectFree as u8
     }
 
     /// The shape of its arguments.
@@ -190,11 +203,11 @@ impl AllocFn {
             Self::Memalign | Self::AlignedAlloc => CallShape::AlignSize,
             Self::PosixMemalign => CallShape::OutAlignSize,
             Self::Mmap => CallShape::Mmap,
-            Self::Munmap => CallShape::Munmap,
+            Self::Munmap | Self::Mprotect | Self::Madvise => CallShape::Munmap,
             Self::Mremap => CallShape::Mremap,
             Self::Brk => CallShape::Brk,
             Self::Sbrk => CallShape::Sbrk,
-            Self::DlDebugState => CallShape::Nothing,
+            Self::DlDebugState | Self::PageFault => CallShape::Nothing,
         }
     }
 }

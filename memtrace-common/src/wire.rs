@@ -40,13 +40,17 @@ pub enum RecordKind {
     ThreadExit = 13,
     /// [`ProcessRecord`]: the target is loading or has loaded or unloaded libraries.
     CodeChange = 14,
+    /// [`MapRecord`], `map_flags` 0: `mprotect` changed what may be done with a range.
+    Protect = 15,
+    /// [`RangeRecord`]: `madvise` was entered, and will give the range's pages back.
+    Discard = 16,
     /// [`ChildRecord`]: who was forked; follows its [`RecordKind::Fork`] where that is wanted.
-    Child = 15,
+    Child = 17,
 }
 
 impl RecordKind {
     /// How many kinds there are; discriminants are below it.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 18;
 
     /// Every kind, in discriminant order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -65,6 +69,8 @@ impl RecordKind {
         Self::Exec,
         Self::ThreadExit,
         Self::CodeChange,
+        Self::Protect,
+        Self::Discard,
         Self::Child,
     ];
 

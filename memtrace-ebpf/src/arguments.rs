@@ -2,7 +2,7 @@
 
 use aya_ebpf::programs::ProbeContext;
 use memtrace_common::{
-    call::{Arrival, NOTHING_BEGINS, product},
+    call::{Arrival, NOTHING_BEGINS, Verdict, product},
     function::CallShape,
     wire::RecordKind,
 };
@@ -19,6 +19,7 @@ pub fn read(ctx: &ProbeContext, shape: u8, arrival: &mut Arrival) {
     arrival.extra.set(0);
     arrival.is_mapping.set(0);
     arrival.begin.set(NOTHING_BEGINS);
+    arrival.verdict.set(Verdict::Recorded as u32);
     let known = read_block(ctx, shape, arrival)
         || read_old_block(ctx, shape, arrival)
         || read_context(ctx, shape, arrival);

@@ -1,9 +1,9 @@
 //! What every return probe does: find the call that it ends, and tell the outcome.
 
-use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::RetProbeContext};
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, maps::ProgramArray, programs::RetProbeContext};
 use memtrace_common::{
-    call::Call,
-    function::AllocFn,
+    call::{Call, RELEASE_ONLY},
+    function::{AllocFn, CallShape},
     loss::KernelLoss,
     memory::ReadMemory as _,
     wire::{
@@ -15,12 +15,25 @@ use crate::{
     atomic, emit,
     entry::{Family, Hit, hit},
     in_flight,
-    maps::count_loss,
+    maps::{NO_SESSIONS, count_loss},
     memory::UserMemory,
+    remembered,
 };
 
 /// `mmap` and kin return error numbers as the last page of the address space, libc's wrappers -1.
 const FIRST_ERROR: u64 = -4095i64 as u64;
+
+/// The return of any function, in a session.
+#[inline(always)]
+pub fn leave_any(ctx: &RetProbeContext, shape: u8) {
+    if shape >= CallShape::Mmap as u8 && shape <= CallShape::Sbrk as u8 {
+        if let Some(outcome) = leave(ctx, &NO_SESSIONS, Family::Mapping) {
+            outcome.mapping();
+        }
+    } else if let Some(outcome) = leave(ctx, &NO_SESSIONS, Family::Heap) {
+        outcome.heap(shape);
+    }
+}
 
 /// A call that ended.
 pub struct Outcome {
@@ -31,8 +44,8 @@ pub struct Outcome {
 
 /// Takes the ended call out of its slot.
 #[inline(always)]
-pub fn leave(ctx: &RetProbeContext, family: Family) -> Option<Outcome> {
-    let hit = hit(ctx)?;
+pub fn leave(ctx: &RetProbeContext, no_programs: &ProgramArray, family: Family) -> Option<Outcome> {
+    let hit = hit(ctx, no_programs)?;
     // SAFETY: the kernel passes valid registers.
     let (sp, result) = unsafe { ((*ctx.regs).rsp, (*ctx.regs).rax) };
     let Some(calls) = in_flight::get(bpf_get_current_pid_tgid()) else {
@@ -58,11 +71,13 @@ pub fn leave(ctx: &RetProbeContext, family: Family) -> Option<Outcome> {
 
 impl Outcome {
     #[inline(always)]
-    fn emit<T: 'static>(&self, kind: RecordKind, record: T) {
-        if !emit::record(self.hit.config, kind, record) {
+    fn emit<T: 'static>(&self, kind: RecordKind, record: T) -> bool {
+        let fits = emit::record(self.hit.config, kind, record);
+        if !fits {
             // SAFETY: a counter of this CPU's map value.
             atomic::increment(unsafe { &raw mut (*self.hit.counters).lost });
         }
+        fits
     }
 
     #[inline(always)]
@@ -76,10 +91,29 @@ impl Outcome {
         atomic::increment(unsafe { &raw mut (*self.hit.counters).void });
     }
 
+    /// malloc and kin, by the shape of their arguments.
+    #[inline(always)]
+    pub fn heap(&self, shape: u8) {
+        if shape == CallShape::OldSize as u8
+            || shape == CallShape::OldCountSize as u8
+            || shape == CallShape::ContextOldSize as u8
+        {
+            self.realloc();
+        } else if shape == CallShape::OutAlignSize as u8 {
+            self.out_block();
+        } else {
+            self.block();
+        }
+    }
+
     #[inline(always)]
     fn alloc(&self, address: u64) {
         if address == 0 {
             return self.count_void();
+        }
+        // Before anybody else can know of the block, and free it.
+        if !remembered::insert(self.hit.config, address) {
+            return;
         }
         let record = AllocRecord {
             header: self.header(RecordKind::Alloc),
@@ -87,7 +121,9 @@ impl Outcome {
             size_bytes: self.call.size_bytes,
             stack: self.call.stack,
         };
-        self.emit(RecordKind::Alloc, record);
+        if !self.emit(RecordKind::Alloc, record) {
+            self.forget(address);
+        }
     }
 
     /// malloc, calloc, memalign and kin: the result is the block.
@@ -115,17 +151,35 @@ impl Outcome {
         if self.call.address == 0 {
             return self.alloc(self.result);
         }
-        if self.result == 0 && self.call.size_bytes != 0 {
+        let failed = self.result == 0 && self.call.size_bytes != 0;
+        if failed {
             self.count_void();
+            // If there is no place any more, that is counted.
+            remembered::insert(self.hit.config, self.call.address);
         }
+        let is_followed = self.result != 0
+            && self.call.extra != RELEASE_ONLY
+            && remembered::insert(self.hit.config, self.result);
+        // A new block that is not followed is as good as none, as after a realloc to nothing.
+        let new_address = if is_followed { self.result } else { 0 };
         let record = ReallocRecord {
             header: self.header(RecordKind::ReallocEnd),
             old_address: self.call.address,
-            new_address: self.result,
-            size_bytes: self.call.size_bytes,
+            new_address,
+            size_bytes: if is_followed || failed { self.call.size_bytes } else { 0 },
             stack: self.call.stack,
         };
-        self.emit(RecordKind::ReallocEnd, record);
+        if !self.emit(RecordKind::ReallocEnd, record) && is_followed {
+            self.forget(new_address);
+        }
+    }
+
+    /// Nobody was told of the block, so that its free would be one of an unknown block.
+    #[inline(always)]
+    fn forget(&self, address: u64) {
+        if self.hit.config.remembers() {
+            remembered::remove(self.hit.config, address);
+        }
     }
 
     /// mmap, munmap, mremap, brk and sbrk.

@@ -1,11 +1,12 @@
 //! The caller's stack, walked once per call, sent once per stack: events carry its hash.
 
-use aya_ebpf::{Global, helpers::generated::bpf_loop, programs::ProbeContext};
+use aya_ebpf::{EbpfContext, Global, helpers::generated::bpf_loop};
 use aya_log_ebpf::debug;
 use memtrace_common::{
     config::{Config, StackMode},
     loss::KernelLoss,
     memory::ReadMemory as _,
+    opaque::Opaque,
     python::{MAX_PYTHON_FRAMES, PythonLayout, walk::MAX_PYTHON_STEPS},
     unwind::{
         HASH_SEED, Registers, StackWords, finish, frame_pointer,
@@ -48,11 +49,13 @@ pub struct StackBuffer {
     unread: Recording,
 }
 
-/// Recordings at one place, which one program at a time uses.
+/// Recordings at one place. Who records has claimed them; who recalls has not, because that would
+/// cost as much as three frames, and looks whether the turn has changed meanwhile.
 #[repr(C)]
 pub struct SharedRecordings {
     claimed: u64,
-    /// Which is the next to be replaced.
+    /// Which is the next to be replaced. Passes on after that one was forgotten and before it is
+    /// written. (On x86-64 others see this in the same order.)
     turn: u64,
     recordings: [Recording; RECORDINGS_A_PLACE],
 }
@@ -61,9 +64,26 @@ pub struct SharedRecordings {
 /// power of two.
 const RECORDINGS_A_PLACE: usize = 2;
 
-/// Walks the stack of the function entered at `ctx` and returns its hash, 0 when there is none.
+/// Where a walk starts.
+#[derive(Clone, Copy)]
+pub enum From {
+    /// At the entry of a function, whose caller is the word at the stack pointer.
+    Entry,
+    /// In the middle of a function; see [`Walk::start_at`].
+    Place(u64),
+}
+
+/// What a walk starts with.
+pub struct Start<'a> {
+    pub from: From,
+    pub registers: Registers,
+    /// Where the thread's pointer is kept, see [`memtrace_common::call::InFlight::thread_pointer`].
+    pub thread_pointer: &'a mut Opaque<u64>,
+}
+
+/// Walks the stack and returns its hash, 0 when there is none.
 #[inline(always)]
-pub fn capture(ctx: &ProbeContext, config: &Config, registers: Registers) -> u64 {
+pub fn capture<C: EbpfContext>(ctx: &C, config: &Config, start: Start<'_>) -> u64 {
     if config.stacks == StackMode::Off as u32 {
         return 0;
     }
@@ -74,32 +94,33 @@ pub fn capture(ctx: &ProbeContext, config: &Config, registers: Registers) -> u64
     // SAFETY: the buffer lies in a map value and, being claimed, is this program's alone.
     let (walk, replay, unread) =
         unsafe { (&mut (*buffer).walk, &mut (*buffer).replay, &raw mut (*buffer).unread) };
-    let stack = walk_or_recall(ctx, config, registers, walk, replay, unread).unwrap_or_default();
+    let stack = walk_or_recall(ctx, config, start, walk, replay, unread).unwrap_or_default();
     // SAFETY: as above.
-    atomic::release(unsafe { &raw mut (*buffer).claimed });
+    atomic::release_on_this_cpu(unsafe { &raw mut (*buffer).claimed });
     stack
 }
 
 /// Walks Python's frames and the native ones. The stack's id.
 #[inline(always)]
-fn walk_or_recall(
-    ctx: &ProbeContext,
+fn walk_or_recall<C: EbpfContext>(
+    ctx: &C,
     config: &Config,
-    registers: Registers,
+    start: Start<'_>,
     walk: &mut Walk,
     replay: &mut Replay,
     unread: *mut Recording,
 ) -> Option<u64> {
+    let Start { from, registers, thread_pointer } = start;
     walk.clear_windows();
     if config.stacks != StackMode::Tables as u32 {
-        walk_python(walk);
-        walk_by_frame_pointers(registers, walk);
+        walk_python(walk, thread_pointer);
+        walk_by_frame_pointers(from, registers, walk);
         return Some(intern(ctx, config, walk).0);
     }
     // This reads the stack, in which there are things of Python, too.
     walk.read_stack(&UserMemory, registers.sp);
-    walk_python(walk);
-    if walk.start(&UserMemory, registers) {
+    walk_python(walk, thread_pointer);
+    if begin(walk, from, registers) {
         let tables = KernelTables { mappings: mappings(config)?, memo: memo(config)? };
         let mut context = LoopContext { walk, tables, recording: unread };
         if USE_BPF_LOOP.load() == 0 {
@@ -115,10 +136,21 @@ fn walk_or_recall(
     Some(intern(ctx, config, walk).0)
 }
 
+#[inline(always)]
+fn begin(walk: &mut Walk, from: From, registers: Registers) -> bool {
+    match from {
+        From::Entry => walk.start(&UserMemory, registers),
+        From::Place(pc) => {
+            walk.start_at(pc, registers);
+            true
+        }
+    }
+}
+
 /// The stack of an earlier walk, if it is that of this one; else the rest is walked.
 #[inline(always)]
-fn finish_or_recall(
-    ctx: &ProbeContext,
+fn finish_or_recall<C: EbpfContext>(
+    ctx: &C,
     config: &Config,
     registers: Registers,
     context: &mut LoopContext,
@@ -128,26 +160,26 @@ fn finish_or_recall(
     let walk = unsafe { &mut *context.walk };
     let key = walk.key(config.generation);
     let frames_left = MAX_FRAMES as u32 - replay.innermost_frames();
-    let Some(shared) = claim_recordings(&key) else {
+    let shared = recordings_of(&key)?;
+    if let Some(stack) = recalled(shared, &key, registers, walk, replay) {
+        return Some(stack);
+    }
+    // SAFETY: it lies in a map value.
+    let claimed = unsafe { &raw mut (*shared).claimed };
+    if !atomic::try_claim(claimed) {
         take_frames(context, frames_left);
         return Some(intern(ctx, config, walk).0);
-    };
-    let stack = match recalled(shared, &key, registers, walk, replay) {
-        Some(stack) => stack,
-        None => {
-            context.recording = next_recording(shared);
-            walk_and_record(ctx, config, registers, context, &key, frames_left)
-        }
-    };
-    // SAFETY: it lies in a map value; see `claim_recordings`.
-    atomic::release(unsafe { &raw mut (*shared).claimed });
+    }
+    context.recording = next_recording(shared);
+    let stack = walk_and_record(ctx, config, registers, context, &key, frames_left);
+    atomic::release(claimed);
     Some(stack)
 }
 
 /// Walks the rest of the native frames, and keeps a recording of it.
 #[inline(always)]
-fn walk_and_record(
-    ctx: &ProbeContext,
+fn walk_and_record<C: EbpfContext>(
+    ctx: &C,
     config: &Config,
     registers: Registers,
     context: &mut LoopContext,
@@ -160,7 +192,7 @@ fn walk_and_record(
     // SAFETY: as above.
     let (walk, recording) = unsafe { (&mut *context.walk, &mut *context.recording) };
     let reach_bytes = walk.reach_bytes(registers.sp);
-    walk.want(reach_bytes);
+    walk.want(registers.sp, reach_bytes);
     let (stack, is_known) = intern(ctx, config, walk);
     // A stack that was just sent may have been lost; one that is not complete may become so when
     // more is known of the target.
@@ -171,25 +203,25 @@ fn walk_and_record(
     stack
 }
 
-/// The recordings of walks with this key, claimed; `None` while another program has them.
+/// The place of the recordings of walks with this key.
 #[inline(always)]
-fn claim_recordings(key: &Key) -> Option<*mut SharedRecordings> {
+fn recordings_of(key: &Key) -> Option<*mut SharedRecordings> {
     let [sp, pc, hash, ..] = *key;
     let place = mix(mix(mix(HASH_SEED, sp), pc), hash) >> 32;
-    let shared = maps::recordings(place as u32 & (RECORDING_PLACES - 1))?;
-    // SAFETY: a live map value.
-    atomic::try_claim(unsafe { &raw mut (*shared).claimed }).then_some(shared)
+    maps::recordings(place as u32 & (RECORDING_PLACES - 1))
 }
 
-/// The recording to replace.
+/// The recording to replace, which is forgotten. The place is claimed.
 #[inline(always)]
 fn next_recording(shared: *mut SharedRecordings) -> *mut Recording {
     // SAFETY: it lies in a map value, and the mask keeps the index inside.
     unsafe {
         let turn = (&raw const (*shared).turn).read_volatile();
+        let index = turn as usize & (RECORDINGS_A_PLACE - 1);
+        let next = (&raw mut (*shared).recordings).cast::<Recording>().add(index);
+        (*next).forget();
         (&raw mut (*shared).turn).write_volatile(turn + 1);
-        let index = (&raw const (*shared).turn).read_volatile() as usize;
-        (&raw mut (*shared).recordings).cast::<Recording>().add(index & (RECORDINGS_A_PLACE - 1))
+        next
     }
 }
 
@@ -202,10 +234,19 @@ fn recalled(
     walk: &mut Walk,
     replay: &mut Replay,
 ) -> Option<u64> {
-    // SAFETY: it lies in a map value; see `claim_recordings`.
-    let recordings = unsafe { &(*shared).recordings };
-    let mut all = recordings.iter();
-    all.find_map(|recording| recalled_by(recording, key, registers, walk, replay))
+    // SAFETY: it lies in a map value, here and below; what changes is read volatile.
+    let turn = || unsafe { (&raw const (*shared).turn).read_volatile() };
+    let before = turn();
+    // SAFETY: as above.
+    let [first, second] = unsafe { &(*shared).recordings };
+    // Not by an iterator, whose loop the compiler may leave a loop over pointers: the verifier does
+    // not see where it ends.
+    let found = recalled_by(first, key, registers, walk, replay);
+    let found = match found {
+        Some(_) => found,
+        None => recalled_by(second, key, registers, walk, replay),
+    };
+    found.filter(|stack| *stack != 0 && turn() == before)
 }
 
 #[inline(always)]
@@ -226,7 +267,7 @@ fn recalled_by(
     if !replay.is_equal() {
         return None;
     }
-    walk.want(known.reach_bytes());
+    walk.want(registers.sp, known.reach_bytes());
     Some(known.stack())
 }
 
@@ -353,7 +394,7 @@ struct PythonLoopContext {
 
 /// Where the walk of Python's frames starts; the layout is null when there is nothing to walk.
 #[inline(always)]
-fn start_python(walk: &mut Walk) -> *const PythonLayout {
+fn start_python(walk: &mut Walk, kept: &mut Opaque<u64>) -> *const PythonLayout {
     let image = image();
     let Some(layout) = python_layout(image) else {
         walk.skip_python(image);
@@ -361,10 +402,14 @@ fn start_python(walk: &mut Walk) -> *const PythonLayout {
     };
     // SAFETY: the map value outlives the run.
     let known = unsafe { &*layout };
-    let Some(thread_pointer) = thread_pointer(known.task_thread_pointer) else {
+    if kept.get() == 0 {
+        kept.set(thread_pointer(known.task_thread_pointer).unwrap_or_default());
+    }
+    let thread_pointer = kept.get();
+    if thread_pointer == 0 {
         walk.skip_python(image);
         return core::ptr::null();
-    };
+    }
     if walk.start_python(&UserMemory, known, thread_pointer, image) {
         layout
     } else {
@@ -373,8 +418,8 @@ fn start_python(walk: &mut Walk) -> *const PythonLayout {
 }
 
 #[inline(always)]
-fn walk_python(walk: &mut Walk) {
-    let layout = start_python(walk);
+fn walk_python(walk: &mut Walk, thread_pointer: &mut Opaque<u64>) {
+    let layout = start_python(walk, thread_pointer);
     if layout.is_null() {
         return;
     }
@@ -384,7 +429,7 @@ fn walk_python(walk: &mut Walk) {
         // the call.
         unsafe {
             let context = (&raw mut context).cast();
-            bpf_loop(MAX_PYTHON_STEPS as u32, python_step as *mut _, context, 0);
+            bpf_loop(MAX_PYTHON_STEPS as u32 / 2, two_python_steps as *mut _, context, 0);
         }
         return;
     }
@@ -405,6 +450,18 @@ unsafe extern "C" fn python_step(_index: u32, context: *mut PythonLoopContext) -
     // SAFETY: by contract; the walk is claimed.
     let (walk, layout) = unsafe { (&mut *(*context).walk, &*(*context).layout) };
     i64::from(!walk.step_python(&UserMemory, layout))
+}
+
+/// Two Python frames; not 0 ends the loop. A call costs as much as half a frame.
+///
+/// # Safety
+/// As for [`python_step`].
+#[inline(never)]
+unsafe extern "C" fn two_python_steps(_index: u32, context: *mut PythonLoopContext) -> i64 {
+    // SAFETY: by contract; the walk is claimed.
+    let (walk, layout) = unsafe { (&mut *(*context).walk, &*(*context).layout) };
+    let goes_on = walk.step_python(&UserMemory, layout) && walk.step_python(&UserMemory, layout);
+    i64::from(!goes_on)
 }
 
 /// What a step of the walk works on.
@@ -459,9 +516,14 @@ struct ChainContext {
 /// any frame, and all that follows would be verified once for each of them (240,000 instructions
 /// instead of a few thousand).
 #[inline(always)]
-fn walk_by_frame_pointers(registers: Registers, walk: &mut Walk) {
+fn walk_by_frame_pointers(from: From, registers: Registers, walk: &mut Walk) {
     walk.start_collecting();
-    let Some(caller) = UserMemory.read_word(registers.sp) else {
+    let (caller, registers) = match from {
+        From::Entry => (UserMemory.read_word(registers.sp), registers),
+        // As if the place had been called with the word before the stack pointer.
+        From::Place(pc) => (Some(pc), Registers { sp: registers.sp.wrapping_sub(8), ..registers }),
+    };
+    let Some(caller) = caller else {
         return walk.finish_collecting(StackEnd::Unreadable);
     };
     if USE_BPF_LOOP.load() == 0 {
@@ -499,7 +561,7 @@ unsafe extern "C" fn chain_step(_index: u32, context: *mut ChainContext) -> i64 
 
 /// The id of a finished walk's stack, which is sent if it was not seen before; and whether it was.
 #[inline(always)]
-fn intern(ctx: &ProbeContext, config: &Config, walk: &mut Walk) -> (u64, bool) {
+fn intern<C: EbpfContext>(ctx: &C, config: &Config, walk: &mut Walk) -> (u64, bool) {
     let end = walk.end() | if walk.is_guessed() { STACK_GUESSED } else { 0 };
     let unfinished = walk.hash();
     let hash = finish(unfinished, end);
@@ -519,8 +581,8 @@ fn intern(ctx: &ProbeContext, config: &Config, walk: &mut Walk) -> (u64, bool) {
 /// Sends a stack that was not seen before. It is remembered only when it was sent: one that did
 /// not fit into the ring is sent with a later call.
 #[inline(always)]
-fn publish(
-    ctx: &ProbeContext,
+fn publish<C: EbpfContext>(
+    ctx: &C,
     config: &Config,
     walk: &mut Walk,
     hash: u64,

@@ -48,7 +48,7 @@ fn stack(functions: &[Arc<Frame>], index: usize) -> NamedStack {
 }
 
 fn site(functions: &[Arc<Frame>], index: usize) -> SiteInput {
-    let amount = Amount { bytes: 4096 + index as u64, count: 1 + index as u64 % 7 };
+    let amount = Amount::new(4096 + index as u64, 1 + index as u64 % 7);
     let name = Some(format!("worker-{}", index % 64));
     let thread =
         ThreadShare { tid: 1000 + index as u32 % 64, name, allocated: amount, live: amount };
@@ -67,8 +67,11 @@ fn report() -> Report {
     let input = ReportInput {
         processes: Vec::new(),
         selected: Default::default(),
+        sampling: None,
         target: Target::default(),
         place: Default::default(),
+        cost: None,
+        growth: None,
         window: Window::default(),
         rss: Rss::default(),
         timeline: Timeline::default(),

@@ -67,7 +67,7 @@ fn capture() -> Capture {
         ..Capture::default()
     };
     capture.ending.closed_ns = EVENTS;
-    capture.ending.totals.heap.peak = Amount { bytes: 0, count: LIVE };
+    capture.ending.totals.heap.peak = Amount::new(0, LIVE);
     capture
 }
 

@@ -38,6 +38,8 @@ fn kind_of(action: &Action) -> RecordKind {
         Action::ThreadExit => RecordKind::ThreadExit,
         Action::CodeChange => RecordKind::CodeChange,
         Action::Child { .. } => RecordKind::Child,
+        Action::Protect { .. } => RecordKind::Protect,
+        Action::Discard { .. } => RecordKind::Discard,
     }
 }
 
@@ -59,7 +61,8 @@ fn put_action(action: &Action, out: &mut Vec<u8>) {
             put_words(out, &[stack.0]);
         }
         Action::UnmapBegin { address, length_bytes }
-        | Action::RemapBegin { old_address: address, old_length_bytes: length_bytes } => {
+        | Action::RemapBegin { old_address: address, old_length_bytes: length_bytes }
+        | Action::Discard { address, length_bytes } => {
             put_words(out, &[address, length_bytes]);
         }
         Action::UnmapEnd { address, length_bytes, failed } => {
@@ -76,6 +79,12 @@ fn put_action(action: &Action, out: &mut Vec<u8>) {
         }
         Action::Break { old_break, new_break, stack } => {
             put_words(out, &[old_break, new_break, stack.0]);
+        }
+        Action::Protect { address, length_bytes, prot, stack } => {
+            put_words(out, &[address, length_bytes]);
+            out.put_u32_le(prot);
+            out.put_u32_le(0);
+            put_words(out, &[stack.0]);
         }
         Action::Stack { id, ref stack } => put_stack(id.0, stack, out),
         Action::Child { pid, shares_memory } => {

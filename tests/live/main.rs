@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it fails")]
 
 mod bad_targets;
+mod budget;
 mod diff;
 mod doctor;
 mod endings;
@@ -13,6 +14,7 @@ mod exact_counts;
 mod exit_races;
 mod follow_forks;
 mod fork_exec;
+mod growth;
 mod heap_walk;
 mod incidents;
 mod inspect;
@@ -30,6 +32,7 @@ mod python_peers;
 mod python_places;
 mod python_stacks;
 mod report;
+mod sampling;
 mod sigkill;
 mod smoke;
 mod stacks;

@@ -126,7 +126,7 @@ pub(crate) fn capture(events: &[KeptEvent]) -> Capture {
             .iter()
             .map(|(_, entry)| {
                 let (stack, function) = entry.site.map_or((None, None), site);
-                CapturedSite { stack, function, stats: entry.account.stats, process: 0 }
+                CapturedSite { stack, function, stats: entry.account.stats(), process: 0 }
             })
             .collect(),
         live,

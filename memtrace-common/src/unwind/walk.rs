@@ -88,7 +88,7 @@ impl Walk {
         self.python.clear_frames();
     }
 
-    /// Reads the stack from `sp` on, as much of it as the last one needed.
+    /// Reads the stack from `sp` on, as far as the last ones needed it.
     #[inline(always)]
     pub fn read_stack<M: ReadMemory>(&mut self, memory: &M, sp: u64) {
         self.stack.word(memory, sp);
@@ -100,10 +100,10 @@ impl Walk {
         self.end.get() == StackEnd::Truncated as u32
     }
 
-    /// As much of the next stack is read at first.
+    /// As far as this above `sp` the next stack is read at once.
     #[inline(always)]
-    pub fn want(&mut self, reach_bytes: u64) {
-        self.stack.want(reach_bytes);
+    pub fn want(&mut self, sp: u64, reach_bytes: u64) {
+        self.stack.want(sp, reach_bytes);
     }
 
     /// How much of the stack above `sp` was looked at.
@@ -168,17 +168,26 @@ impl Walk {
     /// is its caller. `false` when there is nothing to walk.
     #[inline(always)]
     pub fn start<M: ReadMemory>(&mut self, memory: &M, registers: Registers) -> bool {
-        self.start_collecting();
-        self.sp.set(registers.sp + 8);
-        self.bp.set(registers.bp);
-        self.bp_source.set(0);
-        self.mapping_start.set(1);
-        self.mapping_end.set(0);
+        self.start_at(0, Registers { sp: registers.sp + 8, ..registers });
         match self.stack_word(memory, registers.sp) {
             Ok(caller) => self.pc.set(caller),
             Err(end) => self.end.set(end as u32),
         }
         self.is_under_way()
+    }
+
+    /// Prepares a walk from the middle of a function. `pc` is as if the function had called there: one
+    /// behind the first byte of the instruction that was interrupted, or behind the one that entered
+    /// the kernel. The tables must have rows for all code, not for calls alone.
+    #[inline(always)]
+    pub fn start_at(&mut self, pc: u64, registers: Registers) {
+        self.start_collecting();
+        self.pc.set(pc);
+        self.sp.set(registers.sp);
+        self.bp.set(registers.bp);
+        self.bp_source.set(0);
+        self.mapping_start.set(1);
+        self.mapping_end.set(0);
     }
 
     /// Prepares to take the frames of another walker, as a [`FrameSink`].

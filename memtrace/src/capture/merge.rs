@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use super::{Capture, CapturedProcess, Ending, EventsKept, LossCount, ThreadName};
 use crate::model::{
-    site::{Amount, SiteStats},
+    cost::Cost,
+    coverage::{Coverage, Family},
+    site::SiteStats,
     timeline::{PeakSource, Timeline, TimelineSample},
     trace::{Completeness, EndReason, FunctionReport, Module, Rss, Totals, Window},
 };
@@ -97,8 +99,26 @@ fn ending(processes: &[CapturedProcess], timeline: &Timeline) -> Ending {
         functions: functions(&endings),
         completeness: completeness(processes),
         losses: losses(&endings),
+        coverage: least_covered(&endings),
+        sample_interval_bytes: endings.iter().filter_map(|it| it.sample_interval_bytes).max(),
+        cost: dearest(&endings),
+        rss_changes: None,
         ..first
     }
+}
+
+/// Each site is scaled by the coverage of its own process; this one says how little there is.
+fn least_covered(endings: &[&Ending]) -> Coverage {
+    let share = |ending: &&&Ending| ending.coverage.share_of(Family::Heap);
+    let least = endings.iter().min_by(|one, other| share(one).total_cmp(&share(other)));
+    least.map(|ending| ending.coverage.clone()).unwrap_or_default()
+}
+
+/// Each process is kept to the limit by itself.
+fn dearest(endings: &[&Ending]) -> Option<Cost> {
+    let overhead = |cost: &&Cost| cost.overhead.unwrap_or_default();
+    let costs = endings.iter().filter_map(|ending| ending.cost.as_ref());
+    costs.max_by(|one, other| overhead(one).total_cmp(&overhead(other))).cloned()
 }
 
 fn window(processes: &[CapturedProcess], endings: &[&Ending], closed_ns: u64) -> Window {
@@ -163,6 +183,8 @@ fn functions(endings: &[&Ending]) -> Vec<FunctionReport> {
                 sum.nested += function.nested;
                 sum.void += function.void;
                 sum.lost += function.lost;
+                sum.passed_over += function.passed_over;
+                sum.requested_bytes += function.requested_bytes;
             }
             None => sums.push(function.clone()),
         }
@@ -250,15 +272,14 @@ fn sum_up(
     let mut samples: Vec<TimelineSample> = Vec::new();
     for (time_ns, at, sample) in changes {
         now[*at] = sample.map_or((0, 0), |it| (it.rss_bytes, it.live_bytes.unwrap_or_default()));
-        let sum = now.iter().fold(Amount::default(), |sum, (rss, live)| Amount {
-            bytes: sum.bytes.saturating_add(*rss),
-            count: sum.count.saturating_add(*live),
+        let (rss_bytes, live_bytes) = now.iter().fold((0_u64, 0_u64), |sum, (rss, live)| {
+            (sum.0.saturating_add(*rss), sum.1.saturating_add(*live))
         });
         let at_ns = time_ns.saturating_sub(opened_ns);
         let next = TimelineSample {
             at_ns,
-            rss_bytes: sum.bytes,
-            live_bytes: Some(sum.count),
+            rss_bytes,
+            live_bytes: Some(live_bytes),
             ..TimelineSample::default()
         };
         match samples.last_mut() {

@@ -3,8 +3,11 @@
 use hashbrown::HashSet;
 use serde::{Deserialize, Serialize};
 
-use super::{Capture, Ending, Events, EventsKept, Header, KeptEvent, records::WalksRecord};
+use super::{
+    Capture, CapturedSite, Ending, Events, EventsKept, Header, KeptEvent, records::WalksRecord,
+};
 use crate::model::{
+    coverage::Coverage,
     process::{Inherited, PrivatePages},
     stack::StackId,
     timeline::Timeline,
@@ -88,6 +91,21 @@ impl Capture {
         let stacks: HashSet<StackId> = part.sites.iter().filter_map(|site| site.stack).collect();
         part.stacks = self.stacks.iter().filter(|(id, _)| stacks.contains(id)).cloned().collect();
         part
+    }
+
+    /// When the probes of a site were armed: those of its process.
+    pub fn coverage_of(&self, site: &CapturedSite) -> &Coverage {
+        let own = self.processes.iter().find(|process| process.number == site.process);
+        let own = own.filter(|_| self.processes.len() > 1).and_then(|it| it.ending.as_ref());
+        own.map_or(&self.ending.coverage, |ending| &ending.coverage)
+    }
+
+    /// What is known at the end of each of its processes.
+    pub fn endings(&self) -> Vec<&Ending> {
+        match &self.processes[..] {
+            [] | [_] => vec![&self.ending],
+            several => several.iter().filter_map(|process| process.ending.as_ref()).collect(),
+        }
     }
 
     /// Each of its processes by itself.

@@ -55,7 +55,9 @@ impl InheritedHeap {
     /// What is there when a process begins.
     pub fn new(heap: &HeapAtFork) -> Self {
         let blocks: HashMap<u64, u64> = heap.blocks.iter().copied().collect();
-        let is_sum_only = blocks.len() as u64 != heap.sum.count;
+        // Of samples the blocks are some, and the sum is an estimate.
+        let is_all = heap.sum.is_exact() && blocks.len() as u64 == heap.sum.count;
+        let is_sum_only = !is_all;
         let report = Inherited { at_fork: heap.sum, freed: Amount::default(), is_sum_only };
         let blocks = if is_sum_only { HashMap::new() } else { blocks };
         Self { report, blocks }
@@ -132,11 +134,8 @@ mod tests {
         child.see(&event(Action::Free { address: 0x20 }));
         child.see(&event(Action::Free { address: 0x20 }));
         let report = child.report();
-        assert_eq!(
-            (report.at_fork, report.freed),
-            (Amount { bytes: 600, count: 3 }, Amount::one(200))
-        );
-        assert_eq!(report.live(), Amount { bytes: 400, count: 2 });
+        assert_eq!((report.at_fork, report.freed), (Amount::new(600, 3), Amount::one(200)));
+        assert_eq!(report.live(), Amount::new(400, 2));
         assert_eq!(parent.totals().heap.live.count, 3);
     }
 
@@ -170,7 +169,7 @@ mod tests {
         let mut own = Ledger::new(limits, start);
         own.apply(&alloc(0x40, 7));
         let mut grandchild = InheritedHeap::new(&HeapAtFork::of(&own, Some(&child)));
-        assert_eq!(grandchild.report().at_fork, Amount { bytes: 507, count: 3 });
+        assert_eq!(grandchild.report().at_fork, Amount::new(507, 3));
         grandchild.see(&event(Action::Exec));
         assert_eq!(grandchild.report().live(), Amount::default());
     }

@@ -1,10 +1,11 @@
 //! The BPF object in the kernel: load, arm, open the window, count, detach.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     num::NonZeroU32,
     os::fd::{AsRawFd as _, BorrowedFd},
     path::PathBuf,
+    thread::JoinHandle,
 };
 
 use aya::{
@@ -21,6 +22,8 @@ use memtrace_common::{
     config::{ALLOCATOR_RANGES, CodeRange, Config, StackMode},
     loss::KernelCounters,
     python::{PythonKind, PythonLayout},
+    remembered,
+    sample::Interval,
     unwind::{
         memo::{Memo, PLACES},
         table::{CHUNK_WORDS, CodeMappings, Rule},
@@ -28,11 +31,15 @@ use memtrace_common::{
 };
 
 use super::{
+    calibrate::Calibrator,
     error::{
         LoadError, classify_arm_error, classify_object_error, classify_program_error, missing_map,
     },
-    multi,
+    growth::GrowthLink,
+    multi::{self, Attachment},
+    plan::AllocatorCode,
     ring::Ring,
+    side::Side,
 };
 use crate::model::{AllocFn, CallShape};
 
@@ -62,6 +69,54 @@ pub struct LoadOptions {
     pub task_tgid: u64,
     /// Use perf-event links even where multi-uprobe links work; for tests of the former.
     pub perf_event_links: bool,
+    /// How densely allocations are looked at.
+    pub sampling: Sampling,
+    /// There will be probes in the target.
+    pub uprobes: bool,
+}
+
+/// Which allocations are looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sampling {
+    /// Each, for as long as the window is open.
+    #[default]
+    Exact,
+    /// Those that are drawn.
+    Variable {
+        /// How densely at first; see [`Kernel::set_interval`].
+        interval: Interval,
+        /// Most live blocks that are expected to be followed at once: 16 bytes each in the kernel,
+        /// at most 16 MiB.
+        blocks: usize,
+    },
+}
+
+impl Sampling {
+    fn interval(self) -> Interval {
+        match self {
+            Self::Exact => Interval::EXACT,
+            Self::Variable { interval, .. } => interval,
+        }
+    }
+
+    /// The mean distance of sample points at first; `None` when each allocation is looked at.
+    pub fn mean_bytes(self) -> Option<u64> {
+        let interval = Some(self.interval()).filter(|interval| !interval.is_exact());
+        interval.map(Interval::mean_bytes)
+    }
+
+    /// Of the table of followed blocks: a power of two, 0 when none is needed. Twice as many places
+    /// as blocks, because buckets fill unevenly.
+    fn buckets(self) -> u32 {
+        const MOST: usize = 1 << 18;
+        match self {
+            Self::Exact => 0,
+            Self::Variable { blocks, .. } => {
+                blocks.div_ceil(remembered::PLACES / 2).clamp(1 << 10, MOST).next_power_of_two()
+                    as u32
+            }
+        }
+    }
 }
 
 /// A chunk of unwind rows or of their page index.
@@ -79,17 +134,25 @@ pub struct TableWords {
 /// The loaded object and its armed probes. Dropping it removes everything; so does the kernel when
 /// memtrace dies, because nothing is pinned.
 pub struct Kernel {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     config: Config,
     backend: Backend,
-    probes: Vec<Link>,
+    probes: Vec<Armed>,
+    /// Removals that are under way.
+    leaving: Vec<JoinHandle<()>>,
     tracepoints: Vec<RawTracePointLink>,
+    pub(super) growth: Vec<GrowthLink>,
 }
 
 /// How probes are put into the target.
 enum Backend {
     /// One link per program and file.
-    Multi { programs: Box<multi::Programs>, loaded: HashMap<&'static str, multi::LoadedProgram> },
+    Multi {
+        programs: Box<multi::Programs>,
+        loaded: HashMap<&'static str, multi::LoadedProgram>,
+        /// Entry and return are one program, see [`Attachment::Sessions`].
+        has_sessions: bool,
+    },
     /// One perf event per site, where the kernel has nothing better.
     PerfEvent,
 }
@@ -101,6 +164,12 @@ enum Link {
     PerfEvent(UProbeLink),
 }
 
+/// A link, and what it is of.
+struct Armed {
+    side: Side,
+    link: Link,
+}
+
 /// A function to arm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeSite {
@@ -110,6 +179,9 @@ pub struct ProbeSite {
     pub shape: CallShape,
     /// Number of the site, for the cookie.
     pub site: u32,
+    /// It calls no other traced function of its family: nothing has to be remembered of its calls
+    /// that are not looked at.
+    pub is_leaf: bool,
     /// Offset in the file of the instruction to put the probe on.
     pub offset: u64,
 }
@@ -121,7 +193,7 @@ impl Kernel {
     /// Creates the maps. No program is loaded and nothing is armed yet.
     pub fn load(options: LoadOptions) -> Result<Self, LoadError> {
         const UPROBE_PMU: &str = "/sys/bus/event_source/devices/uprobe/type";
-        if !std::path::Path::new(UPROBE_PMU).exists() {
+        if options.uprobes && !std::path::Path::new(UPROBE_PMU).exists() {
             return Err(LoadError::NoUprobes { path: UPROBE_PMU.to_owned() });
         }
         raise_memlock_limit();
@@ -132,26 +204,34 @@ impl Kernel {
             .map_max_entries("EVENTS", options.ring_bytes)
             .map_max_entries("ROWS", chunks(options.table_words.rows))
             .map_max_entries("PAGES", chunks(options.table_words.pages))
+            .map_max_entries("REMEMBERED", options.sampling.buckets().max(1))
             .override_global("AYA_LOG_LEVEL", &log_level, true)
             .override_global("USE_BPF_LOOP", &u32::from(options.bpf_loop), true)
             .load(OBJECT)
             .map_err(classify_object_error)?;
         let config = Config {
-            active: 0,
             stacks: options.stacks as u32,
             tgid: options.pid.get(),
-            mappings: 0,
-            trampoline: 0,
-            allocator_code: [CodeRange::default(); ALLOCATOR_RANGES],
-            allocator_code_image: 0,
-            generation: 0,
             task_tgid: options.task_tgid,
             wake_bytes: u64::from(options.ring_bytes / 8).min(256 << 10),
+            interval: options.sampling.interval().exponent().into(),
+            remembered_buckets: options.sampling.buckets(),
+            ..Config::default()
         };
-        let backend =
-            if options.perf_event_links { Backend::PerfEvent } else { choose_backend(&ebpf) };
-        let mut kernel =
-            Self { ebpf, config, backend, probes: Vec::new(), tracepoints: Vec::new() };
+        let backend = if options.perf_event_links || !options.uprobes {
+            Backend::PerfEvent
+        } else {
+            choose_backend(&ebpf)
+        };
+        let mut kernel = Self {
+            ebpf,
+            config,
+            backend,
+            probes: Vec::new(),
+            leaving: Vec::new(),
+            tracepoints: Vec::new(),
+            growth: Vec::new(),
+        };
         kernel.write_config()?;
         Ok(kernel)
     }
@@ -159,6 +239,22 @@ impl Kernel {
     /// Whether all probes of a program in a file are one link (else each is one).
     pub fn has_multi_uprobe_links(&self) -> bool {
         matches!(self.backend, Backend::Multi { .. })
+    }
+
+    /// What measures the cost of a probe; `None` without multi-uprobe links. While no allocation is
+    /// drawn, what runs there is what runs in the target, and counts the calls; else it is empty.
+    pub fn calibrator(&self) -> Option<Calibrator> {
+        let Backend::Multi { programs, loaded, .. } = &self.backend else { return None };
+        let counts = self.config.interval() == Interval::MAX;
+        let entry = loaded.get(CALLS).filter(|_| counts).or_else(|| loaded.get("empty"))?;
+        let at_return = programs.load("empty_return", Attachment::Probes).ok()?;
+        let cookie = ProbeSite::CALIBRATION.cookie(entry.attachment()).0;
+        Some(Calibrator::new(entry.try_clone().ok()?, cookie, at_return))
+    }
+
+    /// Whether calls that are not looked at are spared their return probe (Linux 6.13).
+    pub fn has_sessions(&self) -> bool {
+        matches!(self.backend, Backend::Multi { has_sessions: true, .. })
     }
 
     /// The ring buffer's user side. Can be taken once.
@@ -183,9 +279,30 @@ impl Kernel {
     /// kernel gets it by descriptor, so that no path is resolved a second time.
     pub fn arm(&mut self, file: BorrowedFd<'_>, sites: &[ProbeSite]) -> Result<usize, LoadError> {
         self.load_programs(sites)?;
+        let mut armed = 0;
+        for side in Side::ALL {
+            let sites: Vec<_> =
+                sites.iter().copied().filter(|site| Side::of(site.function) == side).collect();
+            armed += self.arm_side(file, side, &sites)?;
+        }
+        Ok(armed)
+    }
+
+    fn arm_side(
+        &mut self,
+        file: BorrowedFd<'_>,
+        side: Side,
+        sites: &[ProbeSite],
+    ) -> Result<usize, LoadError> {
+        if self.has_sessions() {
+            let halves = sites.iter().filter(|site| site.shape.needs_return()).count();
+            return Ok(halves
+                + self.arm_half(file, side, sites, |shape| Some(entry_program(shape)), false)?);
+        }
         // The return half first: an entry without it would wait for a return that never comes.
-        let returns = self.arm_half(file, sites, return_program, true)?;
-        let entries = self.arm_half(file, sites, |shape| Some(entry_program(shape)), false)?;
+        let returns = self.arm_half(file, side, sites, return_program, true)?;
+        let entries =
+            self.arm_half(file, side, sites, |shape| Some(entry_program(shape)), false)?;
         Ok(returns + entries)
     }
 
@@ -196,18 +313,21 @@ impl Kernel {
         sites: &[ProbeSite],
     ) -> Result<usize, LoadError> {
         let empty_return = |shape: CallShape| shape.needs_return().then_some("empty_return");
-        let returns = self.arm_half(file, sites, empty_return, true)?;
-        Ok(returns + self.arm_half(file, sites, |_| Some("empty"), false)?)
+        let returns = self.arm_half(file, Side::Mappings, sites, empty_return, true)?;
+        Ok(returns + self.arm_half(file, Side::Mappings, sites, |_| Some("empty"), false)?)
     }
 
     /// Loads what the sites need and is not loaded yet, all at once: the verifier takes 8 ms for a
     /// program that walks stacks, and a CPU for each program. Perf-event links load one by one.
     fn load_programs(&mut self, sites: &[ProbeSite]) -> Result<(), LoadError> {
-        let Backend::Multi { programs, loaded } = &mut self.backend else { return Ok(()) };
-        let shapes = sites.iter().map(|site| site.shape);
-        let names: BTreeSet<&'static str> = shapes
-            .flat_map(|shape| return_program(shape).into_iter().chain([entry_program(shape)]))
+        let Backend::Multi { programs, loaded, has_sessions } = &mut self.backend else {
+            return Ok(());
+        };
+        let names: BTreeMap<&'static str, Attachment> = sites
+            .iter()
+            .flat_map(|site| programs_of(site.shape, *has_sessions))
             .filter(|name| !loaded.contains_key(name))
+            .map(|name| (name, attachment(name, *has_sessions)))
             .collect();
         for (name, program) in programs.load_all(&names) {
             let program = program.map_err(|source| classify_program_error(name, source.into()))?;
@@ -219,6 +339,7 @@ impl Kernel {
     fn arm_half(
         &mut self,
         file: BorrowedFd<'_>,
+        side: Side,
         sites: &[ProbeSite],
         program_of: impl Fn(CallShape) -> Option<&'static str>,
         at_return: bool,
@@ -231,9 +352,11 @@ impl Kernel {
         }
         for (program, group) in &groups {
             if matches!(self.backend, Backend::Multi { .. }) {
-                self.arm_multi(program, file, group, at_return)?;
+                self.arm_multi(program, file, side, group, at_return)?;
             } else {
-                group.iter().try_for_each(|site| self.arm_perf_event(program, file, *site))?;
+                group
+                    .iter()
+                    .try_for_each(|site| self.arm_perf_event(program, file, side, *site))?;
             }
         }
         Ok(groups.values().map(Vec::len).sum())
@@ -243,27 +366,31 @@ impl Kernel {
         &mut self,
         name: &'static str,
         file: BorrowedFd<'_>,
+        side: Side,
         sites: &[ProbeSite],
         at_return: bool,
     ) -> Result<(), LoadError> {
         let pid = self.pid();
-        let Backend::Multi { programs, loaded } = &mut self.backend else { return Ok(()) };
+        let Backend::Multi { programs, loaded, has_sessions } = &mut self.backend else {
+            return Ok(());
+        };
+        let attachment = attachment(name, *has_sessions);
         let program = match loaded.entry(name) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(
                 programs
-                    .load(name)
+                    .load(name, attachment)
                     .map_err(|source| classify_program_error(name, source.into()))?,
             ),
         };
         let points: Vec<_> = sites
             .iter()
-            .map(|site| multi::Site { offset: site.offset, cookie: site.cookie() })
+            .map(|site| multi::Site { offset: site.offset, cookie: site.cookie(attachment).0 })
             .collect();
         let link = program
             .link(file, &points, pid, at_return)
             .map_err(|source| classify_arm_error(sites, source.into()))?;
-        self.probes.push(Link::Multi(link));
+        self.probes.push(Armed { side, link: Link::Multi(link) });
         Ok(())
     }
 
@@ -271,20 +398,21 @@ impl Kernel {
         &mut self,
         name: &'static str,
         file: BorrowedFd<'_>,
+        side: Side,
         site: ProbeSite,
     ) -> Result<(), LoadError> {
         let scope = UProbeScope::OneProcess(self.pid());
         let program: &mut UProbe = self.loaded_program(name)?;
         let point = UProbeAttachPoint {
             location: UProbeAttachLocation::AbsoluteOffset(site.offset),
-            cookie: Some(site.cookie()),
+            cookie: Some(site.cookie(Attachment::Probes).0),
         };
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let link = program
             .attach(point, &path, scope)
             .and_then(|id| program.take_link(id))
             .map_err(|source| classify_arm_error(&[site], source.into()))?;
-        self.probes.push(Link::PerfEvent(link));
+        self.probes.push(Armed { side, link: Link::PerfEvent(link) });
         Ok(())
     }
 
@@ -310,7 +438,7 @@ impl Kernel {
         self.loaded_program::<RawTracePoint>("task_newtask").map(|_| ())
     }
 
-    fn loaded_program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, LoadError>
+    pub(super) fn loaded_program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, LoadError>
     where
         P: Loadable + 'a,
         &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
@@ -336,14 +464,31 @@ impl Kernel {
         self.write_config()
     }
 
-    /// Tells which code calls of allocators inside allocators come from, in the program image that
-    /// this many execs have led to. More than [`ALLOCATOR_RANGES`] are as good as none.
-    pub fn set_allocator_code(&mut self, code: &[CodeRange], execs: u64) -> Result<(), LoadError> {
-        let mut ranges = [CodeRange::default(); ALLOCATOR_RANGES];
-        if code.len() <= ALLOCATOR_RANGES {
-            ranges[..code.len()].copy_from_slice(code);
+    /// Changes how densely allocations are looked at, from now on: records say by which interval they
+    /// were drawn. Blocks that are followed stay so.
+    ///
+    /// Errors: the kernel's. A kernel that was loaded as [`Sampling::Exact`] stays exact.
+    pub fn set_interval(&mut self, interval: Interval) -> Result<(), LoadError> {
+        if self.config.remembered_buckets > 0 {
+            self.config.interval = interval.exponent().into();
         }
-        self.config.allocator_code = ranges;
+        self.write_config()
+    }
+
+    /// How densely allocations are looked at.
+    pub fn interval(&self) -> Interval {
+        self.config.interval()
+    }
+
+    /// Tells which code is the allocators', in the program image that this many execs have led to.
+    pub fn set_allocator_code(
+        &mut self,
+        code: &AllocatorCode,
+        execs: u64,
+    ) -> Result<(), LoadError> {
+        self.config.allocator_code = known(&code.callers);
+        self.config.heap_code = known(&code.heap);
+        self.config.mapping_code = known(&code.mapping);
         self.config.allocator_code_image = execs;
         self.write_config()
     }
@@ -445,22 +590,55 @@ impl Kernel {
         Ok(sum)
     }
 
+    /// Begins to remove the probes of some sides, and does not wait: they are out of the target
+    /// within some 10 ms, and the kernel waits for grace periods afterwards.
+    pub fn disarm(&mut self, sides: &[Side]) {
+        self.leaving.retain(|thread| !thread.is_finished());
+        let leaving = self.probes.extract_if(.., |armed| sides.contains(&armed.side));
+        // Waiting together takes one grace period.
+        let threads = leaving.map(|armed| std::thread::spawn(move || drop(armed.link)));
+        self.leaving.extend(threads);
+    }
+
     /// Removes all probes; the counters stay readable.
     pub fn detach(&mut self) {
-        let probes = std::mem::take(&mut self.probes);
-        // Each removal waits for grace periods of the kernel; waiting together takes one of them.
-        std::thread::scope(|scope| {
-            for link in probes {
-                scope.spawn(move || drop(link));
+        self.disarm(&Side::ALL);
+        for thread in self.leaving.drain(..) {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
             }
-        });
+        }
         self.tracepoints.clear();
+        self.growth.clear();
     }
 }
 
+/// Ranges as the kernel side has them. More than [`ALLOCATOR_RANGES`] are as good as none.
+fn known(code: &[CodeRange]) -> [CodeRange; ALLOCATOR_RANGES] {
+    let mut ranges = [CodeRange::default(); ALLOCATOR_RANGES];
+    if code.len() <= ALLOCATOR_RANGES {
+        ranges[..code.len()].copy_from_slice(code);
+    }
+    ranges
+}
+
 impl ProbeSite {
-    fn cookie(self) -> u64 {
-        SiteCookie::new(self.function, self.shape, self.site).0
+    /// A malloc that never was.
+    const CALIBRATION: Self = Self {
+        function: AllocFn::Malloc,
+        shape: CallShape::Size,
+        site: 0,
+        is_leaf: true,
+        offset: 0,
+    };
+
+    fn cookie(self, attachment: Attachment) -> SiteCookie {
+        let cookie = SiteCookie::new(self.function, self.shape, self.site);
+        let cookie = if self.is_leaf { cookie.of_a_leaf() } else { cookie };
+        match attachment {
+            Attachment::Probes => cookie,
+            Attachment::Sessions => cookie.of_a_session(),
+        }
     }
 }
 
@@ -470,11 +648,12 @@ fn chunks(words: usize) -> u32 {
 
 fn choose_backend(ebpf: &Ebpf) -> Backend {
     let multi = multi::Programs::new(OBJECT, ebpf.maps())
-        .and_then(|programs| Ok((programs.load("empty")?, programs)));
+        .and_then(|programs| Ok((programs.load("empty", Attachment::Probes)?, programs)));
     match multi {
         Ok((empty, programs)) if multi::is_supported(&empty) => {
+            let has_sessions = has_sessions(&programs);
             let loaded = HashMap::from([("empty", empty)]);
-            Backend::Multi { programs: Box::new(programs), loaded }
+            Backend::Multi { programs: Box::new(programs), loaded, has_sessions }
         }
         Ok(_) => Backend::PerfEvent,
         Err(error) => {
@@ -484,8 +663,28 @@ fn choose_backend(ebpf: &Ebpf) -> Backend {
     }
 }
 
+/// Whether the kernel has sessions; one that has not may refuse the program or its link.
+fn has_sessions(programs: &multi::Programs) -> bool {
+    let empty = programs.load("empty_session", Attachment::Sessions);
+    empty.is_ok_and(|empty| multi::is_supported(&empty))
+}
+
+/// The programs of a shape.
+fn programs_of(shape: CallShape, has_sessions: bool) -> impl Iterator<Item = &'static str> {
+    let at_return = return_program(shape).filter(|_| !has_sessions);
+    at_return.into_iter().chain([entry_program(shape)])
+}
+
+/// What a program is attached as, where the kernel has sessions or not.
+fn attachment(program: &str, has_sessions: bool) -> Attachment {
+    match program {
+        CALLS if has_sessions => Attachment::Sessions,
+        _ => Attachment::Probes,
+    }
+}
+
 /// aya's program types have no common trait for this.
-trait Loadable {
+pub(super) trait Loadable {
     fn load_program(&mut self) -> Result<(), ProgramError>;
 }
 
@@ -500,6 +699,9 @@ impl Loadable for RawTracePoint {
         self.load()
     }
 }
+
+/// The program of all functions whose result matters.
+const CALLS: &str = "enter";
 
 fn entry_program(shape: CallShape) -> &'static str {
     match shape {
@@ -520,7 +722,7 @@ fn entry_program(shape: CallShape) -> &'static str {
         | CallShape::Sbrk
         | CallShape::ContextSize
         | CallShape::ContextCountSize
-        | CallShape::ContextOldSize => "enter",
+        | CallShape::ContextOldSize => CALLS,
     }
 }
 

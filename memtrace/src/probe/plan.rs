@@ -66,36 +66,96 @@ pub struct ObjectPlan {
     pub notes: Vec<String>,
 }
 
+/// Code of allocators in a target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllocatorCode {
+    /// From where calls of allocators inside allocators come; other calls do, too (all of a C
+    /// library).
+    pub callers: Vec<CodeRange>,
+    /// malloc and kin, and what lies between them: nothing else calls the allocator from there.
+    pub heap: Vec<CodeRange>,
+    /// What maps memory for the allocator, and nothing that maps for others.
+    pub mapping: Vec<CodeRange>,
+}
+
 /// An allocator's private functions lie this near to its public ones: all of glibc's `malloc.o` has
 /// less code.
 const ALLOCATOR_SPREAD_BYTES: u64 = 32 << 10;
+
+/// The functions of an allocator that lie together have less code; else they are anywhere.
+const ALLOCATOR_BYTES: u64 = 512 << 10;
 
 impl ObjectPlan {
     /// The addresses in the target that the allocator's own calls come from. In the program itself
     /// that is not all of its code, but only what is near to the functions that are probed. (An
     /// interpreter's hooks are anywhere in it.)
     pub fn allocator_code(&self, is_program: bool) -> Vec<CodeRange> {
-        let Mapping { start, end, file_offset, .. } = self.mapping;
         if !is_program || self.allocator == AllocatorId::Pymalloc {
-            return vec![CodeRange { start, end }];
+            return vec![self.all_code()];
         }
-        let (mapping, heap): (Vec<_>, Vec<_>) =
-            self.probes.iter().partition(|probe| probe.function.shape().is_mapping());
-        let own = |probe: &&PlannedProbe| {
-            let address = (probe.file_offset - probe.site_offset)
-                .wrapping_sub(file_offset)
-                .wrapping_add(start);
-            CodeRange { start: address, end: address + probe.symbol_size_bytes }
+        let mapping = self.probes.iter().filter(|probe| probe.function.shape().is_mapping());
+        let spread = self.heap_span().map(with_private_functions);
+        spread.into_iter().chain(mapping.map(|probe| self.code_of(probe))).collect()
+    }
+
+    /// The code of malloc and kin. `reallocarray` is in another file of the C library, with others
+    /// that allocate between (`obstack`); it only jumps to `realloc`.
+    pub fn heap_code(&self) -> Vec<CodeRange> {
+        if self.allocator == AllocatorId::Pymalloc {
+            return Vec::new();
+        }
+        let apart = |probe: &&PlannedProbe| probe.function == AllocFn::Reallocarray;
+        let apart = self.probes.iter().filter(apart).map(|probe| self.code_of(probe));
+        let span = self.heap_span().filter(|span| span.end - span.start <= ALLOCATOR_BYTES);
+        span.into_iter().chain(apart).collect()
+    }
+
+    /// The code that maps memory for the allocator: all of a library that is nothing else.
+    pub fn mapping_code(&self, is_program: bool) -> Vec<CodeRange> {
+        let is_library_of_its_own = !is_program
+            && !matches!(
+                self.allocator,
+                AllocatorId::Glibc | AllocatorId::Musl | AllocatorId::Pymalloc
+            );
+        if is_library_of_its_own {
+            return vec![self.all_code()];
+        }
+        self.heap_code().first().copied().map(with_private_functions).into_iter().collect()
+    }
+
+    /// Whether a function calls no other traced one of its family. What is known of allocators
+    /// holds for theirs; one that is not known may be put before another and hand on calls.
+    pub fn is_leaf(&self, function: AllocFn) -> bool {
+        function == AllocFn::Malloc
+            && !matches!(self.allocator, AllocatorId::Unknown | AllocatorId::Pymalloc)
+    }
+
+    fn all_code(&self) -> CodeRange {
+        CodeRange { start: self.mapping.start, end: self.mapping.end }
+    }
+
+    fn code_of(&self, probe: &PlannedProbe) -> CodeRange {
+        let Mapping { start, file_offset, .. } = self.mapping;
+        let address =
+            (probe.file_offset - probe.site_offset).wrapping_sub(file_offset).wrapping_add(start);
+        CodeRange { start: address, end: address + probe.symbol_size_bytes }
+    }
+
+    /// From the first to the last of malloc and kin.
+    fn heap_span(&self) -> Option<CodeRange> {
+        let is_near = |probe: &&PlannedProbe| {
+            !probe.function.shape().is_mapping() && probe.function != AllocFn::Reallocarray
         };
-        let heap = heap.iter().map(own).reduce(|sum, range| CodeRange {
-            start: sum.start.min(range.start),
-            end: sum.end.max(range.end),
-        });
-        let spread = heap.map(|range| CodeRange {
-            start: range.start.saturating_sub(ALLOCATOR_SPREAD_BYTES),
-            end: range.end.saturating_add(ALLOCATOR_SPREAD_BYTES),
-        });
-        spread.into_iter().chain(mapping.iter().map(own)).collect()
+        self.probes.iter().filter(is_near).map(|probe| self.code_of(probe)).reduce(|sum, range| {
+            CodeRange { start: sum.start.min(range.start), end: sum.end.max(range.end) }
+        })
+    }
+}
+
+fn with_private_functions(range: CodeRange) -> CodeRange {
+    CodeRange {
+        start: range.start.saturating_sub(ALLOCATOR_SPREAD_BYTES),
+        end: range.end.saturating_add(ALLOCATOR_SPREAD_BYTES),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::{
     capture::Selected,
     model::{
         AllocFn,
+        cost::Cost,
         growth::GrowthPattern,
         loss::Loss,
         place::Place,
@@ -16,11 +17,12 @@ use crate::{
 };
 
 use super::{
-    Completeness, Distribution, FunctionReport, HeapReport, LossReport, Module, ProcessReport,
-    Report, Rss, SCHEMA, SiteReport, Target, Totals, UnwindTables, Walks, Window,
+    Completeness, Distribution, FunctionReport, GrowthReport, HeapReport, LossReport, Module,
+    ProcessReport, Report, Rss, SCHEMA, SiteReport, Target, Totals, UnwindTables, Walks, Window,
     group::{self, GroupBy, GroupFacts, GroupReport, group_slots},
     key_frame::key_frame,
     profile::{Births, SiteExtras, View},
+    sampling::Sampling,
     site_function, summary, verdict,
 };
 
@@ -43,6 +45,8 @@ pub struct ReportInput {
     pub timeline: Timeline,
     /// Walks of the heap at both ends.
     pub walks: Walks,
+    /// What numbers are estimates of; `None` where they are none.
+    pub sampling: Option<Sampling>,
     /// Sums over all sites. `survivors` is ignored: it is summed over `sites`.
     pub totals: Totals,
     /// In any order; more than one may have the same function and names.
@@ -52,6 +56,8 @@ pub struct ReportInput {
     /// What is known of the groups, in the order of [`group_slots`]; of those that are not in it,
     /// only what follows from their sites.
     pub groups: Vec<GroupFacts>,
+    /// What grew, where that was followed.
+    pub growth: Option<GrowthReport>,
     /// Requested bytes per heap block.
     pub sizes: Option<Distribution>,
     /// Nanoseconds from allocation to free.
@@ -70,6 +76,8 @@ pub struct ReportInput {
     pub births: Births,
     /// The objects that stacks lead through.
     pub modules: Vec<Module>,
+    /// What it cost the target.
+    pub cost: Option<Cost>,
     /// Files written.
     pub files: Vec<String>,
 }
@@ -110,7 +118,9 @@ impl ReportInput {
             heap: HeapReport::of(&self.walks),
             timeline: self.timeline,
             verdict: None,
+            sampling: self.sampling,
             totals: self.totals,
+            growth: self.growth,
             summary: Vec::new(),
             grouped_by: self.group_by,
             groups,
@@ -123,6 +133,7 @@ impl ReportInput {
             functions: self.functions,
             completeness: completeness(self.completeness, &self.losses),
             unwind_tables: self.unwind_tables,
+            cost: self.cost,
             files: self.files,
         };
         report.totals.survivors = survivors(&report.sites);
@@ -276,7 +287,7 @@ mod tests {
     use crate::report::sample;
 
     fn amount(bytes: u64, count: u64) -> Amount {
-        Amount { bytes, count }
+        Amount::new(bytes, count)
     }
 
     fn site(function: &'static str, bytes: u64, count: u64, ages: [u64; 3]) -> SiteInput {

@@ -7,6 +7,7 @@
 mod build;
 mod facts;
 mod group;
+mod growth;
 mod heap;
 mod key_frame;
 mod of_capture;
@@ -14,6 +15,7 @@ mod process;
 mod profile;
 #[cfg(test)]
 pub(crate) mod sample;
+mod sampling;
 mod summary;
 mod verdict;
 
@@ -23,14 +25,18 @@ pub(crate) use self::group::package;
 pub use self::{
     build::{ReportInput, SiteInput},
     group::{GroupBy, GroupFacts, GroupName, GroupReport, group_slots, slots_of},
+    growth::{Estimate, GrowthReport},
     heap::HeapReport,
     of_capture::ReportOptions,
     process::{ProcessReport, TopGroup},
     profile::{Birth, Births, SiteExtras, ThreadShare, View},
+    sampling::{Covered, Sampling},
 };
+pub use crate::capture::growth::GrowthView;
 use crate::model::{
     AllocFn,
     census::RssTable,
+    cost::Cost,
     place::Place,
     site::{Amount, SiteStats},
     stack::NamedStack,
@@ -89,8 +95,14 @@ pub struct Report {
     /// What happens to its memory, and what to try; `None` of a selection of threads or sites, which
     /// does not explain it.
     pub verdict: Option<Verdict>,
+    /// What numbers are estimates of; `None` where every block was looked at, all the time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
     /// Sums over all sites.
     pub totals: Totals,
+    /// What grew; `None` where calls of allocators were traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<GrowthReport>,
     /// What the numbers say, as sentences; the most important first.
     pub summary: Vec<String>,
     /// What `groups` are taken together by.
@@ -118,6 +130,9 @@ pub struct Report {
     pub completeness: Completeness,
     /// What stacks were walked by; `None` where no tables were made.
     pub unwind_tables: Option<UnwindTables>,
+    /// What the trace cost the target, and was allowed to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
     /// Files written.
     pub files: Vec<String>,
 }

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use memtrace_common::sample::Interval;
+
 use crate::{
     capture::Selected,
     model::{
         AllocFn,
         census::{Arena, Census, GlibcHeap, HeapResidency, RssKind, RssRow, RssTable},
+        coverage::Family,
         growth::GrowthPattern,
         loss::Loss,
         place::Place,
@@ -18,8 +21,8 @@ use crate::{
 };
 
 use super::{
-    AllocatorReport, AttachStep, Birth, Births, Completeness, Distribution, EndReason,
-    FunctionReport, GroupBy, GroupFacts, Module, ProbeReport, PythonReport, Report, Rss,
+    AllocatorReport, AttachStep, Birth, Births, Completeness, Covered, Distribution, EndReason,
+    FunctionReport, GroupBy, GroupFacts, Module, ProbeReport, PythonReport, Report, Rss, Sampling,
     SiteExtras, SurvivorCheck, Target, ThreadShare, Totals, UnwindTables, View, Walks, Window,
     build::{ReportInput, SiteInput},
 };
@@ -48,7 +51,7 @@ pub(crate) fn stack(frames: &[FrameParts], missing_root: Option<&'static str>) -
 }
 
 fn amount(bytes: u64, count: u64) -> Amount {
-    Amount { bytes, count }
+    Amount::new(bytes, count)
 }
 
 /// A site that allocated `allocated` and kept `kept`.
@@ -122,6 +125,40 @@ pub(crate) fn python_frame(function: &str, file: &str, line: u32) -> Arc<Frame> 
     let (function, language) = (function.to_owned(), Language::Python);
     let (file, line, inlined) = (Some(file.to_owned()), Some(line), false);
     Arc::new(Frame { function, module, file, line, inlined, language })
+}
+
+/// The leak as samples have it, of a heap that was watched a fifth of the time.
+pub(crate) fn sampled() -> Report {
+    let mut input = leaking_input();
+    let sampled = |amount: &mut Amount| {
+        let samples = (amount.bytes >> 20) + u64::from(amount.count > 0);
+        *amount = (0..samples).fold(Amount::default(), |mut sum, _| {
+            sum += Amount::sampled(4096, Interval::from_exponent(19)).scaled(2.0);
+            sum
+        });
+    };
+    let mut live = Amount::default();
+    let is_heap = |site: &&mut SiteInput| site.function != Some(AllocFn::Mmap);
+    for site in input.sites.iter_mut().filter(is_heap) {
+        let SiteStats { live: of_site, allocated, freed, .. } = &mut site.stats;
+        [&mut *of_site, freed].into_iter().for_each(sampled);
+        (*allocated, site.survivors.amount) = (*of_site, *of_site);
+        *allocated += *freed;
+        site.extras = SiteExtras::default();
+        live += *of_site;
+    }
+    (input.groups, input.totals.heap.live) = (Vec::new(), live);
+    input.sampling = Some(Sampling {
+        interval_bytes: Some(512 << 10),
+        samples: input.sites.iter().map(|site| site.stats.allocated.samples()).sum(),
+        coverage: vec![Covered {
+            family: Family::Heap,
+            share: 0.2,
+            covered_ns: 6 * SECOND,
+            phases: 3,
+        }],
+    });
+    input.build()
 }
 
 /// A site for tests that look at its stack only.
@@ -218,6 +255,7 @@ fn window() -> Window {
         duration_ns: 30 * SECOND,
         ended_by: EndReason::Duration,
         min_age_ns: 10 * SECOND,
+        sample_bytes: None,
         attach_ns: 84_000_000,
         attach_steps: [("plan the probes", 30_000_000), ("compile unwind tables", 41_000_000)]
             .map(|(step, duration_ns)| AttachStep { step: step.into(), duration_ns })
@@ -370,8 +408,10 @@ fn place() -> Place {
 
 pub(crate) fn leaking_input() -> ReportInput {
     ReportInput {
+        cost: None,
         target: target(),
         processes: Vec::new(),
+        sampling: None,
         place: place(),
         window: window(),
         rss: Rss {
@@ -397,6 +437,8 @@ pub(crate) fn leaking_input() -> ReportInput {
             nested: 4,
             void: 0,
             lost: 0,
+            passed_over: 0,
+            requested_bytes: 79_324_118,
         }],
         completeness: Completeness { events: 2_470_001, cut_calls: 2, ..Completeness::default() },
         losses: Vec::new(),
@@ -411,6 +453,7 @@ pub(crate) fn leaking_input() -> ReportInput {
             build_ns: 41_000_000,
         }),
         view: View::NeverFreed,
+        growth: None,
         births: BIRTHS,
         modules: modules(),
         selected: Default::default(),

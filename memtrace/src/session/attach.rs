@@ -9,16 +9,24 @@ use std::{
 use jiff::Timestamp;
 use thiserror::Error;
 
-use memtrace_common::config::CodeRange;
-
-use super::{Options, PythonFrames, StackMode, code::CodeTables, python::Python, steps::Steps};
+use super::{
+    Observer, Options, PythonFrames, StackMode,
+    code::CodeTables,
+    governing::{Governing, Place},
+    growth,
+    python::Python,
+    steps::Steps,
+};
 use crate::{
-    model::mapping::Mapping,
+    model::{footprint::GrowthProbes, mapping::Mapping},
     probe::{
+        calibrate::Calibrator,
         error::LoadError,
         load::{Kernel, KernelLog, LoadOptions, ProbeSite},
+        plan::AllocatorCode,
         pymalloc::{PymallocError, PymallocPlan, plan_pymalloc},
         ring::Ring,
+        side::Side,
         target::{LeftOut, PlanError, PlannedObject, TargetPlan, plan_target},
         verify::{VerifyError, verify},
     },
@@ -28,7 +36,7 @@ use crate::{
         perf_map::PerfMap,
     },
     sys::{
-        btf::{KERNEL_BTF, task_tgid},
+        btf::{BtfError, KERNEL_BTF, task_tgid},
         clock,
         kernel::KernelVersion,
         pidfd::PidFd,
@@ -63,6 +71,9 @@ pub enum AttachError {
     /// The kernel's version is not known.
     #[error("cannot read the kernel's version: {0}")]
     KernelVersion(io::Error),
+    /// The kernel does not say what the growth mode needs.
+    #[error("--growth is not possible on this kernel: {0}")]
+    Growth(#[source] BtfError),
     /// Tracing is known to hurt the target on this kernel.
     #[error(transparent)]
     Hazard(#[from] Hazard),
@@ -125,6 +136,9 @@ pub struct Attached {
     pub(super) attach_ns: u64,
     pub(super) attach_steps: Vec<AttachStep>,
     pub(super) probes: usize,
+    pub(super) governing: Governing,
+    /// How growth is followed; `None` where calls of allocators are.
+    pub(super) growth: Option<GrowthProbes>,
 }
 
 /// Attaches to a process.
@@ -132,19 +146,23 @@ pub struct Attached {
 /// # Errors
 /// Whatever stands in the way, in words for the person who typed the pid. Nothing is left in the
 /// target.
-pub fn attach(options: &Options) -> Result<Attached, AttachError> {
+pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached, AttachError> {
     let mut steps = Steps::begin();
     let pid = options.pid.get();
     let proc = ProcFs::new("/proc");
     let process = identify(&proc, pid)?;
     let pidfd = PidFd::open(pid).map_err(|source| AttachError::Handle { pid, source })?;
     let version = proc.kernel_version().map_err(AttachError::KernelVersion)?;
-    if !options.ignore_hazards {
+    if !options.ignore_hazards && options.growth.is_none() {
         preflight(&proc, &process, version)?;
     }
     let maps = proc.maps(pid)?;
     steps.over("look at the target");
-    let TargetPlan { mut objects, loader, left_out } = plan_target(&proc, pid, &maps, version)?;
+    let TargetPlan { mut objects, loader, left_out } = match options.growth {
+        None => plan_target(&proc, pid, &maps, version)?,
+        // Nothing is probed in the target.
+        Some(_) => TargetPlan { objects: Vec::new(), loader: None, left_out: Vec::new() },
+    };
     let mut pymalloc = match options.pymalloc {
         true => plan_pymalloc(&proc, pid, &maps, version)?,
         false => PymallocPlan::default(),
@@ -153,6 +171,9 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     steps.over("plan the probes");
     let debug_roots = debug_roots(&proc, pid, &options.debug_dirs)?;
     let mut code = CodeTables::new(options.stacks == StackMode::Tables);
+    if options.growth.is_some() {
+        code = code.everywhere();
+    }
     code.add(&proc, pid, &maps);
     steps.over("compile unwind tables");
     let mut kernel = Kernel::load(LoadOptions {
@@ -164,6 +185,8 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         debug_log: options.debug_log,
         perf_event_links: options.perf_event_links,
         task_tgid: if options.follow_forks { wanted_tgid() } else { 0 },
+        sampling: options.sampling,
+        uprobes: options.growth.is_none(),
     })?;
     steps.over("create the maps");
     code.publish(&mut kernel, &maps)?;
@@ -178,12 +201,20 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     let kernel_log = if options.debug_log { kernel.take_log() } else { None };
     kernel.follow_process()?;
     kernel.set_allocator_code(&allocator_code(&objects, &process.executable), 0)?;
-    let probes = arm(&mut kernel, &objects, &proc, pid, 0)?;
+    let (probes, growth) = match options.growth {
+        None => (arm(&mut kernel, &objects, &proc, pid, 0)?, None),
+        Some(interval) => growth::arm(&mut kernel, &proc, pid, interval)?,
+    };
     arm_loader(&mut kernel, loader.as_ref(), &proc, pid);
     kernel.set_active(true)?;
     // With the window open: an exec from here on is told by the kernel.
     check_identity(&proc, &process, &pidfd)?;
     steps.over("load the programs and arm the probes");
+    let place = &mut Place { kernel: &mut kernel, objects: &objects, proc: &proc, pid };
+    let calibration = place.kernel.calibrator().map(Calibrator::start);
+    let governing = Governing::open(place, options.limit, calibration)?;
+    observer.expected(governing.cost());
+    steps.over("count calls");
     let (attach_ns, attach_steps) = steps.finish();
     Ok(Attached {
         kernel,
@@ -204,6 +235,8 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         attach_ns,
         attach_steps,
         probes,
+        governing,
+        growth,
     })
 }
 
@@ -249,6 +282,18 @@ pub(super) fn arm(
     pid: u32,
     first_site: u32,
 ) -> Result<usize, AttachError> {
+    arm_sides(kernel, objects, proc, pid, first_site, &Side::ALL)
+}
+
+/// The same of the functions of some sides only.
+pub(super) fn arm_sides(
+    kernel: &mut Kernel,
+    objects: &[PlannedObject],
+    proc: &ProcFs,
+    pid: u32,
+    first_site: u32,
+    sides: &[Side],
+) -> Result<usize, AttachError> {
     let mut armed = 0;
     let mut next_site = first_site;
     for object in objects {
@@ -262,10 +307,12 @@ pub(super) fn arm(
                 function: probe.function,
                 shape: probe.shape,
                 site,
+                is_leaf: object.plan.is_leaf(probe.function),
                 offset: probe.file_offset,
             })
+            .filter(|site| sides.contains(&Side::of(site.function)))
             .collect();
-        next_site += sites.len() as u32;
+        next_site += object.plan.probes.len() as u32;
         armed += kernel.arm(object.file.as_fd(), &sites)?;
     }
     Ok(armed)
@@ -285,12 +332,16 @@ pub(super) fn arm_loader(
     }
 }
 
-/// The code that calls of allocators inside allocators come from.
-pub(super) fn allocator_code(objects: &[PlannedObject], executable: &str) -> Vec<CodeRange> {
-    objects
-        .iter()
-        .flat_map(|object| object.plan.allocator_code(object.plan.mapping.name == executable))
-        .collect()
+/// The code of the allocators.
+pub(super) fn allocator_code(objects: &[PlannedObject], executable: &str) -> AllocatorCode {
+    let mut code = AllocatorCode::default();
+    for PlannedObject { plan, .. } in objects {
+        let is_program = plan.mapping.name == executable;
+        code.callers.append(&mut plan.allocator_code(is_program));
+        code.heap.append(&mut plan.heap_code());
+        code.mapping.append(&mut plan.mapping_code(is_program));
+    }
+    code
 }
 
 /// The pidfd was opened after the pid was looked at, and probes are filtered by what the pid meant

@@ -21,7 +21,7 @@ use crate::{
     model::{mapping::Mapping, place::Place},
     probe::{
         error::LoadError,
-        load::{Kernel, LoadOptions, RING_BYTES, TableWords},
+        load::{Kernel, LoadOptions, RING_BYTES, Sampling, TableWords},
         plan::{ObjectPlan, PlannedProbe, SiteCost},
         target::{PlannedObject, TargetPlan, plan_target},
         verify::verify,
@@ -154,6 +154,8 @@ fn try_kernel(pid: NonZeroU32, version: KernelVersion) -> Result<bool, LoadError
         debug_log: false,
         perf_event_links: false,
         task_tgid: 0,
+        sampling: Sampling::Exact,
+        uprobes: true,
     })?;
     kernel.try_tracing()?;
     Ok(kernel.has_multi_uprobe_links())

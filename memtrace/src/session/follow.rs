@@ -6,12 +6,16 @@ use std::{collections::VecDeque, num::NonZeroU32, sync::Arc};
 use tokio::task::JoinSet;
 
 use super::{
-    Options,
+    Observer, Options, Sample,
     attach::{AttachError, Attached, attach},
     window::{Place, SeenFork},
 };
 use crate::{
-    model::trace::{NotFollowed, Refused},
+    budget::Change,
+    model::{
+        cost::Cost,
+        trace::{EndReason, NotFollowed, Refused},
+    },
     probe::target::PlanError,
     sys::{procfs::ProcError, signals::HeldSignals},
 };
@@ -141,14 +145,27 @@ fn attach_to(pid: u32, options: &Options) -> Result<Box<Attached>, AttachError> 
     let pid = NonZeroU32::new(pid).unwrap_or(NonZeroU32::MIN);
     let options = Options { pid, ..options.clone() };
     let _held = HeldSignals::hold();
-    let mut attempt = attach(&options);
+    let mut attempt = attach(&options, &mut Silent);
     for _ in 1..ATTEMPTS {
         match attempt {
-            Err(AttachError::Executed { .. }) => attempt = attach(&options),
+            Err(AttachError::Executed { .. }) => attempt = attach(&options, &mut Silent),
             _ => break,
         }
     }
     attempt.map(Box::new)
+}
+
+/// What happens during the attach to a child is nobody's business.
+struct Silent;
+
+impl Observer for Silent {
+    fn expected(&mut self, _: &Cost) {}
+    fn changed(&mut self, _: &Change) {}
+    fn tracing(&mut self, _: &str, _: usize, _: u64) {}
+    fn followed(&mut self, _: &str, _: Option<u64>) {}
+    fn sample(&mut self, _: &Sample) {}
+    fn ended(&mut self, _: EndReason) {}
+    fn naming(&mut self, _: usize) {}
 }
 
 /// It was too short-lived: that is no refusal.

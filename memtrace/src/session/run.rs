@@ -52,6 +52,8 @@ enum Happening {
     Tick,
     Sample,
     WalkIsDue,
+    /// A budget is to be looked at.
+    BudgetIsDue,
     /// To the process at this place of the list.
     Process(usize, Occurrence),
     /// A child has been attached to.
@@ -101,21 +103,24 @@ pub fn trace(
     runtime.block_on(async {
         let mut signals = Signals::listen().map_err(AttachError::Runtime)?;
         let held = HeldSignals::hold();
-        let attached = attach_all(options)?;
+        let attached = attach_all(options, observer)?;
         drop(held);
         run(attached, options, sink, &mut signals, observer).await
     })
 }
 
 /// All that were asked for, or none: whoever names a process wants it.
-fn attach_all(options: &Options) -> Result<Vec<(Attached, Option<Walker>)>, AttachError> {
+fn attach_all(
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Vec<(Attached, Option<Walker>)>, AttachError> {
     let pids = std::iter::once(options.pid).chain(options.more_pids.iter().copied());
     let attach = |pid| {
         // The heap is to be walked as it is when the window opens, and much of a first walk can
         // be done while the probes are armed.
         let walker = options.walk.then(|| Walker::start(pid)).transpose();
         let walker = walker.map_err(AttachError::Runtime)?;
-        Ok((attach(&Options { pid, ..options.clone() })?, walker))
+        Ok((attach(&Options { pid, ..options.clone() }, observer)?, walker))
     };
     pids.map(attach).collect()
 }
@@ -224,6 +229,7 @@ impl Sources<'_> {
         let Self { signals, clock } = self;
         let Trace { processes, follower, .. } = trace;
         let walk_at = processes.iter().filter_map(Traced::next_walk_at).min();
+        let budget_at = processes.iter().filter_map(|it| it.budget_at).min();
         let Clock { sample, drain, deadline, .. } = clock;
         let of_processes = poll_fn(|context| {
             // In this order: under a flood of records, ends and samples must still be seen.
@@ -236,6 +242,7 @@ impl Sources<'_> {
             reason = signals.next() => Happening::Ended(reason),
             () = until(*deadline) => Happening::Ended(EndReason::Duration),
             (attached, place) = follower.next() => Happening::Followed(attached, place),
+            () = until(budget_at) => Happening::BudgetIsDue,
             happening = of_processes => happening,
             () = until(walk_at) => Happening::WalkIsDue,
             _ = drain.tick() => Happening::Tick,
@@ -391,6 +398,11 @@ impl Trace {
             Happening::WalkIsDue => {
                 let now = Instant::now();
                 self.processes.iter_mut().for_each(|it| it.walk_if_due(now));
+            }
+            Happening::BudgetIsDue => {
+                let now = Instant::now();
+                let changes = self.processes.iter_mut().filter_map(|it| it.keep_budget(now));
+                changes.for_each(|change| observer.changed(&change));
             }
             Happening::Process(at, Occurrence::Records) => self.drain(at),
             Happening::Process(at, Occurrence::Walked(walked)) => {

@@ -13,7 +13,7 @@ use super::{
     walker::{NoWalk, Walk, Walker},
     window::{Ending, Window},
 };
-use crate::{probe::ring::Ring, report::EndReason, sys::pidfd::PidFd};
+use crate::{budget::Change, probe::ring::Ring, report::EndReason, sys::pidfd::PidFd};
 
 /// Something that happened to one of the processes.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(super) struct Traced {
     /// `None` when the heap is not walked, or not any more.
     walker: Option<Walker>,
     asked_last: bool,
+    /// When its budget is to be looked at.
+    pub(super) budget_at: Option<Instant>,
 }
 
 impl Traced {
@@ -44,7 +46,8 @@ impl Traced {
     ) -> Result<Self, AttachError> {
         let ring = readable(ring).map_err(AttachError::Runtime)?;
         let pidfd = readable(pidfd).map_err(AttachError::Runtime)?;
-        Ok(Self { window, ring, pidfd, walker, asked_last: false })
+        let budget_at = next_budget(&window);
+        Ok(Self { window, ring, pidfd, walker, asked_last: false, budget_at })
     }
 
     /// Its end, or the end of a walk.
@@ -82,6 +85,14 @@ impl Traced {
         }
     }
 
+    /// Looks at its budget if that is due; what was changed to keep to it.
+    pub(super) fn keep_budget(&mut self, now: Instant) -> Option<Change> {
+        self.budget_at.filter(|at| *at <= now)?;
+        let change = self.window.keep_budget();
+        self.budget_at = next_budget(&self.window);
+        change
+    }
+
     /// Takes the end of a walk.
     pub(super) fn take_walk(&mut self, walked: Option<Result<Box<Walk>, NoWalk>>) {
         if walked.is_none() {
@@ -117,4 +128,8 @@ impl Traced {
     pub(super) fn close(self, reason: EndReason) -> Ending {
         self.window.close(self.ring.into_inner(), reason)
     }
+}
+
+fn next_budget(window: &Window) -> Option<Instant> {
+    window.budget_is_due_in().map(|wait| Instant::now() + wait)
 }

@@ -1,9 +1,11 @@
 //! The open window: what is known of the target, and how each record changes it.
 
 mod booking;
+mod budget;
 mod end;
 mod exec;
 mod family;
+mod growth;
 mod mappings;
 mod memory;
 
@@ -18,6 +20,7 @@ use super::{
     Options,
     attach::{Attached, perf_map},
     code::Code,
+    governing::Governing,
     header::header,
     memory::MemoryWatch,
     python::Python,
@@ -27,8 +30,9 @@ use super::{
 use crate::{
     allocator::{LateHeaps, pymalloc::ArenaCalls},
     capture::Header,
+    growth::Growth,
     ledger::{InheritedHeap, Ledger, Limits, Start},
-    model::{mapping::Mapping, process::PrivatePages},
+    model::{event::Event, mapping::Mapping, process::PrivatePages},
     probe::{
         load::{Kernel, KernelLog},
         pymalloc::PymallocPlan,
@@ -62,6 +66,10 @@ pub(super) struct Window {
     /// Tells which mappings are Python's small objects.
     arena_calls: ArenaCalls,
     late_heaps: LateHeaps,
+    /// What grows is followed, and not calls of allocators.
+    growth: Option<Growth>,
+    /// What the ledger is to book of an event, see [`Growth::book`].
+    grown: Vec<Event>,
     python: Python,
     undecodable: u64,
     unkept_stacks: u64,
@@ -90,6 +98,7 @@ pub(super) struct Window {
     pages_before: Option<PrivatePages>,
     /// Children that nobody has asked for yet.
     forks: Vec<SeenFork>,
+    governing: Governing,
 }
 
 impl Window {
@@ -115,6 +124,7 @@ impl Window {
             left_out,
             mut pymalloc,
             attach_steps,
+            governing,
             ..
         } = attached;
         let symbolizer = Symbolizer::with_names(debug_roots, perf_map(&proc, &process))
@@ -139,6 +149,10 @@ impl Window {
             code,
             arena_calls,
             late_heaps,
+            growth: options
+                .growth
+                .map(|_| Growth::new(start.page_bytes, header.initial_break, &maps)),
+            grown: Vec::new(),
             python,
             undecodable: 0,
             unkept_stacks: 0,
@@ -152,7 +166,12 @@ impl Window {
             attach_steps,
             probes: attached.probes,
             memory: MemoryWatch::begin(&proc, &process, attached.opened_ns),
-            notes: left_out.iter().map(left_out_note).chain(pymalloc.notes.drain(..)).collect(),
+            notes: left_out
+                .iter()
+                .map(left_out_note)
+                .chain(pymalloc.notes.drain(..))
+                .chain(header.growth.and_then(super::growth::note))
+                .collect(),
             walks: Walks::new(attached.opened_ns),
             proc,
             process,
@@ -165,6 +184,7 @@ impl Window {
             place,
             pages_before: None,
             forks: Vec::new(),
+            governing,
         };
         window.read_thread_names();
         window.look_at_pages();

@@ -133,7 +133,7 @@ fn pooled_frame(number: u64) -> Arc<Frame> {
 }
 
 fn amount(bytes: u64, count: u64) -> Amount {
-    Amount { bytes, count }
+    Amount::new(bytes, count)
 }
 
 fn native(function: &str, module: &str, source: Option<(&str, u32)>) -> Arc<Frame> {
@@ -322,10 +322,14 @@ fn input(sites: Vec<SiteInput>, groups: Vec<GroupFacts>) -> ReportInput {
     };
     ReportInput {
         processes: Vec::new(),
+        cost: None,
+        growth: None,
         place: Default::default(),
         selected: Default::default(),
+        sampling: None,
         target: target(),
         window: Window {
+            sample_bytes: None,
             started_at: "2026-03-04T02:58:11Z".to_owned(),
             duration_ns: u64::from(BINS) * SECOND,
             ended_by: EndReason::Duration,

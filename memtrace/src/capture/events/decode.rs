@@ -1,7 +1,9 @@
 //! Blocks to events.
 
+use memtrace_common::sample::Interval;
+
 use super::{
-    encode::{ARENA, INTERNAL, LastSize, ROTATION, UNSEEN, size_of_code},
+    encode::{ACTION, ARENA, INTERNAL, LastSize, ROTATION, UNSEEN, interval_of_bits, size_of_code},
     flat::{Flat, OPERANDS},
 };
 use crate::{
@@ -34,6 +36,7 @@ struct Shape {
     code: u8,
     function: AllocFn,
     flags: u8,
+    interval: Interval,
 }
 
 /// A block that is read.
@@ -114,7 +117,7 @@ impl EventDecoder {
             tid: thread.tid,
             time_ns,
             internal: shape.flags & INTERNAL != 0,
-            interval: Default::default(),
+            interval: shape.interval,
             action: flat.action()?,
         };
         let is_arena = shape.flags & ARENA != 0;
@@ -179,7 +182,8 @@ fn shapes(column: &[u8]) -> Result<Vec<Shape>, Malformed> {
     let (shapes, _) = column.as_chunks();
     let parse = |[code, function, flags]: &[u8; 3]| {
         let function = AllocFn::from_u8(*function).ok_or(Malformed::Code)?;
-        Ok(Shape { code: *code, function, flags: *flags })
+        let interval = interval_of_bits(*code, *flags).ok_or(Malformed::Code)?;
+        Ok(Shape { code: *code & ACTION, function, flags: *flags, interval })
     };
     shapes.iter().map(parse).collect()
 }

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use hashbrown::HashMap;
+use memtrace_common::sample::Interval;
 
 use super::{
     flat::{Flat, OPERANDS, Operands},
@@ -23,6 +24,34 @@ pub(super) const INTERNAL: u8 = 1;
 pub(super) const ARENA: u8 = 2;
 /// See [`KeptEvent::is_unseen`].
 pub(super) const UNSEEN: u8 = 4;
+
+/// In the byte of the action: the event is a sample. Readers that do not know it refuse the block,
+/// because they would take the sample for all there was.
+const SAMPLED: u8 = 0x80;
+/// In the byte of the action: the sixth bit of the interval's exponent.
+const SIXTH_BIT: u8 = 0x40;
+/// Where its first five bits are in the flags.
+const LOW_BITS_SHIFT: u32 = 3;
+/// The bits of the byte of the action that are the action.
+pub(super) const ACTION: u8 = !(SAMPLED | SIXTH_BIT);
+
+/// What is added to the bytes of the action and of the flags; nothing where all is looked at.
+fn interval_bits(interval: Interval) -> [u8; 2] {
+    let exponent = interval.exponent();
+    match exponent {
+        0 => [0; 2],
+        _ => [SAMPLED | ((exponent >> 5) * SIXTH_BIT), exponent << LOW_BITS_SHIFT],
+    }
+}
+
+/// The reverse of [`interval_bits`]; `None` for what it never makes.
+pub(super) fn interval_of_bits(action: u8, flags: u8) -> Option<Interval> {
+    let sixth_bit = u8::from(action & SIXTH_BIT != 0) << 5;
+    let exponent = (flags >> LOW_BITS_SHIFT) | sixth_bit;
+    let is_sampled = action & SAMPLED != 0;
+    let known = is_sampled == (exponent > 0) && exponent <= Interval::MAX.exponent();
+    known.then(|| Interval::from_exponent(exponent))
+}
 
 /// Addresses lie at multiples of 8: their low bits go where they cost nothing.
 pub(super) const ROTATION: u32 = 3;
@@ -129,11 +158,12 @@ impl EventEncoder {
     pub fn push(&mut self, kept: &KeptEvent) -> bool {
         let Some(flat) = Flat::of(&kept.event.action) else { return false };
         self.count += 1;
-        let Event { function, tid, time_ns, internal, .. } = kept.event;
+        let Event { function, tid, time_ns, internal, interval, .. } = kept.event;
         let flags = if internal { INTERNAL } else { 0 }
             | if kept.is_arena { ARENA } else { 0 }
             | if kept.is_unseen { UNSEEN } else { 0 };
-        self.put_shape([flat.code, function as u8, flags]);
+        let [sampled, low_bits] = interval_bits(interval);
+        self.put_shape([flat.code | sampled, function as u8, flags | low_bits]);
         let thread = self.put_thread(tid);
         put_difference(&mut self.columns.times, &mut self.time_ns, time_ns);
         self.put_operands(&flat, OPERANDS[usize::from(flat.code)], thread);

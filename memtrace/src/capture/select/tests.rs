@@ -142,7 +142,7 @@ impl Program {
             .map(|(_, entry)| CapturedSite {
                 stack: entry.site.map(|site| site.stack),
                 function: entry.site.map(|site| site.function),
-                stats: entry.account.stats,
+                stats: entry.account.stats(),
                 process: 0,
             })
             .collect();

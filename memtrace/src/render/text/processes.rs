@@ -2,14 +2,14 @@
 
 use crate::{
     model::size::{Units, count, duration_ns},
-    render::label::{clean, described, plural},
+    render::{
+        estimate::blocks,
+        label::{clean, described, plural},
+    },
     report::{ProcessReport, Report},
 };
 
-use super::{
-    page::{Page, Style, cut},
-    sites::blocks,
-};
+use super::page::{Page, Style, cut};
 
 /// Most processes that are shown; the rest is in the JSON report.
 const SHOWN: usize = 16;

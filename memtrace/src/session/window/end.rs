@@ -12,7 +12,7 @@ use super::{
 use crate::{
     capture::{CapturedProcess, EventsKept, Header},
     ledger::{InheritedHeap, Ledger},
-    model::timeline::Timeline,
+    model::{cost::Cost, coverage::Coverage, footprint::RssChanges, timeline::Timeline},
     probe::{ring::Ring, target::PlannedObject},
     report::{self, AttachStep, EndReason, Rss},
     sys::{clock, procfs::Process},
@@ -60,6 +60,8 @@ pub struct Ending {
     pub notes: Vec<String>,
     /// What was known when the window was opened.
     pub header: Header,
+    /// How resident memory went; only where growth was followed.
+    pub rss_changes: Option<RssChanges>,
     /// Names of threads, as far as they were seen.
     pub thread_names: BTreeMap<u32, String>,
     /// What became of the events.
@@ -68,6 +70,10 @@ pub struct Ending {
     pub process_facts: Option<CapturedProcess>,
     /// Children that nobody has asked for.
     pub(in crate::session) forks: Vec<SeenFork>,
+    /// What it cost the target.
+    pub cost: Cost,
+    /// When the probes were there.
+    pub coverage: Coverage,
 }
 
 impl Ending {
@@ -94,17 +100,20 @@ impl Window {
         self.drain(&mut ring, usize::MAX);
         self.memory.sample_end(self.live_bytes());
         let pages_after = self.proc.private_pages(self.process.pid).ok();
+        let (cost, coverage) = self.finish_budget(closed_ns);
         let detaching = Instant::now();
         self.kernel.detach();
         let detach_ns = detaching.elapsed().as_nanos() as u64;
         // A program that ran on another CPU when the window was closed may have finished since.
         self.drain(&mut ring, usize::MAX);
-        let counters = self.kernel.counters().unwrap_or_else(|error| {
+        let mut counters = self.kernel.counters().unwrap_or_else(|error| {
             self.notes.push(format!("losses in the kernel are not known: {error}"));
             KernelCounters::default()
         });
+        self.governing.counted_in_window(&mut counters);
         self.notes.append(&mut self.walks.notes);
         let walks = self.finish_walks(closed_ns);
+        let rss_changes = self.rss_changes();
         let events = self.recorder.as_mut().map(Feed::events_kept).unwrap_or_default();
         let process_facts = self.place.as_ref().map(|place| CapturedProcess {
             pages_before: self.pages_before,
@@ -134,10 +143,13 @@ impl Window {
             detach_ns,
             notes: self.notes,
             header: self.header,
+            rss_changes,
             thread_names: self.thread_names,
             events,
             process_facts,
             forks: self.forks,
+            cost,
+            coverage,
         }
     }
 }

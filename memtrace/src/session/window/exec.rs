@@ -3,7 +3,7 @@
 use super::{
     super::{
         AttachError,
-        attach::{allocator_code, arm},
+        attach::{allocator_code, arm_sides},
     },
     Window, left_out_note,
 };
@@ -51,6 +51,9 @@ impl Window {
         maps: &[Mapping],
         executable: &str,
     ) -> Result<&'static str, AttachError> {
+        if self.growth.is_some() {
+            return Ok("its growth is followed from its start");
+        }
         let pid = self.process.pid;
         let version = self.proc.kernel_version().map_err(AttachError::KernelVersion)?;
         let known: Vec<Option<FileId>> =
@@ -68,7 +71,9 @@ impl Window {
         };
         objects.retain(|object| !is_armed(object));
         let first_site = self.objects.iter().map(|object| object.plan.probes.len()).sum::<usize>();
-        self.probes += arm(&mut self.kernel, &objects, &self.proc, pid, first_site as u32)?;
+        let sides = self.governing.sides();
+        let kernel = &mut self.kernel;
+        self.probes += arm_sides(kernel, &objects, &self.proc, pid, first_site as u32, sides)?;
         let since = if objects.is_empty() {
             "it is traced from its start"
         } else {
