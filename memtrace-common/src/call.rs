@@ -14,19 +14,38 @@
 use crate::{
     function::{AllocFn, CallShape},
     opaque::Opaque,
-    wire::RecordKind,
+    wire::{OBJECT_FLAGS_SHIFT, OBJECTS, ObjectNumber, RecordKind},
 };
 
-/// What a uprobe's attach cookie says: the function, where its arguments are, and which armed site it
-/// is (several allocators may be in one process).
+/// What a uprobe's attach cookie says: the function, where its arguments are, which armed site it is
+/// and whose (several allocators may be in one process).
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SiteCookie(pub u64);
 
+/// Where the number of the site begins, of [`SiteCookie::OBJECT_SHIFT`] less this many bits.
+const SITE_SHIFT: u32 = 16;
+
+/// Where the registers of the arguments begin.
+const REGISTERS_SHIFT: u32 = 41;
+
 impl SiteCookie {
-    /// Packs a function, the shape of the arguments at the site and a site number.
-    pub fn new(function: AllocFn, shape: CallShape, site: u32) -> Self {
-        Self(u64::from(site) << 16 | (shape as u64) << 8 | function as u64)
+    /// Where the number of the object begins.
+    const OBJECT_SHIFT: u32 = 36;
+    /// The most sites that are told apart.
+    pub const MAX_SITES: u32 = 1 << (Self::OBJECT_SHIFT - SITE_SHIFT);
+
+    /// Packs a function, the shape of the arguments at the site, a site number (below
+    /// [`Self::MAX_SITES`]) and the number of the object it is in.
+    pub fn new(function: AllocFn, shape: CallShape, site: u32, object: ObjectNumber) -> Self {
+        let site = u64::from(site % Self::MAX_SITES) << SITE_SHIFT;
+        let object = u64::from(object.0) << Self::OBJECT_SHIFT;
+        Self(object | site | (shape as u64) << 8 | function as u64)
+    }
+
+    /// Where the arguments are that are not where the calling convention has them.
+    pub fn with_arguments(self, arguments: ArgumentPlaces) -> Self {
+        Self(self.0 | u64::from(arguments.0) << REGISTERS_SHIFT)
     }
 
     /// The function's discriminant, below [`AllocFn::COUNT`] for cookies made by [`Self::new`].
@@ -38,6 +57,51 @@ impl SiteCookie {
     #[inline(always)]
     pub fn shape(self) -> u8 {
         (self.0 >> 8) as u8
+    }
+
+    /// The object, as flags of a record.
+    #[inline(always)]
+    pub fn object_flags(self) -> u16 {
+        (self.0 >> Self::OBJECT_SHIFT) as u16 % OBJECTS << OBJECT_FLAGS_SHIFT
+    }
+
+    /// Where the arguments are.
+    #[inline(always)]
+    pub fn arguments(self) -> ArgumentPlaces {
+        ArgumentPlaces((self.0 >> REGISTERS_SHIFT) as u16 & ArgumentPlaces::MASK)
+    }
+
+    /// Whether the function's return address is left alone ([`CallShape::Throwing`]).
+    #[inline(always)]
+    pub fn is_throwing(self) -> bool {
+        self.shape() == CallShape::Throwing as u8
+    }
+}
+
+/// In which registers the first arguments are: 4 bits each, the number of the register in
+/// instructions plus one (1 is `rax`, 8 is `rdi`), 0 where the calling convention has it.
+/// (x86-64; `r15` cannot be said.)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ArgumentPlaces(u16);
+
+impl ArgumentPlaces {
+    /// How many arguments can be elsewhere.
+    pub const COUNT: usize = 3;
+    const MASK: u16 = (1 << (4 * Self::COUNT)) - 1;
+    /// All where the calling convention has them.
+    pub const USUAL: Self = Self(0);
+
+    /// With an argument in a register of this number in instructions (0 is `rax`); `None` when that
+    /// cannot be said.
+    pub fn with(self, argument: usize, register: u8) -> Option<Self> {
+        let can_be_said = argument < Self::COUNT && register < 15;
+        can_be_said.then(|| Self(self.0 | (u16::from(register) + 1) << (4 * argument)))
+    }
+
+    /// 0, or the register's number plus one.
+    #[inline(always)]
+    pub fn place(self, argument: usize) -> u16 {
+        self.0 >> (4 * argument) & 0xf
     }
 }
 
@@ -69,7 +133,7 @@ pub struct Call {
     /// Stack pointer at entry (the return address is there); 0 = no call.
     pub sp: u64,
     /// The return address as it was before the kernel replaced it; 0 when the trampoline is known,
-    /// which says the same.
+    /// which says the same, unless the kernel does not replace it ([`CallShape::Throwing`]).
     pub return_address: u64,
     /// A [`SiteCookie`].
     pub cookie: u64,
@@ -179,14 +243,16 @@ impl Call {
         // trampoline and not in the allocator, or a dead frame.
         self.is_active()
             && sp <= self.sp
-            && self.is_hijacked(trampoline, read_word)
+            && self.is_pending(trampoline, read_word)
             && (sp == self.sp || from_allocator())
     }
 
+    /// Whether its return address is what it must be while the call goes on.
     #[inline(always)]
-    fn is_hijacked(&self, trampoline: u64, read_word: impl Fn(u64) -> Option<u64>) -> bool {
+    fn is_pending(&self, trampoline: u64, read_word: impl Fn(u64) -> Option<u64>) -> bool {
         match read_word(self.sp) {
             None => false,
+            Some(word) if SiteCookie(self.cookie).is_throwing() => word == self.return_address,
             Some(word) if trampoline == 0 => word != self.return_address,
             Some(word) => word == trampoline,
         }
@@ -196,6 +262,13 @@ impl Call {
     #[inline(always)]
     pub fn is_ended_by(&self, sp: u64, cookie: u64) -> bool {
         self.is_active() && self.sp.wrapping_add(RETURN_POPS_BYTES) == sp && self.cookie == cookie
+    }
+
+    /// Whether an [`CallShape::Exit`] site that is hit with stack pointer `sp` ends this call. By
+    /// the stack alone: functions that a throwing one jumps to return in its place.
+    #[inline(always)]
+    pub fn is_left_at(&self, sp: u64) -> bool {
+        self.is_active() && self.sp == sp && SiteCookie(self.cookie).is_throwing()
     }
 }
 
@@ -337,11 +410,40 @@ mod tests {
 
     #[test]
     fn cookies_carry_the_function_and_the_shape_and_differ_by_site() {
+        let object = ObjectNumber::of(3);
         for function in AllocFn::ALL {
-            let cookie = SiteCookie::new(function, function.shape(), 77);
+            let cookie = SiteCookie::new(function, function.shape(), 77, object);
             assert_eq!(cookie.function(), function as u8);
             assert_eq!(cookie.shape(), function.shape() as u8);
-            assert_ne!(cookie, SiteCookie::new(function, function.shape(), 78));
+            assert_ne!(cookie, SiteCookie::new(function, function.shape(), 78, object));
+            assert_eq!(ObjectNumber::from_flags(cookie.object_flags()), object);
+            assert_eq!(cookie.arguments(), ArgumentPlaces::USUAL);
         }
+    }
+
+    #[test]
+    fn cookies_say_which_registers_arguments_were_moved_to() {
+        let places = ArgumentPlaces::USUAL.with(0, 6).and_then(|it| it.with(2, 14)).unwrap();
+        let last = SiteCookie::MAX_SITES - 1;
+        let cookie =
+            SiteCookie::new(AllocFn::Malloc, CallShape::Size, last, ObjectNumber::of(31))
+                .with_arguments(places);
+        assert_eq!(cookie.arguments(), places);
+        assert_eq!([0, 1, 2].map(|index| places.place(index)), [7, 0, 15]);
+        assert_eq!(ObjectNumber::from_flags(cookie.object_flags()), ObjectNumber::of(31));
+        assert_eq!(ArgumentPlaces::USUAL.with(0, 15), None, "r15");
+        assert_eq!(ArgumentPlaces::USUAL.with(3, 0), None);
+    }
+
+    #[test]
+    fn a_call_that_may_throw_goes_on_while_its_return_address_is_untouched() {
+        let cookie =
+            SiteCookie::new(AllocFn::OperatorNew, CallShape::Throwing, 1, ObjectNumber::of(0));
+        let call = Call { cookie: cookie.0, ..pending(0x1000) };
+        assert_eq!(call.classify_entry(0xf00, TRAMPOLINE, || true, intact), Entry::Nested);
+        let other = |_: u64| Some(RETURN + 1);
+        assert_eq!(call.classify_entry(0xf00, TRAMPOLINE, || true, other), Entry::AfterAbandoned);
+        assert!(call.is_left_at(0x1000) && !call.is_left_at(0x1008));
+        assert!(!pending(0x1000).is_left_at(0x1000), "it has a return probe");
     }
 }

@@ -83,7 +83,7 @@ pub fn enter(ctx: &ProbeContext) -> Option<()> {
     // SAFETY: `calls` is a live map value that only this thread uses; nothing else refers to this
     // part of it.
     let arrival = unsafe { &mut (*calls).arrival };
-    arguments::read(ctx, hit.cookie.shape(), arrival);
+    arguments::read(ctx, hit.cookie, arrival);
     // SAFETY: as above; the slots do not overlap with the arrival.
     let slot = unsafe { &mut *slot_of(calls, arrival.is_mapping.get()) };
     // The return address is read only where it is needed: a read costs as much as two frames.
@@ -108,7 +108,8 @@ pub fn enter(ctx: &ProbeContext) -> Option<()> {
     let internal =
         arrival.is_mapping.get() != 0 && unsafe { is_inside(ctx, hit.config, &(*calls).heap) };
     take(&hit, registers, arrival, slot);
-    slot.flags = if internal { u64::from(FLAG_INTERNAL) } else { 0 };
+    let own = if internal { FLAG_INTERNAL } else { 0 };
+    slot.flags = u64::from(own | hit.cookie.object_flags());
     slot.stack = 0;
     // Nobody asks who unmapped something.
     if !internal && arrival.begin.get() != RecordKind::UnmapBegin as u32 {
@@ -135,7 +136,7 @@ unsafe fn slot_of(calls: *mut InFlight, is_mapping: u32) -> *mut Call {
 fn take(hit: &Hit, registers: Registers, arrival: &Arrival, slot: &mut Call) {
     slot.sp = registers.sp;
     slot.return_address = 0;
-    if hit.config.trampoline == 0 {
+    if hit.config.trampoline == 0 || hit.cookie.is_throwing() {
         slot.return_address = read_word(registers.sp).unwrap_or_default();
     }
     slot.cookie = hit.cookie.0;
@@ -169,8 +170,9 @@ fn emit_range(hit: &Hit, call: &Call, kind: RecordKind, length_bytes: u64) {
 
 /// Records a `free`: nothing is known better at its return.
 #[inline(always)]
-pub fn enter_free(ctx: &ProbeContext, address: u64) -> Option<()> {
+pub fn enter_free(ctx: &ProbeContext) -> Option<()> {
     let hit = hit(ctx)?;
+    let address = arguments::placed(ctx, hit.cookie.arguments(), 0);
     if let Some(calls) = in_flight::get(bpf_get_current_pid_tgid())
         && is_part_of_another(ctx, hit.config, calls, address)
     {
@@ -226,7 +228,8 @@ fn emit_free(hit: &Hit, address: u64) -> Option<()> {
         atomic::increment(unsafe { &raw mut (*hit.counters).void });
         return None;
     }
-    let header = emit::header(RecordKind::Free, hit.cookie.function(), 0);
+    let flags = u64::from(hit.cookie.object_flags());
+    let header = emit::header(RecordKind::Free, hit.cookie.function(), flags);
     if !emit::record(hit.config, RecordKind::Free, FreeRecord { header, address }) {
         // SAFETY: as above.
         atomic::increment(unsafe { &raw mut (*hit.counters).lost });

@@ -1,8 +1,11 @@
 //! What every return probe does: find the call that it ends, and tell the outcome.
 
-use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::RetProbeContext};
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
+    programs::{ProbeContext, RetProbeContext},
+};
 use memtrace_common::{
-    call::Call,
+    call::{Call, SiteCookie},
     function::AllocFn,
     loss::KernelLoss,
     memory::ReadMemory as _,
@@ -15,7 +18,7 @@ use crate::{
     atomic, emit,
     entry::{Family, Hit, hit},
     in_flight,
-    maps::count_loss,
+    maps::{count_loss, function_counters},
     memory::UserMemory,
 };
 
@@ -54,6 +57,28 @@ pub fn leave(ctx: &RetProbeContext, family: Family) -> Option<Outcome> {
     // SAFETY: a counter of this CPU's map value.
     atomic::increment(unsafe { &raw mut (*hit.counters).returns });
     Some(Outcome { hit, call, result })
+}
+
+/// Takes the call out of its slot that a hit of an exit site ends, if it ends one: others pass there,
+/// too. The site may be in a function that the called one went on to, and is not of its kind.
+#[inline(always)]
+pub fn leave_by_exit(ctx: &ProbeContext) -> Option<Outcome> {
+    let hit = hit(ctx)?;
+    // SAFETY: the kernel passes valid registers.
+    let (sp, result) = unsafe { ((*ctx.regs).rsp, (*ctx.regs).rax) };
+    let calls = in_flight::get(bpf_get_current_pid_tgid())?;
+    // SAFETY: `calls` is a live map value that only this thread uses.
+    let slot = unsafe { &mut *Family::Heap.slot(calls) };
+    if !slot.is_left_at(sp) {
+        return None;
+    }
+    let call = *slot;
+    slot.sp = 0;
+    let cookie = SiteCookie(call.cookie);
+    let counters = function_counters(cookie.function())?;
+    // SAFETY: a counter of this CPU's map value.
+    atomic::increment(unsafe { &raw mut (*counters).returns });
+    Some(Outcome { hit: Hit { config: hit.config, cookie, counters }, call, result })
 }
 
 impl Outcome {
@@ -123,6 +148,24 @@ impl Outcome {
             old_address: self.call.address,
             new_address: self.result,
             size_bytes: self.call.size_bytes,
+            stack: self.call.stack,
+        };
+        self.emit(RecordKind::ReallocEnd, record);
+    }
+
+    /// xallocx: the result is how many bytes the block has now.
+    #[inline(always)]
+    pub fn in_place(&self) {
+        let is_resized = self.result >= self.call.size_bytes;
+        if !is_resized {
+            self.count_void();
+        }
+        let record = ReallocRecord {
+            header: self.header(RecordKind::ReallocEnd),
+            old_address: self.call.address,
+            new_address: if is_resized { self.call.address } else { 0 },
+            // A failure is told from a free by its size.
+            size_bytes: if self.call.size_bytes == 0 { 1 } else { self.call.size_bytes },
             stack: self.call.stack,
         };
         self.emit(RecordKind::ReallocEnd, record);

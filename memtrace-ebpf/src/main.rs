@@ -23,7 +23,7 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 use entry::{Family, enter_free, enter_free_of_python};
-use leave::leave;
+use leave::{leave, leave_by_exit};
 use memtrace_common::loss::FunctionCounters;
 
 /// Keeps the kernel from giving the program a per-CPU "private" stack (6.13+), which it does on
@@ -50,7 +50,7 @@ pub fn enter(ctx: ProbeContext) -> u32 {
 /// free
 #[uprobe]
 pub fn enter_block(ctx: ProbeContext) -> u32 {
-    enter_free(&ctx, argument(&ctx, 0));
+    enter_free(&ctx);
     0
 }
 
@@ -89,6 +89,24 @@ pub fn leave_block(ctx: RetProbeContext) -> u32 {
 pub fn leave_realloc(ctx: RetProbeContext) -> u32 {
     if let Some(outcome) = leave(&ctx, Family::Heap) {
         outcome.realloc();
+    }
+    0
+}
+
+/// The return of xallocx.
+#[uretprobe]
+pub fn leave_in_place(ctx: RetProbeContext) -> u32 {
+    if let Some(outcome) = leave(&ctx, Family::Heap) {
+        outcome.in_place();
+    }
+    0
+}
+
+/// Where an operator new that may throw returns.
+#[uprobe]
+pub fn leave_by_return(ctx: ProbeContext) -> u32 {
+    if let Some(outcome) = leave_by_exit(&ctx) {
+        outcome.block();
     }
     0
 }
