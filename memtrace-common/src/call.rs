@@ -425,9 +425,8 @@ mod tests {
     fn cookies_say_which_registers_arguments_were_moved_to() {
         let places = ArgumentPlaces::USUAL.with(0, 6).and_then(|it| it.with(2, 14)).unwrap();
         let last = SiteCookie::MAX_SITES - 1;
-        let cookie =
-            SiteCookie::new(AllocFn::Malloc, CallShape::Size, last, ObjectNumber::of(31))
-                .with_arguments(places);
+        let cookie = SiteCookie::new(AllocFn::Malloc, CallShape::Size, last, ObjectNumber::of(31))
+            .with_arguments(places);
         assert_eq!(cookie.arguments(), places);
         assert_eq!([0, 1, 2].map(|index| places.place(index)), [7, 0, 15]);
         assert_eq!(ObjectNumber::from_flags(cookie.object_flags()), ObjectNumber::of(31));

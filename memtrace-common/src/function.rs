@@ -239,7 +239,7 @@ impl AllocFn {
     }
 
     /// The shape of its arguments.
-    pub fn shape(self) -> CallShape {
+    pub const fn shape(self) -> CallShape {
         match self {
             Self::Malloc
             | Self::Valloc
@@ -283,7 +283,12 @@ impl CallShape {
     pub fn argument_count(self) -> usize {
         match self {
             Self::Nothing | Self::Exit => 0,
-            Self::Throwing | Self::Size | Self::Block | Self::PythonBlock | Self::Brk | Self::Sbrk => 1,
+            Self::Throwing
+            | Self::Size
+            | Self::Block
+            | Self::PythonBlock
+            | Self::Brk
+            | Self::Sbrk => 1,
             Self::CountSize
             | Self::OldSize
             | Self::AlignSize

@@ -25,7 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     // Limits of options.
-    ("cli", &["probe"]),
+    ("cli", &["allocator", "probe"]),
     (
         "session",
         &[

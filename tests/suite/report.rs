@@ -39,6 +39,7 @@ fn event(tid: u32, at_s: u64, function: AllocFn, action: Action) -> KeptEvent {
         time_ns: SECOND * (100 + at_s),
         internal: false,
         interval: Default::default(),
+        object: Default::default(),
         action,
     };
     KeptEvent { event, is_arena: false, is_unseen: false }

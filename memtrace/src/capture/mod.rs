@@ -44,7 +44,7 @@ pub use self::{
 };
 
 use crate::model::{
-    AllocFn,
+    AllocFn, ObjectNumber,
     event::Event,
     site::{Amount, SiteStats},
     stack::{NamedStack, StackId},
@@ -131,6 +131,8 @@ pub struct CapturedSite {
     pub stack: Option<StackId>,
     /// What it calls; `None` for the same.
     pub function: Option<AllocFn>,
+    /// In which of the target's allocators that is.
+    pub object: ObjectNumber,
     /// Accounting over the window.
     pub stats: SiteStats,
 }

@@ -5,7 +5,7 @@ use super::{
     codec::{Fields, Malformed, put, put_bytes, put_difference},
 };
 use crate::model::{
-    AllocFn,
+    AllocFn, ObjectNumber,
     site::{Amount, SiteStats},
     stack::StackId,
 };
@@ -17,8 +17,10 @@ pub const ROWS_A_BLOCK: usize = 1 << 15;
 pub fn put_sites(sites: &[CapturedSite]) -> Vec<u8> {
     let (mut functions, mut has_stack, mut stacks) = (Vec::new(), Vec::new(), Vec::new());
     let mut amounts = <[Vec<u8>; 8]>::default();
+    let mut objects = Vec::new();
     for site in sites {
         put(&mut functions, site.function.map_or(0, |function| function as u64 + 1));
+        objects.push(site.object.position() as u8);
         has_stack.push(site.stack.is_some().into());
         site.stack.iter().for_each(|stack| stacks.extend_from_slice(&stack.0.to_le_bytes()));
         for (column, value) in amounts.iter_mut().zip(values(&site.stats)) {
@@ -26,7 +28,7 @@ pub fn put_sites(sites: &[CapturedSite]) -> Vec<u8> {
         }
     }
     let mut payload = Vec::new();
-    for column in [functions, has_stack, stacks].iter().chain(&amounts) {
+    for column in [functions, has_stack, stacks].iter().chain(&amounts).chain([&objects]) {
         put_bytes(&mut payload, column);
     }
     payload
@@ -46,13 +48,16 @@ pub fn read_sites(payload: &[u8], out: &mut Vec<CapturedSite>) -> Result<(), Mal
     let mut fields = Fields(payload);
     let [mut functions, has_stack, mut stacks] = fields.columns()?;
     let mut amounts = fields.columns::<8>()?;
+    // Older files do not have them.
+    let mut objects = if fields.0.is_empty() { &[][..] } else { fields.bytes()? }.iter();
     for has_stack in has_stack.0 {
         let function = match functions.number()? {
             0 => None,
             function => u8::try_from(function - 1).ok().and_then(AllocFn::from_u8),
         };
         let stack = if *has_stack == 0 { None } else { Some(StackId(stacks.word()?)) };
-        out.push(CapturedSite { stack, function, stats: stats(&mut amounts)? });
+        let object = ObjectNumber::of(objects.next().copied().unwrap_or_default().into());
+        out.push(CapturedSite { stack, function, object, stats: stats(&mut amounts)? });
     }
     Ok(())
 }
@@ -140,7 +145,12 @@ mod tests {
         let largest = Amount { bytes: u64::MAX, count: u64::MAX };
         let stats = SiteStats { live: largest, allocated: largest, freed: largest, peak: largest };
         let stack = Some(StackId(u64::MAX));
-        let site = CapturedSite { stack, function: Some(AllocFn::Malloc), stats };
+        let site = CapturedSite {
+            stack,
+            function: Some(AllocFn::Malloc),
+            object: ObjectNumber::of(2),
+            stats,
+        };
         let bytes = put_sites(&vec![site; ROWS_A_BLOCK]).len();
         assert!(bytes <= crate::capture::format::MAX_BLOCK_BYTES, "{bytes}");
     }

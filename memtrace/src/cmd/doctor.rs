@@ -22,6 +22,7 @@ pub fn run(args: &DoctorArgs) -> Result<Status> {
         // The parser has refused 0.
         pid: NonZeroU32::new(args.pid).unwrap_or(NonZeroU32::MIN),
         debug_dirs: args.debug_dirs.clone(),
+        allocator_symbols: args.allocator_symbols.clone(),
     })?;
     print(&examination.diagnosis, args.json).context("cannot write the diagnosis to stdout")?;
     match examination.refusal {

@@ -11,6 +11,7 @@ fn encoded(action: Action) -> Vec<u8> {
         time_ns: 9,
         internal: true,
         interval: Default::default(),
+        object: Default::default(),
         action,
     };
     encode(&event, &mut record);
@@ -49,6 +50,7 @@ fn a_record_is_read_at_the_offsets_of_its_struct() {
         time_ns: 0x0102_0304_0506_0708,
         internal: true,
         interval: Default::default(),
+        object: Default::default(),
         action: Action::Alloc {
             address: 0x7f00_0000_1010,
             size_bytes: 100,
@@ -218,6 +220,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             time_ns,
             internal,
             interval,
+            object: ObjectNumber::of(tid as usize % 32),
             action,
         },
     )

@@ -52,6 +52,7 @@ impl Trace {
             time_ns,
             internal: false,
             interval: Default::default(),
+            object: Default::default(),
             action,
         })
     }
@@ -65,6 +66,7 @@ impl Trace {
             time_ns,
             internal: true,
             interval: Default::default(),
+            object: Default::default(),
             action,
         })
     }
@@ -87,7 +89,7 @@ impl Trace {
 
     /// The books of a site that was seen.
     fn site(&self, stack: StackId, function: AllocFn) -> Account {
-        let wanted = Some(Site { stack, function });
+        let wanted = Some(Site { stack, function, object: Default::default() });
         let mut sites = self.ledger.sites();
         sites.find(|(_, entry)| entry.site == wanted).expect("the site allocated").1.account
     }

@@ -212,6 +212,8 @@ mod tests {
         let site = ProbeSite {
             function: AllocFn::Free,
             shape: AllocFn::Free.shape(),
+            arguments: Default::default(),
+            object: Default::default(),
             site: 0,
             offset: 0x98ef3,
         };

@@ -34,7 +34,7 @@ use super::{
     multi,
     ring::Ring,
 };
-use crate::model::{AllocFn, CallShape};
+use crate::model::{AllocFn, ArgumentPlaces, CallShape, ObjectNumber};
 
 /// The object that `cargo xtask build-ebpf` made from memtrace-ebpf.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace.bpf.o"));
@@ -105,8 +105,12 @@ pub struct ProbeSite {
     pub function: AllocFn,
     /// The shape of the arguments at the site.
     pub shape: CallShape,
+    /// The registers that they are in.
+    pub arguments: ArgumentPlaces,
     /// Number of the site, for the cookie.
     pub site: u32,
+    /// The object that it is in.
+    pub object: ObjectNumber,
     /// Offset in the file of the instruction to put the probe on.
     pub offset: u64,
 }
@@ -451,7 +455,9 @@ impl Kernel {
 
 impl ProbeSite {
     fn cookie(self) -> u64 {
-        SiteCookie::new(self.function, self.shape, self.site).0
+        SiteCookie::new(self.function, self.shape, self.site, self.object)
+            .with_arguments(self.arguments)
+            .0
     }
 }
 
@@ -498,10 +504,13 @@ fn entry_program(shape: CallShape) -> &'static str {
         CallShape::PythonBlock => "enter_python_block",
         CallShape::ContextBlock => "enter_context_block",
         CallShape::Nothing => "enter_nothing",
+        CallShape::Exit => "leave_by_return",
         CallShape::Size
         | CallShape::CountSize
         | CallShape::OldSize
         | CallShape::OldCountSize
+        | CallShape::InPlace
+        | CallShape::Throwing
         | CallShape::AlignSize
         | CallShape::OutAlignSize
         | CallShape::Mmap
@@ -520,6 +529,8 @@ fn return_program(shape: CallShape) -> Option<&'static str> {
         CallShape::Block
         | CallShape::PythonBlock
         | CallShape::ContextBlock
+        | CallShape::Throwing
+        | CallShape::Exit
         | CallShape::Nothing => None,
         CallShape::Size
         | CallShape::CountSize
@@ -530,6 +541,7 @@ fn return_program(shape: CallShape) -> Option<&'static str> {
             Some("leave_realloc")
         }
         CallShape::OutAlignSize => Some("leave_out_block"),
+        CallShape::InPlace => Some("leave_in_place"),
         CallShape::Mmap
         | CallShape::Munmap
         | CallShape::Mremap

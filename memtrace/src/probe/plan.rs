@@ -1,21 +1,25 @@
 //! The plan for one object: which functions it defines, and where their probes go. Pure.
 
+mod candidates;
+mod exits;
 pub mod interpreter;
 
 use std::collections::BTreeMap;
 
 use memtrace_common::{
+    call::ArgumentPlaces,
     config::CodeRange,
     function::{AllocFn, CallShape},
 };
 use object::ReadRef;
 use thiserror::Error;
 
+use self::candidates::{Candidate, Candidates};
 pub use super::site::SiteCost;
 use super::site::{self, FunctionCode};
 use crate::{
-    allocator::{self, AllocatorId},
-    elf::{Elf, Symbol, SymbolKind},
+    allocator::{AllocatorId, GivenNames},
+    elf::{Elf, SymbolKind},
     model::mapping::Mapping,
     sys::kernel::KernelVersion,
 };
@@ -31,6 +35,8 @@ pub struct PlannedProbe {
     pub function: AllocFn,
     /// The shape of the arguments at the site.
     pub shape: CallShape,
+    /// The registers that they are in.
+    pub arguments: ArgumentPlaces,
     /// Other functions at the same address, of the same shape: one probe serves them all.
     pub aliases: Vec<AllocFn>,
     /// Address of the symbol, as the file states it.
@@ -56,6 +62,8 @@ pub struct ObjectPlan {
     pub allocator: AllocatorId,
     /// Its version, where the object says it.
     pub version: Option<String>,
+    /// What its functions' names begin with; empty where they are the C library's.
+    pub prefix: String,
     /// The object's build ID.
     pub build_id: Option<Vec<u8>>,
     /// In the order of [`AllocFn::ALL`].
@@ -66,17 +74,37 @@ pub struct ObjectPlan {
     pub notes: Vec<String>,
 }
 
-/// An allocator's private functions lie this near to its public ones: all of glibc's `malloc.o` has
+impl PlannedProbe {
+    /// What is probed, for people.
+    pub fn name(&self) -> &'static str {
+        match (self.shape, self.function) {
+            (CallShape::Exit, AllocFn::OperatorNewArray) => "operator new[] (return)",
+            (CallShape::Exit, _) => "operator new (return)",
+            (_, function) => function.name(),
+        }
+    }
+}
+
+/// A C library's private functions lie this near to its public ones: all of glibc's `malloc.o` has
 /// less code.
-const ALLOCATOR_SPREAD_BYTES: u64 = 32 << 10;
+const C_LIBRARY_SPREAD_BYTES: u64 = 32 << 10;
+
+/// Other allocators have more: jemalloc 5.3 about 700 KiB, all in one piece.
+const ALLOCATOR_SPREAD_BYTES: u64 = 1 << 20;
 
 impl ObjectPlan {
-    /// The addresses in the target that the allocator's own calls come from. In the program itself
-    /// that is not all of its code, but only what is near to the functions that are probed. (An
+    /// Whether another plan, of the same file, is of the same allocator.
+    pub fn is_of_same(&self, other: &Self) -> bool {
+        (self.allocator, &self.prefix) == (other.allocator, &other.prefix)
+    }
+
+    /// The addresses in the target that the allocator's own calls come from. In the program itself,
+    /// and in a library that brings its allocator along, that is not all of its code, but only what is near to the functions that are probed. (An
     /// interpreter's hooks are anywhere in it.)
     pub fn allocator_code(&self, is_program: bool) -> Vec<CodeRange> {
         let Mapping { start, end, file_offset, .. } = self.mapping;
-        if !is_program || self.allocator == AllocatorId::Pymalloc {
+        let has_own_object = !is_program && self.prefix.is_empty();
+        if has_own_object || self.allocator == AllocatorId::Pymalloc {
             return vec![CodeRange { start, end }];
         }
         let (mapping, heap): (Vec<_>, Vec<_>) =
@@ -91,9 +119,13 @@ impl ObjectPlan {
             start: sum.start.min(range.start),
             end: sum.end.max(range.end),
         });
+        let spread_bytes = match self.allocator {
+            AllocatorId::Glibc | AllocatorId::Musl => C_LIBRARY_SPREAD_BYTES,
+            _ => ALLOCATOR_SPREAD_BYTES,
+        };
         let spread = heap.map(|range| CodeRange {
-            start: range.start.saturating_sub(ALLOCATOR_SPREAD_BYTES),
-            end: range.end.saturating_add(ALLOCATOR_SPREAD_BYTES),
+            start: range.start.saturating_sub(spread_bytes),
+            end: range.end.saturating_add(spread_bytes),
         });
         spread.into_iter().chain(mapping.iter().map(own)).collect()
     }
@@ -112,12 +144,14 @@ pub struct UnprobeableObject {
     pub reason: String,
 }
 
-/// Plans an object; `None` when it does not define both `malloc` and `free`, or is the dynamic
-/// linker of the GNU C library (up to 2.30 it exports an allocator that serves itself only).
+/// Plans an object: one plan for each allocator in it.
 ///
-/// All functions of [`allocator::FUNCTIONS`] that the object defines are planned, those that map
-/// memory included: a C library's, and those of an allocator that puts itself before them.
-/// A call that passes through both is one call, the inner is nested.
+/// - Where it defines `malloc` and `free`, all functions of [`crate::allocator::family::standard`]
+///   that it defines, those that map memory included. The dynamic linker of the GNU C library is
+///   left out (up to 2.30 it exports an allocator that serves itself only). A call that passes
+///   through several objects is one call, the inner are nested.
+/// - Allocators under names of their own, as `_rjem_malloc`; and those that `given` names, which
+///   must be for this object.
 ///
 /// `mappings` are the executable mappings of the object.
 ///
@@ -126,40 +160,27 @@ pub fn plan_object<'d, R: ReadRef<'d>>(
     elf: &Elf<'d, R>,
     mappings: &[Mapping],
     kernel: KernelVersion,
-) -> Result<Option<ObjectPlan>, UnprobeableObject> {
-    let symbols = elf.functions(&allocator::wanted_symbols());
-    let defines = |name: &str| symbols.iter().any(|symbol| symbol.name == name);
-    if !defines("malloc") || !defines("free") || is_dynamic_linker(elf) {
-        return Ok(None);
+    given: &[GivenNames],
+) -> Result<Vec<ObjectPlan>, UnprobeableObject> {
+    let mut plans: Vec<ObjectPlan> = Vec::new();
+    if is_dynamic_linker(elf) {
+        return Ok(plans);
     }
-    let mut planner = Planner::new(elf, mappings, kernel);
-    planner.plan(&symbols);
-    planner.leave_entered_sites();
-    planner.check_complete()?;
-    let (allocator, version) = allocator::identify(defines, elf.section(".rodata"));
-    let mapping = planner.mapping_of_malloc();
-    Ok(mapping.map(|mapping| ObjectPlan {
-        mapping,
-        allocator,
-        version,
-        build_id: elf.build_id().map(|build_id| build_id.id),
-        probes: planner.probes,
-        skipped: planner.skipped,
-        notes: notes(defines(allocator::OPERATOR_NEW)),
-    }))
+    for candidates in candidates::of(elf, given) {
+        let mut planner = Planner::new(elf, mappings, kernel);
+        planner.plan(&candidates, |address| {
+            plans.iter().flat_map(|plan| &plan.probes).any(|it| it.symbol_address == address)
+        });
+        planner.leave_entered_sites();
+        planner.check_complete(&candidates)?;
+        plans.extend(planner.into_plan(candidates));
+    }
+    Ok(plans)
 }
 
 /// `ld-linux-x86-64.so.2` and kin. musl's is its C library and is called otherwise.
 fn is_dynamic_linker<'d, R: ReadRef<'d>>(elf: &Elf<'d, R>) -> bool {
     elf.soname().is_some_and(|name| name.starts_with(b"ld-linux"))
-}
-
-fn notes(defines_operator_new: bool) -> Vec<String> {
-    // A return probe on a function that may throw would end the program: the C++ unwinder knows
-    // nothing of the trampoline that the kernel puts in place of the return address.
-    let operator_new = "operator new and delete are served by this allocator without malloc and \
-                        free and are not traced; blocks of C++ programs are missing";
-    defines_operator_new.then(|| operator_new.to_owned()).into_iter().collect()
 }
 
 struct Planner<'a, 'd, R: ReadRef<'d>> {
@@ -175,30 +196,43 @@ impl<'a, 'd, R: ReadRef<'d>> Planner<'a, 'd, R> {
         Self { elf, mappings, kernel, probes: Vec::new(), skipped: Vec::new() }
     }
 
-    fn plan(&mut self, symbols: &[Symbol]) {
+    /// Plans what is not planned elsewhere, each address once.
+    fn plan(&mut self, candidates: &Candidates, is_planned: impl Fn(u64) -> bool) {
         let mut at_address: BTreeMap<u64, usize> = BTreeMap::new();
-        for (name, function) in allocator::FUNCTIONS {
-            let Some(symbol) = symbols.iter().find(|symbol| symbol.name == name) else { continue };
-            if let Some(&known) = at_address.get(&symbol.address) {
-                self.add_alias(known, function);
+        for candidate in &candidates.functions {
+            if let Some(&known) = at_address.get(&candidate.address) {
+                self.add_alias(known, candidate);
                 continue;
             }
-            match self.plan_function(function, symbol) {
-                Ok(probe) => {
-                    at_address.insert(symbol.address, self.probes.len());
-                    self.probes.push(probe);
+            if is_planned(candidate.address) || candidates.hands_on(self.elf, candidate) {
+                continue;
+            }
+            match self.plan_function(candidate, candidates) {
+                Ok(probes) => {
+                    at_address.insert(candidate.address, self.probes.len());
+                    self.add(probes);
                 }
-                Err(reason) => self.skipped.push((function, reason)),
+                Err(reason) => self.skipped.push((candidate.function, reason)),
             }
         }
     }
 
-    fn add_alias(&mut self, known: usize, function: AllocFn) {
+    /// Several functions may return by the same instructions.
+    fn add(&mut self, probes: Vec<PlannedProbe>) {
+        for probe in probes {
+            if !self.probes.iter().any(|known| known.file_offset == probe.file_offset) {
+                self.probes.push(probe);
+            }
+        }
+    }
+
+    fn add_alias(&mut self, known: usize, candidate: &Candidate) {
+        let Candidate { function, shape, .. } = *candidate;
         let probe = &mut self.probes[known];
         if probe.function == function || probe.aliases.contains(&function) {
             return;
         }
-        if probe.function.shape() == function.shape() {
+        if probe.shape == shape {
             probe.aliases.push(function);
             return;
         }
@@ -207,13 +241,54 @@ impl<'a, 'd, R: ReadRef<'d>> Planner<'a, 'd, R> {
         self.skipped.push((function, reason));
     }
 
-    fn plan_function(&self, function: AllocFn, symbol: &Symbol) -> Result<PlannedProbe, String> {
-        if symbol.kind == SymbolKind::Indirect {
+    /// The probe of a function, and those of its returns where it cannot have a return probe.
+    fn plan_function(
+        &self,
+        candidate: &Candidate,
+        candidates: &Candidates,
+    ) -> Result<Vec<PlannedProbe>, String> {
+        if candidate.kind == SymbolKind::Indirect {
             return Err("its symbol leads to a resolver (IFUNC), which chooses the code that is \
                         called when the program starts"
                 .to_owned());
         }
-        self.plan_code(function, function.shape(), symbol.address, symbol.size_bytes)
+        let Candidate { function, shape, address, size_bytes, .. } = *candidate;
+        let mut probes = vec![self.plan_code(function, shape, address, size_bytes)?];
+        if shape == CallShape::Throwing {
+            probes.extend(self.plan_exits(candidate, candidates)?);
+        }
+        Ok(probes)
+    }
+
+    fn plan_exits(
+        &self,
+        candidate: &Candidate,
+        candidates: &Candidates,
+    ) -> Result<Vec<PlannedProbe>, String> {
+        let returns = exits::of(self.elf, candidate.address, candidates).ok_or(
+            "it may throw, so that its return address must be left alone, and where its code \
+             returns could not be told",
+        )?;
+        let plan = |at: &u64| self.plan_code(candidate.function, CallShape::Exit, *at, 0);
+        returns.iter().map(plan).collect()
+    }
+
+    fn into_plan(self, candidates: Candidates) -> Option<ObjectPlan> {
+        let obtains = |probe: &&PlannedProbe| {
+            !matches!(probe.shape, CallShape::Block | CallShape::Exit) && !probe.shape.is_mapping()
+        };
+        let first = self.probes.iter().find(obtains)?;
+        let mapping = covering(self.mappings, first.file_offset)?.clone();
+        Some(ObjectPlan {
+            mapping,
+            allocator: candidates.allocator,
+            version: candidates.version,
+            prefix: candidates.prefix,
+            build_id: self.elf.build_id().map(|build_id| build_id.id),
+            probes: self.probes,
+            notes: notes(&self.skipped),
+            skipped: self.skipped,
+        })
     }
 
     fn plan_code(
@@ -235,6 +310,7 @@ impl<'a, 'd, R: ReadRef<'d>> Planner<'a, 'd, R> {
         Ok(PlannedProbe {
             function,
             shape,
+            arguments: site.arguments,
             aliases: Vec::new(),
             symbol_address: address,
             symbol_size_bytes: size_bytes,
@@ -274,25 +350,28 @@ impl<'a, 'd, R: ReadRef<'d>> Planner<'a, 'd, R> {
         probe.site_offset = entry.offset;
         probe.cost = entry.cost;
         probe.code = entry.code;
+        probe.arguments = entry.arguments;
         Ok(())
     }
 
-    fn check_complete(&self) -> Result<(), UnprobeableObject> {
-        for function in [AllocFn::Malloc, AllocFn::Free] {
-            if let Some((_, reason)) = self.skipped.iter().find(|(skipped, _)| *skipped == function)
-            {
-                let path = self.mappings.first().map(|mapping| mapping.name.clone());
-                let path = path.unwrap_or_default();
-                return Err(UnprobeableObject { path, function, reason: reason.clone() });
-            }
-        }
-        Ok(())
+    /// Without what obtains blocks, or what releases them, every block would look leaked, or none
+    /// allocated.
+    fn check_complete(&self, candidates: &Candidates) -> Result<(), UnprobeableObject> {
+        let unprobed = self.skipped.iter().find(|(function, _)| candidates.is_needed(*function));
+        let Some((function, reason)) = unprobed else { return Ok(()) };
+        let path = self.mappings.first().map(|mapping| mapping.name.clone()).unwrap_or_default();
+        Err(UnprobeableObject { path, function: *function, reason: reason.clone() })
     }
+}
 
-    fn mapping_of_malloc(&self) -> Option<Mapping> {
-        let malloc = self.probes.iter().find(|probe| probe.function == AllocFn::Malloc)?;
-        covering(self.mappings, malloc.file_offset).cloned()
-    }
+/// What a reader must know of what is not probed.
+fn notes(skipped: &[(AllocFn, String)]) -> Vec<String> {
+    let is_new =
+        |function: AllocFn| matches!(function, AllocFn::OperatorNew | AllocFn::OperatorNewArray);
+    let operator_new = "operator new of this allocator is not traced: blocks of C++ programs are \
+                        missing";
+    let is_missing = skipped.iter().any(|(function, _)| is_new(*function));
+    is_missing.then(|| operator_new.to_owned()).into_iter().collect()
 }
 
 /// The addresses that nothing but the function's own start may lead to; empty at the entry.

@@ -9,7 +9,10 @@ use memtrace_common::config::CodeRange;
 
 use super::{Options, PythonFrames, StackMode, code::Code, python::Python, steps::Steps};
 use crate::{
-    model::mapping::Mapping,
+    model::{
+        ObjectNumber,
+        mapping::{FileId, Mapping},
+    },
     probe::{
         error::LoadError,
         load::{Kernel, KernelLog, LoadOptions, ProbeSite},
@@ -110,6 +113,8 @@ pub struct Attached {
     pub(super) process: Process,
     pub(super) objects: Vec<PlannedObject>,
     pub(super) left_out: Vec<LeftOut>,
+    /// The files in which allocators were looked for.
+    pub(super) files: Vec<FileId>,
     pub(super) pymalloc: PymallocPlan,
     pub(super) maps: Vec<Mapping>,
     pub(super) code: Code,
@@ -139,7 +144,9 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     }
     let maps = proc.maps(pid)?;
     steps.over("look at the target");
-    let TargetPlan { mut objects, loader, left_out } = plan_target(&proc, pid, &maps, version)?;
+    let given = &options.allocator_symbols;
+    let TargetPlan { mut objects, loader, left_out, files } =
+        plan_target(&proc, pid, &maps, version, given)?;
     let mut pymalloc = match options.pymalloc {
         true => plan_pymalloc(&proc, pid, &maps, version)?,
         false => PymallocPlan::default(),
@@ -174,7 +181,7 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     let kernel_log = if options.debug_log { kernel.take_log() } else { None };
     kernel.follow_process()?;
     kernel.set_allocator_code(&allocator_code(&objects, &process.executable), 0)?;
-    let probes = arm(&mut kernel, &objects, &proc, pid, 0)?;
+    let probes = arm(&mut kernel, &objects, &proc, pid, First::default())?;
     arm_loader(&mut kernel, loader.as_ref(), &proc, pid);
     kernel.set_active(true)?;
     // With the window open: an exec from here on is told by the kernel.
@@ -190,6 +197,7 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         process,
         objects,
         left_out,
+        files,
         pymalloc,
         maps,
         code,
@@ -227,6 +235,21 @@ pub(super) fn perf_map(proc: &ProcFs, process: &Process) -> PerfMap {
     PerfMap::of(&proc.root_of(process.pid), own_pid, process.user)
 }
 
+/// The numbers of the first site and of the first object that is armed now.
+#[derive(Clone, Copy, Default)]
+pub(super) struct First {
+    pub(super) site: u32,
+    pub(super) object: usize,
+}
+
+impl First {
+    /// After what is armed.
+    pub(super) fn after(objects: &[PlannedObject]) -> Self {
+        let sites = objects.iter().map(|object| object.plan.probes.len()).sum::<usize>();
+        Self { site: sites as u32, object: objects.len() }
+    }
+}
+
 /// Verifies and arms every planned object. The verification comes right before the arming, which
 /// goes by descriptor, so that no other file can slip in between.
 pub(super) fn arm(
@@ -234,11 +257,11 @@ pub(super) fn arm(
     objects: &[PlannedObject],
     proc: &ProcFs,
     pid: u32,
-    first_site: u32,
+    first: First,
 ) -> Result<usize, AttachError> {
     let mut armed = 0;
-    let mut next_site = first_site;
-    for object in objects {
+    let mut next_site = first.site;
+    for (object, number) in objects.iter().zip(first.object..) {
         verify(&object.plan, &object.file, pid, proc)?;
         let sites: Vec<_> = object
             .plan
@@ -248,7 +271,9 @@ pub(super) fn arm(
             .map(|(probe, site)| ProbeSite {
                 function: probe.function,
                 shape: probe.shape,
+                arguments: probe.arguments,
                 site,
+                object: ObjectNumber::of(number),
                 offset: probe.file_offset,
             })
             .collect();
@@ -266,16 +291,20 @@ pub(super) fn arm_loader(
     proc: &ProcFs,
     pid: u32,
 ) {
-    let armed = loader.map(|loader| arm(kernel, std::slice::from_ref(loader), proc, pid, 0));
+    let armed =
+        loader.map(|loader| arm(kernel, std::slice::from_ref(loader), proc, pid, First::default()));
     if let Some(Err(error)) = armed {
         log::info!("loading of libraries is not watched: {error}");
     }
 }
 
 /// The code that calls of allocators inside allocators come from.
-pub(super) fn allocator_code(objects: &[PlannedObject], executable: &str) -> Vec<CodeRange> {
+pub(super) fn allocator_code<'o>(
+    objects: impl IntoIterator<Item = &'o PlannedObject>,
+    executable: &str,
+) -> Vec<CodeRange> {
     objects
-        .iter()
+        .into_iter()
         .flat_map(|object| object.plan.allocator_code(object.plan.mapping.name == executable))
         .collect()
 }

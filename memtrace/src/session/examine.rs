@@ -11,6 +11,7 @@ use super::{
     python::Python,
 };
 use crate::{
+    allocator::GivenNames,
     doctor::{
         AllocatorFacts, Diagnosis, Exception, KernelFacts, ProbeFacts, PythonFacts, SCHEMA,
         Subject, findings,
@@ -38,6 +39,8 @@ pub struct ExamineOptions {
     pub pid: NonZeroU32,
     /// Where else debug files are.
     pub debug_dirs: Vec<PathBuf>,
+    /// Names of allocators that are not known.
+    pub allocator_symbols: Vec<GivenNames>,
 }
 
 /// What was found, and what an attach would have failed with.
@@ -63,7 +66,7 @@ pub fn examine(options: &ExamineOptions) -> Result<Examination, AttachError> {
     let mut perf_map = perf_map(&proc, &process);
     perf_map.read();
     let hazard = preflight(&process, version).err();
-    let plan = plan_target(&proc, pid, &maps, version);
+    let plan = plan_target(&proc, pid, &maps, version, &options.allocator_symbols);
     let kernel = try_kernel(options.pid, version);
     let facts = kernel_facts(version, hazard.is_some(), &kernel);
     let (planned, left_out, unplanned) = match plan {
@@ -156,11 +159,12 @@ fn subject(process: Process) -> Subject {
 }
 
 fn allocator(object: &PlannedObject) -> AllocatorFacts {
-    let ObjectPlan { mapping, allocator, version, build_id, probes, skipped, notes } =
+    let ObjectPlan { mapping, allocator, version, prefix, build_id, probes, skipped, notes } =
         object.plan.clone();
     AllocatorFacts {
         name: allocator.name().to_owned(),
         version,
+        symbol_prefix: prefix,
         path: mapping.name,
         build_id: build_id.map(|id| hex(&id)),
         probes: probes.iter().map(probe).collect(),
@@ -174,7 +178,7 @@ fn allocator(object: &PlannedObject) -> AllocatorFacts {
 
 fn probe(probe: &PlannedProbe) -> ProbeFacts {
     ProbeFacts {
-        function: probe.function.name(),
+        function: probe.name(),
         aliases: probe.aliases.iter().map(|function| function.name()).collect(),
         offset: probe.site_offset,
         emulated: probe.cost == SiteCost::Emulated,

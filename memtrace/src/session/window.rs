@@ -7,7 +7,7 @@ use memtrace_common::loss::KernelCounters;
 
 use super::{
     Options, Sample,
-    attach::{Attached, allocator_code, arm},
+    attach::{Attached, First, allocator_code, arm},
     code::Code,
     header::header,
     memory::MemoryWatch,
@@ -17,7 +17,7 @@ use super::{
     walks::Walks,
 };
 use crate::{
-    allocator::{LateHeaps, pymalloc::ArenaCalls},
+    allocator::{GivenNames, LateHeaps, pymalloc::ArenaCalls},
     capture::{self, Header, KeptEvent},
     decode::decode,
     ledger::{Ledger, Limits, Start},
@@ -32,7 +32,7 @@ use crate::{
         load::{Kernel, KernelLog},
         pymalloc::{PymallocPlan, plan_pymalloc},
         ring::Ring,
-        target::{LeftOut, PlannedObject, TargetPlan, plan_target},
+        target::{LeftOut, PlannedObject, TargetPlan, executable_files, plan_loaded, plan_target},
     },
     report::{self, AttachStep, EndReason, Rss},
     symbolize::Observed,
@@ -68,6 +68,9 @@ pub(super) struct Window {
     proc: ProcFs,
     process: Process,
     objects: Vec<PlannedObject>,
+    /// The files in which allocators were looked for.
+    files: Vec<FileId>,
+    given: Vec<GivenNames>,
     /// CPython's own allocator; `None` when it is not traced.
     pymalloc: Option<PymallocPlan>,
     ledger: Ledger,
@@ -166,6 +169,7 @@ impl Window {
             objects,
             maps,
             left_out,
+            files,
             mut pymalloc,
             attach_steps,
             ..
@@ -206,6 +210,8 @@ impl Window {
             proc,
             process,
             objects,
+            files,
+            given: options.allocator_symbols.clone(),
             pymalloc: options.pymalloc.then_some(pymalloc),
             thread_names: BTreeMap::new(),
             recorder: None,
@@ -342,6 +348,7 @@ impl Window {
         self.maps_read_ns = clock::monotonic_ns();
         let Ok(maps) = self.proc.maps(self.process.pid) else { return false };
         self.add_mappings(&maps);
+        self.look_for_allocators(&maps);
         true
     }
 
@@ -354,6 +361,40 @@ impl Window {
         }
         self.look_for_python(maps);
         self.record_modules();
+    }
+
+    /// Arms the allocators in libraries that were loaded since.
+    fn look_for_allocators(&mut self, maps: &[Mapping]) {
+        if executable_files(maps).iter().all(|file| self.files.contains(file)) {
+            return;
+        }
+        if let Err(error) = self.arm_loaded(maps) {
+            self.notes.push(format!("an allocator that was loaded is not traced: {error}"));
+        }
+    }
+
+    fn arm_loaded(&mut self, maps: &[Mapping]) -> Result<(), super::AttachError> {
+        let pid = self.process.pid;
+        let version = self.proc.kernel_version().map_err(super::AttachError::KernelVersion)?;
+        let TargetPlan { mut objects, left_out, files, .. } =
+            plan_loaded(&self.proc, pid, maps, version, &self.given, &self.files)?;
+        self.files.extend(files);
+        self.notes.extend(left_out.iter().map(left_out_note));
+        if objects.is_empty() {
+            return Ok(());
+        }
+        let first = First::after(&self.objects);
+        let armed = self.objects.iter().chain(&objects);
+        let code = allocator_code(armed, &self.process.executable);
+        self.kernel.set_allocator_code(&code, self.ledger.totals().execs)?;
+        self.probes += arm(&mut self.kernel, &objects, &self.proc, pid, first)?;
+        let armed_after_ns = clock::monotonic_ns().saturating_sub(self.opened_ns);
+        for object in &mut objects {
+            object.armed_after_ns = Some(armed_after_ns);
+            self.notes.push(loaded_note(object, armed_after_ns));
+        }
+        self.objects.append(&mut objects);
+        Ok(())
     }
 
     /// In code that was loaded since, or that has begun to run.
@@ -414,7 +455,9 @@ impl Window {
         let version = self.proc.kernel_version().map_err(super::AttachError::KernelVersion)?;
         let known: Vec<Option<FileId>> =
             self.objects.iter().map(|object| object.plan.mapping.file).collect();
-        let TargetPlan { mut objects, left_out, .. } = plan_target(&self.proc, pid, maps, version)?;
+        let TargetPlan { mut objects, left_out, files, .. } =
+            plan_target(&self.proc, pid, maps, version, &self.given)?;
+        self.files = files;
         self.notes.extend(left_out.iter().map(left_out_note));
         self.plan_pymalloc(maps, version, &mut objects);
         let code = allocator_code(&objects, executable);
@@ -422,12 +465,12 @@ impl Window {
         let is_armed = |object: &PlannedObject| {
             let allocators = known.iter().zip(&self.objects);
             allocators.into_iter().any(|(file, armed)| {
-                *file == object.plan.mapping.file && armed.plan.allocator == object.plan.allocator
+                *file == object.plan.mapping.file && armed.plan.is_of_same(&object.plan)
             })
         };
         objects.retain(|object| !is_armed(object));
-        let first_site = self.objects.iter().map(|object| object.plan.probes.len()).sum::<usize>();
-        self.probes += arm(&mut self.kernel, &objects, &self.proc, pid, first_site as u32)?;
+        let first = First::after(&self.objects);
+        self.probes += arm(&mut self.kernel, &objects, &self.proc, pid, first)?;
         let since = if objects.is_empty() {
             "it is traced from its start"
         } else {
@@ -538,6 +581,7 @@ impl Window {
                 time_ns: closed_ns,
                 internal: false,
                 interval: Default::default(),
+                object: Default::default(),
                 action,
             };
             if let Some(recorder) = recorder {
@@ -605,6 +649,17 @@ impl Window {
 /// Where the program break is, to the page: the end of `[heap]`.
 pub(super) fn program_break(maps: &[Mapping]) -> Option<u64> {
     maps.iter().find(|mapping| mapping.name == "[heap]").map(|mapping| mapping.end)
+}
+
+/// From when on the report knows of an allocator.
+fn loaded_note(object: &PlannedObject, armed_after_ns: u64) -> String {
+    format!(
+        "{} of {} was loaded in the window and is traced since {} after it was opened; what it \
+         served before is not known",
+        object.plan.allocator.name(),
+        object.plan.mapping.name,
+        crate::model::size::duration_ns(armed_after_ns)
+    )
 }
 
 fn left_out_note(object: &LeftOut) -> String {

@@ -1,7 +1,7 @@
 //! Blocks to events.
 
 use super::{
-    encode::{ARENA, INTERNAL, LastSize, ROTATION, UNSEEN, size_of_code},
+    encode::{ARENA, INTERNAL, LastSize, OBJECT_SHIFT, ROTATION, UNSEEN, size_of_code},
     flat::{Flat, OPERANDS},
 };
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
         codec::{Fields, Malformed},
         format::MAX_DICTIONARY,
     },
-    model::{AllocFn, event::Event, stack::StackId},
+    model::{AllocFn, ObjectNumber, event::Event, stack::StackId},
 };
 
 /// What is kept from block to block.
@@ -113,6 +113,7 @@ impl EventDecoder {
             time_ns,
             internal: shape.flags & INTERNAL != 0,
             interval: Default::default(),
+            object: ObjectNumber::of(usize::from(shape.flags >> OBJECT_SHIFT)),
             action: flat.action()?,
         };
         let is_arena = shape.flags & ARENA != 0;

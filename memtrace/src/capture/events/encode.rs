@@ -23,6 +23,8 @@ pub(super) const INTERNAL: u8 = 1;
 pub(super) const ARENA: u8 = 2;
 /// See [`KeptEvent::is_unseen`].
 pub(super) const UNSEEN: u8 = 4;
+/// From this bit on: the number of the object.
+pub(super) const OBJECT_SHIFT: u32 = 3;
 
 /// Addresses lie at multiples of 8: their low bits go where they cost nothing.
 pub(super) const ROTATION: u32 = 3;
@@ -129,10 +131,11 @@ impl EventEncoder {
     pub fn push(&mut self, kept: &KeptEvent) -> bool {
         let Some(flat) = Flat::of(&kept.event.action) else { return false };
         self.count += 1;
-        let Event { function, tid, time_ns, internal, .. } = kept.event;
+        let Event { function, tid, time_ns, internal, object, .. } = kept.event;
         let flags = if internal { INTERNAL } else { 0 }
             | if kept.is_arena { ARENA } else { 0 }
-            | if kept.is_unseen { UNSEEN } else { 0 };
+            | if kept.is_unseen { UNSEEN } else { 0 }
+            | (object.position() as u8) << OBJECT_SHIFT;
         self.put_shape([flat.code, function as u8, flags]);
         let thread = self.put_thread(tid);
         put_difference(&mut self.columns.times, &mut self.time_ns, time_ns);

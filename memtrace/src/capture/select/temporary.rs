@@ -86,7 +86,7 @@ impl Temporary {
     }
 
     fn obtain(&mut self, event: &Event, address: u64, bytes: u64, stack: StackId, is_mapped: bool) {
-        let site = Site { stack, function: event.function };
+        let site = Site { stack, function: event.function, object: event.object };
         let time_ns = event.time_ns;
         self.last.insert(event.tid, Obtained { address, bytes, time_ns, site, is_mapped });
     }

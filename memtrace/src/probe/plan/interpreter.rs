@@ -255,6 +255,7 @@ impl Calls {
             mapping,
             allocator: AllocatorId::Pymalloc,
             version: None,
+            prefix: String::new(),
             build_id: elf.build_id().map(|build_id| build_id.id),
             probes: planner.probes,
             skipped: Vec::new(),
