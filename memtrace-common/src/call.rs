@@ -207,15 +207,16 @@ impl Call {
 
     /// Classifies an entry at stack pointer `sp`.
     ///
-    /// `from_allocator` says whether the call may come from allocator code; `read_word` reads the
-    /// target's stack; `trampoline` is the address that the kernel puts in place of return
+    /// `from_allocator` says whether the call may come from allocator code, or from a probed function
+    /// that jumped to it: whose return address is that of the call in the slot, which it is given;
+    /// `read_word` reads the target's stack; `trampoline` is the address that the kernel puts in place of return
     /// addresses in this process, 0 when not known yet.
     #[inline(always)]
     pub fn classify_entry(
         &self,
         sp: u64,
         trampoline: u64,
-        from_allocator: impl FnOnce() -> bool,
+        from_allocator: impl FnOnce(u64) -> bool,
         read_word: impl Fn(u64) -> Option<u64>,
     ) -> Entry {
         if !self.is_active() {
@@ -235,27 +236,29 @@ impl Call {
         &self,
         sp: u64,
         trampoline: u64,
-        from_allocator: impl FnOnce() -> bool,
+        from_allocator: impl FnOnce(u64) -> bool,
         read_word: impl Fn(u64) -> Option<u64>,
     ) -> bool {
         // The stack grows down: a frame above the slot's means that the slot's frame is gone. An
         // equal one is a tail call (`reallocarray` jumps to `realloc`), whose return address is the
         // trampoline and not in the allocator, or a dead frame.
-        self.is_active()
-            && sp <= self.sp
-            && self.is_pending(trampoline, read_word)
-            && (sp == self.sp || from_allocator())
+        if !self.is_active() || sp > self.sp {
+            return false;
+        }
+        let Some(word) = read_word(self.sp).filter(|word| self.is_pending(trampoline, *word))
+        else {
+            return false;
+        };
+        sp == self.sp || from_allocator(word)
     }
 
     /// Whether its return address is what it must be while the call goes on.
     #[inline(always)]
-    fn is_pending(&self, trampoline: u64, read_word: impl Fn(u64) -> Option<u64>) -> bool {
-        match read_word(self.sp) {
-            None => false,
-            Some(word) if SiteCookie(self.cookie).is_throwing() => word == self.return_address,
-            Some(word) if trampoline == 0 => word != self.return_address,
-            Some(word) => word == trampoline,
+    fn is_pending(&self, trampoline: u64, word: u64) -> bool {
+        if SiteCookie(self.cookie).is_throwing() {
+            return word == self.return_address;
         }
+        if trampoline == 0 { word != self.return_address } else { word == trampoline }
     }
 
     /// Whether a return of `cookie`'s function with stack pointer `sp` ends this call.
@@ -325,27 +328,27 @@ mod tests {
 
     #[test]
     fn an_empty_slot_makes_the_call_outermost() {
-        assert_eq!(Call::default().classify_entry(0x100, 0, || true, hijacked), Entry::Outermost);
+        assert_eq!(Call::default().classify_entry(0x100, 0, |_| true, hijacked), Entry::Outermost);
     }
 
     #[test]
     fn a_deeper_call_under_a_pending_one_is_nested() {
-        assert_eq!(pending(0x1000).classify_entry(0xf00, 0, || true, hijacked), Entry::Nested);
+        assert_eq!(pending(0x1000).classify_entry(0xf00, 0, |_| true, hijacked), Entry::Nested);
         assert_eq!(
-            pending(0x1000).classify_entry(0xf00, TRAMPOLINE, || true, hijacked),
+            pending(0x1000).classify_entry(0xf00, TRAMPOLINE, |_| true, hijacked),
             Entry::Nested
         );
     }
 
     #[test]
     fn a_tail_call_keeps_the_stack_pointer_and_is_nested() {
-        assert_eq!(pending(0x1000).classify_entry(0x1000, 0, || true, hijacked), Entry::Nested);
+        assert_eq!(pending(0x1000).classify_entry(0x1000, 0, |_| true, hijacked), Entry::Nested);
     }
 
     #[test]
     fn a_call_from_a_shallower_frame_ends_an_abandoned_one() {
         assert_eq!(
-            pending(0x1000).classify_entry(0x1008, 0, || true, hijacked),
+            pending(0x1000).classify_entry(0x1008, 0, |_| true, hijacked),
             Entry::AfterAbandoned
         );
     }
@@ -353,11 +356,11 @@ mod tests {
     #[test]
     fn a_call_that_was_never_hijacked_does_not_swallow_deeper_ones() {
         assert_eq!(
-            pending(0x1000).classify_entry(0xf00, 0, || true, intact),
+            pending(0x1000).classify_entry(0xf00, 0, |_| true, intact),
             Entry::AfterAbandoned
         );
         assert_eq!(
-            pending(0x1000).classify_entry(0x1000, 0, || true, intact),
+            pending(0x1000).classify_entry(0x1000, 0, |_| true, intact),
             Entry::AfterAbandoned
         );
     }
@@ -366,14 +369,14 @@ mod tests {
     fn with_a_known_trampoline_an_overwritten_stack_word_is_abandoned() {
         let overwritten = |_: u64| Some(0x1234);
         assert_eq!(
-            pending(0x1000).classify_entry(0xf00, TRAMPOLINE, || true, overwritten),
+            pending(0x1000).classify_entry(0xf00, TRAMPOLINE, |_| true, overwritten),
             Entry::AfterAbandoned
         );
     }
 
     #[test]
     fn a_call_that_was_left_by_longjmp_does_not_swallow_deeper_ones_of_the_program() {
-        let from_program = || false;
+        let from_program = |_: u64| false;
         assert_eq!(
             pending(0x1000).classify_entry(0xf00, TRAMPOLINE, from_program, hijacked),
             Entry::AfterAbandoned
@@ -385,7 +388,7 @@ mod tests {
     #[test]
     fn an_unreadable_stack_word_is_abandoned() {
         assert_eq!(
-            pending(0x1000).classify_entry(0xf00, 0, || true, |_| None),
+            pending(0x1000).classify_entry(0xf00, 0, |_| true, |_| None),
             Entry::AfterAbandoned
         );
     }
@@ -439,9 +442,9 @@ mod tests {
         let cookie =
             SiteCookie::new(AllocFn::OperatorNew, CallShape::Throwing, 1, ObjectNumber::of(0));
         let call = Call { cookie: cookie.0, ..pending(0x1000) };
-        assert_eq!(call.classify_entry(0xf00, TRAMPOLINE, || true, intact), Entry::Nested);
+        assert_eq!(call.classify_entry(0xf00, TRAMPOLINE, |_| true, intact), Entry::Nested);
         let other = |_: u64| Some(RETURN + 1);
-        assert_eq!(call.classify_entry(0xf00, TRAMPOLINE, || true, other), Entry::AfterAbandoned);
+        assert_eq!(call.classify_entry(0xf00, TRAMPOLINE, |_| true, other), Entry::AfterAbandoned);
         assert!(call.is_left_at(0x1000) && !call.is_left_at(0x1008));
         assert!(!pending(0x1000).is_left_at(0x1000), "it has a return probe");
     }

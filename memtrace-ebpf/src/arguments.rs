@@ -23,27 +23,23 @@ pub fn placed(ctx: &ProbeContext, places: ArgumentPlaces, index: usize) -> u64 {
 }
 
 /// A register by its number in instructions plus one. The context can be read at constant offsets
-/// only.
+/// only: all are read, volatile, so that no compiler computes the one that is.
 #[inline(never)]
 fn register(ctx: &ProbeContext, place: u16) -> u64 {
-    // SAFETY: the kernel passes valid registers.
-    let registers = unsafe { &*ctx.regs };
-    match place {
-        1 => registers.rax,
-        2 => registers.rcx,
-        3 => registers.rdx,
-        4 => registers.rbx,
-        6 => registers.rbp,
-        7 => registers.rsi,
-        8 => registers.rdi,
-        9 => registers.r8,
-        10 => registers.r9,
-        11 => registers.r10,
-        12 => registers.r11,
-        13 => registers.r12,
-        14 => registers.r13,
-        _ => registers.r14,
+    let registers = ctx.regs;
+    let mut value = 0;
+    macro_rules! take {
+        ($($number:literal $register:ident),*) => {$(
+            // SAFETY: the kernel passes valid registers.
+            let register = unsafe { (&raw const (*registers).$register).read_volatile() };
+            if place == $number {
+                value = register;
+            }
+        )*};
     }
+    take!(1 rax, 2 rcx, 3 rdx, 4 rbx, 6 rbp, 7 rsi, 8 rdi, 9 r8, 10 r9);
+    take!(11 r10, 12 r11, 13 r12, 14 r13, 15 r14);
+    value
 }
 
 /// The first arguments.

@@ -87,12 +87,12 @@ pub fn enter(ctx: &ProbeContext) -> Option<()> {
     // SAFETY: as above; the slots do not overlap with the arrival.
     let slot = unsafe { &mut *slot_of(calls, arrival.is_mapping.get()) };
     // The return address is read only where it is needed: a read costs as much as two frames.
-    let from_allocator = || is_from_allocator(hit.config, registers.sp);
+    let from_allocator = |word| is_from_allocator(hit.config, registers.sp, word);
     match slot.classify_entry(registers.sp, hit.config.trampoline, from_allocator, read_word) {
         Entry::Outermost => {}
         Entry::AfterAbandoned => {
             debug!(ctx, "call of site {:x} at sp {:x} was abandoned", slot.cookie, slot.sp);
-            count_loss(KernelLoss::AbandonedCall);
+            count_abandoned(SiteCookie(slot.cookie));
         }
         Entry::Nested => {
             // SAFETY: a counter of this CPU's map value.
@@ -116,6 +116,21 @@ pub fn enter(ctx: &ProbeContext) -> Option<()> {
         slot.stack = stack::capture(ctx, hit.config, registers);
     }
     emit_begin(&hit, slot, arrival.begin.get())
+}
+
+/// A call that will not return. One that may throw has thrown: it failed.
+#[inline(always)]
+fn count_abandoned(cookie: SiteCookie) {
+    if !cookie.is_throwing() {
+        return count_loss(KernelLoss::AbandonedCall);
+    }
+    if let Some(counters) = function_counters(cookie.function()) {
+        // SAFETY: counters of this CPU's map value.
+        unsafe {
+            atomic::increment(&raw mut (*counters).void);
+            atomic::increment(&raw mut (*counters).returns);
+        }
+    }
 }
 
 /// The slot of the heap functions or that of the mapping functions. By a computed address: the
@@ -251,14 +266,18 @@ pub fn tell_code_change(ctx: &ProbeContext) -> Option<()> {
 #[inline(always)]
 fn is_inside(ctx: &ProbeContext, config: &Config, call: &Call) -> bool {
     let sp = registers(ctx).sp;
-    let from_allocator = || is_from_allocator(config, sp);
+    let from_allocator = |word| is_from_allocator(config, sp, word);
     call.contains(sp, config.trampoline, from_allocator, read_word)
 }
 
-/// Whether the function entered with this stack pointer was called by allocator code.
+/// Whether the function entered with this stack pointer was called by allocator code, or jumped to by
+/// a function that was and has a return probe: then the return address is the trampoline, which is
+/// also that of the outer call, `word`, unless that one may throw.
 #[inline(always)]
-fn is_from_allocator(config: &Config, sp: u64) -> bool {
-    read_word(sp).is_some_and(|caller| config.may_be_allocator_code(caller, image()))
+fn is_from_allocator(config: &Config, sp: u64, word: u64) -> bool {
+    let Some(caller) = read_word(sp) else { return false };
+    let is_jump = caller == word || (caller == config.trampoline && caller != 0);
+    is_jump || config.may_be_allocator_code(caller, image())
 }
 
 /// The registers at a function's entry.

@@ -111,7 +111,7 @@ fn what_this_version_does_not_define_is_refused() {
         decode(&patched(free(), 1, &[function])),
         Err(DecodeError::UnknownFunction(function))
     );
-    assert_eq!(decode(&patched(free(), 2, &[2])), Err(DecodeError::UnknownFlags(2)));
+    assert_eq!(decode(&patched(free(), 2, &[0x40])), Err(DecodeError::UnknownFlags(0x40)));
     assert_eq!(decode(&patched(stack(1), 28, &[9])), Err(DecodeError::UnknownStackEnd(9)));
     let unmapped = encoded(Action::UnmapEnd { address: 0, length_bytes: 0, failed: true });
     assert_eq!(decode(&patched(unmapped, 32, &[2])), Err(DecodeError::NotBoolean(2)));
