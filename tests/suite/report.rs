@@ -127,7 +127,8 @@ pub(crate) fn capture(events: &[KeptEvent]) -> Capture {
             .iter()
             .map(|(_, entry)| {
                 let (stack, function) = entry.site.map_or((None, None), site);
-                CapturedSite { stack, function, stats: entry.account.stats }
+                let object = entry.site.map(|site| site.object).unwrap_or_default();
+                CapturedSite { stack, function, object, stats: entry.account.stats }
             })
             .collect(),
         live,
