@@ -62,7 +62,7 @@ impl SiteCookie {
     /// The object, as flags of a record.
     #[inline(always)]
     pub fn object_flags(self) -> u16 {
-        (self.0 >> Self::OBJECT_SHIFT) as u16 % OBJECTS << OBJECT_FLAGS_SHIFT
+        ((self.0 >> Self::OBJECT_SHIFT) as u16 % OBJECTS) << OBJECT_FLAGS_SHIFT
     }
 
     /// Where the arguments are.
