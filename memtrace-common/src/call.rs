@@ -48,6 +48,28 @@ impl SiteCookie {
         Self(self.0 | u64::from(arguments.0) << REGISTERS_SHIFT)
     }
 
+    /// Says that the function calls no other traced one of its family.
+    pub fn of_a_leaf(self) -> Self {
+        Self(self.0 | LEAF)
+    }
+
+    /// Says that the site is armed for entries and returns at once.
+    pub fn of_a_session(self) -> Self {
+        Self(self.0 | SESSION)
+    }
+
+    /// Whether the site is armed for entries and returns at once.
+    #[inline(always)]
+    pub fn is_session(self) -> bool {
+        self.0 & SESSION != 0
+    }
+
+    /// Whether the function calls no other traced one of its family.
+    #[inline(always)]
+    pub fn is_leaf(self) -> bool {
+        self.0 & LEAF != 0
+    }
+
     /// The function's discriminant, below [`AllocFn::COUNT`] for cookies made by [`Self::new`].
     pub fn function(self) -> u8 {
         self.0 as u8
@@ -105,6 +127,10 @@ impl ArgumentPlaces {
     }
 }
 
+/// Bits of a cookie that say so; above all else.
+const LEAF: u64 = 1 << 63;
+const SESSION: u64 = 1 << 62;
+
 /// A call at its entry, in the terms of [`Call`], before it is known whether it counts. In map
 /// memory the verifier knows nothing of it, and follows what all shapes have in common once.
 #[repr(C)]
@@ -121,7 +147,27 @@ pub struct Arrival {
     /// The [`RecordKind`] that says what the call may release before it returns;
     /// [`NOTHING_BEGINS`] when it releases nothing.
     pub begin: Opaque<u32>,
+    /// [`Verdict`]'s discriminant.
+    pub verdict: Opaque<u32>,
 }
+
+/// What becomes of an outermost call.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is recorded.
+    Recorded = 0,
+    /// A `realloc` whose new block was not drawn, but whose old one is followed: it is recorded as
+    /// the release that it is if it succeeds.
+    ReleaseOnly = 1,
+    /// It is only counted.
+    PassedOver = 2,
+    /// Another call that is only counted makes it.
+    Nested = 3,
+}
+
+/// What [`Call::extra`] is for a [`Verdict::ReleaseOnly`].
+pub const RELEASE_ONLY: u64 = 1;
 
 /// What [`Arrival::begin`] is for a call that releases nothing.
 pub const NOTHING_BEGINS: u32 = RecordKind::COUNT as u32;
@@ -159,8 +205,13 @@ pub struct InFlight {
     pub mapping: Call,
     /// The last block that CPython's allocator was given back.
     pub handed_on: HandedOn,
+    /// The last heap call that was passed over and may make others.
+    pub passed_over: PassedOver,
     /// The call that is being entered.
     pub arrival: Arrival,
+    /// The thread's `fs` base, which is set once, when the thread starts; 0 while it was not looked
+    /// up.
+    pub thread_pointer: Opaque<u64>,
 }
 
 /// A block that a free of CPython's allocator was called with. If it is one of `malloc`, that free
@@ -182,6 +233,62 @@ impl HandedOn {
     #[inline(always)]
     pub fn leads_to(&self, sp: u64, address: u64) -> bool {
         self.address != 0 && self.address == address && sp <= self.sp
+    }
+}
+
+/// A heap call that was only counted: nothing tells when it returns. The calls that it makes must
+/// not be counted, nor drawn, once more.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PassedOver {
+    /// Stack pointer at entry; 0 = there is none.
+    pub sp: u64,
+    /// Its return address.
+    pub return_address: u64,
+    /// A [`SiteCookie`].
+    pub cookie: u64,
+}
+
+impl PassedOver {
+    /// Whether a call entered at `sp` may be inside it. If not, it has returned.
+    #[inline(always)]
+    pub fn may_contain(&self, sp: u64) -> bool {
+        self.sp != 0 && sp <= self.sp
+    }
+
+    /// Whether it has jumped to another function, which was entered with `cookie` and returns to
+    /// `return_address`. A function that has returned meanwhile and is called again from the same
+    /// frame returns to the same place only when the same call instruction is executed, which
+    /// leads to one function. `trampoline` as for [`Call::classify_entry`].
+    #[inline(always)]
+    pub fn has_jumped_to(
+        &self,
+        sp: u64,
+        cookie: u64,
+        return_address: u64,
+        trampoline: u64,
+    ) -> bool {
+        sp == self.sp && cookie != self.cookie && self.returns_by(return_address, trampoline)
+    }
+
+    /// Whether it is a call of CPython's own functions that has not returned: its return address is
+    /// still there. (What is left of it in memory that is not used otherwise looks the same: the
+    /// caller must be known to be allocator code, too.)
+    #[inline(always)]
+    pub fn is_of_python_and_open(
+        &self,
+        trampoline: u64,
+        read_word: impl Fn(u64) -> Option<u64>,
+    ) -> bool {
+        let cookie = SiteCookie(self.cookie);
+        u32::from(cookie.function()) >= AllocFn::PyMemMalloc as u32
+            && read_word(self.sp).is_some_and(|word| self.returns_by(word, trampoline))
+    }
+
+    /// Without sessions, its return address has been replaced all the same.
+    #[inline(always)]
+    fn returns_by(&self, word: u64, trampoline: u64) -> bool {
+        word == self.return_address || trampoline != 0 && word == trampoline
     }
 }
 
@@ -412,6 +519,47 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_was_passed_over_contains_what_it_jumps_to() {
+        let realloc =
+            SiteCookie::new(AllocFn::Realloc, CallShape::OldSize, 1, ObjectNumber::default()).0;
+        let malloc = SiteCookie::new(AllocFn::Malloc, CallShape::Size, 0, ObjectNumber::default())
+            .of_a_leaf()
+            .0;
+        let outer = PassedOver { sp: 0x1000, return_address: RETURN, cookie: realloc };
+        assert!(outer.may_contain(0x1000) && outer.may_contain(0xf00));
+        assert!(!outer.may_contain(0x1008), "from a shallower frame");
+        let jumped = |sp, cookie, return_address| {
+            outer.has_jumped_to(sp, cookie, return_address, TRAMPOLINE)
+        };
+        assert!(jumped(0x1000, malloc, RETURN));
+        assert!(jumped(0x1000, malloc, TRAMPOLINE), "with a return probe");
+        assert!(!jumped(0x1000, malloc, RETURN + 9), "the caller's next call");
+        assert!(!jumped(0x1000, realloc, RETURN), "the same call, in a loop");
+        assert!(!jumped(0xff8, malloc, RETURN));
+        assert!(!outer.has_jumped_to(0x1000, malloc, 0, 0), "no trampoline is known");
+        assert!(!PassedOver::default().may_contain(0));
+    }
+
+    #[test]
+    fn only_calls_of_python_are_looked_for_on_the_stack() {
+        let cookie = SiteCookie::new(
+            AllocFn::PyObjectRealloc,
+            CallShape::ContextOldSize,
+            3,
+            ObjectNumber::default(),
+        )
+        .0;
+        let python = PassedOver { sp: 0x1000, return_address: RETURN, cookie };
+        assert!(python.is_of_python_and_open(0, intact));
+        assert!(python.is_of_python_and_open(TRAMPOLINE, hijacked));
+        assert!(!python.is_of_python_and_open(0, |_| Some(RETURN + 1)), "it has returned");
+        assert!(!python.is_of_python_and_open(0, |_| None));
+        let cookie =
+            SiteCookie::new(AllocFn::Realloc, CallShape::OldSize, 3, ObjectNumber::default()).0;
+        assert!(!PassedOver { cookie, ..python }.is_of_python_and_open(0, intact));
+    }
+
+    #[test]
     fn cookies_carry_the_function_and_the_shape_and_differ_by_site() {
         let object = ObjectNumber::of(3);
         for function in AllocFn::ALL {
@@ -421,6 +569,10 @@ mod tests {
             assert_ne!(cookie, SiteCookie::new(function, function.shape(), 78, object));
             assert_eq!(ObjectNumber::from_flags(cookie.object_flags()), object);
             assert_eq!(cookie.arguments(), ArgumentPlaces::USUAL);
+            let leaf = cookie.of_a_leaf();
+            assert!(leaf.is_leaf() && !cookie.is_leaf() && !leaf.is_session());
+            assert!(cookie.of_a_session().is_session() && !cookie.of_a_session().is_leaf());
+            assert_eq!((leaf.function(), leaf.shape()), (cookie.function(), cookie.shape()));
         }
     }
 

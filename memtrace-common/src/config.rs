@@ -1,5 +1,7 @@
 //! What the user side tells the BPF programs while they run.
 
+use crate::sample::Interval;
+
 /// How stacks are walked.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,13 +35,48 @@ impl Config {
         if image != self.allocator_code_image || self.allocator_code[0].end == 0 {
             return true;
         }
-        for range in &self.allocator_code {
-            if address >= range.start && address < range.end {
-                return true;
-            }
-        }
-        false
+        contains(&self.allocator_code, address)
     }
+
+    /// Whether an address is in code of malloc and kin themselves, which nothing else calls the
+    /// allocator from; `false` when that is not known.
+    #[inline(always)]
+    pub fn is_heap_code(&self, address: u64, image: u64) -> bool {
+        image == self.allocator_code_image && contains(&self.heap_code, address)
+    }
+
+    /// Whether what an address maps is the allocator's own; `false` when that is not known.
+    #[inline(always)]
+    pub fn is_mapping_code(&self, address: u64, image: u64) -> bool {
+        image == self.allocator_code_image && contains(&self.mapping_code, address)
+    }
+
+    /// How densely allocations are looked at.
+    #[inline(always)]
+    pub fn interval(&self) -> Interval {
+        Interval::from_exponent(self.interval as u8)
+    }
+
+    /// Whether the addresses of blocks are remembered, and releases of others passed over.
+    #[inline(always)]
+    pub fn remembers(&self) -> bool {
+        self.remembered_buckets != 0
+    }
+}
+
+/// One after the other: combined without branches, which volatile reads prevent, each comparison
+/// would double what the verifier has to follow.
+#[inline(never)]
+fn contains(ranges: &[CodeRange; ALLOCATOR_RANGES], address: u64) -> bool {
+    for range in ranges {
+        // SAFETY: a reference is valid for reads, here and below.
+        if address < unsafe { (&raw const range.end).read_volatile() }
+            && address >= unsafe { (&raw const range.start).read_volatile() }
+        {
+            return true;
+        }
+    }
+    false
 }
 
 /// The one element of the `CONFIG` map. Only the user side writes it.
@@ -61,13 +98,23 @@ pub struct Config {
     /// Code that calls of allocators inside allocators come from: `[start, end)` of each armed
     /// object; unused ones are empty.
     pub allocator_code: [CodeRange; ALLOCATOR_RANGES],
-    /// The program image (a number of execs) that `allocator_code` is of.
+    /// Code of malloc and kin alone, for calls whose outer call was passed over; likewise.
+    pub heap_code: [CodeRange; ALLOCATOR_RANGES],
+    /// Code in which allocators map memory for themselves, likewise.
+    pub mapping_code: [CodeRange; ALLOCATOR_RANGES],
+    /// The program image (a number of execs) that these ranges of code are of.
     pub allocator_code_image: u64,
     /// How often the mappings, the unwind tables or what is known of Python were told: stacks that
     /// were walked before are not taken for the same as after.
     pub generation: u64,
     /// The reader is woken when this many bytes are waiting, and not once per record.
     pub wake_bytes: u64,
+    /// [`Interval::exponent`]: which allocations are looked at from now on.
+    pub interval: u32,
+    /// How many [`crate::remembered::Bucket`]s there are, a power of two; 0 = no address is
+    /// remembered, which needs all allocations to be looked at. Does not change while the window
+    /// is open.
+    pub remembered_buckets: u32,
 }
 
 // SAFETY: `repr(C)`, only integers, no padding, any bit pattern is valid.
@@ -90,5 +137,16 @@ mod tests {
             assert_eq!(config.may_be_allocator_code(address, 1), expected, "{address:#x}");
         }
         assert!(config.may_be_allocator_code(0xff, 2), "another image");
+    }
+
+    #[test]
+    fn code_of_malloc_itself_is_none_when_it_is_not_known() {
+        let mut config = Config { allocator_code_image: 1, ..Config::default() };
+        assert!(!config.is_heap_code(0x10, 1) && !config.is_mapping_code(0x10, 1));
+        config.heap_code[1] = CodeRange { start: 0x100, end: 0x200 };
+        config.mapping_code[0] = CodeRange { start: 0x80, end: 0x300 };
+        assert!(config.is_heap_code(0x100, 1) && !config.is_heap_code(0x80, 1));
+        assert!(config.is_mapping_code(0x80, 1) && !config.is_mapping_code(0x300, 1));
+        assert!(!config.is_heap_code(0x100, 2) && !config.is_mapping_code(0x100, 2));
     }
 }

@@ -8,10 +8,12 @@
 pub mod call;
 pub mod config;
 pub mod function;
+pub mod landing;
 pub mod loss;
 pub mod memory;
 pub mod opaque;
 pub mod python;
+pub mod remembered;
 pub mod sample;
 pub mod unwind;
 pub mod wire;

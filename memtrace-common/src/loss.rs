@@ -22,11 +22,13 @@ pub enum KernelLoss {
     StackTableFull = 5,
     /// Two stacks had the same hash: the call is counted under the first.
     StackCollision = 6,
+    /// The place for a sampled block's address was taken: the block is not followed.
+    SampledFull = 7,
 }
 
 impl KernelLoss {
     /// How many there are; discriminants are below it.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
 
     /// Every kind, in discriminant order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -37,6 +39,7 @@ impl KernelLoss {
         Self::StackBufferBusy,
         Self::StackTableFull,
         Self::StackCollision,
+        Self::SampledFull,
     ];
 }
 
@@ -48,13 +51,22 @@ pub struct FunctionCounters {
     pub entries: u64,
     /// Calls made inside another traced call of the same family; not recorded.
     pub nested: u64,
-    /// Outermost calls that returned.
+    /// Outermost calls that returned, without those passed over.
     pub returns: u64,
     /// Calls that failed, or did nothing (`free(NULL)`); not recorded.
     pub void: u64,
     /// Finished calls whose record did not fit into the ring.
     pub lost: u64,
+    /// Outermost calls that were only counted: allocations that were not drawn, and releases of
+    /// blocks that were not.
+    pub passed_over: u64,
+    /// What all outermost calls that lead to a block asked for, whether they were given it or not;
+    /// without sizes of [`ABSURD_BYTES`] and more.
+    pub requested_bytes: u64,
 }
+
+/// More than any address space: a request that fails for certain, and would make a sum useless.
+pub const ABSURD_BYTES: u64 = 1 << 48;
 
 /// Elements of [`KernelCounters::functions`]: a power of two, because the compiler makes a mask of
 /// the check whether an index is below [`AllocFn::COUNT`], and the verifier sees only the mask.
@@ -91,6 +103,8 @@ impl KernelCounters {
             sum.returns += value.returns;
             sum.void += value.void;
             sum.lost += value.lost;
+            sum.passed_over += value.passed_over;
+            sum.requested_bytes += value.requested_bytes;
         }
         for (sum, value) in self.ring_full.iter_mut().zip(&other.ring_full) {
             *sum += value;
@@ -129,11 +143,22 @@ mod tests {
     #[test]
     fn adding_sums_every_counter() {
         let mut one = KernelCounters::default();
-        one.functions[0].entries = 1;
+        one.functions[0] = FunctionCounters {
+            entries: 1,
+            nested: 1,
+            returns: 1,
+            void: 1,
+            lost: 1,
+            passed_over: 1,
+            requested_bytes: 1,
+        };
         one.ring_full[1] = 2;
         one.losses[2] = 3;
         let mut sum = one;
         sum.add(&one);
-        assert_eq!((sum.functions[0].entries, sum.ring_full[1], sum.losses[2]), (2, 4, 6));
+        let FunctionCounters { entries, nested, returns, void, lost, passed_over, requested_bytes } =
+            sum.functions[0];
+        let counters = [entries, nested, returns, void, lost, passed_over, requested_bytes];
+        assert_eq!((counters, sum.ring_full[1], sum.losses[2]), ([2; 7], 4, 6));
     }
 }

@@ -3,6 +3,8 @@
 //! What lives in map memory and is read and written volatile is unknown to the verifier, so that
 //! its states merge. With a loop's state in registers each of its branches would be followed apart.
 
+use crate::landing;
+
 /// Such a value.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,27 +57,22 @@ impl<const N: usize> OpaqueWords<N> {
         unsafe { self.0.get_unchecked_mut(index & Self::MASK) }.set(value);
     }
 
-    /// The first words as such, for a reader to fill.
+    /// `M` words as such, for a reader to fill from `source`: those from `START` on, or from
+    /// [`landing::SHIFT`] further on. Also says which word is the first. `address` is room for an
+    /// address in map memory: what comes back from there is a number to the verifier.
     #[inline(always)]
-    pub fn first_mut<const M: usize>(&mut self) -> &mut [u64; M] {
-        const { assert!(M <= N) };
-        // SAFETY: `Opaque` is transparent, and there are as many.
-        unsafe { &mut *core::ptr::from_mut(self).cast() }
-    }
-
-    /// The last words, likewise.
-    #[inline(always)]
-    pub fn last_mut<const M: usize>(&mut self) -> &mut [u64; M] {
-        const { assert!(M <= N) };
-        // SAFETY: as above, behind the others.
-        unsafe { &mut *core::ptr::from_mut(self).cast::<u64>().add(N - M).cast() }
-    }
-
-    /// The words as such, for a reader to fill.
-    #[inline(always)]
-    pub fn as_words_mut(&mut self) -> &mut [u64; N] {
-        // SAFETY: `Opaque` is transparent, so that this is the same array.
-        unsafe { &mut *core::ptr::from_mut(self).cast() }
+    pub fn part_mut<const START: usize, const M: usize>(
+        &mut self,
+        source: u64,
+        address: &mut Opaque<u64>,
+    ) -> (&mut [u64; M], usize) {
+        const { assert!(START + landing::SHIFT + M <= N) };
+        let usual = self.0.as_mut_ptr().wrapping_add(START);
+        address.set(usual.expose_provenance() as u64);
+        let shift = landing::shift(source, address.get()) & landing::SHIFT;
+        // SAFETY: `Opaque` is transparent, and there are as many words behind the first.
+        let words = unsafe { &mut *usual.add(shift).cast() };
+        (words, START + shift)
     }
 }
 
@@ -94,14 +91,16 @@ mod tests {
         let mut words = OpaqueWords::<4>::default();
         words.set(6, 7);
         assert_eq!((words.get(2), words.get(usize::MAX)), (7, 0));
-        assert_eq!(words.as_words_mut(), &[0, 0, 7, 0]);
     }
 
     #[test]
-    fn parts_of_words_are_at_both_ends() {
-        let mut words = OpaqueWords::<4>::default();
-        *words.first_mut() = [1, 2, 3];
-        *words.last_mut() = [4];
-        assert_eq!(words.as_words_mut(), &[1, 2, 3, 4]);
+    fn parts_of_words_are_where_they_say_whatever_is_copied() {
+        let mut words = OpaqueWords::<64>::default();
+        for source in (0..4096).step_by(8) {
+            let (part, first) = words.part_mut::<8, 3>(source, &mut Opaque::new(0));
+            *part = [1, 2, source];
+            assert!(first == 8 || first == 8 + landing::SHIFT);
+            assert_eq!((words.get(first), words.get(first + 2)), (1, source));
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::programs::ProbeContext;
 use memtrace_common::{
-    call::{ArgumentPlaces, Arrival, NOTHING_BEGINS, SiteCookie, product},
+    call::{ArgumentPlaces, Arrival, NOTHING_BEGINS, SiteCookie, Verdict, product},
     function::CallShape,
     wire::RecordKind,
 };
@@ -55,6 +55,7 @@ pub fn read(ctx: &ProbeContext, cookie: SiteCookie, arrival: &mut Arrival) {
     arrival.extra.set(0);
     arrival.is_mapping.set(0);
     arrival.begin.set(NOTHING_BEGINS);
+    arrival.verdict.set(Verdict::Recorded as u32);
     let known = read_block(arguments, shape, arrival)
         || read_old_block(arguments, shape, arrival)
         || read_context(arguments, shape, arrival);

@@ -5,11 +5,12 @@ use core::mem::offset_of;
 
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, generated::bpf_get_attach_cookie},
+    maps::ProgramArray,
     programs::ProbeContext,
 };
 use aya_log_ebpf::debug;
 use memtrace_common::{
-    call::{Arrival, Call, Entry, HandedOn, InFlight, SiteCookie},
+    call::{Arrival, Call, Entry, HandedOn, InFlight, SiteCookie, Verdict},
     config::Config,
     loss::{FunctionCounters, KernelLoss},
     memory::ReadMemory as _,
@@ -19,9 +20,9 @@ use memtrace_common::{
 
 use crate::{
     arguments, atomic, decline_private_stack, emit, in_flight,
-    maps::{active_config, count_loss, function_counters, image},
+    maps::{NO_PROGRAMS, NO_SESSIONS, active_config, count_loss, function_counters, image},
     memory::UserMemory,
-    stack,
+    remembered, sampling, stack,
 };
 
 /// Which slot of [`InFlight`] a function uses.
@@ -55,15 +56,22 @@ pub struct Hit {
     pub counters: *mut FunctionCounters,
 }
 
-/// The hit's context, `None` while the window is closed.
+/// The hit's context, `None` while the window is closed. `no_programs` is for
+/// [`decline_private_stack`].
 #[inline(always)]
-pub fn hit<C: aya_ebpf::EbpfContext>(ctx: &C) -> Option<Hit> {
+pub fn hit<C: aya_ebpf::EbpfContext>(ctx: &C, no_programs: &ProgramArray) -> Option<Hit> {
     let config = active_config()?;
-    // SAFETY: the context is the kernel's own.
-    let cookie = SiteCookie(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
+    let cookie = cookie(ctx);
     let counters = function_counters(cookie.function())?;
-    decline_private_stack(ctx, counters);
+    decline_private_stack(ctx, counters, no_programs);
     Some(Hit { config, cookie, counters })
+}
+
+/// What is known of the site.
+#[inline(always)]
+pub fn cookie<C: aya_ebpf::EbpfContext>(ctx: &C) -> SiteCookie {
+    // SAFETY: the context is the kernel's own.
+    SiteCookie(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) })
 }
 
 #[inline(always)]
@@ -71,10 +79,10 @@ fn read_word(address: u64) -> Option<u64> {
     UserMemory.read_word(address)
 }
 
-/// Records the entry of a function whose result matters.
+/// Records the entry of a function whose result matters; `None` when its return does not.
 #[inline(always)]
 pub fn enter(ctx: &ProbeContext) -> Option<()> {
-    let hit = hit(ctx)?;
+    let hit = hit(ctx, &NO_SESSIONS)?;
     let registers = registers(ctx);
     let Some(calls) = in_flight::get_or_insert(bpf_get_current_pid_tgid()) else {
         count_loss(KernelLoss::InFlightFull);
@@ -100,20 +108,37 @@ pub fn enter(ctx: &ProbeContext) -> Option<()> {
             return None;
         }
     }
-    // SAFETY: a counter of this CPU's map value.
-    atomic::increment(unsafe { &raw mut (*hit.counters).entries });
+    if hit.config.remembers() && arrival.is_mapping.get() == 0 {
+        // SAFETY: as for `slot`, which it does not overlap.
+        let passed_over = unsafe { &mut (*calls).passed_over };
+        sampling::decide(&hit, registers.sp, arrival, passed_over);
+    }
+    if arrival.verdict.get() == Verdict::Nested as u32 {
+        slot.sp = 0;
+        // SAFETY: a counter of this CPU's map value.
+        atomic::increment(unsafe { &raw mut (*hit.counters).nested });
+        return None;
+    }
+    sampling::count(hit.counters, arrival);
     // SAFETY: as for `slot`, which it does not overlap.
     unsafe { (*calls).handed_on.address = 0 };
+    if arrival.verdict.get() == Verdict::PassedOver as u32 {
+        slot.sp = 0;
+        // SAFETY: a counter of this CPU's map value.
+        atomic::increment(unsafe { &raw mut (*hit.counters).passed_over });
+        return None;
+    }
     // SAFETY: as for `slot`; it is read before the slot is written.
-    let internal =
-        arrival.is_mapping.get() != 0 && unsafe { is_inside(ctx, hit.config, &(*calls).heap) };
+    let internal = arrival.is_mapping.get() != 0
+        && (unsafe { is_inside(ctx, hit.config, &(*calls).heap) }
+            || sampling::is_mapped_by_allocator(hit.config, registers.sp));
     take(&hit, registers, arrival, slot);
-    let own = if internal { FLAG_INTERNAL } else { 0 };
-    slot.flags = u64::from(own | hit.cookie.object_flags());
+    slot.flags = flags(&hit, arrival, internal);
     slot.stack = 0;
-    // Nobody asks who unmapped something.
-    if !internal && arrival.begin.get() != RecordKind::UnmapBegin as u32 {
-        slot.stack = stack::capture(ctx, hit.config, registers);
+    if !internal && is_stack_wanted(arrival) {
+        // SAFETY: as for `slot`, which it does not overlap.
+        let thread_pointer = unsafe { &mut (*calls).thread_pointer };
+        slot.stack = stack::capture(ctx, hit.config, registers, thread_pointer);
     }
     emit_begin(&hit, slot, arrival.begin.get())
 }
@@ -131,6 +156,22 @@ fn count_abandoned(cookie: SiteCookie) {
             atomic::increment(&raw mut (*counters).returns);
         }
     }
+}
+
+#[inline(always)]
+fn flags(hit: &Hit, arrival: &Arrival, internal: bool) -> u64 {
+    let object = hit.cookie.object_flags();
+    if arrival.is_mapping.get() == 0 {
+        return u64::from(hit.config.interval().to_flags() | object);
+    }
+    u64::from(if internal { FLAG_INTERNAL } else { 0 } | object)
+}
+
+/// Nobody asks who released something.
+#[inline(always)]
+fn is_stack_wanted(arrival: &Arrival) -> bool {
+    arrival.begin.get() != RecordKind::UnmapBegin as u32
+        && arrival.verdict.get() != Verdict::ReleaseOnly as u32
 }
 
 /// The slot of the heap functions or that of the mapping functions. By a computed address: the
@@ -166,7 +207,7 @@ fn emit_begin(hit: &Hit, call: &Call, begin: u32) -> Option<()> {
     let function = hit.cookie.function();
     if begin == RecordKind::ReallocBegin as u32 && call.address != 0 {
         let kind = RecordKind::ReallocBegin;
-        let header = emit::header(kind, function, call.flags);
+        let header = emit::header(kind, function, u64::from(hit.cookie.object_flags()));
         emit::record(hit.config, kind, FreeRecord { header, address: call.address });
     } else if begin == RecordKind::UnmapBegin as u32 {
         emit_range(hit, call, RecordKind::UnmapBegin, call.size_bytes);
@@ -186,10 +227,10 @@ fn emit_range(hit: &Hit, call: &Call, kind: RecordKind, length_bytes: u64) {
 /// Records a `free`: nothing is known better at its return.
 #[inline(always)]
 pub fn enter_free(ctx: &ProbeContext) -> Option<()> {
-    let hit = hit(ctx)?;
+    let hit = hit(ctx, &NO_PROGRAMS)?;
     let address = arguments::placed(ctx, hit.cookie.arguments(), 0);
     if let Some(calls) = in_flight::get(bpf_get_current_pid_tgid())
-        && is_part_of_another(ctx, hit.config, calls, address)
+        && is_part_of_another(ctx, &hit, calls, address)
     {
         // SAFETY: a counter of this CPU's map value.
         atomic::increment(unsafe { &raw mut (*hit.counters).nested });
@@ -202,12 +243,12 @@ pub fn enter_free(ctx: &ProbeContext) -> Option<()> {
 /// on to.
 #[inline(always)]
 pub fn enter_free_of_python(ctx: &ProbeContext, address: u64) -> Option<()> {
-    let hit = hit(ctx)?;
+    let hit = hit(ctx, &NO_PROGRAMS)?;
     let Some(calls) = in_flight::get_or_insert(bpf_get_current_pid_tgid()) else {
         count_loss(KernelLoss::InFlightFull);
         return emit_free(&hit, address);
     };
-    if is_part_of_another(ctx, hit.config, calls, 0) {
+    if is_part_of_another(ctx, &hit, calls, 0) {
         // SAFETY: a counter of this CPU's map value.
         atomic::increment(unsafe { &raw mut (*hit.counters).nested });
         return None;
@@ -219,19 +260,16 @@ pub fn enter_free_of_python(ctx: &ProbeContext, address: u64) -> Option<()> {
 
 /// Whether a free is made by a call that is in flight, or by an outer free, which `address` ends.
 #[inline(always)]
-fn is_part_of_another(
-    ctx: &ProbeContext,
-    config: &Config,
-    calls: *mut InFlight,
-    address: u64,
-) -> bool {
+fn is_part_of_another(ctx: &ProbeContext, hit: &Hit, calls: *mut InFlight, address: u64) -> bool {
     // SAFETY: `calls` is a live map value that only this thread uses.
-    let (heap, handed_on) = unsafe { (&(*calls).heap, &mut (*calls).handed_on) };
+    let (heap, handed_on, passed_over) =
+        unsafe { (&(*calls).heap, &mut (*calls).handed_on, &mut (*calls).passed_over) };
     if handed_on.leads_to(registers(ctx).sp, address) {
         handed_on.address = 0;
         return true;
     }
-    heap.is_active() && is_inside(ctx, config, heap)
+    heap.is_active() && is_inside(ctx, hit.config, heap)
+        || sampling::is_free_of_another(hit, registers(ctx).sp, passed_over)
 }
 
 #[inline(always)]
@@ -241,6 +279,11 @@ fn emit_free(hit: &Hit, address: u64) -> Option<()> {
     if address == 0 {
         // SAFETY: as above.
         atomic::increment(unsafe { &raw mut (*hit.counters).void });
+        return None;
+    }
+    if !remembered::remove(hit.config, address) {
+        // SAFETY: as above.
+        atomic::increment(unsafe { &raw mut (*hit.counters).passed_over });
         return None;
     }
     let flags = u64::from(hit.cookie.object_flags());
@@ -255,7 +298,7 @@ fn emit_free(hit: &Hit, address: u64) -> Option<()> {
 /// Tells that the loaded libraries change; the reader has to look at once.
 #[inline(always)]
 pub fn tell_code_change(ctx: &ProbeContext) -> Option<()> {
-    let hit = hit(ctx)?;
+    let hit = hit(ctx, &NO_PROGRAMS)?;
     let kind = RecordKind::CodeChange;
     let header = emit::header(kind, hit.cookie.function(), 0);
     emit::record_now(kind, ProcessRecord { header });

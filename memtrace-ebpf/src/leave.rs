@@ -2,11 +2,12 @@
 
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
+    maps::ProgramArray,
     programs::{ProbeContext, RetProbeContext},
 };
 use memtrace_common::{
-    call::{Call, SiteCookie},
-    function::AllocFn,
+    call::{Call, RELEASE_ONLY, SiteCookie},
+    function::{AllocFn, CallShape},
     loss::KernelLoss,
     memory::ReadMemory as _,
     wire::{
@@ -18,12 +19,25 @@ use crate::{
     atomic, emit,
     entry::{Family, Hit, hit},
     in_flight,
-    maps::{count_loss, function_counters},
+    maps::{NO_PROGRAMS, NO_SESSIONS, count_loss, function_counters},
     memory::UserMemory,
+    remembered,
 };
 
 /// `mmap` and kin return error numbers as the last page of the address space, libc's wrappers -1.
 const FIRST_ERROR: u64 = -4095i64 as u64;
+
+/// The return of any function, in a session.
+#[inline(always)]
+pub fn leave_any(ctx: &RetProbeContext, shape: u8) {
+    if shape >= CallShape::Mmap as u8 && shape <= CallShape::Sbrk as u8 {
+        if let Some(outcome) = leave(ctx, &NO_SESSIONS, Family::Mapping) {
+            outcome.mapping();
+        }
+    } else if let Some(outcome) = leave(ctx, &NO_SESSIONS, Family::Heap) {
+        outcome.heap(shape);
+    }
+}
 
 /// A call that ended.
 pub struct Outcome {
@@ -34,8 +48,8 @@ pub struct Outcome {
 
 /// Takes the ended call out of its slot.
 #[inline(always)]
-pub fn leave(ctx: &RetProbeContext, family: Family) -> Option<Outcome> {
-    let hit = hit(ctx)?;
+pub fn leave(ctx: &RetProbeContext, no_programs: &ProgramArray, family: Family) -> Option<Outcome> {
+    let hit = hit(ctx, no_programs)?;
     // SAFETY: the kernel passes valid registers.
     let (sp, result) = unsafe { ((*ctx.regs).rsp, (*ctx.regs).rax) };
     let Some(calls) = in_flight::get(bpf_get_current_pid_tgid()) else {
@@ -63,7 +77,7 @@ pub fn leave(ctx: &RetProbeContext, family: Family) -> Option<Outcome> {
 /// too. The site may be in a function that the called one went on to, and is not of its kind.
 #[inline(always)]
 pub fn leave_by_exit(ctx: &ProbeContext) -> Option<Outcome> {
-    let hit = hit(ctx)?;
+    let hit = hit(ctx, &NO_PROGRAMS)?;
     // SAFETY: the kernel passes valid registers.
     let (sp, result) = unsafe { ((*ctx.regs).rsp, (*ctx.regs).rax) };
     let calls = in_flight::get(bpf_get_current_pid_tgid())?;
@@ -83,11 +97,13 @@ pub fn leave_by_exit(ctx: &ProbeContext) -> Option<Outcome> {
 
 impl Outcome {
     #[inline(always)]
-    fn emit<T: 'static>(&self, kind: RecordKind, record: T) {
-        if !emit::record(self.hit.config, kind, record) {
+    fn emit<T: 'static>(&self, kind: RecordKind, record: T) -> bool {
+        let fits = emit::record(self.hit.config, kind, record);
+        if !fits {
             // SAFETY: a counter of this CPU's map value.
             atomic::increment(unsafe { &raw mut (*self.hit.counters).lost });
         }
+        fits
     }
 
     #[inline(always)]
@@ -101,10 +117,31 @@ impl Outcome {
         atomic::increment(unsafe { &raw mut (*self.hit.counters).void });
     }
 
+    /// malloc and kin, by the shape of their arguments.
+    #[inline(always)]
+    pub fn heap(&self, shape: u8) {
+        if shape == CallShape::OldSize as u8
+            || shape == CallShape::OldCountSize as u8
+            || shape == CallShape::ContextOldSize as u8
+        {
+            self.realloc();
+        } else if shape == CallShape::InPlace as u8 {
+            self.in_place();
+        } else if shape == CallShape::OutAlignSize as u8 {
+            self.out_block();
+        } else {
+            self.block();
+        }
+    }
+
     #[inline(always)]
     fn alloc(&self, address: u64) {
         if address == 0 {
             return self.count_void();
+        }
+        // Before anybody else can know of the block, and free it.
+        if !remembered::insert(self.hit.config, address) {
+            return;
         }
         let record = AllocRecord {
             header: self.header(RecordKind::Alloc),
@@ -112,7 +149,9 @@ impl Outcome {
             size_bytes: self.call.size_bytes,
             stack: self.call.stack,
         };
-        self.emit(RecordKind::Alloc, record);
+        if !self.emit(RecordKind::Alloc, record) {
+            self.forget(address);
+        }
     }
 
     /// malloc, calloc, memalign and kin: the result is the block.
@@ -140,32 +179,57 @@ impl Outcome {
         if self.call.address == 0 {
             return self.alloc(self.result);
         }
-        if self.result == 0 && self.call.size_bytes != 0 {
+        let failed = self.result == 0 && self.call.size_bytes != 0;
+        if failed {
             self.count_void();
+            // If there is no place any more, that is counted.
+            remembered::insert(self.hit.config, self.call.address);
         }
+        let is_followed = self.result != 0
+            && self.call.extra != RELEASE_ONLY
+            && remembered::insert(self.hit.config, self.result);
+        // A new block that is not followed is as good as none, as after a realloc to nothing.
+        let new_address = if is_followed { self.result } else { 0 };
         let record = ReallocRecord {
             header: self.header(RecordKind::ReallocEnd),
             old_address: self.call.address,
-            new_address: self.result,
-            size_bytes: self.call.size_bytes,
+            new_address,
+            size_bytes: if is_followed || failed { self.call.size_bytes } else { 0 },
             stack: self.call.stack,
         };
-        self.emit(RecordKind::ReallocEnd, record);
+        if !self.emit(RecordKind::ReallocEnd, record) && is_followed {
+            self.forget(new_address);
+        }
     }
 
-    /// xallocx: the result is how many bytes the block has now.
+    /// Nobody was told of the block, so that its free would be one of an unknown block.
+    #[inline(always)]
+    fn forget(&self, address: u64) {
+        if self.hit.config.remembers() {
+            remembered::remove(self.hit.config, address);
+        }
+    }
+
+    /// xallocx: the result is how many bytes the block has now. Of a block that is not followed
+    /// nothing is told.
     #[inline(always)]
     pub fn in_place(&self) {
+        let address = self.call.address;
+        if address == 0 {
+            return;
+        }
         let is_resized = self.result >= self.call.size_bytes;
         if !is_resized {
             self.count_void();
         }
+        let is_released = is_resized && self.call.extra == RELEASE_ONLY;
+        let is_followed = !is_released && remembered::insert(self.hit.config, address);
         let record = ReallocRecord {
             header: self.header(RecordKind::ReallocEnd),
-            old_address: self.call.address,
-            new_address: if is_resized { self.call.address } else { 0 },
+            old_address: address,
+            new_address: if is_resized && is_followed { address } else { 0 },
             // A failure is told from a free by its size.
-            size_bytes: if self.call.size_bytes == 0 { 1 } else { self.call.size_bytes },
+            size_bytes: if is_released { 0 } else { self.call.size_bytes.max(1) },
             stack: self.call.stack,
         };
         self.emit(RecordKind::ReallocEnd, record);

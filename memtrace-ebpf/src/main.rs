@@ -14,16 +14,23 @@ mod leave;
 mod maps;
 mod memory;
 mod process;
+mod remembered;
+mod sampling;
+mod session;
 mod stack;
+
+use core::ffi::c_void;
 
 use arguments::argument;
 use aya_ebpf::{
     EbpfContext,
     macros::{uprobe, uretprobe},
+    maps::ProgramArray,
     programs::{ProbeContext, RetProbeContext},
 };
 use entry::{Family, enter_free, enter_free_of_python};
 use leave::{leave, leave_by_exit};
+use maps::NO_PROGRAMS;
 use memtrace_common::loss::FunctionCounters;
 
 /// Keeps the kernel from giving the program a per-CPU "private" stack (6.13+), which it does on
@@ -32,19 +39,24 @@ use memtrace_common::loss::FunctionCounters;
 /// (open-telemetry/opentelemetry-ebpf-instrumentation#3056). A program that contains a tail call
 /// gets none; this one is never taken.
 #[inline(always)]
-fn decline_private_stack<C: EbpfContext>(ctx: &C, counters: *mut FunctionCounters) {
+fn decline_private_stack<C: EbpfContext>(
+    ctx: &C,
+    counters: *mut FunctionCounters,
+    no_programs: &ProgramArray,
+) {
     // SAFETY: a counter of this CPU's map value. Volatile, so that no compiler sees the result.
     if unsafe { (&raw const (*counters).entries).read_volatile() } == u64::MAX {
         // SAFETY: not reached, and the map is empty.
-        unsafe { maps::NO_PROGRAMS.tail_call(ctx, 0) };
+        unsafe { no_programs.tail_call(ctx, 0) };
     }
 }
 
-/// All functions whose result matters
-#[uprobe]
-pub fn enter(ctx: ProbeContext) -> u32 {
-    entry::enter(&ctx);
-    0
+/// All functions whose result matters; their returns, too, where the kernel has sessions. Not by the
+/// macro, whose programs all return 0.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "uprobe")]
+pub extern "C" fn enter(ctx: *mut c_void) -> u32 {
+    session::run(&ProbeContext::new(ctx))
 }
 
 /// free
@@ -78,7 +90,7 @@ pub fn enter_nothing(ctx: ProbeContext) -> u32 {
 /// The return of everything whose result is the block.
 #[uretprobe]
 pub fn leave_block(ctx: RetProbeContext) -> u32 {
-    if let Some(outcome) = leave(&ctx, Family::Heap) {
+    if let Some(outcome) = leave(&ctx, &NO_PROGRAMS, Family::Heap) {
         outcome.block();
     }
     0
@@ -87,7 +99,7 @@ pub fn leave_block(ctx: RetProbeContext) -> u32 {
 /// The return of realloc and reallocarray.
 #[uretprobe]
 pub fn leave_realloc(ctx: RetProbeContext) -> u32 {
-    if let Some(outcome) = leave(&ctx, Family::Heap) {
+    if let Some(outcome) = leave(&ctx, &NO_PROGRAMS, Family::Heap) {
         outcome.realloc();
     }
     0
@@ -96,7 +108,7 @@ pub fn leave_realloc(ctx: RetProbeContext) -> u32 {
 /// The return of xallocx.
 #[uretprobe]
 pub fn leave_in_place(ctx: RetProbeContext) -> u32 {
-    if let Some(outcome) = leave(&ctx, Family::Heap) {
+    if let Some(outcome) = leave(&ctx, &NO_PROGRAMS, Family::Heap) {
         outcome.in_place();
     }
     0
@@ -114,7 +126,7 @@ pub fn leave_by_return(ctx: ProbeContext) -> u32 {
 /// The return of posix_memalign.
 #[uretprobe]
 pub fn leave_out_block(ctx: RetProbeContext) -> u32 {
-    if let Some(outcome) = leave(&ctx, Family::Heap) {
+    if let Some(outcome) = leave(&ctx, &NO_PROGRAMS, Family::Heap) {
         outcome.out_block();
     }
     0
@@ -123,7 +135,7 @@ pub fn leave_out_block(ctx: RetProbeContext) -> u32 {
 /// The return of mmap and kin.
 #[uretprobe]
 pub fn leave_mapping(ctx: RetProbeContext) -> u32 {
-    if let Some(outcome) = leave(&ctx, Family::Mapping) {
+    if let Some(outcome) = leave(&ctx, &NO_PROGRAMS, Family::Mapping) {
         outcome.mapping();
     }
     0
@@ -133,6 +145,13 @@ pub fn leave_mapping(ctx: RetProbeContext) -> u32 {
 #[uprobe]
 pub fn empty(_ctx: ProbeContext) -> u32 {
     0
+}
+
+/// An empty session that wants no return.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "uprobe")]
+pub extern "C" fn empty_session(_ctx: *mut c_void) -> u32 {
+    session::RETURN_UNWANTED
 }
 
 /// An empty return probe, likewise.

@@ -83,6 +83,11 @@ static STACK_BUFFERS: PerCpuArray<StackBuffer> =
 #[map]
 pub static NO_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
+/// Likewise, for the program that may be attached as a session: programs that are attached
+/// differently may not refer to the same one (Linux 6.18).
+#[map]
+pub static NO_SESSIONS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
 /// The configuration.
 #[inline(always)]
 pub fn config() -> Option<&'static Config> {

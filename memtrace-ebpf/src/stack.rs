@@ -6,6 +6,7 @@ use memtrace_common::{
     config::{Config, StackMode},
     loss::KernelLoss,
     memory::ReadMemory as _,
+    opaque::Opaque,
     python::{MAX_PYTHON_FRAMES, PythonLayout, walk::MAX_PYTHON_STEPS},
     unwind::{
         HASH_SEED, Registers, StackWords, finish, frame_pointer,
@@ -48,11 +49,13 @@ pub struct StackBuffer {
     unread: Recording,
 }
 
-/// Recordings at one place, which one program at a time uses.
+/// Recordings at one place. Who records has claimed them; who recalls has not, because that would
+/// cost as much as three frames, and looks whether the turn has changed meanwhile.
 #[repr(C)]
 pub struct SharedRecordings {
     claimed: u64,
-    /// Which is the next to be replaced.
+    /// Which is the next to be replaced. Passes on after that one was forgotten and before it is
+    /// written. (On x86-64 others see this in the same order.)
     turn: u64,
     recordings: [Recording; RECORDINGS_A_PLACE],
 }
@@ -63,7 +66,12 @@ const RECORDINGS_A_PLACE: usize = 2;
 
 /// Walks the stack of the function entered at `ctx` and returns its hash, 0 when there is none.
 #[inline(always)]
-pub fn capture(ctx: &ProbeContext, config: &Config, registers: Registers) -> u64 {
+pub fn capture(
+    ctx: &ProbeContext,
+    config: &Config,
+    registers: Registers,
+    thread_pointer: &mut Opaque<u64>,
+) -> u64 {
     if config.stacks == StackMode::Off as u32 {
         return 0;
     }
@@ -74,10 +82,18 @@ pub fn capture(ctx: &ProbeContext, config: &Config, registers: Registers) -> u64
     // SAFETY: the buffer lies in a map value and, being claimed, is this program's alone.
     let (walk, replay, unread) =
         unsafe { (&mut (*buffer).walk, &mut (*buffer).replay, &raw mut (*buffer).unread) };
-    let stack = walk_or_recall(ctx, config, registers, walk, replay, unread).unwrap_or_default();
+    let thread = Thread { registers, pointer: thread_pointer };
+    let stack = walk_or_recall(ctx, config, thread, walk, replay, unread).unwrap_or_default();
     // SAFETY: as above.
-    atomic::release(unsafe { &raw mut (*buffer).claimed });
+    atomic::release_on_this_cpu(unsafe { &raw mut (*buffer).claimed });
     stack
+}
+
+/// The thread whose stack is walked.
+struct Thread<'a> {
+    registers: Registers,
+    /// Where its thread pointer is kept, see [`memtrace_common::call::InFlight::thread_pointer`].
+    pointer: &'a mut Opaque<u64>,
 }
 
 /// Walks Python's frames and the native ones. The stack's id.
@@ -85,20 +101,21 @@ pub fn capture(ctx: &ProbeContext, config: &Config, registers: Registers) -> u64
 fn walk_or_recall(
     ctx: &ProbeContext,
     config: &Config,
-    registers: Registers,
+    thread: Thread,
     walk: &mut Walk,
     replay: &mut Replay,
     unread: *mut Recording,
 ) -> Option<u64> {
+    let Thread { registers, pointer } = thread;
     walk.clear_windows();
     if config.stacks != StackMode::Tables as u32 {
-        walk_python(walk);
+        walk_python(walk, pointer);
         walk_by_frame_pointers(registers, walk);
         return Some(intern(ctx, config, walk).0);
     }
     // This reads the stack, in which there are things of Python, too.
     walk.read_stack(&UserMemory, registers.sp);
-    walk_python(walk);
+    walk_python(walk, pointer);
     if walk.start(&UserMemory, registers) {
         let tables = KernelTables { mappings: mappings(config)?, memo: memo(config)? };
         let mut context = LoopContext { walk, tables, recording: unread };
@@ -128,19 +145,19 @@ fn finish_or_recall(
     let walk = unsafe { &mut *context.walk };
     let key = walk.key(config.generation);
     let frames_left = MAX_FRAMES as u32 - replay.innermost_frames();
-    let Some(shared) = claim_recordings(&key) else {
+    let shared = recordings_of(&key)?;
+    if let Some(stack) = recalled(shared, &key, registers, walk, replay) {
+        return Some(stack);
+    }
+    // SAFETY: it lies in a map value.
+    let claimed = unsafe { &raw mut (*shared).claimed };
+    if !atomic::try_claim(claimed) {
         take_frames(context, frames_left);
         return Some(intern(ctx, config, walk).0);
-    };
-    let stack = match recalled(shared, &key, registers, walk, replay) {
-        Some(stack) => stack,
-        None => {
-            context.recording = next_recording(shared);
-            walk_and_record(ctx, config, registers, context, &key, frames_left)
-        }
-    };
-    // SAFETY: it lies in a map value; see `claim_recordings`.
-    atomic::release(unsafe { &raw mut (*shared).claimed });
+    }
+    context.recording = next_recording(shared);
+    let stack = walk_and_record(ctx, config, registers, context, &key, frames_left);
+    atomic::release(claimed);
     Some(stack)
 }
 
@@ -160,7 +177,7 @@ fn walk_and_record(
     // SAFETY: as above.
     let (walk, recording) = unsafe { (&mut *context.walk, &mut *context.recording) };
     let reach_bytes = walk.reach_bytes(registers.sp);
-    walk.want(reach_bytes);
+    walk.want(registers.sp, reach_bytes);
     let (stack, is_known) = intern(ctx, config, walk);
     // A stack that was just sent may have been lost; one that is not complete may become so when
     // more is known of the target.
@@ -171,25 +188,25 @@ fn walk_and_record(
     stack
 }
 
-/// The recordings of walks with this key, claimed; `None` while another program has them.
+/// The place of the recordings of walks with this key.
 #[inline(always)]
-fn claim_recordings(key: &Key) -> Option<*mut SharedRecordings> {
+fn recordings_of(key: &Key) -> Option<*mut SharedRecordings> {
     let [sp, pc, hash, ..] = *key;
     let place = mix(mix(mix(HASH_SEED, sp), pc), hash) >> 32;
-    let shared = maps::recordings(place as u32 & (RECORDING_PLACES - 1))?;
-    // SAFETY: a live map value.
-    atomic::try_claim(unsafe { &raw mut (*shared).claimed }).then_some(shared)
+    maps::recordings(place as u32 & (RECORDING_PLACES - 1))
 }
 
-/// The recording to replace.
+/// The recording to replace, which is forgotten. The place is claimed.
 #[inline(always)]
 fn next_recording(shared: *mut SharedRecordings) -> *mut Recording {
     // SAFETY: it lies in a map value, and the mask keeps the index inside.
     unsafe {
         let turn = (&raw const (*shared).turn).read_volatile();
+        let index = turn as usize & (RECORDINGS_A_PLACE - 1);
+        let next = (&raw mut (*shared).recordings).cast::<Recording>().add(index);
+        (*next).forget();
         (&raw mut (*shared).turn).write_volatile(turn + 1);
-        let index = (&raw const (*shared).turn).read_volatile() as usize;
-        (&raw mut (*shared).recordings).cast::<Recording>().add(index & (RECORDINGS_A_PLACE - 1))
+        next
     }
 }
 
@@ -202,10 +219,19 @@ fn recalled(
     walk: &mut Walk,
     replay: &mut Replay,
 ) -> Option<u64> {
-    // SAFETY: it lies in a map value; see `claim_recordings`.
-    let recordings = unsafe { &(*shared).recordings };
-    let mut all = recordings.iter();
-    all.find_map(|recording| recalled_by(recording, key, registers, walk, replay))
+    // SAFETY: it lies in a map value, here and below; what changes is read volatile.
+    let turn = || unsafe { (&raw const (*shared).turn).read_volatile() };
+    let before = turn();
+    // SAFETY: as above.
+    let [first, second] = unsafe { &(*shared).recordings };
+    // Not by an iterator, whose loop the compiler may leave a loop over pointers: the verifier does
+    // not see where it ends.
+    let found = recalled_by(first, key, registers, walk, replay);
+    let found = match found {
+        Some(_) => found,
+        None => recalled_by(second, key, registers, walk, replay),
+    };
+    found.filter(|stack| *stack != 0 && turn() == before)
 }
 
 #[inline(always)]
@@ -226,7 +252,7 @@ fn recalled_by(
     if !replay.is_equal() {
         return None;
     }
-    walk.want(known.reach_bytes());
+    walk.want(registers.sp, known.reach_bytes());
     Some(known.stack())
 }
 
@@ -353,7 +379,7 @@ struct PythonLoopContext {
 
 /// Where the walk of Python's frames starts; the layout is null when there is nothing to walk.
 #[inline(always)]
-fn start_python(walk: &mut Walk) -> *const PythonLayout {
+fn start_python(walk: &mut Walk, kept: &mut Opaque<u64>) -> *const PythonLayout {
     let image = image();
     let Some(layout) = python_layout(image) else {
         walk.skip_python(image);
@@ -361,10 +387,14 @@ fn start_python(walk: &mut Walk) -> *const PythonLayout {
     };
     // SAFETY: the map value outlives the run.
     let known = unsafe { &*layout };
-    let Some(thread_pointer) = thread_pointer(known.task_thread_pointer) else {
+    if kept.get() == 0 {
+        kept.set(thread_pointer(known.task_thread_pointer).unwrap_or_default());
+    }
+    let thread_pointer = kept.get();
+    if thread_pointer == 0 {
         walk.skip_python(image);
         return core::ptr::null();
-    };
+    }
     if walk.start_python(&UserMemory, known, thread_pointer, image) {
         layout
     } else {
@@ -373,8 +403,8 @@ fn start_python(walk: &mut Walk) -> *const PythonLayout {
 }
 
 #[inline(always)]
-fn walk_python(walk: &mut Walk) {
-    let layout = start_python(walk);
+fn walk_python(walk: &mut Walk, thread_pointer: &mut Opaque<u64>) {
+    let layout = start_python(walk, thread_pointer);
     if layout.is_null() {
         return;
     }
@@ -384,7 +414,7 @@ fn walk_python(walk: &mut Walk) {
         // the call.
         unsafe {
             let context = (&raw mut context).cast();
-            bpf_loop(MAX_PYTHON_STEPS as u32, python_step as *mut _, context, 0);
+            bpf_loop(MAX_PYTHON_STEPS as u32 / 2, two_python_steps as *mut _, context, 0);
         }
         return;
     }
@@ -405,6 +435,18 @@ unsafe extern "C" fn python_step(_index: u32, context: *mut PythonLoopContext) -
     // SAFETY: by contract; the walk is claimed.
     let (walk, layout) = unsafe { (&mut *(*context).walk, &*(*context).layout) };
     i64::from(!walk.step_python(&UserMemory, layout))
+}
+
+/// Two Python frames; not 0 ends the loop. A call costs as much as half a frame.
+///
+/// # Safety
+/// As for [`python_step`].
+#[inline(never)]
+unsafe extern "C" fn two_python_steps(_index: u32, context: *mut PythonLoopContext) -> i64 {
+    // SAFETY: by contract; the walk is claimed.
+    let (walk, layout) = unsafe { (&mut *(*context).walk, &*(*context).layout) };
+    let goes_on = walk.step_python(&UserMemory, layout) && walk.step_python(&UserMemory, layout);
+    i64::from(!goes_on)
 }
 
 /// What a step of the walk works on.

@@ -48,7 +48,7 @@ fn stack(functions: &[Arc<Frame>], index: usize) -> NamedStack {
 }
 
 fn site(functions: &[Arc<Frame>], index: usize) -> SiteInput {
-    let amount = Amount { bytes: 4096 + index as u64, count: 1 + index as u64 % 7 };
+    let amount = Amount::new(4096 + index as u64, 1 + index as u64 % 7);
     let name = Some(format!("worker-{}", index % 64));
     let thread =
         ThreadShare { tid: 1000 + index as u32 % 64, name, allocated: amount, live: amount };
@@ -66,7 +66,9 @@ fn report() -> Report {
     let module = Module { path: "/srv/service".to_owned(), ..Module::default() };
     let input = ReportInput {
         selected: Default::default(),
+        sampling: None,
         target: Target::default(),
+        place: Default::default(),
         window: Window::default(),
         rss: Rss::default(),
         timeline: Timeline::default(),

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use memtrace_common::sample::Interval;
 use regex::Regex;
 
 use crate::allocator::GivenNames;
@@ -139,6 +140,15 @@ pub struct AttachArgs {
     /// Most live blocks that are followed at once; 1 million takes about 40 MB
     #[arg(long, value_name = "N", default_value_t = 3_500_000, value_parser = parse_max_live, help_heading = LIMITS)]
     pub max_live: usize,
+
+    /// Look at one allocation for every SIZE allocated, on average: large ones always, small ones
+    /// seldom, which makes tracing cheap; sums are estimates (rounded to a power of two)
+    #[arg(long, value_name = "SIZE", value_parser = parse_sample_bytes, conflicts_with = "exact", help_heading = LIMITS)]
+    pub sample_bytes: Option<Interval>,
+
+    /// Look at every allocation
+    #[arg(long, help_heading = LIMITS)]
+    pub exact: bool,
 
     /// Do not walk stacks: a little cheaper, but sites cannot be told apart
     #[arg(long, help_heading = LIMITS)]
@@ -462,9 +472,9 @@ pub struct InspectArgs {
 /// `memtrace doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// The process to look at; no probe is armed
+    /// The process to look at; without it, only what this machine allows. No probe is armed
     #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
-    pub pid: u32,
+    pub pid: Option<u32>,
 
     /// Print one JSON document
     #[arg(long)]
@@ -530,6 +540,16 @@ fn parse_max_size(text: &str) -> Result<u64, String> {
     parse_size::parse_size(text).map_err(|_| "write a size like 64MiB or 2GiB".to_owned())
 }
 
+/// The nearest interval that there is; 1 is every allocation.
+fn parse_sample_bytes(text: &str) -> Result<Interval, String> {
+    let bytes = parse_size::parse_size(text)
+        .map_err(|_| "write a size like 64KiB, 512KiB or 4MiB".to_owned())?;
+    if !(1..=Interval::MAX.mean_bytes()).contains(&bytes) {
+        return Err("a size from 1 (every allocation) to 1TiB is needed".to_owned());
+    }
+    Ok(Interval::nearest(bytes))
+}
+
 /// A size as the kernel wants it for a ring: a power of two, and whole pages.
 fn parse_ring_size(text: &str) -> Result<u32, String> {
     let limits = crate::probe::load::RING_BYTES;
@@ -574,6 +594,24 @@ mod tests {
         for wrong in ["", "lib=libc", "prefix=", "_rjem_", "prefix=a,path=b"] {
             assert!(parse_names(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn sizes_of_samples_are_rounded_to_the_nearest_power_of_two() {
+        let bytes = |text| parse_sample_bytes(text).map(Interval::mean_bytes);
+        assert_eq!(bytes("500KB"), Ok(512 << 10));
+        assert_eq!(bytes("524288"), Ok(512 << 10));
+        assert_eq!(bytes("1"), Ok(1));
+        for wrong in ["0", "2TiB", "few", "-1"] {
+            assert!(parse_sample_bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sampling_and_exactness_exclude_each_other() {
+        let attach = ["memtrace", "attach", "-p", "1", "--sample-bytes", "4KiB"];
+        assert!(Cli::try_parse_from(attach).is_ok());
+        assert!(Cli::try_parse_from(attach.into_iter().chain(["--exact"])).is_err());
     }
 
     #[test]

@@ -122,3 +122,50 @@ fn a_process_of_nobody_is_described_to_nobody_without_the_right_to_trace_it() {
     let libc = diagnosis["allocators"][0]["path"].as_str().unwrap().to_owned();
     assert!(libc.contains("libc.so"), "{libc}");
 }
+
+#[test]
+fn without_a_process_it_says_what_the_machine_allows() {
+    let output = run(&["doctor", "--json"]);
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    let diagnosis = diagnosis(&output);
+    assert_eq!((&diagnosis["traceable"], &diagnosis["target"]), (&true.into(), &Value::Null));
+    let kernel = &diagnosis["kernel"];
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert_eq!(kernel["release"], release.trim());
+    assert_eq!(kernel["lacking_rights"], Value::Array(vec![]));
+    let text = String::from_utf8(run(&["doctor"]).stdout).unwrap();
+    assert!(text.starts_with("memtrace can trace processes on this machine"), "{text}");
+}
+
+/// With these capabilities and no others, as containers are given them.
+fn with_rights(rights: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new("setpriv");
+    command.args(["--inh-caps=-all", "--bounding-set", &format!("-all,{rights}")]);
+    command.arg(memtrace()).args(arguments).output().unwrap()
+}
+
+#[test]
+fn three_capabilities_are_enough_and_a_missing_one_is_named() {
+    let target = Target::start("ground_truth", &["heap", "1"]);
+    let pid = target.pid().to_string();
+    let needed = ["bpf", "perfmon", "sys_ptrace"];
+    let all = needed.map(|name| format!("+{name}")).join(",");
+    let enough = with_rights(&all, &["doctor", "--json", "-p", &pid]);
+    assert_eq!(enough.status.code(), Some(0), "{}", stderr(&enough));
+    assert_eq!(diagnosis(&enough)["kernel"]["lacking_rights"], Value::Array(vec![]));
+    let directory = tempfile::TempDir::new().unwrap();
+    let prefix = directory.path().join("traced");
+    let traced = ["attach", "-p", &pid, "-d", "1s", "-o", prefix.to_str().unwrap()];
+    let traced = with_rights(&all, &traced);
+    assert_eq!(traced.status.code(), Some(0), "{}", stderr(&traced));
+    for missing in ["bpf", "perfmon"] {
+        let others = needed.into_iter().filter(|name| *name != missing);
+        let others: Vec<_> = others.map(|name| format!("+{name}")).collect();
+        let output = with_rights(&others.join(","), &["doctor", "--json"]);
+        assert_eq!(output.status.code(), Some(2), "{missing}");
+        let diagnosis = diagnosis(&output);
+        let name = format!("CAP_{}", missing.to_uppercase());
+        assert_eq!(diagnosis["kernel"]["lacking_rights"][0]["name"], name);
+        assert!(diagnosis["findings"][0]["what"].as_str().unwrap().contains(&name));
+    }
+}

@@ -11,7 +11,10 @@ use memtrace::{
     capture::{Capture, EventsKept, KeptEvent, write},
     model::stack::Frame,
 };
-use memtrace_tests::binary::{memtrace, run, stderr, stdout};
+use memtrace_tests::{
+    binary::{memtrace, run, stderr, stdout},
+    browser::Browser,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -291,4 +294,32 @@ fn help_shows_the_options_and_an_example() {
         assert!(help.contains(word), "no {word} in {help}");
     }
     assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+}
+
+#[test]
+fn the_page_shows_what_grew_in_a_browser_and_its_flamegraph_can_be_searched_and_zoomed() {
+    let pair = Pair::new();
+    let page = pair.path("diff.html");
+    let output = pair.diff(&["--format", "html", "--output", page.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let mut browser = Browser::start();
+    browser.open(&page);
+    let heading = browser.text("document.querySelector('h1').textContent");
+    assert!(heading.contains("2.4 KiB"), "{heading}");
+    let first = browser.text("document.querySelector('table:last-of-type tbody tr').textContent");
+    assert!(first.contains("load") && first.contains("+2.4 KiB"), "{first}");
+    browser.click("tbody tr summary");
+    assert_eq!(browser.eval("document.querySelector('tbody tr details').open"), true);
+    // The picture's own script: a click zooms to a frame, and its reset button appears.
+    let hidden = "document.querySelector('svg #unzoom').classList.contains('hide')";
+    assert_eq!(browser.eval(hidden), true);
+    browser.click("svg #frames g:last-of-type rect");
+    assert_eq!(browser.eval(hidden), false);
+    browser.resize(390, 844, true);
+    let overflows = "document.documentElement.scrollWidth > window.innerWidth";
+    assert_eq!(browser.eval(overflows), false, "wider than a phone");
+    browser.prefer_dark(true);
+    let background = "getComputedStyle(document.documentElement).colorScheme";
+    assert!(browser.text(background).contains("dark"));
+    assert_eq!(browser.complaints(), [""; 0]);
 }

@@ -128,7 +128,7 @@ pub(crate) fn capture(events: &[KeptEvent]) -> Capture {
             .map(|(_, entry)| {
                 let (stack, function) = entry.site.map_or((None, None), site);
                 let object = entry.site.map(|site| site.object).unwrap_or_default();
-                CapturedSite { stack, function, object, stats: entry.account.stats }
+                CapturedSite { stack, function, object, stats: entry.account.stats() }
             })
             .collect(),
         live,

@@ -4,18 +4,24 @@
 
 use super::MAX_FRAME_BYTES;
 use crate::{
+    landing,
     memory::ReadMemory,
     opaque::{Opaque, OpaqueWords},
 };
 
 /// Words of all that is kept: a power of two.
-const WORDS: usize = 256;
+const WORDS: usize = 512;
+/// The most words of frames that lie together.
+const TOGETHER_WORDS: usize = 240;
 /// Those of a frame that lies alone come last.
 const ALONE_WORDS: usize = MAX_FRAME_BYTES as usize / 8;
-const TOGETHER_WORDS: usize = WORDS - ALONE_WORDS;
+const ALONE_START: usize = TOGETHER_WORDS + landing::SHIFT;
 const TOGETHER_BYTES: u64 = TOGETHER_WORDS as u64 * 8;
 /// Of the smallest pages.
 const PAGE_SIZE: u64 = 4096;
+/// The stack of functions' frames begins with the outermost one and is so large at first
+/// (`DATA_STACK_CHUNK_SIZE` in CPython's Python/pystate.c).
+const FRAME_STACK_BYTES: u64 = 16 * 1024;
 
 /// What was read of the frames, and where the frame is that is being looked at. Lives in map memory.
 #[repr(C)]
@@ -25,18 +31,28 @@ pub struct Frames {
     start: Opaque<u64>,
     /// How far from there a frame may begin.
     bytes: Opaque<u64>,
+    /// Which word is the first of them, and room for the address of where it would be.
+    together: Opaque<usize>,
+    landing: Opaque<u64>,
     /// The frame that was looked at last; 0 when none was.
     last: Opaque<u64>,
+    /// The page of the frame that the walk before ended with: the start of the stack of functions'
+    /// frames.
+    home: Opaque<u64>,
     /// The first word of the frame that is looked at.
-    first: Opaque<u64>,
+    first: Opaque<usize>,
     words: OpaqueWords<WORDS>,
 }
 
 impl Frames {
-    /// Forgets what was read.
+    /// Forgets what was read, for another walk.
     #[inline(always)]
     pub fn clear(&mut self) {
         self.bytes.set(0);
+        let outermost = self.last.get();
+        if outermost != 0 {
+            self.home.set(outermost & !(PAGE_SIZE - 1));
+        }
         self.last.set(0);
     }
 
@@ -44,7 +60,7 @@ impl Frames {
     #[inline(always)]
     pub fn go<M: ReadMemory>(&mut self, memory: &M, frame: u64, frame_bytes: u32) -> bool {
         let distance = frame.wrapping_sub(self.start.get());
-        self.first.set(distance >> 3);
+        self.first.set(self.together.get().wrapping_add((distance >> 3) as usize));
         let is_there = distance < self.bytes.get() && frame & 7 == 0;
         if is_there {
             self.last.set(frame);
@@ -55,7 +71,7 @@ impl Frames {
     /// The word at this offset of the frame.
     #[inline(always)]
     pub fn word(&self, offset: u32) -> u64 {
-        self.words.get((self.first.get() as usize).wrapping_add(offset as usize >> 3))
+        self.words.get(self.first.get().wrapping_add(offset as usize >> 3))
     }
 
     #[inline(never)]
@@ -65,7 +81,11 @@ impl Frames {
         }
         let last = self.last.get();
         self.last.set(frame);
-        let is_near = last == 0 || last.wrapping_sub(frame) < TOGETHER_BYTES;
+        let home = self.home.get();
+        // Others lie alone, as that of a coroutine, which may be the innermost.
+        let is_near = home == 0 && last == 0
+            || frame.wrapping_sub(home) < FRAME_STACK_BYTES
+            || last.wrapping_sub(frame) < TOGETHER_BYTES;
         let frame_bytes = frame_bytes.min(MAX_FRAME_BYTES) & !7;
         is_near && self.fetch_together(memory, frame, u64::from(frame_bytes))
             || self.fetch_alone(memory, frame, frame_bytes)
@@ -80,11 +100,12 @@ impl Frames {
         let start = end.wrapping_sub(TOGETHER_BYTES).max(page);
         let bytes = end.wrapping_sub(start).min(TOGETHER_BYTES);
         self.start.set(start);
-        self.first.set(frame.wrapping_sub(start) >> 3);
         // The last frame begins where this one does.
         self.bytes.set(frame.wrapping_sub(start).wrapping_add(1));
-        let window = self.words.first_mut::<TOGETHER_WORDS>();
-        let is_read = memory.read_part(start, bytes as u32, window);
+        let (words, together) = self.words.part_mut::<0, TOGETHER_WORDS>(start, &mut self.landing);
+        self.together.set(together);
+        self.first.set(together.wrapping_add((frame.wrapping_sub(start) >> 3) as usize));
+        let is_read = memory.read_part(start, bytes as u32, words);
         if !is_read {
             self.bytes.set(0);
         }
@@ -93,8 +114,10 @@ impl Frames {
 
     #[inline(always)]
     fn fetch_alone<M: ReadMemory>(&mut self, memory: &M, frame: u64, frame_bytes: u32) -> bool {
-        self.first.set(TOGETHER_WORDS as u64);
-        memory.read_part(frame, frame_bytes, self.words.last_mut::<ALONE_WORDS>())
+        let (words, first) =
+            self.words.part_mut::<ALONE_START, ALONE_WORDS>(frame, &mut self.landing);
+        self.first.set(first);
+        memory.read_part(frame, frame_bytes, words)
     }
 }
 
@@ -161,6 +184,23 @@ mod tests {
         }
         let reads: Vec<u32> = memory.0.borrow().iter().map(|(_, bytes)| *bytes).collect();
         assert_eq!(reads, [TOGETHER_BYTES as u32, FRAME_BYTES, FRAME_BYTES]);
+    }
+
+    /// As a task of asyncio: the innermost frame is that of a coroutine.
+    #[test]
+    fn frames_below_a_coroutine_are_known_by_the_walk_before() {
+        let (memory, mut frames) = (Pages::default(), Frames::default());
+        let (coroutine, stack) = (FIRST + 0x100, FIRST + 0x2000);
+        for _ in 0..2 {
+            frames.clear();
+            memory.0.borrow_mut().clear();
+            for frame in [coroutine, stack + 0x400, stack + 0x200, stack + 0x18] {
+                assert!(frames.go(&memory, frame, FRAME_BYTES));
+                assert_at(&frames, frame);
+            }
+        }
+        let together = (stack, 0x400 + FRAME_BYTES);
+        assert_eq!(*memory.0.borrow(), [(coroutine, FRAME_BYTES), together]);
     }
 
     #[test]

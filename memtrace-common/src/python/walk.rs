@@ -15,7 +15,8 @@ use crate::{
 };
 
 /// How many times [`PythonWalk::step`] is to be called at most: each frame, its entry, the end.
-pub const MAX_PYTHON_STEPS: usize = 2 * MAX_PYTHON_FRAMES + 1;
+/// Even, so that steps can be taken by twos.
+pub const MAX_PYTHON_STEPS: usize = 2 * MAX_PYTHON_FRAMES + 2;
 
 /// A walk in progress, and its result.
 #[repr(C)]

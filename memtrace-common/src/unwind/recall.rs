@@ -70,6 +70,12 @@ impl Recording {
         self.reach_bytes.get()
     }
 
+    /// Nothing is to be recalled of it from here on.
+    #[inline(always)]
+    pub fn forget(&mut self) {
+        self.stack.set(0);
+    }
+
     /// Begins anew.
     #[inline(always)]
     pub fn begin(&mut self, key: &Key) {
@@ -181,7 +187,7 @@ pub struct Replay {
 }
 
 /// Native frames that are walked at least and at most before a recording is looked for.
-const FEWEST_FRAMES: u32 = 2;
+const FEWEST_FRAMES: u32 = 1;
 const MOST_FRAMES: u32 = 10;
 /// One recording in as many may be looked through in vain.
 const DOUBT_BY_DIFFERENCE: u32 = 32;

@@ -88,7 +88,7 @@ impl Walk {
         self.python.clear_frames();
     }
 
-    /// Reads the stack from `sp` on, as much of it as the last one needed.
+    /// Reads the stack from `sp` on, as far as the last ones needed it.
     #[inline(always)]
     pub fn read_stack<M: ReadMemory>(&mut self, memory: &M, sp: u64) {
         self.stack.word(memory, sp);
@@ -100,10 +100,10 @@ impl Walk {
         self.end.get() == StackEnd::Truncated as u32
     }
 
-    /// As much of the next stack is read at first.
+    /// As far as this above `sp` the next stack is read at once.
     #[inline(always)]
-    pub fn want(&mut self, reach_bytes: u64) {
-        self.stack.want(reach_bytes);
+    pub fn want(&mut self, sp: u64, reach_bytes: u64) {
+        self.stack.want(sp, reach_bytes);
     }
 
     /// How much of the stack above `sp` was looked at.

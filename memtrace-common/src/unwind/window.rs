@@ -1,17 +1,27 @@
 //! The piece of a stack that was read at once: a read costs several times as much as the words in it.
 
 use crate::{
+    landing,
     memory::ReadMemory,
     opaque::{Opaque, OpaqueWords},
 };
 
+/// Words that there is room for; a power of two.
+const ROOM_WORDS: usize = 1024;
 /// The most words that are read at once.
-pub const WINDOW_WORDS: usize = 1024;
-const WINDOW_BYTES: u64 = WINDOW_WORDS as u64 * 8;
-/// What is read where the need is not known.
+pub const WINDOW_WORDS: usize = ROOM_WORDS - landing::SHIFT;
+/// What is read where the need is not known, or far more than this.
 const FURTHER_BYTES: u64 = 2048;
-/// A need is forgotten by this part with each stack that has less.
+/// What is read at once where that much is needed.
+const AT_ONCE_BYTES: u64 = 6144;
+/// An end that is further up is that of another stack.
+const FURTHEST_BYTES: u64 = 1 << SHARED_BITS;
+/// What was read too much of is forgotten by this part with each walk.
 const FORGETTING: u64 = 8;
+/// Threads' stacks are some MiB apart: an end is kept for each of as many of them.
+const ENDS: usize = 16;
+/// log2 of the bytes in which stacks share an end.
+const SHARED_BITS: u32 = 22;
 /// Of the smallest pages.
 const PAGE_SIZE: u64 = 4096;
 
@@ -22,11 +32,15 @@ pub struct Window {
     start: Opaque<u64>,
     bytes: Opaque<u64>,
     distance: Opaque<u64>,
-    /// How much the stacks that were read before needed.
-    wanted_bytes: Opaque<u64>,
+    /// Which word is the first, and room for the address of where it would be.
+    first: Opaque<usize>,
+    landing: Opaque<u64>,
+    /// Up to where the stacks that were read before were needed: all walks of a thread end at the
+    /// same place.
+    ends: OpaqueWords<ENDS>,
     /// A word outside of the window.
     single: Opaque<u64>,
-    words: OpaqueWords<WINDOW_WORDS>,
+    words: OpaqueWords<ROOM_WORDS>,
 }
 
 impl Window {
@@ -36,12 +50,36 @@ impl Window {
         self.bytes.set(0);
     }
 
-    /// As many bytes of a stack are read at first as the last ones turned out to need: some bytes
-    /// too many cost less than another read.
+    /// A walk of the stack at `address` has looked at so much; the next ones will mostly look no
+    /// further. A few bytes too many cost less than another read, so that an end which was further
+    /// up is forgotten little by little.
     #[inline(always)]
-    pub fn want(&mut self, bytes: u64) {
-        let before = self.wanted_bytes.get();
-        self.wanted_bytes.set(bytes.max(before - before / FORGETTING));
+    pub fn want(&mut self, address: u64, bytes: u64) {
+        let (thread, end) = (Self::thread(address), address.wrapping_add(bytes));
+        let further = self.ends.get(thread).wrapping_sub(end);
+        let kept = if further <= AT_ONCE_BYTES { further - further / FORGETTING } else { 0 };
+        self.ends.set(thread, end.wrapping_add(kept));
+    }
+
+    #[inline(always)]
+    fn thread(address: u64) -> usize {
+        (address >> SHARED_BITS) as usize
+    }
+
+    /// How much to read from an address on: up to where the walks before went, or a part of it
+    /// where that is far; where it is not known, no further than the page, because what is behind may
+    /// not be there.
+    #[inline(always)]
+    fn bytes_from(&self, address: u64, page_bytes: u64) -> u64 {
+        let known = self.ends.get(Self::thread(address)).wrapping_sub(address);
+        // Less than a word is no more than nothing.
+        if known.wrapping_sub(8) >= FURTHEST_BYTES {
+            page_bytes.min(FURTHER_BYTES)
+        } else if known > AT_ONCE_BYTES {
+            FURTHER_BYTES
+        } else {
+            known
+        }
     }
 
     /// The word at an address, which is read together with those above it; `None` when it cannot
@@ -77,7 +115,7 @@ impl Window {
 
     #[inline(always)]
     fn inside(&self) -> u64 {
-        self.words.get((self.distance.get() >> 3) as usize)
+        self.words.get(self.first.get().wrapping_add((self.distance.get() >> 3) as usize))
     }
 
     #[inline(never)]
@@ -86,7 +124,7 @@ impl Window {
             return false;
         }
         if self.fill(memory, address) {
-            self.single.set(self.words.get(0));
+            self.single.set(self.words.get(self.first.get()));
             return true;
         }
         let word = memory.read_word(address);
@@ -94,29 +132,34 @@ impl Window {
         word.is_some()
     }
 
-    /// Reads no further than the page, except where the stack before went there: what is behind may
-    /// not be there.
     #[inline(always)]
     fn fill<M: ReadMemory>(&mut self, memory: &M, address: u64) -> bool {
         let page_bytes = PAGE_SIZE - (address & (PAGE_SIZE - 1));
-        let wanted = if self.bytes.get() == 0 { self.wanted_bytes.get() } else { 0 };
-        let bytes = wanted.max(page_bytes.min(FURTHER_BYTES)).min(WINDOW_BYTES) & !7;
+        let bytes = self.bytes_from(address, page_bytes) & !7;
         self.start.set(address);
         self.bytes.set(bytes);
-        if memory.read_part(address, bytes as u32, self.words.as_words_mut()) {
+        if self.copy(memory, address, bytes) {
             return true;
         }
         // The end of the stack was passed: a read that fails costs as much as ten.
-        self.wanted_bytes.set(0);
+        self.ends.set(Self::thread(address), 0);
         self.bytes.set(page_bytes);
-        let is_read = bytes > page_bytes
-            && memory.read_part(address, page_bytes as u32, self.words.as_words_mut());
+        let is_read = bytes > page_bytes && self.copy(memory, address, page_bytes);
         if !is_read {
             self.bytes.set(0);
         }
         is_read
     }
+
+    #[inline(always)]
+    fn copy<M: ReadMemory>(&mut self, memory: &M, address: u64, bytes: u64) -> bool {
+        let (words, first) = self.words.part_mut::<0, WINDOW_WORDS>(address, &mut self.landing);
+        self.first.set(first);
+        memory.read_part(address, bytes as u32, words)
+    }
 }
+
+const _: () = assert!(AT_ONCE_BYTES <= WINDOW_WORDS as u64 * 8);
 
 #[cfg(test)]
 mod tests {
@@ -140,7 +183,7 @@ mod tests {
     fn every_word_that_is_there_is_found_in_any_order_whatever_was_wanted() {
         for wanted in [0, 8, 600, PAGE_SIZE, 2 * PAGE_SIZE, 9 * PAGE_SIZE, u64::MAX] {
             let mut window = Window::default();
-            window.want(wanted);
+            window.want(FIRST, wanted);
             for address in (FIRST..END).step_by(8).chain((FIRST..END).rev().step_by(56)) {
                 let address = address & !7;
                 assert_eq!(window.peek(&Pages, address), Some(address));
@@ -153,16 +196,48 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_stack_that_needs_as_much_as_the_one_before_is_read_at_once() {
-        let mut window = Window::default();
-        window.want(PAGE_SIZE + 64);
-        assert_eq!(window.word(&Pages, FIRST + 8), Some(FIRST + 8));
-        assert!(window.is_inside(FIRST + 64 + PAGE_SIZE));
-        assert!(!window.is_inside(FIRST + 72 + PAGE_SIZE) && !window.is_inside(FIRST));
+    /// How much is read from `FIRST` on.
+    fn read_bytes(window: &mut Window) -> u64 {
         window.clear();
-        window.want(u64::MAX);
-        assert_eq!(window.word(&Pages, END - 16), Some(END - 16), "nothing is behind");
+        assert!(window.word(&Endless, FIRST).is_some());
+        window.bytes.get()
+    }
+
+    #[test]
+    fn a_stack_is_read_at_once_up_to_where_the_walks_before_went() {
+        let mut window = Window::default();
+        assert_eq!(read_bytes(&mut window), FURTHER_BYTES);
+        window.want(FIRST - 512, 5512);
+        assert_eq!(read_bytes(&mut window), 5000);
+        window.want(FIRST + 64, AT_ONCE_BYTES);
+        assert_eq!(read_bytes(&mut window), FURTHER_BYTES, "pieces are skipped where that is far");
+        window.want(FIRST + ((ENDS as u64) << SHARED_BITS), 64);
+        assert_eq!(read_bytes(&mut window), FURTHER_BYTES, "of another thread");
+    }
+
+    #[test]
+    fn an_end_that_was_further_up_is_forgotten_little_by_little() {
+        let mut window = Window::default();
+        window.want(FIRST, 2000);
+        window.want(FIRST, 1200);
+        assert_eq!(read_bytes(&mut window), 1896, "a part of 696 bytes is rounded up");
+        (0..100).for_each(|_| window.want(FIRST, 1200));
+        assert!(read_bytes(&mut window) < 1216);
+    }
+
+    #[test]
+    fn an_end_behind_which_nothing_is_costs_one_read_more() {
+        let mut window = Window::default();
+        window.want(END - 16, 32);
+        assert_eq!(window.word(&Pages, END - 16), Some(END - 16));
+        assert_eq!(window.ends.get(Window::thread(END)), 0);
+    }
+
+    struct Endless;
+    impl ReadMemory for Endless {
+        fn read_words<const N: usize>(&self, _: u64) -> Option<[u64; N]> {
+            Some([0; N])
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use memtrace::{
     model::AllocFn,
     probe::{
-        load::{Kernel, LoadOptions, ProbeSite, TableWords},
+        load::{Kernel, LoadOptions, ProbeSite, Sampling, TableWords},
         plan::PlannedProbe,
         target::plan_target,
         verify::verify,
@@ -42,6 +42,7 @@ impl Floor {
             table_words: TableWords::default(),
             debug_log: false,
             perf_event_links: false,
+            sampling: Sampling::Exact,
         })?;
         for object in &plan.objects {
             let sites: Vec<_> =
@@ -67,6 +68,7 @@ fn site(probe: &PlannedProbe, free_at: FreeAt) -> ProbeSite {
         function: probe.function,
         shape: probe.shape,
         site: 0,
+        is_leaf: false,
         offset: probe.file_offset - back,
     }
 }

@@ -9,6 +9,7 @@ pub mod block;
 mod books;
 mod codec;
 mod cut;
+mod estimates;
 pub mod events;
 pub mod format;
 mod found;
@@ -45,6 +46,7 @@ pub use self::{
 
 use crate::model::{
     AllocFn, ObjectNumber,
+    coverage::Coverage,
     event::Event,
     site::{Amount, SiteStats},
     stack::{NamedStack, StackId},
@@ -205,6 +207,13 @@ pub struct Ending {
     pub losses: Vec<LossCount>,
     /// What stacks were walked by.
     pub unwind_tables: Option<UnwindTables>,
+    /// When probes were armed, where some were not all the time.
+    #[serde(skip_serializing_if = "Coverage::is_full")]
+    pub coverage: Coverage,
+    /// The mean distance of samples at the end, in bytes allocated; `None` where every block was
+    /// looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_interval_bytes: Option<u64>,
 }
 
 /// A loss by its stable name: a later version may know more of them.

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
+use memtrace_common::sample::Interval;
 
 use super::{
     Status,
@@ -20,7 +21,9 @@ use crate::{
     cli::{AttachArgs, By, Events, PythonArg},
     render::{self, text::TextOptions},
     report::{Report, ReportOptions},
-    session::{self, GroupBy, Observer as _, Options, PythonFrames, Recorder, Sink, StackMode},
+    session::{
+        self, GroupBy, Observer as _, Options, PythonFrames, Recorder, Sampling, Sink, StackMode,
+    },
     sys::procfs::ProcFs,
 };
 
@@ -77,8 +80,16 @@ fn options(args: &AttachArgs, verbose: u8) -> Options {
         reset_peak: args.reset_peak,
         walk: !args.no_walk,
         perf_event_links: args.perf_event_links,
+        sampling: sampling(args),
         min_age_ns: args.min_age.as_nanos() as u64,
         command_line: command_line(),
+    }
+}
+
+fn sampling(args: &AttachArgs) -> Sampling {
+    match args.sample_bytes {
+        None | Some(Interval::EXACT) => Sampling::Exact,
+        Some(interval) => Sampling::Variable { interval, blocks: args.max_live },
     }
 }
 

@@ -19,8 +19,7 @@ use crate::{
 /// the one that an attach would end with.
 pub fn run(args: &DoctorArgs) -> Result<Status> {
     let examination = examine(&ExamineOptions {
-        // The parser has refused 0.
-        pid: NonZeroU32::new(args.pid).unwrap_or(NonZeroU32::MIN),
+        pid: args.pid.and_then(NonZeroU32::new),
         debug_dirs: args.debug_dirs.clone(),
         allocator_symbols: args.allocator_symbols.clone(),
     })?;

@@ -1,6 +1,8 @@
 //! What the facts mean for a result, and what to do.
 
-use super::{AllocatorFacts, Diagnosis, Finding, ObjectFacts, SymbolKind};
+use super::{
+    AllocatorFacts, Diagnosis, Finding, KernelFacts, LockdownFacts, ObjectFacts, SymbolKind,
+};
 use crate::model::size::bytes;
 
 /// How many objects a sentence names.
@@ -14,6 +16,9 @@ const UNSUPPORTED_PER_MILLE: u64 = 30;
 pub fn findings(diagnosis: &Diagnosis) -> Vec<Finding> {
     let objects = &diagnosis.objects;
     [
+        rights(&diagnosis.kernel),
+        lockdown(&diagnosis.kernel),
+        profilers(&diagnosis.kernel),
         left_out(diagnosis),
         skipped(&diagnosis.allocators),
         stepped(&diagnosis.allocators),
@@ -24,6 +29,8 @@ pub fn findings(diagnosis: &Diagnosis) -> Vec<Finding> {
         nameless(objects),
         exported_only(objects),
         no_lines(objects),
+        interpreted(&diagnosis.kernel),
+        no_types(&diagnosis.kernel),
         slow_links(diagnosis),
     ]
     .into_iter()
@@ -45,6 +52,70 @@ fn names<'a>(all: impl Iterator<Item = &'a ObjectFacts>) -> Option<String> {
         (_, 0) => Some(named),
         (_, rest) => Some(format!("{named} and {rest} more")),
     }
+}
+
+fn rights(kernel: &KernelFacts) -> Option<Finding> {
+    let lacking: Vec<_> = kernel
+        .lacking_rights
+        .iter()
+        .map(|right| format!("{} (to {})", right.name, right.reason))
+        .collect();
+    if lacking.is_empty() {
+        return None;
+    }
+    finding(
+        format!("memtrace lacks {}.", lacking.join(", ")),
+        "Run it as root (sudo), or give it these capabilities (`setcap cap_bpf,cap_perfmon,\
+         cap_sys_ptrace+ep memtrace`; in Kubernetes `securityContext.capabilities.add`).",
+    )
+}
+
+fn lockdown(kernel: &KernelFacts) -> Option<Finding> {
+    if kernel.lockdown != LockdownFacts::Confidentiality {
+        return None;
+    }
+    finding(
+        "The kernel is locked down (confidentiality): BPF programs may not read its memory, and \
+         probes are refused."
+            .to_owned(),
+        "Boot with lockdown=integrity or without Secure Boot; `memtrace inspect` works all the same.",
+    )
+}
+
+fn profilers(kernel: &KernelFacts) -> Option<Finding> {
+    if !kernel.profiler_hazard {
+        return None;
+    }
+    finding(
+        format!(
+            "Linux {} can panic when a profiler takes the stack of a process that has probes.",
+            kernel.release
+        ),
+        "Do not run perf or another profiler meanwhile; Linux 6.13, 6.12.19 and 6.6.81 have the fix \
+         (commit b583ef82b671). memtrace does not attach while it sees one.",
+    )
+}
+
+fn interpreted(kernel: &KernelFacts) -> Option<Finding> {
+    if kernel.jit != Some(false) {
+        return None;
+    }
+    finding(
+        "BPF programs are interpreted on this machine: each call costs several times as much."
+            .to_owned(),
+        "`sysctl net.core.bpf_jit_enable=1` has them compiled.",
+    )
+}
+
+fn no_types(kernel: &KernelFacts) -> Option<Finding> {
+    if kernel.btf {
+        return None;
+    }
+    finding(
+        "This kernel does not describe its types (no BTF): Python's frames would be missing."
+            .to_owned(),
+        "Use a kernel with CONFIG_DEBUG_INFO_BTF, as those of distributions have it.",
+    )
 }
 
 fn left_out(diagnosis: &Diagnosis) -> Option<Finding> {
@@ -245,6 +316,16 @@ mod tests {
         assert!(has(&["no names at all", "libhand.so"]));
         assert!(has(&["no source lines", "libc.so.6"]));
         assert!(has(&["multi-uprobe"]));
+        assert!(has(&["can panic", "6.6.31-0-virt"]));
+        assert!(has(&["interpreted"]));
+        assert!(has(&["no BTF"]));
+    }
+
+    #[test]
+    fn what_stands_in_the_way_comes_first() {
+        let whats = whats(&sample::refused());
+        assert!(whats[0].contains("lacks CAP_BPF (to load BPF programs"), "{whats:?}");
+        assert!(whats[1].contains("locked down"), "{whats:?}");
     }
 
     #[test]

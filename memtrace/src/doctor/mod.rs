@@ -13,7 +13,7 @@ use serde::Serialize;
 
 pub use findings::findings;
 
-use crate::model::mapping::KERNEL_CODE;
+use crate::model::{mapping::KERNEL_CODE, place::Place};
 
 /// The schema's name and version.
 pub const SCHEMA: &str = "memtrace-doctor/1";
@@ -27,8 +27,10 @@ pub struct Diagnosis {
     pub traceable: bool,
     /// Why it would not, in its own words.
     pub obstacles: Vec<String>,
-    /// Who was looked at.
-    pub target: Subject,
+    /// Who was looked at; `None` where only the machine was.
+    pub target: Option<Subject>,
+    /// Where that runs.
+    pub place: Option<Place>,
     /// The running kernel.
     pub kernel: KernelFacts,
     /// Objects that would be probed; the first serves `malloc`.
@@ -69,6 +71,8 @@ pub struct Subject {
 pub struct KernelFacts {
     /// Major and minor version.
     pub version: String,
+    /// All of `uname -r`.
+    pub release: String,
     /// It has uprobes.
     pub uprobes: bool,
     /// memtrace may create its maps and load its programs; `None` when that could not be tried.
@@ -77,8 +81,34 @@ pub struct KernelFacts {
     pub multi_uprobe_links: Option<bool>,
     /// The `bpf_loop` helper (Linux 5.17).
     pub bpf_loop: bool,
+    /// It describes its types (BTF), which Python's frames need.
+    pub btf: bool,
+    /// BPF programs are compiled; `None` when that cannot be read.
+    pub jit: Option<bool>,
+    /// How far it protects itself from root.
+    pub lockdown: LockdownFacts,
+    /// Where tracefs is mounted; it is not needed.
+    pub tracefs: Option<String>,
+    /// Capabilities that memtrace needs and does not have, and what for.
+    pub lacking_rights: Vec<Exception>,
     /// Return probes would get this process killed (Linux 6.11 to 6.13 with a seccomp filter).
     pub seccomp_hazard: bool,
+    /// A profiler that takes user stacks beside probes can make it panic (6.12 to 6.12.18, and some
+    /// 6.6).
+    pub profiler_hazard: bool,
+}
+
+/// kernel_lockdown(7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LockdownFacts {
+    /// Not in force.
+    #[default]
+    Off,
+    /// The kernel may not be changed.
+    Integrity,
+    /// It may not be read either.
+    Confidentiality,
 }
 
 /// A CPython.

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::{place::Place, trace::Host};
+
 use super::{
-    AllocatorFacts, Diagnosis, Exception, KernelFacts, ObjectFacts, ProbeFacts, PythonFacts,
-    SCHEMA, Subject, SymbolFacts, SymbolKind, SymbolOrigin, TableTotals, UnwindFacts, findings,
+    AllocatorFacts, Diagnosis, Exception, KernelFacts, LockdownFacts, ObjectFacts, ProbeFacts,
+    PythonFacts, SCHEMA, Subject, SymbolFacts, SymbolKind, SymbolOrigin, TableTotals, UnwindFacts,
+    findings,
 };
 
 fn object(path: &str, text_bytes: u64, kind: SymbolKind, unwind: UnwindFacts) -> ObjectFacts {
@@ -36,7 +39,8 @@ pub(crate) fn whole() -> Diagnosis {
         schema: SCHEMA,
         traceable: true,
         obstacles: Vec::new(),
-        target: Subject {
+        place: None,
+        target: Some(Subject {
             pid: 4242,
             command: "shop-worker".to_owned(),
             command_line: vec!["/srv/shop-worker".to_owned(), "--listen".to_owned()],
@@ -44,14 +48,18 @@ pub(crate) fn whole() -> Diagnosis {
             threads: 9,
             resident_bytes: 512 << 20,
             seccomp_filter: false,
-        },
+        }),
         kernel: KernelFacts {
             version: "6.18".to_owned(),
+            release: "6.18.3-amd64".to_owned(),
+            btf: true,
+            jit: Some(true),
+            tracefs: Some("/sys/kernel/tracing".to_owned()),
             uprobes: true,
             bpf_permitted: Some(true),
             multi_uprobe_links: Some(true),
             bpf_loop: true,
-            seccomp_hazard: false,
+            ..KernelFacts::default()
         },
         allocators: vec![AllocatorFacts {
             name: "glibc".to_owned(),
@@ -118,7 +126,20 @@ pub(crate) fn lacking() -> Diagnosis {
         refused: Some("it is a free-threaded build".to_owned()),
     });
     diagnosis.left_out = vec![exception("/opt/lib/libodd.so", "its .eh_frame is compressed")];
-    diagnosis.kernel.multi_uprobe_links = Some(false);
+    diagnosis.kernel = KernelFacts {
+        multi_uprobe_links: Some(false),
+        release: "6.6.31-0-virt".to_owned(),
+        version: "6.6".to_owned(),
+        btf: false,
+        jit: Some(false),
+        profiler_hazard: true,
+        ..diagnosis.kernel
+    };
+    diagnosis.place = Some(Place::new(
+        Host::default(),
+        "/docker/4f2a9c0d1e3b5a7c9e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f",
+        Some(1 << 30),
+    ));
     diagnosis.findings = findings(&diagnosis);
     diagnosis
 }
@@ -131,5 +152,22 @@ pub(crate) fn refused() -> Diagnosis {
         vec!["the kernel refused creating a map: permission denied\n  run memtrace as root".into()];
     diagnosis.kernel.bpf_permitted = Some(false);
     diagnosis.kernel.multi_uprobe_links = None;
+    diagnosis.kernel.lockdown = LockdownFacts::Confidentiality;
+    diagnosis.kernel.lacking_rights = vec![Exception {
+        name: "CAP_BPF".to_owned(),
+        reason: "load BPF programs and create their maps".to_owned(),
+    }];
+    diagnosis.findings = findings(&diagnosis);
     diagnosis
+}
+
+/// Only the machine was looked at.
+pub(crate) fn machine() -> Diagnosis {
+    Diagnosis {
+        target: None,
+        allocators: Vec::new(),
+        objects: Vec::new(),
+        totals: TableTotals::default(),
+        ..whole()
+    }
 }

@@ -14,9 +14,11 @@
 
 use std::num::NonZeroU64;
 
+use memtrace_common::sample::Interval;
+
 use super::{
     Books,
-    account::Account,
+    account::{Account, Entry},
     check::LiveBlock,
     distribution::Distribution,
     live::{Block, Inserted, LiveSet, Slot},
@@ -35,6 +37,8 @@ pub struct Caller {
     pub tid: u32,
     /// `CLOCK_MONOTONIC`.
     pub time_ns: u64,
+    /// How densely blocks are looked at.
+    pub interval: Interval,
 }
 
 /// The outcome of a `realloc`.
@@ -92,7 +96,7 @@ impl Heap {
         books: &mut Books,
     ) {
         self.abandon_open(caller.tid, books);
-        self.add(caller.time_ns, address, size_bytes, site, books);
+        self.add(caller, address, size_bytes, site, books);
     }
 
     /// A block is being freed.
@@ -125,7 +129,7 @@ impl Heap {
         if old_address != 0 {
             self.free_old(old, caller.time_ns, books);
         }
-        self.add(caller.time_ns, new_address, size_bytes, site, books);
+        self.add(caller, new_address, size_bytes, site, books);
     }
 
     /// The thread is gone.
@@ -189,12 +193,20 @@ impl Heap {
         self.open.open_calls()
     }
 
-    fn add(&mut self, time_ns: u64, address: u64, size_bytes: u64, site: Site, books: &mut Books) {
+    fn add(
+        &mut self,
+        caller: Caller,
+        address: u64,
+        size_bytes: u64,
+        site: Site,
+        books: &mut Books,
+    ) {
         let Some(address) = NonZeroU64::new(address) else {
             return; // realloc to size 0
         };
         let site = books.intern(site);
-        match self.live.insert(Block { address, size_bytes, time_ns, site }) {
+        let Caller { time_ns, interval, .. } = caller;
+        match self.live.insert(Block { address, size_bytes, time_ns, site, interval }) {
             Inserted::New => {}
             Inserted::Replaced(old) => self.book_implied_free(old, books),
             Inserted::Full => {
@@ -203,9 +215,10 @@ impl Heap {
             }
         }
         if site != SiteId::UNWATCHED {
-            self.account.allocate(size_bytes);
-            books.sites.allocate(site, size_bytes);
-            self.sizes.record(size_bytes);
+            let entry = Entry { interval, ..Entry::one(size_bytes) };
+            self.account.allocate(entry);
+            books.sites.allocate(site, entry);
+            self.sizes.record(size_bytes, interval.weight(size_bytes));
         }
     }
 
@@ -256,7 +269,8 @@ impl Heap {
 
     fn book_free(&mut self, block: Block, time_ns: u64, books: &mut Books) {
         if block.site != SiteId::UNWATCHED {
-            self.lifetimes.record(time_ns.saturating_sub(block.time_ns));
+            let weight = block.interval.weight(block.size_bytes);
+            self.lifetimes.record(time_ns.saturating_sub(block.time_ns), weight);
         }
         self.book_release(block, books);
     }
@@ -268,7 +282,7 @@ impl Heap {
 
     fn book_release(&mut self, block: Block, books: &mut Books) {
         if block.site != SiteId::UNWATCHED {
-            let released = Amount::one(block.size_bytes);
+            let released = Entry { interval: block.interval, ..Entry::one(block.size_bytes) };
             self.account.release(released);
             books.sites.release(block.site, released);
         }

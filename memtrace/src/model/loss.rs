@@ -70,6 +70,7 @@ impl Loss {
             Self::Kernel(KernelLoss::StackBufferBusy) => "stack_buffer_busy",
             Self::Kernel(KernelLoss::StackTableFull) => "stack_table_full",
             Self::Kernel(KernelLoss::StackCollision) => "stack_collision",
+            Self::Kernel(KernelLoss::SampledFull) => "sampled_full",
         }
     }
 
@@ -115,6 +116,10 @@ impl Loss {
             }
             Self::Kernel(KernelLoss::StackCollision) => {
                 "calls counted under another stack because two stacks had one hash"
+            }
+            Self::Kernel(KernelLoss::SampledFull) => {
+                "samples not followed because the places for their addresses were taken: raise \
+                 --sample-bytes"
             }
         }
     }

@@ -2,11 +2,15 @@
 
 pub mod arena_map;
 pub mod census;
+pub mod coverage;
+pub mod estimate;
 pub mod event;
+mod gamma;
 pub mod growth;
 pub mod loss;
 pub mod mapping;
 pub mod memory;
+pub mod place;
 pub mod site;
 pub mod size;
 pub mod stack;

@@ -12,7 +12,7 @@ pub enum LoadError {
     /// The caller lacks rights.
     #[error(
         "the kernel refused {what}: permission denied\n  run memtrace as root (sudo), or with \
-         CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN; in a container it also needs --pid=host and a \
+         CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE; in a container it also needs --pid=host and a \
          kernel that is not in lockdown"
     )]
     Permission {
@@ -215,6 +215,7 @@ mod tests {
             arguments: Default::default(),
             object: Default::default(),
             site: 0,
+            is_leaf: false,
             offset: 0x98ef3,
         };
         let source = Refusal::Io(io::Error::from(Errno::INVAL));

@@ -1,7 +1,7 @@
 //! The BPF object in the kernel: load, arm, open the window, count, detach.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     num::NonZeroU32,
     os::fd::{AsRawFd as _, BorrowedFd},
     path::PathBuf,
@@ -21,6 +21,8 @@ use memtrace_common::{
     config::{ALLOCATOR_RANGES, CodeRange, Config, StackMode},
     loss::KernelCounters,
     python::{PythonKind, PythonLayout},
+    remembered,
+    sample::Interval,
     unwind::{
         memo::{Memo, PLACES},
         table::{CHUNK_WORDS, CodeMappings, Rule},
@@ -31,7 +33,8 @@ use super::{
     error::{
         LoadError, classify_arm_error, classify_object_error, classify_program_error, missing_map,
     },
-    multi,
+    multi::{self, Attachment},
+    plan::AllocatorCode,
     ring::Ring,
 };
 use crate::model::{AllocFn, ArgumentPlaces, CallShape, ObjectNumber};
@@ -59,6 +62,46 @@ pub struct LoadOptions {
     pub debug_log: bool,
     /// Use perf-event links even where multi-uprobe links work; for tests of the former.
     pub perf_event_links: bool,
+    /// How densely allocations are looked at.
+    pub sampling: Sampling,
+}
+
+/// Which allocations are looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sampling {
+    /// Each, for as long as the window is open.
+    #[default]
+    Exact,
+    /// Those that are drawn.
+    Variable {
+        /// How densely at first; see [`Kernel::set_interval`].
+        interval: Interval,
+        /// Most live blocks that are expected to be followed at once: 16 bytes each in the kernel,
+        /// at most 16 MiB.
+        blocks: usize,
+    },
+}
+
+impl Sampling {
+    fn interval(self) -> Interval {
+        match self {
+            Self::Exact => Interval::EXACT,
+            Self::Variable { interval, .. } => interval,
+        }
+    }
+
+    /// Of the table of followed blocks: a power of two, 0 when none is needed. Twice as many places
+    /// as blocks, because buckets fill unevenly.
+    fn buckets(self) -> u32 {
+        const MOST: usize = 1 << 18;
+        match self {
+            Self::Exact => 0,
+            Self::Variable { blocks, .. } => {
+                blocks.div_ceil(remembered::PLACES / 2).clamp(1 << 10, MOST).next_power_of_two()
+                    as u32
+            }
+        }
+    }
 }
 
 /// A chunk of unwind rows or of their page index.
@@ -86,7 +129,12 @@ pub struct Kernel {
 /// How probes are put into the target.
 enum Backend {
     /// One link per program and file.
-    Multi { programs: Box<multi::Programs>, loaded: HashMap<&'static str, multi::LoadedProgram> },
+    Multi {
+        programs: Box<multi::Programs>,
+        loaded: HashMap<&'static str, multi::LoadedProgram>,
+        /// Entry and return are one program, see [`Attachment::Sessions`].
+        has_sessions: bool,
+    },
     /// One perf event per site, where the kernel has nothing better.
     PerfEvent,
 }
@@ -111,6 +159,9 @@ pub struct ProbeSite {
     pub site: u32,
     /// The object that it is in.
     pub object: ObjectNumber,
+    /// It calls no other traced function of its family: nothing has to be remembered of its calls
+    /// that are not looked at.
+    pub is_leaf: bool,
     /// Offset in the file of the instruction to put the probe on.
     pub offset: u64,
 }
@@ -133,20 +184,18 @@ impl Kernel {
             .map_max_entries("EVENTS", options.ring_bytes)
             .map_max_entries("ROWS", chunks(options.table_words.rows))
             .map_max_entries("PAGES", chunks(options.table_words.pages))
+            .map_max_entries("REMEMBERED", options.sampling.buckets().max(1))
             .override_global("AYA_LOG_LEVEL", &log_level, true)
             .override_global("USE_BPF_LOOP", &u32::from(options.bpf_loop), true)
             .load(OBJECT)
             .map_err(classify_object_error)?;
         let config = Config {
-            active: 0,
             stacks: options.stacks as u32,
             tgid: options.pid.get(),
-            mappings: 0,
-            trampoline: 0,
-            allocator_code: [CodeRange::default(); ALLOCATOR_RANGES],
-            allocator_code_image: 0,
-            generation: 0,
             wake_bytes: u64::from(options.ring_bytes / 8).min(256 << 10),
+            interval: options.sampling.interval().exponent().into(),
+            remembered_buckets: options.sampling.buckets(),
+            ..Config::default()
         };
         let backend =
             if options.perf_event_links { Backend::PerfEvent } else { choose_backend(&ebpf) };
@@ -159,6 +208,11 @@ impl Kernel {
     /// Whether all probes of a program in a file are one link (else each is one).
     pub fn has_multi_uprobe_links(&self) -> bool {
         matches!(self.backend, Backend::Multi { .. })
+    }
+
+    /// Whether calls that are not looked at are spared their return probe (Linux 6.13).
+    pub fn has_sessions(&self) -> bool {
+        matches!(self.backend, Backend::Multi { has_sessions: true, .. })
     }
 
     /// The ring buffer's user side. Can be taken once.
@@ -183,6 +237,12 @@ impl Kernel {
     /// kernel gets it by descriptor, so that no path is resolved a second time.
     pub fn arm(&mut self, file: BorrowedFd<'_>, sites: &[ProbeSite]) -> Result<usize, LoadError> {
         self.load_programs(sites)?;
+        if self.has_sessions() {
+            let halves = sites.iter().filter(|site| site.shape.needs_return()).count();
+            return Ok(
+                halves + self.arm_half(file, sites, |shape| Some(entry_program(shape)), false)?
+            );
+        }
         // The return half first: an entry without it would wait for a return that never comes.
         let returns = self.arm_half(file, sites, return_program, true)?;
         let entries = self.arm_half(file, sites, |shape| Some(entry_program(shape)), false)?;
@@ -203,11 +263,14 @@ impl Kernel {
     /// Loads what the sites need and is not loaded yet, all at once: the verifier takes 8 ms for a
     /// program that walks stacks, and a CPU for each program. Perf-event links load one by one.
     fn load_programs(&mut self, sites: &[ProbeSite]) -> Result<(), LoadError> {
-        let Backend::Multi { programs, loaded } = &mut self.backend else { return Ok(()) };
-        let shapes = sites.iter().map(|site| site.shape);
-        let names: BTreeSet<&'static str> = shapes
-            .flat_map(|shape| return_program(shape).into_iter().chain([entry_program(shape)]))
+        let Backend::Multi { programs, loaded, has_sessions } = &mut self.backend else {
+            return Ok(());
+        };
+        let names: BTreeMap<&'static str, Attachment> = sites
+            .iter()
+            .flat_map(|site| programs_of(site.shape, *has_sessions))
             .filter(|name| !loaded.contains_key(name))
+            .map(|name| (name, attachment(name, *has_sessions)))
             .collect();
         for (name, program) in programs.load_all(&names) {
             let program = program.map_err(|source| classify_program_error(name, source.into()))?;
@@ -247,18 +310,21 @@ impl Kernel {
         at_return: bool,
     ) -> Result<(), LoadError> {
         let pid = self.pid();
-        let Backend::Multi { programs, loaded } = &mut self.backend else { return Ok(()) };
+        let Backend::Multi { programs, loaded, has_sessions } = &mut self.backend else {
+            return Ok(());
+        };
+        let attachment = attachment(name, *has_sessions);
         let program = match loaded.entry(name) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(
                 programs
-                    .load(name)
+                    .load(name, attachment)
                     .map_err(|source| classify_program_error(name, source.into()))?,
             ),
         };
         let points: Vec<_> = sites
             .iter()
-            .map(|site| multi::Site { offset: site.offset, cookie: site.cookie() })
+            .map(|site| multi::Site { offset: site.offset, cookie: site.cookie(attachment).0 })
             .collect();
         let link = program
             .link(file, &points, pid, at_return)
@@ -277,7 +343,7 @@ impl Kernel {
         let program: &mut UProbe = self.loaded_program(name)?;
         let point = UProbeAttachPoint {
             location: UProbeAttachLocation::AbsoluteOffset(site.offset),
-            cookie: Some(site.cookie()),
+            cookie: Some(site.cookie(Attachment::Probes).0),
         };
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let link = program
@@ -303,6 +369,11 @@ impl Kernel {
             self.tracepoints.push(link);
         }
         Ok(())
+    }
+
+    /// Loads a program that traces, which takes a right of its own, and attaches it nowhere.
+    pub fn try_tracing(&mut self) -> Result<(), LoadError> {
+        self.loaded_program::<RawTracePoint>("task_newtask").map(|_| ())
     }
 
     fn loaded_program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, LoadError>
@@ -331,14 +402,31 @@ impl Kernel {
         self.write_config()
     }
 
-    /// Tells which code calls of allocators inside allocators come from, in the program image that
-    /// this many execs have led to. More than [`ALLOCATOR_RANGES`] are as good as none.
-    pub fn set_allocator_code(&mut self, code: &[CodeRange], execs: u64) -> Result<(), LoadError> {
-        let mut ranges = [CodeRange::default(); ALLOCATOR_RANGES];
-        if code.len() <= ALLOCATOR_RANGES {
-            ranges[..code.len()].copy_from_slice(code);
+    /// Changes how densely allocations are looked at, from now on: records say by which interval they
+    /// were drawn. Blocks that are followed stay so.
+    ///
+    /// Errors: the kernel's. A kernel that was loaded as [`Sampling::Exact`] stays exact.
+    pub fn set_interval(&mut self, interval: Interval) -> Result<(), LoadError> {
+        if self.config.remembered_buckets > 0 {
+            self.config.interval = interval.exponent().into();
         }
-        self.config.allocator_code = ranges;
+        self.write_config()
+    }
+
+    /// How densely allocations are looked at.
+    pub fn interval(&self) -> Interval {
+        self.config.interval()
+    }
+
+    /// Tells which code is the allocators', in the program image that this many execs have led to.
+    pub fn set_allocator_code(
+        &mut self,
+        code: &AllocatorCode,
+        execs: u64,
+    ) -> Result<(), LoadError> {
+        self.config.allocator_code = known(&code.callers);
+        self.config.heap_code = known(&code.heap);
+        self.config.mapping_code = known(&code.mapping);
         self.config.allocator_code_image = execs;
         self.write_config()
     }
@@ -453,11 +541,24 @@ impl Kernel {
     }
 }
 
+/// Ranges as the kernel side has them. More than [`ALLOCATOR_RANGES`] are as good as none.
+fn known(code: &[CodeRange]) -> [CodeRange; ALLOCATOR_RANGES] {
+    let mut ranges = [CodeRange::default(); ALLOCATOR_RANGES];
+    if code.len() <= ALLOCATOR_RANGES {
+        ranges[..code.len()].copy_from_slice(code);
+    }
+    ranges
+}
+
 impl ProbeSite {
-    fn cookie(self) -> u64 {
-        SiteCookie::new(self.function, self.shape, self.site, self.object)
-            .with_arguments(self.arguments)
-            .0
+    fn cookie(self, attachment: Attachment) -> SiteCookie {
+        let cookie = SiteCookie::new(self.function, self.shape, self.site, self.object)
+            .with_arguments(self.arguments);
+        let cookie = if self.is_leaf { cookie.of_a_leaf() } else { cookie };
+        match attachment {
+            Attachment::Probes => cookie,
+            Attachment::Sessions => cookie.of_a_session(),
+        }
     }
 }
 
@@ -467,17 +568,38 @@ fn chunks(words: usize) -> u32 {
 
 fn choose_backend(ebpf: &Ebpf) -> Backend {
     let multi = multi::Programs::new(OBJECT, ebpf.maps())
-        .and_then(|programs| Ok((programs.load("empty")?, programs)));
+        .and_then(|programs| Ok((programs.load("empty", Attachment::Probes)?, programs)));
     match multi {
         Ok((empty, programs)) if multi::is_supported(&empty) => {
+            let has_sessions = has_sessions(&programs);
             let loaded = HashMap::from([("empty", empty)]);
-            Backend::Multi { programs: Box::new(programs), loaded }
+            Backend::Multi { programs: Box::new(programs), loaded, has_sessions }
         }
         Ok(_) => Backend::PerfEvent,
         Err(error) => {
             log::debug!("no multi-uprobe links, using perf events: {error}");
             Backend::PerfEvent
         }
+    }
+}
+
+/// Whether the kernel has sessions; one that has not may refuse the program or its link.
+fn has_sessions(programs: &multi::Programs) -> bool {
+    let empty = programs.load("empty_session", Attachment::Sessions);
+    empty.is_ok_and(|empty| multi::is_supported(&empty))
+}
+
+/// The programs of a shape.
+fn programs_of(shape: CallShape, has_sessions: bool) -> impl Iterator<Item = &'static str> {
+    let at_return = return_program(shape).filter(|_| !has_sessions);
+    at_return.into_iter().chain([entry_program(shape)])
+}
+
+/// What a program is attached as, where the kernel has sessions or not.
+fn attachment(program: &str, has_sessions: bool) -> Attachment {
+    match program {
+        CALLS if has_sessions => Attachment::Sessions,
+        _ => Attachment::Probes,
     }
 }
 
@@ -497,6 +619,9 @@ impl Loadable for RawTracePoint {
         self.load()
     }
 }
+
+/// The program of all functions whose result matters.
+const CALLS: &str = "enter";
 
 fn entry_program(shape: CallShape) -> &'static str {
     match shape {
@@ -520,7 +645,7 @@ fn entry_program(shape: CallShape) -> &'static str {
         | CallShape::Sbrk
         | CallShape::ContextSize
         | CallShape::ContextCountSize
-        | CallShape::ContextOldSize => "enter",
+        | CallShape::ContextOldSize => CALLS,
     }
 }
 

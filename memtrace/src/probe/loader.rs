@@ -48,6 +48,7 @@ pub fn plan_loader<'d, R: ReadRef<'d>>(
         prefix: String::new(),
         build_id: elf.build_id().map(|build_id| build_id.id),
         probes: vec![probe],
+        callers: Vec::new(),
         skipped: Vec::new(),
         notes: Vec::new(),
     })

@@ -6,9 +6,12 @@
 //! two system calls itself, with instructions that aya-obj has relocated. Kernels that lack them
 //! (before 6.6), or filter by thread and not by process (before 46ba0e49b642, 6.10), are told by
 //! [`is_supported`] and served through aya's perf-event links.
+//!
+//! Since 6.13 such a link can be a session: one program at entry and return, and no return probe
+//! where the entry wants none, which halves the price of a call that is only counted.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     ffi::{CStr, CString},
     io,
     num::NonZeroU32,
@@ -32,9 +35,31 @@ pub struct Programs {
     btf: Option<OwnedFd>,
 }
 
+/// What a program is attached as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    /// At entries or at returns.
+    Probes,
+    /// At entries, and at those returns that the entry wants.
+    Sessions,
+}
+
+/// `BPF_TRACE_UPROBE_SESSION` of include/uapi/linux/bpf.h, which aya-obj does not know yet.
+const BPF_TRACE_UPROBE_SESSION: u32 = 57;
+
+impl Attachment {
+    fn attach_type(self) -> u32 {
+        match self {
+            Self::Probes => BPF_TRACE_UPROBE_MULTI as u32,
+            Self::Sessions => BPF_TRACE_UPROBE_SESSION,
+        }
+    }
+}
+
 /// A loaded program.
 pub struct LoadedProgram {
     fd: OwnedFd,
+    attachment: Attachment,
 }
 
 /// A link; closing it removes the probes.
@@ -81,11 +106,13 @@ impl Programs {
     /// Loads programs, each on a thread of its own; in the order of their names.
     pub fn load_all(
         &self,
-        names: &BTreeSet<&'static str>,
+        names: &BTreeMap<&'static str, Attachment>,
     ) -> Vec<(&'static str, io::Result<LoadedProgram>)> {
         thread::scope(|scope| {
-            let threads: Vec<_> =
-                names.iter().map(|name| (*name, scope.spawn(|| self.load(name)))).collect();
+            let threads: Vec<_> = names
+                .iter()
+                .map(|(name, attachment)| (*name, scope.spawn(|| self.load(name, *attachment))))
+                .collect();
             threads
                 .into_iter()
                 .map(|(name, thread)| (name, thread.join().unwrap_or_else(|it| resume_unwind(it))))
@@ -94,7 +121,7 @@ impl Programs {
     }
 
     /// Loads a program for multi-uprobe links.
-    pub fn load(&self, name: &str) -> io::Result<LoadedProgram> {
+    pub fn load(&self, name: &str, attachment: Attachment) -> io::Result<LoadedProgram> {
         let missing = || io::Error::new(io::ErrorKind::NotFound, "no such program in the object");
         let program = self.object.programs.get(name).ok_or_else(missing)?;
         let function = self.object.functions.get(&program.function_key()).ok_or_else(missing)?;
@@ -106,7 +133,7 @@ impl Programs {
             *to = *from as core::ffi::c_char;
         }
         load.prog_type = BPF_PROG_TYPE_KPROBE as u32;
-        load.expected_attach_type = BPF_TRACE_UPROBE_MULTI as u32;
+        load.expected_attach_type = attachment.attach_type();
         load.insns = function.instructions.as_ptr() as u64;
         load.insn_cnt = function.instructions.len() as u32;
         load.license = program.license.as_ptr() as u64;
@@ -122,7 +149,7 @@ impl Programs {
         // borrowed from values that live until after the call.
         let loaded = unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr) };
         match loaded {
-            Ok(fd) => Ok(LoadedProgram { fd }),
+            Ok(fd) => Ok(LoadedProgram { fd, attachment }),
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => Err(error),
             Err(error) => {
                 let mut log = vec![0; VERIFIER_LOG_BYTES];
@@ -133,7 +160,7 @@ impl Programs {
                 load.log_size = log.len() as u32;
                 // SAFETY: as above, and the log lives until after the call.
                 let again = unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr) };
-                again.map(|fd| LoadedProgram { fd }).map_err(|_| with_log(error, &log))
+                again.map(|fd| LoadedProgram { fd, attachment }).map_err(|_| with_log(error, &log))
             }
         }
     }
@@ -161,7 +188,7 @@ impl LoadedProgram {
         unsafe {
             let create = &mut attr.link_create;
             create.__bindgen_anon_1.prog_fd = self.fd.as_raw_fd() as u32;
-            create.attach_type = BPF_TRACE_UPROBE_MULTI as u32;
+            create.attach_type = self.attachment.attach_type();
             let multi = &mut create.__bindgen_anon_3.uprobe_multi;
             multi.path = path.as_ptr() as u64;
             multi.offsets = offsets.as_ptr() as u64;
@@ -185,7 +212,7 @@ fn with_log(error: io::Error, log: &[u8]) -> io::Error {
     io::Error::new(error.kind(), format!("{error}; the verifier says:\n{}", tail.join("\n")))
 }
 
-/// Whether this kernel has multi-uprobe links that filter by process.
+/// Whether this kernel has multi-uprobe links of the program's kind that filter by process.
 ///
 /// `/` is no regular file, so that no probe can come of these calls: a kernel that knows the link
 /// type refuses it with `EBADF`; one with the right filter refuses the impossible pid with

@@ -66,8 +66,11 @@ pub struct ObjectPlan {
     pub prefix: String,
     /// The object's build ID.
     pub build_id: Option<Vec<u8>>,
-    /// In the order of [`AllocFn::ALL`].
+    /// In the order of their names.
     pub probes: Vec<PlannedProbe>,
+    /// Functions that are not probed because all they do is to call one that is: where in the file,
+    /// and how long, in order.
+    pub callers: Vec<(u64, u64)>,
     /// Functions that the object defines and that are not probed, and why.
     pub skipped: Vec<(AllocFn, String)>,
     /// What a reader of the result must know, as sentences.
@@ -85,12 +88,27 @@ impl PlannedProbe {
     }
 }
 
+/// Code of allocators in a target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllocatorCode {
+    /// From where calls of allocators inside allocators come; other calls do, too (all of a C
+    /// library).
+    pub callers: Vec<CodeRange>,
+    /// malloc and kin, and what lies between them: nothing else calls the allocator from there.
+    pub heap: Vec<CodeRange>,
+    /// What maps memory for the allocator, and nothing that maps for others.
+    pub mapping: Vec<CodeRange>,
+}
+
 /// A C library's private functions lie this near to its public ones: all of glibc's `malloc.o` has
 /// less code.
 const C_LIBRARY_SPREAD_BYTES: u64 = 32 << 10;
 
 /// Other allocators have more: jemalloc 5.3 about 700 KiB, all in one piece.
 const ALLOCATOR_SPREAD_BYTES: u64 = 1 << 20;
+
+/// The functions of an allocator that lie together have less code; else they are anywhere.
+const ALLOCATOR_BYTES: u64 = 512 << 10;
 
 impl ObjectPlan {
     /// Whether another plan, of the same file, is of the same allocator.
@@ -102,32 +120,99 @@ impl ObjectPlan {
     /// and in a library that brings its allocator along, that is not all of its code, but only what is near to the functions that are probed. (An
     /// interpreter's hooks are anywhere in it.)
     pub fn allocator_code(&self, is_program: bool) -> Vec<CodeRange> {
-        let Mapping { start, end, file_offset, .. } = self.mapping;
         let has_own_object = !is_program && self.prefix.is_empty();
         if has_own_object || self.allocator == AllocatorId::Pymalloc {
-            return vec![CodeRange { start, end }];
+            return vec![self.all_code()];
         }
-        let (mapping, heap): (Vec<_>, Vec<_>) =
-            self.probes.iter().partition(|probe| probe.function.shape().is_mapping());
-        let own = |probe: &&PlannedProbe| {
-            let address = (probe.file_offset - probe.site_offset)
-                .wrapping_sub(file_offset)
-                .wrapping_add(start);
-            CodeRange { start: address, end: address + probe.symbol_size_bytes }
+        let mapping = self.probes.iter().filter(|probe| probe.function.shape().is_mapping());
+        let spread = self.heap_span().map(|span| self.with_private_functions(span));
+        spread.into_iter().chain(mapping.map(|probe| self.code_of(probe))).collect()
+    }
+
+    /// The code of malloc and kin. `reallocarray` is in another file of the C library, with others
+    /// that allocate between (`obstack`); it only jumps to `realloc`.
+    pub fn heap_code(&self) -> Vec<CodeRange> {
+        if self.allocator == AllocatorId::Pymalloc {
+            return Vec::new();
+        }
+        let apart = |probe: &&PlannedProbe| probe.function == AllocFn::Reallocarray;
+        let apart = self.probes.iter().filter(apart).map(|probe| self.code_of(probe));
+        let span = self.heap_span().filter(|span| span.end - span.start <= ALLOCATOR_BYTES);
+        let pieces = span.into_iter().flat_map(|span| self.without_callers(span));
+        pieces.chain(apart).collect()
+    }
+
+    /// The code that maps memory for the allocator: all of a library that is nothing else.
+    pub fn mapping_code(&self, is_program: bool) -> Vec<CodeRange> {
+        let is_library_of_its_own = !is_program
+            && self.prefix.is_empty()
+            && !matches!(
+                self.allocator,
+                AllocatorId::Glibc | AllocatorId::Musl | AllocatorId::Pymalloc
+            );
+        if is_library_of_its_own {
+            return vec![self.all_code()];
+        }
+        let first = self.heap_code().first().copied();
+        first.map(|code| self.with_private_functions(code)).into_iter().collect()
+    }
+
+    /// Whether a function calls no other traced one of its family. What is known of allocators
+    /// holds for theirs; one that is not known may be put before another and hand on calls.
+    pub fn is_leaf(&self, function: AllocFn) -> bool {
+        function == AllocFn::Malloc
+            && !matches!(self.allocator, AllocatorId::Unknown | AllocatorId::Pymalloc)
+    }
+
+    /// A range of addresses without the functions that are not probed because they call one that is:
+    /// their calls are the program's.
+    fn without_callers(&self, range: CodeRange) -> Vec<CodeRange> {
+        let Mapping { start, file_offset, .. } = self.mapping;
+        let mut pieces = Vec::new();
+        let mut rest = range;
+        for (offset, size_bytes) in &self.callers {
+            let at = offset.wrapping_sub(file_offset).wrapping_add(start);
+            if (rest.start..rest.end).contains(&at) {
+                pieces.push(CodeRange { end: at, ..rest });
+                rest.start = at.saturating_add(*size_bytes).min(rest.end);
+            }
+        }
+        pieces.push(rest);
+        pieces
+    }
+
+    fn all_code(&self) -> CodeRange {
+        CodeRange { start: self.mapping.start, end: self.mapping.end }
+    }
+
+    fn code_of(&self, probe: &PlannedProbe) -> CodeRange {
+        let Mapping { start, file_offset, .. } = self.mapping;
+        let address =
+            (probe.file_offset - probe.site_offset).wrapping_sub(file_offset).wrapping_add(start);
+        CodeRange { start: address, end: address + probe.symbol_size_bytes }
+    }
+
+    /// From the first to the last of malloc and kin.
+    fn heap_span(&self) -> Option<CodeRange> {
+        let is_near = |probe: &&PlannedProbe| {
+            !probe.function.shape().is_mapping()
+                && probe.function != AllocFn::Reallocarray
+                && probe.shape != CallShape::Exit
         };
-        let heap = heap.iter().map(own).reduce(|sum, range| CodeRange {
-            start: sum.start.min(range.start),
-            end: sum.end.max(range.end),
-        });
+        self.probes.iter().filter(is_near).map(|probe| self.code_of(probe)).reduce(|sum, range| {
+            CodeRange { start: sum.start.min(range.start), end: sum.end.max(range.end) }
+        })
+    }
+
+    fn with_private_functions(&self, range: CodeRange) -> CodeRange {
         let spread_bytes = match self.allocator {
             AllocatorId::Glibc | AllocatorId::Musl => C_LIBRARY_SPREAD_BYTES,
             _ => ALLOCATOR_SPREAD_BYTES,
         };
-        let spread = heap.map(|range| CodeRange {
+        CodeRange {
             start: range.start.saturating_sub(spread_bytes),
             end: range.end.saturating_add(spread_bytes),
-        });
-        spread.into_iter().chain(mapping.iter().map(own)).collect()
+        }
     }
 }
 
@@ -188,12 +273,13 @@ struct Planner<'a, 'd, R: ReadRef<'d>> {
     mappings: &'a [Mapping],
     kernel: KernelVersion,
     probes: Vec<PlannedProbe>,
+    callers: Vec<(u64, u64)>,
     skipped: Vec<(AllocFn, String)>,
 }
 
 impl<'a, 'd, R: ReadRef<'d>> Planner<'a, 'd, R> {
     fn new(elf: &'a Elf<'d, R>, mappings: &'a [Mapping], kernel: KernelVersion) -> Self {
-        Self { elf, mappings, kernel, probes: Vec::new(), skipped: Vec::new() }
+        Self { elf, mappings, kernel, probes: Vec::new(), callers: Vec::new(), skipped: Vec::new() }
     }
 
     /// Plans what is not planned elsewhere, each address once.
@@ -204,7 +290,11 @@ impl<'a, 'd, R: ReadRef<'d>> Planner<'a, 'd, R> {
                 self.add_alias(known, candidate);
                 continue;
             }
-            if is_planned(candidate.address) || candidates.hands_on(self.elf, candidate) {
+            if is_planned(candidate.address) {
+                continue;
+            }
+            if candidates.hands_on(self.elf, candidate) {
+                self.add_caller(candidate);
                 continue;
             }
             match self.plan_function(candidate, candidates) {
@@ -215,6 +305,12 @@ impl<'a, 'd, R: ReadRef<'d>> Planner<'a, 'd, R> {
                 Err(reason) => self.skipped.push((candidate.function, reason)),
             }
         }
+    }
+
+    fn add_caller(&mut self, candidate: &Candidate) {
+        let caller =
+            self.elf.file_offset(candidate.address).map(|offset| (offset, candidate.size_bytes));
+        self.callers.extend(caller.filter(|caller| !self.callers.contains(caller)));
     }
 
     /// Several functions may return by the same instructions.
@@ -273,12 +369,13 @@ impl<'a, 'd, R: ReadRef<'d>> Planner<'a, 'd, R> {
         returns.iter().map(plan).collect()
     }
 
-    fn into_plan(self, candidates: Candidates) -> Option<ObjectPlan> {
+    fn into_plan(mut self, candidates: Candidates) -> Option<ObjectPlan> {
         let obtains = |probe: &&PlannedProbe| {
             !matches!(probe.shape, CallShape::Block | CallShape::Exit) && !probe.shape.is_mapping()
         };
         let first = self.probes.iter().find(obtains)?;
         let mapping = covering(self.mappings, first.file_offset)?.clone();
+        self.callers.sort_unstable();
         Some(ObjectPlan {
             mapping,
             allocator: candidates.allocator,
@@ -286,6 +383,7 @@ impl<'a, 'd, R: ReadRef<'d>> Planner<'a, 'd, R> {
             prefix: candidates.prefix,
             build_id: self.elf.build_id().map(|build_id| build_id.id),
             probes: self.probes,
+            callers: self.callers,
             notes: notes(&self.skipped),
             skipped: self.skipped,
         })

@@ -15,12 +15,13 @@ use crate::{
         size::{self, Units},
         stack::{Frame, Language},
     },
+    render::estimate,
     report::{Report, SiteReport, View},
 };
 
 use super::{
     folded::{self, frame_name},
-    label::{clean, plural},
+    label::clean,
 };
 
 /// Kinds of loss that the subtitle has room for.
@@ -84,12 +85,10 @@ pub fn write_with(
 fn title(report: &Report, units: Units) -> String {
     let weight = report.weight();
     format!(
-        "{} (pid {}): {} in {} block{} {} {}",
+        "{} (pid {}): {} {} {}",
         clean(&report.target.command),
         report.target.pid,
-        units.bytes(weight.bytes),
-        size::count(weight.count),
-        plural(weight.count),
+        estimate::blocks(weight, units),
         in_window(report.view),
         size::duration_ns(report.window.duration_ns),
     )

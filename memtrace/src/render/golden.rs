@@ -50,6 +50,11 @@ fn text_of_a_leak_in_python() {
 }
 
 #[test]
+fn report_of_samples() {
+    assert_snapshot!(plain(&sample::sampled()));
+}
+
+#[test]
 fn text_of_an_incomplete_window() {
     assert_snapshot!(plain(&sample::lossy()));
 }
@@ -122,6 +127,12 @@ fn diagnosis_on_a_narrow_terminal() {
     let text = diagnosis_as_text(&doctor::sample::lacking(), options);
     let longest = text.lines().map(|line| line.chars().count()).max().unwrap();
     assert!(longest <= 90, "{longest}");
+    assert_snapshot!(text);
+}
+
+#[test]
+fn diagnosis_of_a_machine() {
+    let text = diagnosis_as_text(&doctor::sample::machine(), TextOptions::default());
     assert_snapshot!(text);
 }
 

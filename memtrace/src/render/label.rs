@@ -4,7 +4,8 @@
 use crate::{
     model::{
         growth::GrowthPattern,
-        size::{bytes, count, duration_ns},
+        place::Place,
+        size::{Units, bytes, count, duration_ns},
         stack::{Frame, Language},
     },
     report::EndReason,
@@ -108,6 +109,18 @@ pub(super) fn end_reason(reason: EndReason) -> &'static str {
         EndReason::TargetExited => "until the target ended",
         EndReason::Unknown => "until memtrace was stopped",
     }
+}
+
+/// Its container and limit, where there is one; what tells people on a host nothing is not said.
+pub(super) fn place(place: &Place, units: Units) -> Option<String> {
+    let limit = place.limit_bytes.map(|limit| format!("memory limit {}", units.bytes(limit)));
+    let container = place.container.as_ref().map(|container| {
+        let runtime = container.runtime.as_deref().unwrap_or("id");
+        let pod = container.pod_uid.as_ref().map(|uid| format!(" of pod {uid}"));
+        format!("{runtime} {}{}", container.short_id(), pod.unwrap_or_default())
+    });
+    let parts: Vec<_> = container.into_iter().chain(limit).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 #[cfg(test)]

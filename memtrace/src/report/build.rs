@@ -8,6 +8,7 @@ use crate::{
         AllocFn,
         growth::GrowthPattern,
         loss::Loss,
+        place::Place,
         site::{Amount, SiteStats, Survivors},
         stack::NamedStack,
         timeline::Timeline,
@@ -20,6 +21,7 @@ use super::{
     group::{self, GroupBy, GroupFacts, GroupReport, group_slots},
     key_frame::key_frame,
     profile::{Births, SiteExtras, View},
+    sampling::Sampling,
     site_function, summary, verdict,
 };
 
@@ -28,6 +30,8 @@ use super::{
 pub struct ReportInput {
     /// Who was traced.
     pub target: Target,
+    /// Where it ran.
+    pub place: Place,
     /// When, how long, why it ended.
     pub window: Window,
     /// Which part of it this is.
@@ -38,6 +42,8 @@ pub struct ReportInput {
     pub timeline: Timeline,
     /// Walks of the heap at both ends.
     pub walks: Walks,
+    /// What numbers are estimates of; `None` where they are none.
+    pub sampling: Option<Sampling>,
     /// Sums over all sites. `survivors` is ignored: it is summed over `sites`.
     pub totals: Totals,
     /// In any order; more than one may have the same function and names.
@@ -98,6 +104,7 @@ impl ReportInput {
         let mut report = Report {
             schema: SCHEMA,
             target: self.target,
+            place: self.place,
             window: self.window,
             selection: self.selected.what,
             rss: self.rss,
@@ -106,6 +113,7 @@ impl ReportInput {
             heap: HeapReport::of(&self.walks),
             timeline: self.timeline,
             verdict: None,
+            sampling: self.sampling,
             totals: self.totals,
             allocators,
             summary: Vec::new(),
@@ -280,7 +288,7 @@ mod tests {
     use crate::report::sample;
 
     fn amount(bytes: u64, count: u64) -> Amount {
-        Amount { bytes, count }
+        Amount::new(bytes, count)
     }
 
     fn site(function: &'static str, bytes: u64, count: u64, ages: [u64; 3]) -> SiteInput {

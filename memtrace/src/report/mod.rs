@@ -14,6 +14,7 @@ mod of_capture;
 mod profile;
 #[cfg(test)]
 pub(crate) mod sample;
+mod sampling;
 mod summary;
 mod verdict;
 
@@ -27,10 +28,12 @@ pub use self::{
     heap::HeapReport,
     of_capture::ReportOptions,
     profile::{Birth, Births, SiteExtras, ThreadShare, View},
+    sampling::{Covered, Sampling},
 };
 use crate::model::{
     AllocFn,
     census::RssTable,
+    place::Place,
     site::{Amount, SiteStats},
     stack::NamedStack,
     timeline::Timeline,
@@ -63,6 +66,8 @@ pub struct Report {
     pub schema: &'static str,
     /// Who was traced.
     pub target: Target,
+    /// Where it ran.
+    pub place: Place,
     /// When, how long, why it ended.
     pub window: Window,
     /// What of the window is reported, in words that go on from "only what was"; nothing where it is
@@ -82,6 +87,9 @@ pub struct Report {
     /// What happens to its memory, and what to try; `None` of a selection of threads or sites, which
     /// does not explain it.
     pub verdict: Option<Verdict>,
+    /// What numbers are estimates of; `None` where every block was looked at, all the time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
     /// Sums over all sites.
     pub totals: Totals,
     /// The same of heap blocks by allocator, by allocated bytes; empty where only one was called.

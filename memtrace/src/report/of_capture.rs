@@ -7,11 +7,13 @@ use super::{
     build::{ReportInput, SiteInput},
     facts::Survived,
     profile::{Birth, SiteExtras, ThreadShare},
+    sampling::{self, Sampling},
 };
 use crate::{
-    capture::{Capture, CapturedExtras, CapturedShare, LossCount},
+    capture::{Capture, CapturedExtras, CapturedShare, Header, LossCount},
     model::{
         loss::Loss,
+        place::Place,
         size,
         stack::{NamedStack, StackId, UNREADABLE_PYTHON},
         trace::{Completeness, Window},
@@ -42,12 +44,14 @@ impl Report {
         completeness.notes.extend(unreadable_note(&sites));
         ReportInput {
             target: ending.target.clone(),
+            place: place(&capture.header),
             window: Window { min_age_ns, ..ending.window.clone() },
             selected: capture.selected.clone(),
             rss: ending.rss,
             timeline: capture.timeline.clone(),
-            walks: capture.walks.clone(),
-            totals: ending.totals,
+            walks: sampling::walks(capture),
+            sampling: Sampling::of(capture),
+            totals: sampling::totals(capture, &sites),
             groups: survived.groups(options.group_by, &sites),
             group_by: options.group_by,
             sites,
@@ -66,6 +70,10 @@ impl Report {
     }
 }
 
+fn place(header: &Header) -> Place {
+    Place::new(header.host.clone(), &header.cgroup, header.limit_bytes)
+}
+
 fn sites(capture: &Capture, survived: &Survived) -> Vec<SiteInput> {
     let stacks: HashMap<StackId, &NamedStack> =
         capture.stacks.iter().map(|(id, stack)| (*id, stack)).collect();
@@ -79,13 +87,18 @@ fn sites(capture: &Capture, survived: &Survived) -> Vec<SiteInput> {
         .iter()
         .zip(extras)
         .zip(facts)
-        .map(|((site, known), (survivors, births))| SiteInput {
-            function: site.function,
-            allocator: site.function.and_then(|_| allocators.get(site.object.position()).cloned()),
-            stack: name(site.stack).unwrap_or_default(),
-            stats: site.stats,
-            survivors,
-            extras: extras_of(capture, known, births),
+        .map(|((site, known), (survivors, births))| {
+            let input = SiteInput {
+                function: site.function,
+                allocator: site
+                    .function
+                    .and_then(|_| allocators.get(site.object.position()).cloned()),
+                stack: name(site.stack).unwrap_or_default(),
+                stats: site.stats,
+                survivors,
+                extras: extras_of(capture, known, births),
+            };
+            sampling::scaled(input, sampling::factor(&capture.ending.coverage, site))
         })
         .collect()
 }

@@ -2,22 +2,27 @@
 
 use std::sync::Arc;
 
+use memtrace_common::sample::Interval;
+
 use crate::{
     capture::Selected,
     model::{
         AllocFn,
         census::{Arena, Census, GlibcHeap, HeapResidency, RssKind, RssRow, RssTable},
+        coverage::Family,
         growth::GrowthPattern,
         loss::Loss,
+        place::Place,
         site::{Amount, SiteStats, Survivors},
         stack::{Frame, Language, NamedStack},
         timeline::{PeakSource, RssParts, Timeline, TimelineSample},
+        trace::Host,
     },
 };
 
 use super::{
-    AllocatorReport, AttachStep, Birth, Births, Completeness, Distribution, EndReason,
-    FunctionReport, GroupBy, GroupFacts, Module, ProbeReport, PythonReport, Report, Rss,
+    AllocatorReport, AttachStep, Birth, Births, Completeness, Covered, Distribution, EndReason,
+    FunctionReport, GroupBy, GroupFacts, Module, ProbeReport, PythonReport, Report, Rss, Sampling,
     SiteExtras, SurvivorCheck, Target, ThreadShare, Totals, UnwindTables, View, Walks, Window,
     build::{ReportInput, SiteInput},
 };
@@ -46,7 +51,7 @@ pub(crate) fn stack(frames: &[FrameParts], missing_root: Option<&'static str>) -
 }
 
 fn amount(bytes: u64, count: u64) -> Amount {
-    Amount { bytes, count }
+    Amount::new(bytes, count)
 }
 
 /// A site that allocated `allocated` and kept `kept`.
@@ -121,6 +126,40 @@ pub(crate) fn python_frame(function: &str, file: &str, line: u32) -> Arc<Frame> 
     let (function, language) = (function.to_owned(), Language::Python);
     let (file, line, inlined) = (Some(file.to_owned()), Some(line), false);
     Arc::new(Frame { function, module, file, line, inlined, language })
+}
+
+/// The leak as samples have it, of a heap that was watched a fifth of the time.
+pub(crate) fn sampled() -> Report {
+    let mut input = leaking_input();
+    let sampled = |amount: &mut Amount| {
+        let samples = (amount.bytes >> 20) + u64::from(amount.count > 0);
+        *amount = (0..samples).fold(Amount::default(), |mut sum, _| {
+            sum += Amount::sampled(4096, Interval::from_exponent(19)).scaled(2.0);
+            sum
+        });
+    };
+    let mut live = Amount::default();
+    let is_heap = |site: &&mut SiteInput| site.function != Some(AllocFn::Mmap);
+    for site in input.sites.iter_mut().filter(is_heap) {
+        let SiteStats { live: of_site, allocated, freed, .. } = &mut site.stats;
+        [&mut *of_site, freed].into_iter().for_each(sampled);
+        (*allocated, site.survivors.amount) = (*of_site, *of_site);
+        *allocated += *freed;
+        site.extras = SiteExtras::default();
+        live += *of_site;
+    }
+    (input.groups, input.totals.heap.live) = (Vec::new(), live);
+    input.sampling = Some(Sampling {
+        interval_bytes: Some(512 << 10),
+        samples: input.sites.iter().map(|site| site.stats.allocated.samples()).sum(),
+        coverage: vec![Covered {
+            family: Family::Heap,
+            share: 0.2,
+            covered_ns: 6 * SECOND,
+            phases: 3,
+        }],
+    });
+    input.build()
 }
 
 /// A site for tests that look at its stack only.
@@ -355,9 +394,24 @@ fn walks() -> Walks {
 }
 
 /// A leak of 47 models, a mapping, and small change; nothing lost.
+/// In a container with a limit.
+fn place() -> Place {
+    let id = "4f2a9c0d1e3b5a7c9e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f";
+    let host = Host {
+        name: "node-7".to_owned(),
+        kernel: "6.12.1-amd64".to_owned(),
+        machine: "x86_64".to_owned(),
+        page_bytes: 4096,
+        cpus: 8,
+    };
+    Place::new(host, &format!("/system.slice/docker-{id}.scope"), Some(2048 * MIB))
+}
+
 pub(crate) fn leaking_input() -> ReportInput {
     ReportInput {
         target: target(),
+        sampling: None,
+        place: place(),
         window: window(),
         rss: Rss {
             start_bytes: 1200 * MIB,

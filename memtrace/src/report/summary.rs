@@ -151,7 +151,7 @@ mod tests {
         let mut report = sample::idle();
         report.rss = Rss { start_bytes: 0, end_bytes: 10 << 20, ..Rss::default() };
         let arenas = &mut report.totals.pymalloc_arenas;
-        arenas.allocated = Amount { bytes: 10 << 20, count: 10 };
+        arenas.allocated = Amount::new(10 << 20, 10);
         arenas.live = arenas.allocated;
         assert!(sentences(&report)[0].ends_with("which explains it."), "{:?}", sentences(&report));
     }

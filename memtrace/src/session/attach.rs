@@ -5,8 +5,6 @@ use std::{io, os::fd::AsFd as _, path::PathBuf};
 use jiff::Timestamp;
 use thiserror::Error;
 
-use memtrace_common::config::CodeRange;
-
 use super::{Options, PythonFrames, StackMode, code::Code, python::Python, steps::Steps};
 use crate::{
     model::{
@@ -16,6 +14,7 @@ use crate::{
     probe::{
         error::LoadError,
         load::{Kernel, KernelLog, LoadOptions, ProbeSite},
+        plan::AllocatorCode,
         pymalloc::{PymallocError, PymallocPlan, plan_pymalloc},
         ring::Ring,
         target::{LeftOut, PlanError, PlannedObject, TargetPlan, plan_target},
@@ -140,7 +139,7 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     let pidfd = PidFd::open(pid).map_err(|source| AttachError::Handle { pid, source })?;
     let version = proc.kernel_version().map_err(AttachError::KernelVersion)?;
     if !options.ignore_hazards {
-        preflight(&process, version)?;
+        preflight(&proc, &process, version)?;
     }
     let maps = proc.maps(pid)?;
     steps.over("look at the target");
@@ -167,6 +166,7 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         table_words: code.table_words(),
         debug_log: options.debug_log,
         perf_event_links: options.perf_event_links,
+        sampling: options.sampling,
     })?;
     steps.over("create the maps");
     code.publish(&mut kernel, &maps)?;
@@ -274,6 +274,7 @@ pub(super) fn arm(
                 arguments: probe.arguments,
                 site,
                 object: ObjectNumber::of(number),
+                is_leaf: object.plan.is_leaf(probe.function),
                 offset: probe.file_offset,
             })
             .collect();
@@ -298,15 +299,19 @@ pub(super) fn arm_loader(
     }
 }
 
-/// The code that calls of allocators inside allocators come from.
+/// The code of the allocators.
 pub(super) fn allocator_code<'o>(
     objects: impl IntoIterator<Item = &'o PlannedObject>,
     executable: &str,
-) -> Vec<CodeRange> {
-    objects
-        .into_iter()
-        .flat_map(|object| object.plan.allocator_code(object.plan.mapping.name == executable))
-        .collect()
+) -> AllocatorCode {
+    let mut code = AllocatorCode::default();
+    for PlannedObject { plan, .. } in objects {
+        let is_program = plan.mapping.name == executable;
+        code.callers.append(&mut plan.allocator_code(is_program));
+        code.heap.append(&mut plan.heap_code());
+        code.mapping.append(&mut plan.mapping_code(is_program));
+    }
+    code
 }
 
 /// The pidfd was opened after the pid was looked at, and probes are filtered by what the pid meant

@@ -2,7 +2,10 @@
 
 mod objects;
 
-use std::{num::NonZeroU32, path::PathBuf};
+use std::{
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+};
 
 use self::objects::{Survey, with_map};
 use super::{
@@ -13,30 +16,32 @@ use super::{
 use crate::{
     allocator::GivenNames,
     doctor::{
-        AllocatorFacts, Diagnosis, Exception, KernelFacts, ProbeFacts, PythonFacts, SCHEMA,
-        Subject, findings,
+        AllocatorFacts, Diagnosis, Exception, KernelFacts, LockdownFacts, ProbeFacts, PythonFacts,
+        SCHEMA, Subject, TableTotals, findings,
     },
-    model::mapping::Mapping,
+    model::{mapping::Mapping, place::Place},
     probe::{
         error::LoadError,
-        load::{Kernel, LoadOptions, RING_BYTES, TableWords},
+        load::{Kernel, LoadOptions, RING_BYTES, Sampling, TableWords},
         plan::{ObjectPlan, PlannedProbe, SiteCost},
         target::{PlannedObject, TargetPlan, plan_target},
         verify::verify,
     },
     report::PythonReport,
     sys::{
+        cgroup,
+        facilities::{Facilities, Lockdown},
         kernel::KernelVersion,
-        preflight::preflight,
+        preflight::{panics_with_profilers, preflight},
         procfs::{ProcFs, Process, SeccompMode},
     },
 };
 
-/// A process to look at.
+/// What to look at.
 #[derive(Clone, Debug)]
 pub struct ExamineOptions {
-    /// The process.
-    pub pid: NonZeroU32,
+    /// The process; `None` for the machine alone.
+    pub pid: Option<NonZeroU32>,
     /// Where else debug files are.
     pub debug_dirs: Vec<PathBuf>,
     /// Names of allocators that are not known.
@@ -51,29 +56,64 @@ pub struct Examination {
     pub refusal: Option<AttachError>,
 }
 
-/// Looks at a process.
+/// Looks at a process, or at the machine alone.
 ///
 /// # Errors
 /// When there is no such process to look at, or the caller may not; what only an attach needs is
 /// in [`Examination::refusal`].
 pub fn examine(options: &ExamineOptions) -> Result<Examination, AttachError> {
-    let pid = options.pid.get();
     let proc = ProcFs::new("/proc");
-    let process = identify(&proc, pid)?;
+    match options.pid {
+        Some(pid) => examine_process(&proc, pid, options),
+        None => examine_machine(&proc),
+    }
+}
+
+/// What an attach to any process would meet; tried on memtrace itself.
+fn examine_machine(proc: &ProcFs) -> Result<Examination, AttachError> {
     let version = proc.kernel_version().map_err(AttachError::KernelVersion)?;
-    let maps = proc.maps(pid)?;
-    let roots = debug_roots(&proc, pid, &options.debug_dirs)?;
-    let mut perf_map = perf_map(&proc, &process);
+    let itself = NonZeroU32::new(std::process::id()).unwrap_or(NonZeroU32::MIN);
+    let kernel = try_kernel(itself, version);
+    let facts = kernel_facts(version, false, &kernel);
+    let refusal = kernel.err().map(AttachError::from);
+    let mut diagnosis = Diagnosis {
+        schema: SCHEMA,
+        traceable: refusal.is_none(),
+        obstacles: refusal.iter().map(AttachError::to_string).collect(),
+        target: None,
+        place: None,
+        kernel: facts,
+        allocators: Vec::new(),
+        left_out: Vec::new(),
+        python: None,
+        objects: Vec::new(),
+        totals: TableTotals::default(),
+        findings: Vec::new(),
+    };
+    diagnosis.findings = findings(&diagnosis);
+    Ok(Examination { diagnosis, refusal })
+}
+
+fn examine_process(
+    proc: &ProcFs,
+    pid: NonZeroU32,
+    options: &ExamineOptions,
+) -> Result<Examination, AttachError> {
+    let process = identify(proc, pid.get())?;
+    let version = proc.kernel_version().map_err(AttachError::KernelVersion)?;
+    let maps = proc.maps(pid.get())?;
+    let roots = debug_roots(proc, pid.get(), &options.debug_dirs)?;
+    let mut perf_map = perf_map(proc, &process);
     perf_map.read();
-    let hazard = preflight(&process, version).err();
-    let plan = plan_target(&proc, pid, &maps, version, &options.allocator_symbols);
-    let kernel = try_kernel(options.pid, version);
+    let hazard = preflight(proc, &process, version).err();
+    let plan = plan_target(proc, pid.get(), &maps, version, &options.allocator_symbols);
+    let kernel = try_kernel(pid, version);
     let facts = kernel_facts(version, hazard.is_some(), &kernel);
     let (planned, left_out, unplanned) = match plan {
         Ok(TargetPlan { objects, left_out, .. }) => (objects, left_out, None),
         Err(error) => (Vec::new(), Vec::new(), Some(error)),
     };
-    let mismatch = planned.iter().find_map(|it| verify(&it.plan, &it.file, pid, &proc).err());
+    let mismatch = planned.iter().find_map(|it| verify(&it.plan, &it.file, pid.get(), proc).err());
     let refusals: Vec<AttachError> = [
         hazard.map(AttachError::from),
         unplanned.map(AttachError::from),
@@ -83,20 +123,21 @@ pub fn examine(options: &ExamineOptions) -> Result<Examination, AttachError> {
     .into_iter()
     .flatten()
     .collect();
-    let mut survey = Survey::new(&proc, pid, &roots);
+    let mut survey = Survey::new(proc, pid.get(), &roots);
     survey.look_at(&maps);
     let mut diagnosis = Diagnosis {
         schema: SCHEMA,
         traceable: refusals.is_empty(),
         obstacles: refusals.iter().map(AttachError::to_string).collect(),
-        target: subject(process),
+        place: Some(place(proc, pid.get())),
+        target: Some(subject(process)),
         kernel: facts,
         allocators: planned.iter().map(allocator).collect(),
         left_out: left_out
             .into_iter()
             .map(|left| Exception { name: left.path, reason: left.reason })
             .collect(),
-        python: python(&proc, pid, &maps),
+        python: python(proc, pid.get(), &maps),
         totals: survey.totals(),
         objects: survey.objects.into_iter().map(|it| with_map(it, &perf_map)).collect(),
         findings: Vec::new(),
@@ -107,7 +148,7 @@ pub fn examine(options: &ExamineOptions) -> Result<Examination, AttachError> {
 
 /// Creates the maps and loads a program, as an attach would; whether there are multi-uprobe links.
 fn try_kernel(pid: NonZeroU32, version: KernelVersion) -> Result<bool, LoadError> {
-    let kernel = Kernel::load(LoadOptions {
+    let mut kernel = Kernel::load(LoadOptions {
         pid,
         ring_bytes: *RING_BYTES.start() as u32,
         stacks: StackMode::Off,
@@ -115,7 +156,9 @@ fn try_kernel(pid: NonZeroU32, version: KernelVersion) -> Result<bool, LoadError
         table_words: TableWords::default(),
         debug_log: false,
         perf_event_links: false,
+        sampling: Sampling::Exact,
     })?;
+    kernel.try_tracing()?;
     Ok(kernel.has_multi_uprobe_links())
 }
 
@@ -124,8 +167,23 @@ fn kernel_facts(
     seccomp_hazard: bool,
     tried: &Result<bool, LoadError>,
 ) -> KernelFacts {
+    let facilities = Facilities::read(Path::new("/"));
     KernelFacts {
         version: version.to_string(),
+        release: facilities.release.clone(),
+        btf: facilities.btf,
+        jit: facilities.jit,
+        lockdown: match facilities.lockdown {
+            Lockdown::Off => LockdownFacts::Off,
+            Lockdown::Integrity => LockdownFacts::Integrity,
+            Lockdown::Confidentiality => LockdownFacts::Confidentiality,
+        },
+        lacking_rights: facilities
+            .lacking()
+            .map(|right| Exception { name: right.name.into(), reason: right.needed_to.into() })
+            .collect(),
+        profiler_hazard: panics_with_profilers(&facilities.release),
+        tracefs: facilities.tracefs,
         uprobes: !matches!(tried, Err(LoadError::NoUprobes { .. })),
         bpf_permitted: match tried {
             Ok(_) => Some(true),
@@ -136,6 +194,12 @@ fn kernel_facts(
         bpf_loop: version >= BPF_LOOP_SINCE,
         seccomp_hazard,
     }
+}
+
+/// The container of the process, and its limit.
+fn place(proc: &ProcFs, pid: u32) -> Place {
+    let limit = cgroup::memory(proc, Path::new(cgroup::ROOT), pid).unwrap_or_default().limit_bytes;
+    Place::new(proc.host(), &cgroup::path(proc, pid).unwrap_or_default(), limit)
 }
 
 /// As an attach would find it.
@@ -159,8 +223,9 @@ fn subject(process: Process) -> Subject {
 }
 
 fn allocator(object: &PlannedObject) -> AllocatorFacts {
-    let ObjectPlan { mapping, allocator, version, prefix, build_id, probes, skipped, notes } =
-        object.plan.clone();
+    let ObjectPlan {
+        mapping, allocator, version, prefix, build_id, probes, skipped, notes, ..
+    } = object.plan.clone();
     AllocatorFacts {
         name: allocator.name().to_owned(),
         version,

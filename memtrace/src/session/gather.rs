@@ -104,7 +104,7 @@ fn cut_calls(counters: &KernelCounters) -> u64 {
         .into_iter()
         .filter(|function| function.shape().needs_return())
         .map(|function| counters.function(function))
-        .map(|counters| counters.entries.saturating_sub(counters.returns))
+        .map(|counters| counters.entries.saturating_sub(counters.passed_over + counters.returns))
         .sum();
     let still_inside = unfinished.saturating_sub(counters.loss(KernelLoss::AbandonedCall));
     still_inside + counters.loss(KernelLoss::ReturnWithoutEntry)

@@ -21,7 +21,9 @@ use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 pub use memtrace_common::config::StackMode;
 
-pub use crate::{allocator::GivenNames, report::GroupBy, symbolize::PythonFrames};
+pub use crate::{
+    allocator::GivenNames, probe::load::Sampling, report::GroupBy, symbolize::PythonFrames,
+};
 pub use attach::AttachError;
 pub use examine::{Examination, ExamineOptions, examine};
 pub use inspect::{InspectError, Inspector, SeriesEnd, SeriesObserver, SeriesOptions, series};
@@ -60,6 +62,8 @@ pub struct Options {
     pub reset_peak: bool,
     /// Walk the target's heap, too.
     pub walk: bool,
+    /// Which allocations are looked at.
+    pub sampling: Sampling,
     /// Do without multi-uprobe links.
     pub perf_event_links: bool,
     /// Blocks younger than this at the end are no survivors.

@@ -38,6 +38,12 @@ impl KernelVersion {
     }
 }
 
+/// The third number of a release, which stable kernels count up; `None` where there is none.
+pub fn patch_level(release: &str) -> Option<u32> {
+    let numbers = release.trim().split(|c: char| c != '.' && !c.is_ascii_digit()).next()?;
+    numbers.split('.').nth(2)?.parse().ok()
+}
+
 impl fmt::Display for KernelVersion {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}.{}", self.major, self.minor)
@@ -69,6 +75,14 @@ mod tests {
                 KernelVersion::parse(release),
                 Err(BadRelease { release: release.to_owned() })
             );
+        }
+    }
+
+    #[test]
+    fn stable_kernels_are_told_apart_by_their_third_number() {
+        let cases = [("6.12.9-amd64", Some(9)), ("6.18.3\n", Some(3)), ("6.19-rc2", None)];
+        for (release, expected) in cases {
+            assert_eq!(patch_level(release), expected, "{release}");
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod btf;
 pub mod cgroup;
 pub mod clock;
+pub mod facilities;
 pub mod kernel;
 pub mod memory;
 pub mod pagemap;

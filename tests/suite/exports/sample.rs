@@ -45,7 +45,7 @@ fn stack(frames: Vec<Frame>) -> NamedStack {
 }
 
 fn site(stack: NamedStack, threads: &[(u32, &str, u64, u64)]) -> SiteInput {
-    let blocks = |bytes| Amount { bytes, count: bytes / 1024 };
+    let blocks = |bytes| Amount::new(bytes, bytes / 1024);
     let share = |(tid, name, allocated, live): &(u32, &str, u64, u64)| ThreadShare {
         tid: *tid,
         name: Some((*name).to_owned()),
@@ -94,7 +94,9 @@ pub fn report() -> Report {
         file_offset: 0x1000,
     };
     let input = ReportInput {
+        place: Default::default(),
         selected: Default::default(),
+        sampling: None,
         target: Target {
             pid: 4242,
             command: "sh".to_owned(),

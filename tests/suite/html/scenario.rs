@@ -133,7 +133,7 @@ fn pooled_frame(number: u64) -> Arc<Frame> {
 }
 
 fn amount(bytes: u64, count: u64) -> Amount {
-    Amount { bytes, count }
+    Amount::new(bytes, count)
 }
 
 fn native(function: &str, module: &str, source: Option<(&str, u32)>) -> Arc<Frame> {
@@ -322,7 +322,9 @@ fn input(sites: Vec<SiteInput>, groups: Vec<GroupFacts>) -> ReportInput {
         peak: live,
     };
     ReportInput {
+        place: Default::default(),
         selected: Default::default(),
+        sampling: None,
         target: target(),
         window: Window {
             started_at: "2026-03-04T02:58:11Z".to_owned(),

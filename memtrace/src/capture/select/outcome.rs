@@ -69,7 +69,7 @@ impl SiteSums {
             });
             sums.places.resize(id.index() + 1, 0);
             sums.places[id.index()] = place;
-            sums.join(place as usize, entry.account.stats, tid, replayed.ledger.at_summit(id));
+            sums.join(place as usize, entry.account.stats(), tid, replayed.ledger.at_summit(id));
         }
         sums.extras.iter_mut().for_each(|it| it.threads.sort_by_key(|share| share.tid));
         sums
@@ -119,7 +119,7 @@ impl SiteSums {
         let place =
             |item: LiveItem| Some(LiveItem { site: *self.places.get(item.site as usize)?, ..item });
         let mut live: Vec<LiveItem> = replayed.ledger.live_items().filter_map(place).collect();
-        live.sort_unstable();
+        live.sort_unstable_by_key(books::order);
         live
     }
 }

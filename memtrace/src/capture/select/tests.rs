@@ -144,7 +144,7 @@ impl Program {
                 stack: entry.site.map(|site| site.stack),
                 function: entry.site.map(|site| site.function),
                 object: entry.site.map(|site| site.object).unwrap_or_default(),
-                stats: entry.account.stats,
+                stats: entry.account.stats(),
             })
             .collect();
         capture.ending.totals.heap = ledger.totals().heap;

@@ -47,8 +47,12 @@ pub fn run(args: &ReportArgs, quiet: bool) -> Result<Status> {
             say(format_args!("warning: {}: {sentence}", args.capture.display()));
         });
     }
+    working.phase("making the report");
     let report = report(opened.capture, &opened.events, args)?;
-    working.finish();
+    match sink.is_terminal() {
+        true => working.finish(),
+        false => working.phase("writing the report"),
+    }
     sink.write(|out, text| render(&report, args, text, out))?;
     Ok(Status::Done)
 }

@@ -59,6 +59,11 @@ impl Sink {
         }
     }
 
+    /// Whether what is written is seen at once, where a bar would be in its way.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self, Self::Stdout) && io::stdout().is_terminal()
+    }
+
     /// Writes what `write` writes, with the options for text there.
     pub fn write(
         self,

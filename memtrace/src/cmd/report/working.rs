@@ -15,7 +15,11 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// How often it moves.
 const TICK: Duration = Duration::from_millis(100);
 
-const TEMPLATE: &str = "memtrace: reading the capture {bar:30} {bytes} of {total_bytes}";
+/// While a file is read.
+const READING: &str = "memtrace: reading the capture {bar:30} {bytes} of {total_bytes}";
+
+/// While something goes on whose length is not known.
+const DOING: &str = "memtrace: {msg} {spinner} {elapsed}";
 
 /// A bar that may come.
 pub struct Working {
@@ -26,7 +30,7 @@ impl Working {
     /// Comes after a moment, unless it is not wanted.
     pub fn new(quiet: bool) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+        if let Ok(style) = ProgressStyle::with_template(READING) {
             bar.set_style(style);
         }
         if !quiet && io::stderr().is_terminal() {
@@ -39,6 +43,14 @@ impl Working {
     pub fn watch<R>(&self, inner: R, length_bytes: u64) -> Watched<R> {
         self.bar.set_length(length_bytes);
         Watched { inner, bar: self.bar.clone() }
+    }
+
+    /// What comes after the reading, e.g. `making the report`.
+    pub fn phase(&self, what: &'static str) {
+        if let Ok(style) = ProgressStyle::with_template(DOING) {
+            self.bar.set_style(style);
+        }
+        self.bar.set_message(what);
     }
 
     /// Does something that may write to stderr.

@@ -263,15 +263,15 @@ fn assert_agree(ledger: &Ledger, oracle: &Oracle) {
     let mut sites_seen = 0;
     for (_, entry) in ledger.sites() {
         sites_seen += 1;
-        assert_eq!(entry.account.stats.allocated, of(&oracle.allocated, entry.site));
-        assert_eq!(entry.account.stats.live, of(&live, entry.site), "{:?}", entry.site);
-        assert_eq!(entry.account.discarded, of(&oracle.discarded, entry.site));
+        assert_eq!(entry.account.stats().allocated, of(&oracle.allocated, entry.site));
+        assert_eq!(entry.account.stats().live, of(&live, entry.site), "{:?}", entry.site);
+        assert_eq!(entry.account.discarded(), of(&oracle.discarded, entry.site));
     }
     assert_eq!(sites_seen, oracle.allocated.keys().flatten().count());
     let allocator = ledger.mappings.mapped().allocator_account();
-    assert_eq!(allocator.stats.allocated, of(&oracle.allocated, None));
-    assert_eq!(allocator.stats.live, of(&live, None));
-    assert_eq!(allocator.discarded, of(&oracle.discarded, None));
+    assert_eq!(allocator.stats().allocated, of(&oracle.allocated, None));
+    assert_eq!(allocator.stats().live, of(&live, None));
+    assert_eq!(allocator.discarded(), of(&oracle.discarded, None));
     let totals = ledger.totals();
     assert_eq!(totals.heap.allocated, oracle.heap_allocated);
     assert_eq!(totals.unmatched_frees, oracle.unmatched_frees);

@@ -258,6 +258,7 @@ impl Calls {
             prefix: String::new(),
             build_id: elf.build_id().map(|build_id| build_id.id),
             probes: planner.probes,
+            callers: Vec::new(),
             skipped: Vec::new(),
             notes: Vec::new(),
         }))

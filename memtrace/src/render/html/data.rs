@@ -12,16 +12,18 @@ use super::{
 use crate::{
     model::{
         census::{RssKind, RssTable},
+        size::Units,
         timeline::Timeline,
         verdict::Verdict,
     },
     render::{
-        label::{end_reason, pattern},
+        estimate,
+        label::{end_reason, pattern, place},
         text::rss_table,
     },
     report::{
         Births, Completeness, Distribution, GroupBy, GroupReport, HeapReport, Report, Rss,
-        SiteReport, Survivors, Target, Totals, View, Window,
+        Sampling, SiteReport, Survivors, Target, Totals, View, Window,
     },
 };
 
@@ -38,6 +40,8 @@ pub(super) struct Page<'a> {
     schema: &'static str,
     version: &'static str,
     target: &'a Target,
+    /// Container and limit, in words.
+    place: Option<String>,
     window: &'a Window,
     ended: &'static str,
     rss: &'a Rss,
@@ -48,6 +52,9 @@ pub(super) struct Page<'a> {
     timeline: &'a Timeline,
     verdict: &'a Option<Verdict>,
     summary: &'a [String],
+    sampling: &'a Option<Sampling>,
+    /// In words; nothing where no number is an estimate.
+    sampled: Option<String>,
     totals: &'a Totals,
     sizes: &'a Option<Distribution>,
     lifetimes: &'a Option<Distribution>,
@@ -84,6 +91,7 @@ impl<'a> Page<'a> {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION"),
             target: &report.target,
+            place: place(&report.place, Units::Auto),
             window: &report.window,
             ended: end_reason(report.window.ended_by),
             rss: &report.rss,
@@ -94,6 +102,8 @@ impl<'a> Page<'a> {
             timeline: &report.timeline,
             verdict: &report.verdict,
             summary: &report.summary,
+            sampling: &report.sampling,
+            sampled: estimate::explanation(report),
             totals: &report.totals,
             sizes: &report.sizes,
             lifetimes: &report.lifetimes,

@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::{
 };
 
 use crate::{
-    model::stack::Language,
+    model::{place::Place, stack::Language},
     render::{label::clean, profile::Strings},
     report::{Report, Target},
 };
@@ -80,10 +80,25 @@ pub(super) fn resource(report: &Report) -> Resource {
         ("process.executable.name", Value::text(name)),
         ("process.executable.path", Value::text(executable)),
     ];
+    let attributes = attributes.into_iter().chain(place(&report.place));
     let attribute = |(key, value): (&str, Value)| KeyValue {
         key: key.to_owned(),
         value: Some(value.into()),
         key_strindex: 0,
     };
-    Resource { attributes: attributes.map(attribute).into(), ..Resource::default() }
+    Resource { attributes: attributes.map(attribute).collect(), ..Resource::default() }
+}
+
+/// Where it ran, as far as it is known.
+fn place(place: &Place) -> impl Iterator<Item = (&'static str, Value)> {
+    let host = Some(place.host.name.as_str()).filter(|name| !name.is_empty());
+    let container = place.container.as_ref();
+    let attributes = [
+        ("host.name", host),
+        ("container.id", container.map(|it| it.id.as_str())),
+        ("container.runtime", container.and_then(|it| it.runtime.as_deref())),
+        ("k8s.pod.uid", container.and_then(|it| it.pod_uid.as_deref())),
+    ];
+    let known = attributes.map(|(key, text)| Some((key, Value::text(text?))));
+    known.into_iter().flatten()
 }

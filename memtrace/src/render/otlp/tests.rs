@@ -140,6 +140,9 @@ fn the_process_and_the_thread_are_named() {
     let of = |key: &str| decoded.resource[key].as_str();
     assert_eq!([of("service.name"), of("process.pid")], ["model-server", "4242"]);
     assert_eq!(of("process.command"), "/srv/model-server");
+    assert_eq!([of("host.name"), of("container.runtime")], ["node-7", "docker"]);
+    assert_eq!(of("container.id").len(), 64);
+    assert!(!decoded.resource.contains_key("k8s.pod.uid"), "what is not known is left out");
     let sample = &decoded.profile("alloc_space").samples[0];
     let thread = decoded.attributes(&sample.attribute_indices);
     let expected = [("thread.id", "4243"), ("thread.name", "worker-1")];

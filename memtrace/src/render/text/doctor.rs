@@ -8,11 +8,11 @@ use super::{
 };
 use crate::{
     doctor::{
-        AllocatorFacts, Diagnosis, KernelFacts, ObjectFacts, ProbeFacts, PythonFacts, Subject,
-        SymbolFacts, SymbolKind, SymbolOrigin, TableTotals,
+        AllocatorFacts, Diagnosis, KernelFacts, LockdownFacts, ObjectFacts, ProbeFacts,
+        PythonFacts, Subject, SymbolFacts, SymbolKind, SymbolOrigin, TableTotals,
     },
-    model::size::{bytes, count, duration_ns},
-    render::label::{clean, plural},
+    model::size::{Units, bytes, count, duration_ns},
+    render::label::{clean, place, plural},
 };
 
 /// What is shown of the command line.
@@ -32,22 +32,27 @@ pub fn write(
 ) -> io::Result<()> {
     let mut page = Page::new(options);
     header(&mut page, diagnosis);
-    objects(&mut page, &diagnosis.objects, diagnosis.totals);
+    if diagnosis.target.is_some() {
+        objects(&mut page, &diagnosis.objects, diagnosis.totals);
+    }
     findings(&mut page, diagnosis);
     out.write_all(page.finish().as_bytes())
 }
 
 fn header(page: &mut Page, diagnosis: &Diagnosis) {
-    let Subject { pid, command, .. } = &diagnosis.target;
-    let verdict = if diagnosis.traceable { "can be traced" } else { "cannot be traced" };
-    page.prose(Some(Style::Strong), 0, &format!("{command} (pid {pid}) {verdict}"));
+    page.prose(Some(Style::Strong), 0, &verdict(diagnosis));
     for line in diagnosis.obstacles.iter().flat_map(|obstacle| obstacle.lines()) {
         page.prose(Some(Style::Warning), INDENT, line.trim());
     }
-    let command = diagnosis.target.command_line.join(" ");
-    page.field("command", &cut(&command, COMMAND_COLUMNS));
-    page.field("process", &process(&diagnosis.target));
+    if let Some(target) = &diagnosis.target {
+        page.field("command", &cut(&target.command_line.join(" "), COMMAND_COLUMNS));
+        page.field("process", &process(target));
+    }
+    if let Some(place) = diagnosis.place.as_ref().and_then(|it| place(it, Units::Auto)) {
+        page.field("container", &place);
+    }
     page.field("kernel", &kernel(&diagnosis.kernel));
+    page.field("rights", &rights(&diagnosis.kernel));
     for facts in &diagnosis.allocators {
         allocator(page, facts);
     }
@@ -56,6 +61,27 @@ fn header(page: &mut Page, diagnosis: &Diagnosis) {
     }
     for left in &diagnosis.left_out {
         page.field("left out", &format!("{}: {}", left.name, left.reason));
+    }
+}
+
+fn verdict(diagnosis: &Diagnosis) -> String {
+    let can = if diagnosis.traceable { "can" } else { "cannot" };
+    match &diagnosis.target {
+        Some(Subject { pid, command, .. }) => format!("{command} (pid {pid}) {can} be traced"),
+        None => format!("memtrace {can} trace processes on this machine"),
+    }
+}
+
+fn rights(kernel: &KernelFacts) -> String {
+    let lacking: Vec<_> = kernel.lacking_rights.iter().map(|it| &*it.name).collect();
+    let lockdown = match kernel.lockdown {
+        LockdownFacts::Off => "no lockdown",
+        LockdownFacts::Integrity => "lockdown: integrity (does not matter)",
+        LockdownFacts::Confidentiality => "lockdown: confidentiality",
+    };
+    match lacking.is_empty() {
+        true => format!("all that are needed, {lockdown}"),
+        false => format!("no {}, {lockdown}", lacking.join(", ")),
     }
 }
 
@@ -77,9 +103,11 @@ fn kernel(kernel: &KernelFacts) -> String {
         known("permission for BPF", kernel.bpf_permitted),
         known("multi-uprobe links", kernel.multi_uprobe_links),
         known("bpf_loop", Some(kernel.bpf_loop)),
+        known("BTF", Some(kernel.btf)),
+        known("JIT", kernel.jit),
     ];
     let hazard = if kernel.seccomp_hazard { "; return probes would kill this process" } else { "" };
-    format!("Linux {}: {}{hazard}", kernel.version, parts.join(", "))
+    format!("Linux {}: {}{hazard}", kernel.release, parts.join(", "))
 }
 
 fn allocator(page: &mut Page, facts: &AllocatorFacts) {
@@ -183,7 +211,13 @@ fn object_name(object: &ObjectFacts) -> String {
 fn findings(page: &mut Page, diagnosis: &Diagnosis) {
     page.gap();
     if diagnosis.findings.is_empty() {
-        page.prose(None, 0, "Stacks and names would be complete.");
+        let fine = match diagnosis.target {
+            Some(_) => "Stacks and names would be complete.",
+            None => {
+                "Nothing is missing. `memtrace doctor -p PID` says what would be seen of a process."
+            }
+        };
+        page.prose(None, 0, fine);
         return;
     }
     for (index, finding) in diagnosis.findings.iter().enumerate() {

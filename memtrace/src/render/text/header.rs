@@ -3,9 +3,12 @@
 use crate::{
     model::{
         site::Amount,
-        size::{Units, count, duration_ns},
+        size::{Units, duration_ns},
     },
-    render::label::{end_reason, plural},
+    render::{
+        estimate,
+        label::{end_reason, place, plural},
+    },
     report::{AllocatorReport, PythonReport, Report, Rss, Totals},
 };
 
@@ -22,11 +25,17 @@ pub(super) fn write(page: &mut Page, report: &Report) {
     if let Some(selection) = selection(&report.selection) {
         page.prose(Some(Style::Warning), 0, &selection);
     }
+    for (label, text) in estimate::explanations(report, page.units()) {
+        page.field(label, &text);
+    }
     rss_table::write(page, report);
     match &report.verdict {
         Some(verdict) => verdict::write(page, verdict),
         None if report.rss_table.is_some() => page.gap(),
         None => {}
+    }
+    if let Some(place) = place(&report.place, page.units()) {
+        page.field("container", &place);
     }
     page.field("command", &command(&report.target.command_line));
     for allocator in &report.target.allocators {
@@ -108,9 +117,9 @@ fn rss(rss: Rss, units: Units) -> String {
 fn live(totals: &Totals, units: Units) -> String {
     let grown = |live: Amount, unit: &str| {
         format!(
-            "+{} in {} {unit}{}",
-            units.bytes(live.bytes),
-            count(live.count),
+            "{} in {} {unit}{}",
+            estimate::grown(live, units),
+            estimate::blocks_count(live),
             plural(live.count)
         )
     };
@@ -136,7 +145,7 @@ mod tests {
     #[test]
     fn arenas_of_small_objects_are_shown_apart() {
         let mut totals = Totals::default();
-        totals.pymalloc_arenas.live = Amount { bytes: 3 << 20, count: 3 };
+        totals.pymalloc_arenas.live = Amount::new(3 << 20, 3);
         let expected = "heap +0 B in 0 blocks; Python's small objects +3.0 MiB in 3 arenas";
         assert_eq!(live(&totals, Units::Auto), expected);
     }

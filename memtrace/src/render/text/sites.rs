@@ -9,7 +9,10 @@ use crate::{
         size::{Units, count, duration_ns},
         stack::{Frame, NamedStack},
     },
-    render::label::{clean, described, described_long, pattern, plural, short_place},
+    render::{
+        estimate::{self, blocks, blocks_count},
+        label::{clean, described, described_long, pattern, plural, short_place},
+    },
     report::{GroupBy, GroupReport, Report, SiteReport, Survivors, ThreadShare, View},
 };
 
@@ -133,11 +136,6 @@ fn nothing(page: &mut Page, report: &Report) {
     }
 }
 
-pub(super) fn blocks(amount: Amount, units: Units) -> String {
-    let size = units.bytes(amount.bytes);
-    format!("{size} in {} block{}", count(amount.count), plural(amount.count))
-}
-
 /// How large the blocks are: of one size, typically of one, or between two.
 fn sizes(survivors: &Survivors, units: Units) -> String {
     let Survivors { amount, smallest_bytes, median_bytes, largest_bytes, .. } = *survivors;
@@ -205,7 +203,8 @@ fn write_threads(page: &mut Page, threads: &[ThreadShare]) {
     let units = page.units();
     for share in threads.iter().take(THREADS) {
         let name = share.name.as_ref().map_or(String::new(), |name| format!(" ({name})"));
-        let (allocated, live) = (units.bytes(share.allocated.bytes), units.bytes(share.live.bytes));
+        let (allocated, live) =
+            (estimate::bytes(share.allocated, units), estimate::bytes(share.live, units));
         let text = format!("thread {}{name}: {allocated} allocated, {live} live", share.tid);
         page.prose(None, INDENT, &text);
     }
@@ -254,13 +253,13 @@ fn ages(survivors: &Survivors) -> String {
 fn traffic(group: &GroupReport, units: Units) -> String {
     let (allocated, freed) = (group.stats.allocated, group.stats.freed);
     match freed.count {
-        0 => format!("none of {} freed", count(allocated.count)),
+        0 => format!("none of {} freed", blocks_count(allocated)),
         _ => format!(
             "{} of {} ({} of {}) freed",
-            count(freed.count),
-            count(allocated.count),
-            units.bytes(freed.bytes),
-            units.bytes(allocated.bytes)
+            blocks_count(freed),
+            blocks_count(allocated),
+            estimate::bytes(freed, units),
+            estimate::bytes(allocated, units)
         ),
     }
 }
@@ -364,7 +363,7 @@ mod tests {
         let [smallest_bytes, .., largest_bytes] = sorted[..] else { panic!("{blocks:?}") };
         sizes(
             &Survivors {
-                amount: Amount { bytes: sorted.iter().sum(), count: sorted.len() as u64 },
+                amount: Amount::new(sorted.iter().sum(), sorted.len() as u64),
                 smallest_bytes,
                 median_bytes: sorted[(sorted.len() - 1) / 2],
                 largest_bytes,

@@ -233,7 +233,7 @@ impl<M: TargetMemory> Process<'_, M> {
         };
         let key_at = runtime.checked_add(objects.offsets.runtime.tss_key.into());
         let key = key_at.and_then(|address| self.memory.read_u32(address));
-        if self.is_loading() {
+        if self.is_loading(object) {
             return pending("it is still being loaded");
         }
         layout.thread_state_slot =
@@ -266,13 +266,22 @@ impl<M: TargetMemory> Process<'_, M> {
         result
     }
 
-    /// Whether there is glibc's dynamic linker and not all of glibc: the mappings are those of a
-    /// moment before it was loaded. The linker maps a library whole, and then its code over that.
-    /// Up to 2.33, whose files are named after it, threads are in a library of their own.
-    fn is_loading(&self) -> bool {
+    /// Whether the mappings are those of a moment before the C library was loaded: there is glibc's
+    /// dynamic linker and not all of glibc, or not even a linker. The linker maps a library whole,
+    /// and then its code over that. Up to 2.33, whose files are named after it, threads are in a
+    /// library of their own.
+    fn is_loading(&self, object: &Surveyed) -> bool {
         let has_all = self.has_code_of("libc.so")
             || self.has_code_of("libc-2.") && self.has_code_of("libpthread");
-        self.maps_any(&["ld-linux", "ld-2."]) && !has_all
+        let has_linker = self.maps_any(&["ld-linux", "ld-2."]);
+        !has_all && (has_linker || object.is_dynamic_program && self.is_alone())
+    }
+
+    /// Whether no code but that of one file is mapped.
+    fn is_alone(&self) -> bool {
+        let mut files = self.maps.iter().filter(|it| it.permissions.execute).map(|it| it.file);
+        let first = files.find(Option::is_some);
+        files.flatten().all(|file| Some(Some(file)) == first)
     }
 
     /// Whether the code of a file with such a name is mapped.

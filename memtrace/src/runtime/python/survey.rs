@@ -45,6 +45,8 @@ pub(super) struct Surveyed {
     pub(super) path: String,
     /// For a machine that is not supported.
     pub(super) is_foreign: bool,
+    /// A program that a dynamic linker completes.
+    pub(super) is_dynamic_program: bool,
     symbols: Vec<(&'static str, u64)>,
     /// The interpreter loop's code in the process.
     pub(super) eval: EvalCode,
@@ -71,6 +73,7 @@ impl Surveyed {
         Some(Self {
             path: mapping.name.clone(),
             is_foreign: elf.machine() != Machine::X86_64,
+            is_dynamic_program: elf.has_interpreter(),
             symbols: symbols.collect(),
             eval: eval_code(elf, bias),
             zeroed: zeroed(elf, bias),

@@ -13,7 +13,7 @@ use super::{ProcError, ProcFs};
 const KERNEL_THREAD_FLAG: u32 = 0x0020_0000;
 
 /// A process at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Process {
     /// As given.
     pub pid: u32,

@@ -24,6 +24,21 @@ impl ProcFs {
         tasks.flatten().filter_map(name).collect()
     }
 
+    /// Another process that has a perf event open, as profilers have; `None` where there is none, or
+    /// none that may be looked at.
+    pub fn user_of_perf_events(&self) -> Option<u32> {
+        let own = std::process::id();
+        let processes = fs::read_dir(&self.root).ok()?.flatten();
+        let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.find(|pid| *pid != own && self.has_perf_events(*pid))
+    }
+
+    fn has_perf_events(&self, pid: u32) -> bool {
+        let descriptors = fs::read_dir(self.path(pid, "fd")).into_iter().flatten().flatten();
+        let mut targets = descriptors.filter_map(|it| fs::read_link(it.path()).ok());
+        targets.any(|target| target.as_os_str() == "anon_inode:[perf_event]")
+    }
+
     /// The stack pointers of the threads that do not run right now. Threads that run, end
     /// meanwhile, or may not be looked at are left out.
     pub fn stack_pointers(&self, pid: u32) -> Vec<u64> {

@@ -123,9 +123,14 @@ fn addresses_are_those_of_the_process() {
 #[test]
 fn a_process_is_loading_until_the_code_of_its_c_library_is_mapped() {
     let data = |path| Mapping { permissions: Permissions::default(), ..mapping(path, 9) };
+    let mut program = Surveyed::default();
+    program.is_dynamic_program = true;
     let is_loading = |maps: &[Mapping]| {
-        Process { maps, memory: &Constant(0), thread_data: Vec::new() }.is_loading()
+        Process { maps, memory: &Constant(0), thread_data: Vec::new() }.is_loading(&program)
     };
+    let python = mapping("/usr/bin/python3.11", 5);
+    assert!(is_loading(std::slice::from_ref(&python)), "the kernel has not mapped the linker yet");
+    assert!(!is_loading(&[python, mapping("/lib/other.so", 6)]), "another C library");
     let linker = mapping("/lib64/ld-linux-x86-64.so.2", 1);
     assert!(is_loading(std::slice::from_ref(&linker)));
     assert!(is_loading(&[linker.clone(), data("/lib/libc.so.6")]));
@@ -134,5 +139,6 @@ fn a_process_is_loading_until_the_code_of_its_c_library_is_mapped() {
     assert!(is_loading(&old));
     let [linker, library, _] = old;
     assert!(!is_loading(&[linker, library, mapping("/lib/libpthread-2.31.so", 3)]));
-    assert!(!is_loading(&[mapping("/lib/ld-musl-x86_64.so.1", 4)]), "another C library");
+    let musl = [mapping("/usr/bin/python3.11", 5), mapping("/lib/ld-musl-x86_64.so.1", 4)];
+    assert!(!is_loading(&musl), "another C library");
 }

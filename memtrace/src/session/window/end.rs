@@ -1,0 +1,117 @@
+//! The end of a window.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use jiff::Timestamp;
+use memtrace_common::loss::KernelCounters;
+
+use super::{
+    super::{code::Code, python::Python, recorder::Recorder},
+    Window,
+};
+use crate::{
+    capture::Header,
+    ledger::Ledger,
+    model::timeline::Timeline,
+    probe::{ring::Ring, target::PlannedObject},
+    report::{self, AttachStep, EndReason, Rss},
+    sys::{clock, procfs::Process},
+};
+
+/// A finished trace, for the report.
+pub struct Ending {
+    /// The target, as it was at the attach.
+    pub process: Process,
+    /// What was probed.
+    pub objects: Vec<PlannedObject>,
+    /// The accounting.
+    pub ledger: Ledger,
+    /// Names the stacks.
+    pub(in crate::session) code: Code,
+    /// The target's Python.
+    pub(in crate::session) python: Python,
+    /// The kernel side's counters.
+    pub counters: KernelCounters,
+    /// Records that could not be decoded.
+    pub undecodable: u64,
+    /// Stacks that were sent but did not fit into the table.
+    pub unkept_stacks: u64,
+    /// RSS from start to end.
+    pub rss: Rss,
+    /// The same in between.
+    pub timeline: Timeline,
+    /// The heap at both ends.
+    pub walks: report::Walks,
+    /// When the window was opened.
+    pub started_at: Timestamp,
+    /// `CLOCK_MONOTONIC` when the window was closed.
+    pub closed_ns: u64,
+    /// Its length.
+    pub duration_ns: u64,
+    /// Why it was closed.
+    pub reason: EndReason,
+    /// From the start of the attach to the opened window.
+    pub attach_ns: u64,
+    /// Where that time went.
+    pub attach_steps: Vec<AttachStep>,
+    /// From the closed window to the last probe's removal.
+    pub detach_ns: u64,
+    /// What a reader must know besides.
+    pub notes: Vec<String>,
+    /// What was known when the window was opened.
+    pub header: Header,
+    /// Names of threads, as far as they were seen.
+    pub thread_names: BTreeMap<u32, String>,
+    /// Writes the rest of the capture.
+    pub recorder: Option<Recorder>,
+}
+
+impl Window {
+    /// Closes the window, books what is waiting, and removes all probes.
+    pub(in crate::session) fn close(mut self, mut ring: Ring, reason: EndReason) -> Ending {
+        let closed_ns = clock::monotonic_ns();
+        self.read_thread_names();
+        self.check_pymalloc();
+        if let Err(error) = self.kernel.set_active(false) {
+            self.notes.push(format!("the window could not be closed at one moment: {error}"));
+        }
+        self.drain(&mut ring, usize::MAX);
+        self.memory.sample_end(self.live_bytes());
+        let detaching = Instant::now();
+        self.kernel.detach();
+        let detach_ns = detaching.elapsed().as_nanos() as u64;
+        // A program that ran on another CPU when the window was closed may have finished since.
+        self.drain(&mut ring, usize::MAX);
+        let counters = self.kernel.counters().unwrap_or_else(|error| {
+            self.notes.push(format!("losses in the kernel are not known: {error}"));
+            KernelCounters::default()
+        });
+        self.notes.append(&mut self.walks.notes);
+        let walks = self.finish_walks(closed_ns);
+        let (rss, timeline) = self.memory.finish();
+        Ending {
+            process: self.process,
+            objects: self.objects,
+            ledger: self.ledger,
+            code: self.code,
+            python: self.python,
+            counters,
+            undecodable: self.undecodable,
+            unkept_stacks: self.unkept_stacks,
+            rss,
+            timeline,
+            walks,
+            started_at: self.started_at,
+            closed_ns,
+            duration_ns: closed_ns.saturating_sub(self.opened_ns),
+            reason,
+            attach_ns: self.attach_ns,
+            attach_steps: self.attach_steps,
+            detach_ns,
+            notes: self.notes,
+            header: self.header,
+            thread_names: self.thread_names,
+            recorder: self.recorder,
+        }
+    }
+}

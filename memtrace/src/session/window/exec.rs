@@ -1,0 +1,114 @@
+//! The target executes another program.
+
+use super::{
+    super::{
+        AttachError,
+        attach::{First, allocator_code, arm},
+    },
+    Window, left_out_note,
+};
+use crate::{
+    allocator::LateHeaps,
+    model::{
+        event::Event,
+        mapping::{FileId, Mapping},
+        size::duration_ns,
+    },
+    probe::{
+        pymalloc::{PymallocPlan, plan_pymalloc},
+        target::{PlannedObject, TargetPlan, plan_target},
+    },
+    sys::kernel::KernelVersion,
+};
+
+impl Window {
+    /// The target runs another program now: other mappings, perhaps another allocator. Probes on
+    /// files that both programs map are there already.
+    pub(super) fn follow_exec(&mut self, event: &Event) {
+        let pid = self.process.pid;
+        self.trampoline_known = false;
+        if let Err(error) = self.kernel.set_trampoline(0) {
+            log::warn!("{error}");
+        }
+        self.code.forget_mappings();
+        self.python.forget();
+        self.arena_calls.forget();
+        self.late_heaps = LateHeaps::default();
+        self.walks.forget_program();
+        let after = duration_ns(event.time_ns.saturating_sub(self.opened_ns));
+        let Ok(maps) = self.proc.maps(pid) else { return };
+        self.add_mappings(&maps);
+        let program = self.proc.process(pid).map(|process| process.executable).unwrap_or_default();
+        let outcome = match self.arm_new_objects(&maps, &program) {
+            Ok(since) => since.to_owned(),
+            Err(error) => format!("it is not traced: {error}"),
+        };
+        self.notes.push(format!("after {after} the target executed {program}; {outcome}"));
+    }
+
+    fn arm_new_objects(
+        &mut self,
+        maps: &[Mapping],
+        executable: &str,
+    ) -> Result<&'static str, AttachError> {
+        let pid = self.process.pid;
+        let version = self.proc.kernel_version().map_err(AttachError::KernelVersion)?;
+        let known: Vec<Option<FileId>> =
+            self.objects.iter().map(|object| object.plan.mapping.file).collect();
+        let TargetPlan { mut objects, left_out, files, .. } =
+            plan_target(&self.proc, pid, maps, version, &self.given)?;
+        self.files = files;
+        self.notes.extend(left_out.iter().map(left_out_note));
+        self.plan_pymalloc(maps, version, &mut objects);
+        let code = allocator_code(&objects, executable);
+        self.kernel.set_allocator_code(&code, self.ledger.totals().execs)?;
+        let is_armed = |object: &PlannedObject| {
+            let allocators = known.iter().zip(&self.objects);
+            allocators.into_iter().any(|(file, armed)| {
+                *file == object.plan.mapping.file && armed.plan.is_of_same(&object.plan)
+            })
+        };
+        objects.retain(|object| !is_armed(object));
+        let first = First::after(&self.objects);
+        self.probes += arm(&mut self.kernel, &objects, &self.proc, pid, first)?;
+        let since = if objects.is_empty() {
+            "it is traced from its start"
+        } else {
+            "it is traced since shortly after"
+        };
+        self.objects.append(&mut objects);
+        Ok(since)
+    }
+
+    /// Plans CPython's allocator anew, for the program that runs since.
+    fn plan_pymalloc(
+        &mut self,
+        maps: &[Mapping],
+        version: KernelVersion,
+        objects: &mut Vec<PlannedObject>,
+    ) {
+        let Some(pymalloc) = &mut self.pymalloc else { return };
+        match plan_pymalloc(&self.proc, self.process.pid, maps, version) {
+            Ok(mut plan) => {
+                objects.append(&mut plan.objects);
+                self.notes.append(&mut plan.notes);
+                *pymalloc = plan;
+            }
+            Err(error) => {
+                self.notes.push(error.to_string());
+                *pymalloc = PymallocPlan::default();
+            }
+        }
+    }
+
+    /// A table that changed in the window leads to functions without probes.
+    pub(super) fn check_pymalloc(&mut self) {
+        let pymalloc = self.pymalloc.as_ref();
+        if pymalloc.is_some_and(|plan| plan.has_changed(&self.proc, self.process.pid)) {
+            let note = "the program exchanged the functions of Python's allocator in the window \
+                        (tracemalloc does when it starts and stops): objects may be missing, and \
+                        what never seems freed may have been";
+            self.notes.push(note.to_owned());
+        }
+    }
+}
