@@ -46,7 +46,7 @@ pub use self::{
 };
 
 use crate::model::{
-    AllocFn,
+    AllocFn, ObjectNumber,
     cost::Cost,
     coverage::Coverage,
     event::Event,
@@ -142,6 +142,8 @@ pub struct CapturedSite {
     pub stack: Option<StackId>,
     /// What it calls; `None` for the same.
     pub function: Option<AllocFn>,
+    /// In which of the target's allocators that is.
+    pub object: ObjectNumber,
     /// Accounting over the window.
     pub stats: SiteStats,
 }

@@ -195,6 +195,8 @@ fn allocator(object: &PlannedObject) -> AllocatorReport {
     AllocatorReport {
         name: plan.allocator.name().to_owned(),
         version: plan.version.clone(),
+        symbol_prefix: plan.prefix.clone(),
+        armed_after_ns: object.armed_after_ns,
         path: name.clone(),
         build_id: plan.build_id.as_ref().map(|bytes| hex(bytes)),
         probes: plan.probes.iter().map(probe).collect(),
@@ -203,7 +205,7 @@ fn allocator(object: &PlannedObject) -> AllocatorReport {
 
 fn probe(probe: &PlannedProbe) -> ProbeReport {
     ProbeReport {
-        function: probe.function.name().into(),
+        function: probe.name().into(),
         offset: probe.site_offset,
         emulated: probe.cost == SiteCost::Emulated,
     }

@@ -171,6 +171,7 @@ fn site(function: AllocFn, frames: Vec<Arc<Frame>>, kept: Amount, bins: &[u32]) 
     let allocated = amount(kept.bytes * 3, kept.count * 3);
     let block = kept.bytes / kept.count.max(1);
     SiteInput {
+        allocator: None,
         function: Some(function),
         stack: NamedStack { frames, missing_root: None },
         stats: SiteStats {
@@ -387,6 +388,7 @@ fn target() -> Target {
             path: libc.to_owned(),
             build_id: None,
             probes: vec![probe],
+            ..AllocatorReport::default()
         }],
         threads: 17,
         python: Some(PythonReport {
