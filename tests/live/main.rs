@@ -31,6 +31,7 @@ mod python_peers;
 mod python_places;
 mod python_stacks;
 mod report;
+mod sampling;
 mod sigkill;
 mod smoke;
 mod stacks;

@@ -156,6 +156,8 @@ pub struct AllocatorReport {
 pub struct Window {
     pub duration_ns: u64,
     pub ended_by: String,
+    #[serde(default)]
+    pub sample_bytes: Option<u64>,
     pub attach_ns: u64,
     pub detach_ns: u64,
 }
@@ -356,7 +358,7 @@ pub struct Survivors {
 }
 
 /// Calls.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[expect(missing_docs, reason = "documented in docs/report-json.md")]
 pub struct FunctionReport {
     pub function: String,
@@ -364,6 +366,8 @@ pub struct FunctionReport {
     pub nested: u64,
     pub void: u64,
     pub lost: u64,
+    pub passed_over: u64,
+    pub requested_bytes: u64,
 }
 
 /// What is missing.
@@ -398,7 +402,7 @@ impl Report {
     pub fn function(&self, name: &str) -> FunctionReport {
         let found = self.functions.iter().find(|function| function.function == name).cloned();
         let function = name.to_owned();
-        found.unwrap_or(FunctionReport { function, calls: 0, nested: 0, void: 0, lost: 0 })
+        found.unwrap_or(FunctionReport { function, ..FunctionReport::default() })
     }
 
     /// How often this loss happened.

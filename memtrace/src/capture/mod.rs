@@ -130,6 +130,9 @@ pub struct Header {
     /// How growth was followed; `None` where calls of allocators were.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub growth: Option<GrowthProbes>,
+    /// As [`crate::model::trace::Window::sample_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_bytes: Option<u64>,
 }
 
 /// A site and its books.

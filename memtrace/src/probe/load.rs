@@ -96,6 +96,12 @@ impl Sampling {
         }
     }
 
+    /// The mean distance of sample points at first; `None` when each allocation is looked at.
+    pub fn mean_bytes(self) -> Option<u64> {
+        let interval = Some(self.interval()).filter(|interval| !interval.is_exact());
+        interval.map(Interval::mean_bytes)
+    }
+
     /// Of the table of followed blocks: a power of two, 0 when none is needed. Twice as many places
     /// as blocks, because buckets fill unevenly.
     fn buckets(self) -> u32 {

@@ -45,6 +45,7 @@ impl Ending {
                 duration_ns: self.duration_ns,
                 ended_by: self.reason,
                 min_age_ns: self.header.min_age_ns,
+                sample_bytes: self.header.sample_bytes,
                 attach_ns: self.attach_ns,
                 attach_steps: std::mem::take(&mut self.attach_steps),
                 detach_ns: self.detach_ns,
@@ -98,6 +99,8 @@ fn functions(counters: &KernelCounters) -> Vec<FunctionReport> {
             nested: counters.nested,
             void: counters.void,
             lost: counters.lost,
+            passed_over: counters.passed_over,
+            requested_bytes: counters.requested_bytes,
         })
         .collect()
 }
