@@ -46,6 +46,8 @@ pub struct Report {
     pub timeline: Timeline,
     pub verdict: Option<Verdict>,
     pub totals: Totals,
+    #[serde(default)]
+    pub allocators: Vec<AllocatorTotals>,
     pub sites: Vec<SiteReport>,
     #[serde(default)]
     pub groups: Vec<Group>,
@@ -148,6 +150,16 @@ pub struct PythonReport {
 pub struct AllocatorReport {
     pub name: String,
     pub path: String,
+    pub armed_after_ns: Option<u64>,
+}
+
+/// What an allocator served.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct AllocatorTotals {
+    pub name: String,
+    pub allocated: Amount,
+    pub live: Amount,
 }
 
 /// When, and why it ended.
@@ -156,6 +168,8 @@ pub struct AllocatorReport {
 pub struct Window {
     pub duration_ns: u64,
     pub ended_by: String,
+    #[serde(default)]
+    pub sample_bytes: Option<u64>,
     pub attach_ns: u64,
     pub detach_ns: u64,
 }
@@ -269,6 +283,7 @@ pub struct Totals {
 #[expect(missing_docs, reason = "documented in docs/report-json.md")]
 pub struct SiteReport {
     pub function: String,
+    pub allocator: Option<String>,
     pub stack: Stack,
     #[serde(flatten)]
     pub stats: Stats,
@@ -356,7 +371,7 @@ pub struct Survivors {
 }
 
 /// Calls.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[expect(missing_docs, reason = "documented in docs/report-json.md")]
 pub struct FunctionReport {
     pub function: String,
@@ -364,6 +379,8 @@ pub struct FunctionReport {
     pub nested: u64,
     pub void: u64,
     pub lost: u64,
+    pub passed_over: u64,
+    pub requested_bytes: u64,
 }
 
 /// What is missing.
@@ -398,7 +415,7 @@ impl Report {
     pub fn function(&self, name: &str) -> FunctionReport {
         let found = self.functions.iter().find(|function| function.function == name).cloned();
         let function = name.to_owned();
-        found.unwrap_or(FunctionReport { function, calls: 0, nested: 0, void: 0, lost: 0 })
+        found.unwrap_or(FunctionReport { function, ..FunctionReport::default() })
     }
 
     /// How often this loss happened.

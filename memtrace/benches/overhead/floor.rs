@@ -45,6 +45,7 @@ impl Floor {
             table_words: TableWords::default(),
             debug_log: false,
             perf_event_links: false,
+            uprobes: true,
             sampling: Sampling::Exact,
         })?;
         for object in &plan.objects {

@@ -46,7 +46,7 @@ pub use self::{
 };
 
 use crate::model::{
-    AllocFn,
+    AllocFn, ObjectNumber,
     cost::Cost,
     coverage::Coverage,
     event::Event,
@@ -130,6 +130,9 @@ pub struct Header {
     /// How growth was followed; `None` where calls of allocators were.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub growth: Option<GrowthProbes>,
+    /// As [`crate::model::trace::Window::sample_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_bytes: Option<u64>,
 }
 
 /// A site and its books.
@@ -139,6 +142,8 @@ pub struct CapturedSite {
     pub stack: Option<StackId>,
     /// What it calls; `None` for the same.
     pub function: Option<AllocFn>,
+    /// In which of the target's allocators that is.
+    pub object: ObjectNumber,
     /// Accounting over the window.
     pub stats: SiteStats,
 }

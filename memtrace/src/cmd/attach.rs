@@ -19,6 +19,7 @@ use super::{
 use crate::{
     capture::Capture,
     cli::{AttachArgs, By, Events, PythonArg},
+    model::size::bytes,
     render::{self, text::TextOptions},
     report::{GrowthView, Report, ReportOptions},
     session::{
@@ -45,6 +46,9 @@ pub fn run(args: &AttachArgs, verbose: u8, quiet: bool) -> Result<Status> {
         false => None,
     };
     let mut progress = Progress::new(quiet).with_rate(args.pymalloc);
+    if let Some(interval) = args.sample_bytes.filter(|_| !quiet) {
+        say_interval(interval);
+    }
     let sink = Sink {
         out: Box::new(io::BufWriter::with_capacity(FILE_BUFFER_BYTES, file.writer()?)),
         events: args.events == Events::On,
@@ -94,6 +98,7 @@ fn options(args: &AttachArgs, verbose: u8) -> Options {
             PythonArg::None => PythonFrames::None,
         },
         debug_dirs: args.debug_dirs.clone(),
+        allocator_symbols: args.allocator_symbols.clone(),
         debug_log: verbose >= 2,
         ignore_hazards: args.ignore_hazards,
         reset_peak: args.reset_peak,
@@ -104,6 +109,17 @@ fn options(args: &AttachArgs, verbose: u8) -> Options {
         limit: Limit { max_overhead: args.max_overhead.0, choice: choice(args) },
         min_age_ns: args.min_age.as_nanos() as u64,
         command_line: command_line(),
+    }
+}
+
+/// The interval is not always the one that was asked for.
+fn say_interval(interval: Interval) {
+    match interval {
+        Interval::EXACT => say(format_args!("looking at every allocation")),
+        interval => say(format_args!(
+            "looking at one allocation for every {} allocated, on average",
+            bytes(interval.mean_bytes())
+        )),
     }
 }
 

@@ -52,6 +52,13 @@ pub struct AllocatorReport {
     pub name: String,
     /// Its version, where the object says it.
     pub version: Option<String>,
+    /// What its functions' names begin with: `_rjem_` of one that a Rust program brings along.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub symbol_prefix: String,
+    /// From when on it is traced, after the window was opened, in nanoseconds: it was loaded in the
+    /// window. `None` when from the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub armed_after_ns: Option<u64>,
     /// Path in the target's mount namespace.
     pub path: String,
     /// Build ID in hex.
@@ -84,6 +91,10 @@ pub struct Window {
     pub ended_by: EndReason,
     /// Blocks younger than this at the end are not counted as survivors.
     pub min_age_ns: u64,
+    /// An allocation was looked at for every so many bytes allocated, on average, where that was
+    /// asked for; an interval that memtrace chooses changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_bytes: Option<u64>,
     /// How long it took until all probes were armed, from the start of memtrace.
     pub attach_ns: u64,
     /// What took how long of it, in order.
@@ -195,6 +206,11 @@ pub struct FunctionReport {
     pub void: u64,
     /// Calls whose event was lost.
     pub lost: u64,
+    /// Of the outermost ones, those that were only counted: they were not drawn, or free or resize
+    /// a block that was not.
+    pub passed_over: u64,
+    /// What the outermost calls that lead to a block asked for, drawn or not.
+    pub requested_bytes: u64,
 }
 
 /// What is missing.

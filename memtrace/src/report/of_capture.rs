@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    GroupBy, GrowthReport, GrowthView, Report, View,
+    GroupBy, GrowthReport, GrowthView, Report, View, allocator,
     build::{ReportInput, SiteInput},
     facts::Survived,
     profile::{Birth, SiteExtras, ThreadShare},
@@ -91,6 +91,8 @@ fn sites(capture: &Capture, survived: &Survived) -> Vec<SiteInput> {
     let stacks: HashMap<StackId, &NamedStack> =
         capture.stacks.iter().map(|(id, stack)| (*id, stack)).collect();
     let name = |id: Option<StackId>| id.and_then(|id| stacks.get(&id)).copied().cloned();
+    let allocators: Vec<String> =
+        capture.ending.target.allocators.iter().map(allocator::label).collect();
     let facts = survived.by_site().into_iter().zip(survived.births());
     let extras = capture.extras.iter().map(Some).chain(std::iter::repeat(None));
     capture
@@ -101,6 +103,9 @@ fn sites(capture: &Capture, survived: &Survived) -> Vec<SiteInput> {
         .map(|((site, known), (survivors, births))| {
             let input = SiteInput {
                 function: site.function,
+                allocator: site
+                    .function
+                    .and_then(|_| allocators.get(site.object.position()).cloned()),
                 stack: name(site.stack).unwrap_or_default(),
                 stats: site.stats,
                 survivors,

@@ -45,6 +45,7 @@ impl Ending {
                 duration_ns: self.duration_ns,
                 ended_by: self.reason,
                 min_age_ns: self.header.min_age_ns,
+                sample_bytes: self.header.sample_bytes,
                 attach_ns: self.attach_ns,
                 attach_steps: std::mem::take(&mut self.attach_steps),
                 detach_ns: self.detach_ns,
@@ -99,6 +100,8 @@ fn functions(counters: &KernelCounters) -> Vec<FunctionReport> {
             nested: counters.nested,
             void: counters.void,
             lost: counters.lost,
+            passed_over: counters.passed_over,
+            requested_bytes: counters.requested_bytes,
         })
         .collect()
 }
@@ -193,6 +196,8 @@ fn allocator(object: &PlannedObject) -> AllocatorReport {
     AllocatorReport {
         name: plan.allocator.name().to_owned(),
         version: plan.version.clone(),
+        symbol_prefix: plan.prefix.clone(),
+        armed_after_ns: object.armed_after_ns,
         path: name.clone(),
         build_id: plan.build_id.as_ref().map(|bytes| hex(bytes)),
         probes: plan.probes.iter().map(probe).collect(),
@@ -201,7 +206,7 @@ fn allocator(object: &PlannedObject) -> AllocatorReport {
 
 fn probe(probe: &PlannedProbe) -> ProbeReport {
     ProbeReport {
-        function: probe.function.name().into(),
+        function: probe.name().into(),
         offset: probe.site_offset,
         emulated: probe.cost == SiteCost::Emulated,
     }

@@ -13,7 +13,7 @@ use memtrace_common::{
 };
 
 use super::{
-    attach::{AttachError, arm_sides},
+    attach::{AttachError, First, arm_sides},
     prices::{Prices, RECORD_NS},
 };
 use crate::{
@@ -348,14 +348,14 @@ fn sides(armed: Armed) -> &'static [Side] {
 
 /// Arms sides of all objects. One that is not mapped any more, after an exec, is left out.
 fn arm_again(place: &mut Place<'_>, sides: &[Side]) -> Result<(), AttachError> {
-    let (mut first_site, mut armed, mut failure) = (0, 0, None);
-    for object in place.objects {
+    let (mut armed, mut failure) = (0, None);
+    for (at, object) in place.objects.iter().enumerate() {
+        let first = First::after(&place.objects[..at]);
         let objects = std::slice::from_ref(object);
-        match arm_sides(place.kernel, objects, place.proc, place.pid, first_site, sides) {
+        match arm_sides(place.kernel, objects, place.proc, place.pid, first, sides) {
             Ok(count) => armed += count,
             Err(error) => failure = Some(error),
         }
-        first_site += object.plan.probes.len() as u32;
     }
     match failure {
         Some(error) if armed == 0 => Err(error),

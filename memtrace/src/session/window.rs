@@ -1,5 +1,6 @@
 //! The open window: what is known of the target, and how each record changes it.
 
+mod allocators;
 mod booking;
 mod budget;
 mod end;
@@ -26,11 +27,14 @@ use super::{
     walks::Walks,
 };
 use crate::{
-    allocator::{LateHeaps, pymalloc::ArenaCalls},
+    allocator::{GivenNames, LateHeaps, pymalloc::ArenaCalls},
     capture::Header,
     growth::Growth,
     ledger::{Ledger, Limits, Start},
-    model::{event::Event, mapping::Mapping},
+    model::{
+        event::Event,
+        mapping::{FileId, Mapping},
+    },
     probe::{
         load::{Kernel, KernelLog},
         pymalloc::PymallocPlan,
@@ -56,6 +60,9 @@ pub(super) struct Window {
     proc: ProcFs,
     process: Process,
     objects: Vec<PlannedObject>,
+    /// The files in which allocators were looked for.
+    files: Vec<FileId>,
+    given: Vec<GivenNames>,
     /// CPython's own allocator; `None` when it is not traced.
     pymalloc: Option<PymallocPlan>,
     ledger: Ledger,
@@ -111,6 +118,7 @@ impl Window {
             objects,
             maps,
             left_out,
+            files,
             mut pymalloc,
             attach_steps,
             governing,
@@ -161,6 +169,8 @@ impl Window {
             proc,
             process,
             objects,
+            files,
+            given: options.allocator_symbols.clone(),
             pymalloc: options.pymalloc.then_some(pymalloc),
             thread_names: BTreeMap::new(),
             recorder: None,

@@ -171,6 +171,7 @@ fn site(function: AllocFn, frames: Vec<Arc<Frame>>, kept: Amount, bins: &[u32]) 
     let allocated = amount(kept.bytes * 3, kept.count * 3);
     let block = kept.bytes / kept.count.max(1);
     SiteInput {
+        allocator: None,
         function: Some(function),
         stack: NamedStack { frames, missing_root: None },
         stats: SiteStats {
@@ -328,6 +329,7 @@ fn input(sites: Vec<SiteInput>, groups: Vec<GroupFacts>) -> ReportInput {
         sampling: None,
         target: target(),
         window: Window {
+            sample_bytes: None,
             started_at: "2026-03-04T02:58:11Z".to_owned(),
             duration_ns: u64::from(BINS) * SECOND,
             ended_by: EndReason::Duration,
@@ -386,6 +388,7 @@ fn target() -> Target {
             path: libc.to_owned(),
             build_id: None,
             probes: vec![probe],
+            ..AllocatorReport::default()
         }],
         threads: 17,
         python: Some(PythonReport {
