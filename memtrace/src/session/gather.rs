@@ -57,6 +57,7 @@ impl Ending {
             unwind_tables: self.code.table_sizes(),
             cost: Some(self.cost.clone()),
             coverage: self.coverage.clone(),
+            sample_interval_bytes: self.sample_bytes,
             rss_changes: self.rss_changes,
             ..Finish::default()
         };

@@ -83,8 +83,12 @@ mod tests {
     use super::*;
 
     fn prices(skips_returns: bool) -> Prices {
-        let costs =
-            ProbeCosts { emulated_ns: 350.0, stepped_ns: 850.0, return_ns: 250.0, measured: true };
+        let costs = ProbeCosts {
+            emulated_ns: 500.0 / COLD,
+            stepped_ns: 1000.0 / COLD,
+            return_ns: 400.0 / COLD,
+            measured: true,
+        };
         let mut prices = Prices::of(&[], &costs, skips_returns);
         prices.entry_ns[AllocFn::Free as usize] = costs.stepped_ns * COLD;
         prices

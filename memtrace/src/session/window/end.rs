@@ -70,6 +70,8 @@ pub struct Ending {
     pub cost: Cost,
     /// When the probes were there.
     pub coverage: Coverage,
+    /// The mean distance of samples at the end, in bytes; `None` where each allocation was looked at.
+    pub sample_bytes: Option<u64>,
 }
 
 impl Window {
@@ -84,6 +86,7 @@ impl Window {
         self.drain(&mut ring, usize::MAX);
         self.memory.sample_end(self.live_bytes());
         let (cost, coverage) = self.finish_budget(closed_ns);
+        let sample_bytes = self.governing.sample_bytes(&self.kernel);
         let detaching = Instant::now();
         self.kernel.detach();
         let detach_ns = detaching.elapsed().as_nanos() as u64;
@@ -124,6 +127,7 @@ impl Window {
             recorder: self.recorder,
             cost,
             coverage,
+            sample_bytes,
         }
     }
 }
