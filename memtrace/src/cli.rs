@@ -6,6 +6,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use memtrace_common::sample::Interval;
 use regex::Regex;
 
+use crate::allocator::GivenNames;
+
 const ABOUT: &str = "Where did the memory go, and which line of code holds it?";
 
 const LONG_ABOUT: &str = "\
@@ -187,6 +189,11 @@ pub struct AttachArgs {
     /// Walk stacks by frame pointers only: less memory, and incomplete in code that has none
     #[arg(long, conflicts_with = "no_stacks")]
     pub frame_pointers: bool,
+
+    /// Trace an allocator by its functions' names: those of malloc and kin with a prefix, in the
+    /// objects whose names begin with LIB (all, without it); can be given more than once
+    #[arg(long = "allocator-symbols", value_name = "prefix=PREFIX[,lib=LIB]", value_parser = parse_names)]
+    pub allocator_symbols: Vec<GivenNames>,
 
     /// Look for debug files here, too (.build-id/xx/yyyy.debug, or the names of debug links)
     #[arg(long = "debug-dir", value_name = "DIR")]
@@ -524,9 +531,28 @@ pub struct DoctorArgs {
     #[arg(long)]
     pub json: bool,
 
+    /// Trace an allocator by its functions' names: those of malloc and kin with a prefix, in the
+    /// objects whose names begin with LIB (all, without it); can be given more than once
+    #[arg(long = "allocator-symbols", value_name = "prefix=PREFIX[,lib=LIB]", value_parser = parse_names)]
+    pub allocator_symbols: Vec<GivenNames>,
+
     /// Look for debug files here, too (.build-id/xx/yyyy.debug, or the names of debug links)
     #[arg(long = "debug-dir", value_name = "DIR")]
     pub debug_dirs: Vec<PathBuf>,
+}
+
+/// `prefix=_rjem_,lib=libpolars`
+fn parse_names(text: &str) -> Result<GivenNames, String> {
+    let (mut prefix, mut library) = (None, None);
+    for part in text.split(',') {
+        match part.split_once('=') {
+            Some(("prefix", value)) if !value.is_empty() => prefix = Some(value.to_owned()),
+            Some(("lib", value)) if !value.is_empty() => library = Some(value.to_owned()),
+            _ => return Err(format!("`{part}` is neither prefix=PREFIX nor lib=LIB")),
+        }
+    }
+    let prefix = prefix.ok_or("what the names begin with is missing: prefix=PREFIX")?;
+    Ok(GivenNames { prefix, library })
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -626,6 +652,20 @@ mod tests {
         assert_eq!(parse_max_overhead("none"), Ok(MaxOverhead(None)));
         for wrong in ["5", "0%", "-1%", "%", "much", "inf%"] {
             assert!(parse_max_overhead(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn allocators_are_named_by_a_prefix_and_perhaps_a_library() {
+        let names = |prefix: &str, library: Option<&str>| GivenNames {
+            prefix: prefix.to_owned(),
+            library: library.map(str::to_owned),
+        };
+        let both = "prefix=_rjem_,lib=libpolars";
+        assert_eq!(parse_names(both), Ok(names("_rjem_", Some("libpolars"))));
+        assert_eq!(parse_names("prefix=sn_"), Ok(names("sn_", None)));
+        for wrong in ["", "lib=libc", "prefix=", "_rjem_", "prefix=a,path=b"] {
+            assert!(parse_names(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -9,8 +9,8 @@ use memtrace_common::python::{MAX_PYTHON_FRAMES, PythonEnd, PythonFrame};
 use memtrace_common::sample::{FLAGS_MASK, Interval};
 use memtrace_common::wire::{
     AllocRecord, BreakRecord, ChildRecord, FLAG_INTERNAL, FreeRecord, MAX_FRAMES, MapRecord,
-    ProcessRecord, RangeRecord, ReallocRecord, RecordHeader, RecordKind, RemapRecord,
-    STACK_GUESSED, StackEnd, StackHeader, UnmapRecord,
+    OBJECT_FLAGS_MASK, ObjectNumber, ProcessRecord, RangeRecord, ReallocRecord, RecordHeader,
+    RecordKind, RemapRecord, STACK_GUESSED, StackEnd, StackHeader, UnmapRecord,
 };
 use thiserror::Error;
 
@@ -72,11 +72,11 @@ pub fn decode(record: &[u8]) -> Result<Event, DecodeError> {
     let kind = take_kind(&mut rest)?;
     check_length(record.len(), struct_bytes(kind), kind)?;
     let function = take_function(&mut rest)?;
-    let (internal, interval) = take_flags(&mut rest)?;
+    let (internal, interval, object) = take_flags(&mut rest)?;
     let tid = rest.get_u32_le();
     let time_ns = rest.get_u64_le();
     let action = take_action(kind, &mut rest)?;
-    Ok(Event { function, tid, time_ns, internal, interval, action })
+    Ok(Event { function, tid, time_ns, internal, interval, object, action })
 }
 
 /// Bytes of the struct of a kind, without a stack's frames.
@@ -132,12 +132,12 @@ fn take_function(rest: &mut &[u8]) -> Result<AllocFn, DecodeError> {
     AllocFn::from_u8(function).ok_or(DecodeError::UnknownFunction(function))
 }
 
-fn take_flags(rest: &mut &[u8]) -> Result<(bool, Interval), DecodeError> {
+fn take_flags(rest: &mut &[u8]) -> Result<(bool, Interval, ObjectNumber), DecodeError> {
     let flags = rest.get_u16_le();
-    let unknown = flags & !(FLAG_INTERNAL | FLAGS_MASK) != 0;
+    let unknown = flags & !(FLAG_INTERNAL | OBJECT_FLAGS_MASK | FLAGS_MASK) != 0;
     let interval = Interval::from_flags(flags).filter(|_| !unknown);
     let interval = interval.ok_or(DecodeError::UnknownFlags(flags))?;
-    Ok((flags & FLAG_INTERNAL != 0, interval))
+    Ok((flags & FLAG_INTERNAL != 0, interval, ObjectNumber::from_flags(flags)))
 }
 
 /// Decodes what follows the header; [`check_length`] has made sure that the struct is there.

@@ -14,7 +14,7 @@ pub fn encode(event: &Event, out: &mut Vec<u8>) {
     out.put_u8(kind_of(&event.action) as u8);
     out.put_u8(event.function as u8);
     let internal = if event.internal { FLAG_INTERNAL } else { 0 };
-    out.put_u16_le(internal | event.interval.to_flags());
+    out.put_u16_le(internal | event.interval.to_flags() | event.object.to_flags());
     out.put_u32_le(event.tid);
     out.put_u64_le(event.time_ns);
     put_action(&event.action, out);

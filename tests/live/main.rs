@@ -5,6 +5,7 @@
 //! is no compiler, no Python and hardly a file.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it fails")]
 
+mod allocators;
 mod bad_targets;
 mod budget;
 mod diff;
@@ -33,6 +34,7 @@ mod python_places;
 mod python_stacks;
 mod report;
 mod sampling;
+mod sampling_changes;
 mod sigkill;
 mod smoke;
 mod stacks;

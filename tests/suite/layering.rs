@@ -26,7 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     // Limits of options.
-    ("cli", &["probe"]),
+    ("cli", &["allocator", "probe"]),
     (
         "session",
         &[

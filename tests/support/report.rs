@@ -50,6 +50,7 @@ pub struct Report {
     pub processes: Vec<ProcessReport>,
     #[serde(default)]
     pub summary: Vec<String>,
+    pub allocators: Vec<AllocatorTotals>,
     pub sites: Vec<SiteReport>,
     #[serde(default)]
     pub groups: Vec<Group>,
@@ -209,6 +210,16 @@ pub struct PythonReport {
 pub struct AllocatorReport {
     pub name: String,
     pub path: String,
+    pub armed_after_ns: Option<u64>,
+}
+
+/// What an allocator served.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct AllocatorTotals {
+    pub name: String,
+    pub allocated: Amount,
+    pub live: Amount,
 }
 
 /// When, and why it ended.
@@ -332,6 +343,7 @@ pub struct Totals {
 #[expect(missing_docs, reason = "documented in docs/report-json.md")]
 pub struct SiteReport {
     pub function: String,
+    pub allocator: Option<String>,
     pub stack: Stack,
     #[serde(flatten)]
     pub stats: Stats,

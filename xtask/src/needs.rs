@@ -46,6 +46,16 @@ use Purpose::{Bench, Build, Demo, Peers, Test, Vm};
 const BROWSERS: [&str; 4] =
     ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"];
 
+/// What the tests of other allocators load or link.
+const ALLOCATORS: [&str; 4] =
+    ["libjemalloc.so.2", "libjemalloc_pic.a", "libtcmalloc_minimal.so.4", "libmimalloc.so.2"];
+
+/// Whether Debian's directory of libraries has a file.
+fn library(name: &str) -> bool {
+    let directory = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    Path::new(&directory).join(name).exists()
+}
+
 const NEEDS: &[Need] = &[
     Need {
         what: "a C compiler with libc's headers and static library",
@@ -73,6 +83,13 @@ const NEEDS: &[Need] = &[
         why: "compiles the program whose musl heap is walked",
         packages: &["musl-tools"],
         present: || which("musl-gcc").is_some(),
+        purposes: &[Test],
+    },
+    Need {
+        what: "jemalloc, tcmalloc and mimalloc, and jemalloc's archive",
+        why: "serve the programs whose allocator is not the C library's",
+        packages: &["libjemalloc-dev", "libtcmalloc-minimal4", "libmimalloc2.0"],
+        present: || ALLOCATORS.iter().all(|name| library(name)),
         purposes: &[Test],
     },
     Need {

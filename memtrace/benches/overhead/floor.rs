@@ -36,7 +36,7 @@ impl Floor {
     pub fn arm(pid: u32, at: Sites) -> Result<Self> {
         let proc = ProcFs::new("/proc");
         let maps = proc.maps(pid)?;
-        let plan = plan_target(&proc, pid, &maps, proc.kernel_version()?)?;
+        let plan = plan_target(&proc, pid, &maps, proc.kernel_version()?, &[])?;
         let mut kernel = Kernel::load(LoadOptions {
             task_tgid: 0,
             pid: NonZeroU32::new(pid).context("no pid")?,
@@ -75,7 +75,9 @@ fn site(probe: &PlannedProbe, at: Sites) -> ProbeSite {
     ProbeSite {
         function: probe.function,
         shape: probe.shape,
+        arguments: probe.arguments,
         site: 0,
+        object: Default::default(),
         is_leaf: false,
         offset: probe.file_offset - back,
     }

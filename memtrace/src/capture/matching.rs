@@ -113,6 +113,7 @@ mod tests {
         let site = |stack: Option<u64>, function| CapturedSite {
             stack: stack.map(StackId),
             function,
+            object: Default::default(),
             stats: SiteStats { live: Amount::one(1), ..SiteStats::default() },
             process: 0,
         };

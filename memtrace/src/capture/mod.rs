@@ -51,7 +51,7 @@ pub use self::{
 };
 
 use crate::model::{
-    AllocFn,
+    AllocFn, ObjectNumber,
     cost::Cost,
     coverage::Coverage,
     event::Event,
@@ -150,6 +150,8 @@ pub struct CapturedSite {
     pub stack: Option<StackId>,
     /// What it calls; `None` for the same.
     pub function: Option<AllocFn>,
+    /// In which of the target's allocators that is.
+    pub object: ObjectNumber,
     /// Accounting over the window.
     pub stats: SiteStats,
     /// The number of the process whose site it is.

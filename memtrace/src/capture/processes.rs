@@ -7,7 +7,6 @@ use super::{
     Capture, CapturedSite, Ending, Events, EventsKept, Header, KeptEvent, records::WalksRecord,
 };
 use crate::model::{
-    coverage::Coverage,
     process::{Inherited, PrivatePages},
     stack::StackId,
     timeline::Timeline,
@@ -93,11 +92,11 @@ impl Capture {
         part
     }
 
-    /// When the probes of a site were armed: those of its process.
-    pub fn coverage_of(&self, site: &CapturedSite) -> &Coverage {
+    /// What is known at the end of a site's process.
+    pub fn ending_of(&self, site: &CapturedSite) -> &Ending {
         let own = self.processes.iter().find(|process| process.number == site.process);
         let own = own.filter(|_| self.processes.len() > 1).and_then(|it| it.ending.as_ref());
-        own.map_or(&self.ending.coverage, |ending| &ending.coverage)
+        own.unwrap_or(&self.ending)
     }
 
     /// What is known at the end of each of its processes.

@@ -8,7 +8,7 @@ use super::{
     estimates::{self, Estimates},
 };
 use crate::model::{
-    AllocFn,
+    AllocFn, ObjectNumber,
     site::{Amount, SiteStats},
     stack::StackId,
 };
@@ -29,7 +29,7 @@ pub fn put_sites(sites: &[CapturedSite]) -> Vec<u8> {
     let (mut functions, mut has_stack, mut stacks) = (Vec::new(), Vec::new(), Vec::new());
     let mut amounts = <[Vec<u8>; 8]>::default();
     for site in sites {
-        put(&mut functions, site.function.map_or(0, |function| function as u64 + 1));
+        put(&mut functions, function_and_object(site));
         has_stack.push(site.stack.is_some().into());
         site.stack.iter().for_each(|stack| stacks.extend_from_slice(&stack.0.to_le_bytes()));
         for (column, value) in amounts.iter_mut().zip(values(&site.stats)) {
@@ -42,6 +42,14 @@ pub fn put_sites(sites: &[CapturedSite]) -> Vec<u8> {
         put_bytes(&mut payload, column);
     }
     payload
+}
+
+/// Bits of a number that are the function, plus 1; the object is above.
+const FUNCTION_BITS: u32 = 8;
+
+fn function_and_object(site: &CapturedSite) -> u64 {
+    let function = site.function.map_or(0, |function| function as u64 + 1);
+    function | (site.object.position() as u64) << FUNCTION_BITS
 }
 
 fn values(stats: &SiteStats) -> [u64; 8] {
@@ -60,14 +68,13 @@ pub fn read_sites(payload: &[u8], out: &mut Vec<CapturedSite>) -> Result<(), Mal
     let mut amounts = fields.columns::<8>()?;
     let mut estimates = Estimates::read(&mut fields)?;
     for has_stack in has_stack.0 {
-        let function = match functions.number()? {
-            0 => None,
-            function => u8::try_from(function - 1).ok().and_then(AllocFn::from_u8),
-        };
+        let number = functions.number()?;
+        let function = (number as u8).checked_sub(1).and_then(AllocFn::from_u8);
+        let object = ObjectNumber::of((number >> FUNCTION_BITS) as usize);
         let stack = if *has_stack == 0 { None } else { Some(StackId(stacks.word()?)) };
         let mut stats = stats(&mut amounts)?;
         estimates.take(&mut stats)?;
-        out.push(CapturedSite { stack, function, stats, process: 0 });
+        out.push(CapturedSite { stack, function, object, stats, process: 0 });
     }
     Ok(())
 }
@@ -172,7 +179,8 @@ mod tests {
         let mut largest = Amount::new(u64::MAX, u64::MAX);
         let stats = SiteStats { live: largest, allocated: largest, freed: largest, peak: largest };
         let stack = Some(StackId(u64::MAX));
-        let site = CapturedSite { stack, function: Some(AllocFn::Malloc), stats, process: 0 };
+        let (function, object) = (Some(AllocFn::Malloc), ObjectNumber::of(2));
+        let site = CapturedSite { stack, function, object, stats, process: 0 };
         let bytes = put_sites(&vec![site; rows_a_block(&[site])]).len();
         assert!(bytes <= crate::capture::format::MAX_BLOCK_BYTES, "{bytes}");
         largest.spread = Spread {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     ledger,
     model::{
-        AllocFn,
+        AllocFn, ObjectNumber,
         census::Census,
         event::{Action, Event},
         site::{Amount, SiteStats},
@@ -109,7 +109,8 @@ pub fn any_event() -> impl Strategy<Value = KeptEvent> {
     let bits = (any::<bool>(), any::<bool>(), any::<bool>(), interval());
     (function(), tid, number(), action, bits).prop_map(|(function, tid, time_ns, action, bits)| {
         let (internal, is_arena, is_unseen, interval) = bits;
-        let event = Event { function, tid, time_ns, internal, interval, action };
+        let object = ObjectNumber::of(tid as usize % 32);
+        let event = Event { function, tid, time_ns, internal, interval, object, action };
         KeptEvent { event, is_arena, is_unseen, process: 0 }
     })
 }
@@ -185,8 +186,15 @@ fn stats() -> impl Strategy<Value = SiteStats> {
 
 /// Any site.
 pub fn any_site() -> impl Strategy<Value = CapturedSite> {
-    (prop::option::of(stack_id()), prop::option::of(function()), stats())
-        .prop_map(|(stack, function, stats)| CapturedSite { stack, function, stats, process: 0 })
+    (prop::option::of(stack_id()), prop::option::of(function()), 0..32_usize, stats()).prop_map(
+        |(stack, function, object, stats)| CapturedSite {
+            stack,
+            function,
+            object: ObjectNumber::of(object),
+            stats,
+            process: 0,
+        },
+    )
 }
 
 /// A live record of one of the first sites.
@@ -370,8 +378,15 @@ fn small_events() -> Vec<KeptEvent> {
     ];
     let events = actions.into_iter().zip(1..).map(|((function, tid, action), at)| {
         let time_ns = OPENED_NS + at * 1_000_000;
-        let event =
-            Event { function, tid, time_ns, internal: false, interval: Default::default(), action };
+        let event = Event {
+            function,
+            tid,
+            time_ns,
+            internal: false,
+            interval: Default::default(),
+            object: Default::default(),
+            action,
+        };
         KeptEvent { event, is_arena: false, is_unseen: false, process: 0 }
     });
     events.collect()

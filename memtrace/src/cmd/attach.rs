@@ -103,6 +103,7 @@ fn options(args: &AttachArgs, verbose: u8) -> Options {
             PythonArg::None => PythonFrames::None,
         },
         debug_dirs: args.debug_dirs.clone(),
+        allocator_symbols: args.allocator_symbols.clone(),
         debug_log: verbose >= 2,
         ignore_hazards: args.ignore_hazards,
         reset_peak: args.reset_peak,

@@ -24,7 +24,15 @@ impl Target {
     }
 
     fn book(&mut self, function: AllocFn, interval: Interval, action: Action) {
-        let event = Event { function, tid: 1, time_ns: 1, internal: false, interval, action };
+        let event = Event {
+            function,
+            tid: 1,
+            time_ns: 1,
+            internal: false,
+            interval,
+            object: Default::default(),
+            action,
+        };
         let mut out = Vec::new();
         self.growth.book(event, &mut out);
         out.iter().for_each(|event| self.ledger.apply(event));

@@ -107,6 +107,7 @@ mod tests {
             time_ns,
             internal: false,
             interval: Default::default(),
+            object: Default::default(),
             action,
         }
     }

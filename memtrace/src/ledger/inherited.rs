@@ -109,6 +109,7 @@ mod tests {
             time_ns: 1,
             internal: false,
             interval: Default::default(),
+            object: Default::default(),
             action,
         }
     }

@@ -182,7 +182,7 @@ impl Ledger {
     pub fn apply(&mut self, event: &Event) {
         self.counts.events += u64::from(self.books.watched);
         let caller = caller(event);
-        let site = |stack| Site { stack, function: event.function };
+        let site = |stack| Site { stack, function: event.function, object: event.object };
         let books = &mut self.books;
         match event.action {
             Action::Alloc { address, size_bytes, stack } => {
@@ -211,7 +211,7 @@ impl Ledger {
         };
         self.counts.events += 1;
         let caller = caller(event);
-        let site = Site { stack, function: event.function };
+        let site = Site { stack, function: event.function, object: event.object };
         let by = Requester { site, owner: Owner::Pymalloc };
         let mapped = Mapped { address, length_bytes, by };
         self.mappings.map(caller, mapped, map_flags, &mut self.books);
@@ -220,7 +220,7 @@ impl Ledger {
     fn apply_mapping(&mut self, caller: Caller, event: &Event) {
         let Event { function, internal, .. } = *event;
         let owner = if internal { Owner::Allocator } else { Owner::Program };
-        let by = |stack| Requester { site: Site { stack, function }, owner };
+        let by = |stack| Requester { site: Site { stack, function, object: event.object }, owner };
         let Self { mappings, books, .. } = self;
         match event.action {
             Action::Map { address, length_bytes, map_flags, stack, .. } => {

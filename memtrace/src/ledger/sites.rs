@@ -146,7 +146,7 @@ mod tests {
     use crate::model::stack::StackId;
 
     fn site(stack: u64) -> Site {
-        Site { stack: StackId(stack), function: AllocFn::Malloc }
+        Site { stack: StackId(stack), function: AllocFn::Malloc, object: Default::default() }
     }
 
     #[test]

@@ -53,6 +53,7 @@ impl Trace {
             time_ns,
             internal: false,
             interval: Default::default(),
+            object: Default::default(),
             action,
         })
     }
@@ -66,6 +67,7 @@ impl Trace {
             time_ns,
             internal: true,
             interval: Default::default(),
+            object: Default::default(),
             action,
         })
     }
@@ -88,7 +90,7 @@ impl Trace {
 
     /// The books of a site that was seen.
     fn site(&self, stack: StackId, function: AllocFn) -> Account {
-        let wanted = Some(Site { stack, function });
+        let wanted = Some(Site { stack, function, object: Default::default() });
         let mut sites = self.ledger.sites();
         sites.find(|(_, entry)| entry.site == wanted).expect("the site allocated").1.account.clone()
     }

@@ -3,7 +3,7 @@
 use memtrace_common::sample::Interval;
 
 use super::{
-    AllocFn,
+    AllocFn, ObjectNumber,
     stack::{RawStack, StackId},
 };
 
@@ -22,6 +22,8 @@ pub struct Event {
     /// [`Interval::weight`] of its size. Meaningful for [`Action::Alloc`] and
     /// [`Action::ReallocEnd`]; exact for all others.
     pub interval: Interval,
+    /// Which of the probed objects was called: its position in the target's allocators.
+    pub object: ObjectNumber,
     /// What happened.
     pub action: Action,
 }

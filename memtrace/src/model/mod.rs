@@ -21,4 +21,8 @@ pub mod timeline;
 pub mod trace;
 pub mod verdict;
 
-pub use memtrace_common::function::{AllocFn, CallShape};
+pub use memtrace_common::{
+    call::ArgumentPlaces,
+    function::{AllocFn, CallShape},
+    wire::ObjectNumber,
+};

@@ -3,15 +3,17 @@
 use memtrace_common::sample::Interval;
 use serde::{Deserialize, Serialize};
 
-use super::{AllocFn, estimate::Spread, stack::StackId};
+use super::{AllocFn, ObjectNumber, estimate::Spread, stack::StackId};
 
-/// A place in the program that allocates: the stack and the function that it calls.
+/// A place in the program that allocates: the stack, the function that it calls and whose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Site {
     /// The caller.
     pub stack: StackId,
     /// What it calls.
     pub function: AllocFn,
+    /// In which of the probed objects that is.
+    pub object: ObjectNumber,
 }
 
 /// Bytes and blocks. Sums wrap: only sizes that no address space can hold reach 2^64, and those

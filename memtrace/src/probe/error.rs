@@ -221,6 +221,8 @@ mod tests {
         let site = ProbeSite {
             function: AllocFn::Free,
             shape: AllocFn::Free.shape(),
+            arguments: Default::default(),
+            object: Default::default(),
             site: 0,
             is_leaf: false,
             offset: 0x98ef3,

@@ -41,7 +41,7 @@ use super::{
     ring::Ring,
     side::Side,
 };
-use crate::model::{AllocFn, CallShape};
+use crate::model::{AllocFn, ArgumentPlaces, CallShape, ObjectNumber};
 
 /// The object that `cargo xtask build-ebpf` made from memtrace-ebpf.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace.bpf.o"));
@@ -177,8 +177,12 @@ pub struct ProbeSite {
     pub function: AllocFn,
     /// The shape of the arguments at the site.
     pub shape: CallShape,
+    /// The registers that they are in.
+    pub arguments: ArgumentPlaces,
     /// Number of the site, for the cookie.
     pub site: u32,
+    /// The object that it is in.
+    pub object: ObjectNumber,
     /// It calls no other traced function of its family: nothing has to be remembered of its calls
     /// that are not looked at.
     pub is_leaf: bool,
@@ -627,13 +631,16 @@ impl ProbeSite {
     const CALIBRATION: Self = Self {
         function: AllocFn::Malloc,
         shape: CallShape::Size,
+        arguments: ArgumentPlaces::USUAL,
         site: 0,
+        object: ObjectNumber::FIRST,
         is_leaf: true,
         offset: 0,
     };
 
     fn cookie(self, attachment: Attachment) -> SiteCookie {
-        let cookie = SiteCookie::new(self.function, self.shape, self.site);
+        let cookie = SiteCookie::new(self.function, self.shape, self.site, self.object)
+            .with_arguments(self.arguments);
         let cookie = if self.is_leaf { cookie.of_a_leaf() } else { cookie };
         match attachment {
             Attachment::Probes => cookie,
@@ -709,10 +716,13 @@ fn entry_program(shape: CallShape) -> &'static str {
         CallShape::PythonBlock => "enter_python_block",
         CallShape::ContextBlock => "enter_context_block",
         CallShape::Nothing => "enter_nothing",
+        CallShape::Exit => "leave_by_return",
         CallShape::Size
         | CallShape::CountSize
         | CallShape::OldSize
         | CallShape::OldCountSize
+        | CallShape::InPlace
+        | CallShape::Throwing
         | CallShape::AlignSize
         | CallShape::OutAlignSize
         | CallShape::Mmap
@@ -731,6 +741,8 @@ fn return_program(shape: CallShape) -> Option<&'static str> {
         CallShape::Block
         | CallShape::PythonBlock
         | CallShape::ContextBlock
+        | CallShape::Throwing
+        | CallShape::Exit
         | CallShape::Nothing => None,
         CallShape::Size
         | CallShape::CountSize
@@ -741,6 +753,7 @@ fn return_program(shape: CallShape) -> Option<&'static str> {
             Some("leave_realloc")
         }
         CallShape::OutAlignSize => Some("leave_out_block"),
+        CallShape::InPlace => Some("leave_in_place"),
         CallShape::Mmap
         | CallShape::Munmap
         | CallShape::Mremap

@@ -19,6 +19,7 @@ use crate::{
 use super::{
     Completeness, Distribution, FunctionReport, GrowthReport, HeapReport, LossReport, Module,
     ProcessReport, Report, Rss, SCHEMA, SiteReport, Target, Totals, UnwindTables, Walks, Window,
+    allocator,
     group::{self, GroupBy, GroupFacts, GroupReport, group_slots},
     key_frame::key_frame,
     profile::{Births, SiteExtras, View},
@@ -87,6 +88,8 @@ pub struct ReportInput {
 pub struct SiteInput {
     /// The function that the stack calls; `None` for the sites that found no room.
     pub function: Option<AllocFn>,
+    /// Whose function that is; `None` where it is not known.
+    pub allocator: Option<String>,
     /// Leaf first.
     pub stack: NamedStack,
     /// Accounting over the window.
@@ -100,6 +103,7 @@ pub struct SiteInput {
 impl ReportInput {
     /// The finished report.
     pub fn build(self) -> Report {
+        let allocators = allocator::totals(&self.sites);
         let (slots, _) = group_slots(self.group_by, &self.sites);
         let sites = sites(self.view, self.sites, &slots);
         let groups = groups(self.view, self.group_by, &sites, &self.groups);
@@ -121,6 +125,7 @@ impl ReportInput {
             sampling: self.sampling,
             totals: self.totals,
             growth: self.growth,
+            allocators,
             summary: Vec::new(),
             grouped_by: self.group_by,
             groups,
@@ -164,9 +169,10 @@ fn survivors(sites: &[SiteReport]) -> Amount {
 /// names decide between equals, so that equal input gives equal output. Each with its group, of
 /// which all that are merged are.
 fn sites(view: View, input: Vec<SiteInput>, slots: &[usize]) -> Vec<(usize, SiteReport)> {
-    let mut merged: BTreeMap<(NamedStack, &'static str), (usize, Merged)> = BTreeMap::new();
+    let mut merged: BTreeMap<(NamedStack, &'static str, Option<String>), (usize, Merged)> =
+        BTreeMap::new();
     for (site, slot) in input.into_iter().zip(slots) {
-        let key = (site.stack, site_function(site.function));
+        let key = (site.stack, site_function(site.function), site.allocator);
         let (_, merged) = merged.entry(key).or_insert_with(|| (*slot, Merged::default()));
         add_stats(&mut merged.stats, &site.stats);
         merged.survivors = joined(merged.survivors, site.survivors);
@@ -174,7 +180,9 @@ fn sites(view: View, input: Vec<SiteInput>, slots: &[usize]) -> Vec<(usize, Site
     }
     let mut sites: Vec<(usize, SiteReport)> = merged
         .into_iter()
-        .map(|((stack, function), (slot, merged))| (slot, merged.into_site(stack, function)))
+        .map(|((stack, function, allocator), (slot, merged))| {
+            (slot, merged.into_site(stack, function, allocator))
+        })
         .collect();
     sites.sort_by_key(|(_, site)| importance(site.weight(view), &site.stats));
     sites
@@ -189,11 +197,17 @@ struct Merged {
 }
 
 impl Merged {
-    fn into_site(self, stack: NamedStack, function: &'static str) -> SiteReport {
+    fn into_site(
+        self,
+        stack: NamedStack,
+        function: &'static str,
+        allocator: Option<String>,
+    ) -> SiteReport {
         let SiteExtras { at_peak, temporary, mut threads, births } = self.extras;
         threads.sort_by_key(|share| (Reverse(share.allocated.bytes), share.tid));
         SiteReport {
             function,
+            allocator,
             key_frame: key_frame(&stack.frames),
             stack,
             stats: self.stats,
@@ -292,6 +306,7 @@ mod tests {
 
     fn site(function: &'static str, bytes: u64, count: u64, ages: [u64; 3]) -> SiteInput {
         SiteInput {
+            allocator: None,
             function: Some(AllocFn::Malloc),
             stack: sample::stack(&[(function, "app", None)], None),
             stats: SiteStats {

@@ -167,6 +167,7 @@ mod tests {
     fn site(function: &str) -> SiteInput {
         let frame = Frame { function: function.to_owned(), ..Frame::default() };
         SiteInput {
+            allocator: None,
             function: Some(AllocFn::Malloc),
             stack: NamedStack { frames: vec![Arc::new(frame)], missing_root: None },
             stats: Default::default(),

@@ -4,6 +4,7 @@
 //! The serialized form is the JSON schema `memtrace-report/1`, documented in docs/report-json.md.
 //! Fields are added freely; a field that changes its meaning or goes away raises the version.
 
+mod allocator;
 mod build;
 mod facts;
 mod group;
@@ -23,6 +24,7 @@ use serde::Serialize;
 
 pub(crate) use self::group::package;
 pub use self::{
+    allocator::AllocatorTotals,
     build::{ReportInput, SiteInput},
     group::{GroupBy, GroupFacts, GroupName, GroupReport, group_slots, slots_of},
     growth::{Estimate, GrowthReport},
@@ -103,6 +105,9 @@ pub struct Report {
     /// What grew; `None` where calls of allocators were traced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub growth: Option<GrowthReport>,
+    /// The same of heap blocks by allocator, by allocated bytes; empty where only one was called.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allocators: Vec<AllocatorTotals>,
     /// What the numbers say, as sentences; the most important first.
     pub summary: Vec<String>,
     /// What `groups` are taken together by.
@@ -152,6 +157,9 @@ impl Report {
 pub struct SiteReport {
     /// The function that the stack calls; [`OTHER_SITES`] for the sum of those beyond the table.
     pub function: &'static str,
+    /// Whose function that is: `jemalloc`, `jemalloc (_rjem_)`; `None` where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocator: Option<String>,
     /// Leaf first.
     pub stack: NamedStack,
     /// Index in the stack of the frame to look at first: the one nearest to the leaf that is not

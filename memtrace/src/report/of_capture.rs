@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    GroupBy, GrowthReport, GrowthView, Report, View,
+    GroupBy, GrowthReport, GrowthView, Report, View, allocator,
     build::{ReportInput, SiteInput},
     facts::Survived,
     process::processes,
@@ -11,7 +11,7 @@ use super::{
     sampling::{self, Sampling},
 };
 use crate::{
-    capture::{Capture, CapturedExtras, CapturedShare, Header, LossCount, growth},
+    capture::{Capture, CapturedExtras, CapturedShare, CapturedSite, Header, LossCount, growth},
     model::{
         loss::Loss,
         place::Place,
@@ -93,6 +93,10 @@ fn sites(capture: &Capture, survived: &Survived) -> Vec<SiteInput> {
     let stacks: HashMap<StackId, &NamedStack> =
         capture.stacks.iter().map(|(id, stack)| (*id, stack)).collect();
     let name = |id: Option<StackId>| id.and_then(|id| stacks.get(&id)).copied().cloned();
+    let allocator_of = |site: &CapturedSite| {
+        let own = &capture.ending_of(site).target.allocators;
+        site.function.and_then(|_| own.get(site.object.position()).map(allocator::label))
+    };
     let facts = survived.by_site().into_iter().zip(survived.births());
     let extras = capture.extras.iter().map(Some).chain(std::iter::repeat(None));
     capture
@@ -103,6 +107,7 @@ fn sites(capture: &Capture, survived: &Survived) -> Vec<SiteInput> {
         .map(|((site, known), (survivors, births))| {
             let input = SiteInput {
                 function: site.function,
+                allocator: allocator_of(site),
                 stack: name(site.stack).unwrap_or_default(),
                 stats: site.stats,
                 survivors,

@@ -61,6 +61,7 @@ fn site(function: AllocFn, stack: NamedStack, allocated: Amount, kept: Amount) -
     let age = |seconds| if kept.count == 0 { 0 } else { seconds * SECOND };
     SiteInput {
         function: Some(function),
+        allocator: None,
         stack,
         stats: SiteStats { live: kept, allocated, freed, peak: kept },
         survivors: Survivors {
@@ -187,7 +188,7 @@ fn weights() -> NamedStack {
     )
 }
 
-fn sites() -> Vec<SiteInput> {
+pub(crate) fn sites() -> Vec<SiteInput> {
     let log = [("log_line", "model-server", Some(("/srv/src/log.cc", 9)))];
     let plugin = [("libplugin.so+0x1a2b0", "libplugin.so", None)];
     let arena = [
@@ -243,6 +244,7 @@ fn target() -> Target {
             path: "/usr/lib/x86_64-linux-gnu/libc.so.6".to_owned(),
             build_id: Some("93d7ac1dc86a8a1c5e3c8a1d1d7ae2be5ff1ab25".to_owned()),
             probes: vec![probe(AllocFn::Malloc, true), probe(AllocFn::Free, false)],
+            ..AllocatorReport::default()
         }],
         threads: 17,
         python: None,

@@ -76,7 +76,7 @@ fn covered(coverage: &Coverage) -> Vec<Covered> {
 
 /// How many times more a site did than was seen.
 pub(super) fn factor(capture: &Capture, site: &CapturedSite) -> f64 {
-    capture.coverage_of(site).factor_of(site.function.map_or(Family::Heap, Family::of))
+    capture.ending_of(site).coverage.factor_of(site.function.map_or(Family::Heap, Family::of))
 }
 
 /// The site as if its probes had been armed all the time, at the rate of when they were; survivors

@@ -18,7 +18,11 @@ use super::{
     steps::Steps,
 };
 use crate::{
-    model::{footprint::GrowthProbes, mapping::Mapping},
+    model::{
+        ObjectNumber,
+        footprint::GrowthProbes,
+        mapping::{FileId, Mapping},
+    },
     probe::{
         calibrate::Calibrator,
         error::LoadError,
@@ -125,6 +129,8 @@ pub struct Attached {
     pub(super) process: Process,
     pub(super) objects: Vec<PlannedObject>,
     pub(super) left_out: Vec<LeftOut>,
+    /// The files in which allocators were looked for.
+    pub(super) files: Vec<FileId>,
     pub(super) pymalloc: PymallocPlan,
     pub(super) maps: Vec<Mapping>,
     pub(super) code: CodeTables,
@@ -158,10 +164,10 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
     }
     let maps = proc.maps(pid)?;
     steps.over("look at the target");
-    let TargetPlan { mut objects, loader, left_out } = match options.growth {
-        None => plan_target(&proc, pid, &maps, version)?,
+    let TargetPlan { mut objects, loader, left_out, files } = match options.growth {
+        None => plan_target(&proc, pid, &maps, version, &options.allocator_symbols)?,
         // Nothing is probed in the target.
-        Some(_) => TargetPlan { objects: Vec::new(), loader: None, left_out: Vec::new() },
+        Some(_) => TargetPlan::default(),
     };
     let mut pymalloc = match options.pymalloc {
         true => plan_pymalloc(&proc, pid, &maps, version)?,
@@ -202,7 +208,7 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
     kernel.follow_process()?;
     kernel.set_allocator_code(&allocator_code(&objects, &process.executable), 0)?;
     let (probes, growth) = match options.growth {
-        None => (arm(&mut kernel, &objects, &proc, pid, 0)?, None),
+        None => (arm(&mut kernel, &objects, &proc, pid, First::default())?, None),
         Some(interval) => growth::arm(&mut kernel, &proc, pid, interval)?,
     };
     arm_loader(&mut kernel, loader.as_ref(), &proc, pid);
@@ -225,6 +231,7 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
         process,
         objects,
         left_out,
+        files,
         pymalloc,
         maps,
         code,
@@ -273,6 +280,21 @@ pub(super) fn perf_map(proc: &ProcFs, process: &Process) -> PerfMap {
     PerfMap::of(&proc.root_of(process.pid), own_pid, process.user)
 }
 
+/// The numbers of the first site and of the first object that is armed now.
+#[derive(Clone, Copy, Default)]
+pub(super) struct First {
+    pub(super) site: u32,
+    pub(super) object: usize,
+}
+
+impl First {
+    /// After what is armed.
+    pub(super) fn after(objects: &[PlannedObject]) -> Self {
+        let sites = objects.iter().map(|object| object.plan.probes.len()).sum::<usize>();
+        Self { site: sites as u32, object: objects.len() }
+    }
+}
+
 /// Verifies and arms every planned object. The verification comes right before the arming, which
 /// goes by descriptor, so that no other file can slip in between.
 pub(super) fn arm(
@@ -280,9 +302,9 @@ pub(super) fn arm(
     objects: &[PlannedObject],
     proc: &ProcFs,
     pid: u32,
-    first_site: u32,
+    first: First,
 ) -> Result<usize, AttachError> {
-    arm_sides(kernel, objects, proc, pid, first_site, &Side::ALL)
+    arm_sides(kernel, objects, proc, pid, first, &Side::ALL)
 }
 
 /// The same of the functions of some sides only.
@@ -291,12 +313,12 @@ pub(super) fn arm_sides(
     objects: &[PlannedObject],
     proc: &ProcFs,
     pid: u32,
-    first_site: u32,
+    first: First,
     sides: &[Side],
 ) -> Result<usize, AttachError> {
     let mut armed = 0;
-    let mut next_site = first_site;
-    for object in objects {
+    let mut next_site = first.site;
+    for (object, number) in objects.iter().zip(first.object..) {
         verify(&object.plan, &object.file, pid, proc)?;
         let sites: Vec<_> = object
             .plan
@@ -306,7 +328,9 @@ pub(super) fn arm_sides(
             .map(|(probe, site)| ProbeSite {
                 function: probe.function,
                 shape: probe.shape,
+                arguments: probe.arguments,
                 site,
+                object: ObjectNumber::of(number),
                 is_leaf: object.plan.is_leaf(probe.function),
                 offset: probe.file_offset,
             })
@@ -326,14 +350,18 @@ pub(super) fn arm_loader(
     proc: &ProcFs,
     pid: u32,
 ) {
-    let armed = loader.map(|loader| arm(kernel, std::slice::from_ref(loader), proc, pid, 0));
+    let armed =
+        loader.map(|loader| arm(kernel, std::slice::from_ref(loader), proc, pid, First::default()));
     if let Some(Err(error)) = armed {
         log::info!("loading of libraries is not watched: {error}");
     }
 }
 
 /// The code of the allocators.
-pub(super) fn allocator_code(objects: &[PlannedObject], executable: &str) -> AllocatorCode {
+pub(super) fn allocator_code<'o>(
+    objects: impl IntoIterator<Item = &'o PlannedObject>,
+    executable: &str,
+) -> AllocatorCode {
     let mut code = AllocatorCode::default();
     for PlannedObject { plan, .. } in objects {
         let is_program = plan.mapping.name == executable;

@@ -55,6 +55,7 @@ impl Ending {
             unwind_tables: self.code.table_sizes(),
             cost: Some(self.cost.clone()),
             coverage: self.coverage.clone(),
+            sample_interval_bytes: self.sample_bytes,
             rss_changes: self.rss_changes,
             ..Finish::default()
         };
@@ -194,6 +195,8 @@ fn allocator(object: &PlannedObject) -> AllocatorReport {
     AllocatorReport {
         name: plan.allocator.name().to_owned(),
         version: plan.version.clone(),
+        symbol_prefix: plan.prefix.clone(),
+        armed_after_ns: object.armed_after_ns,
         path: name.clone(),
         build_id: plan.build_id.as_ref().map(|bytes| hex(bytes)),
         probes: plan.probes.iter().map(probe).collect(),
@@ -202,7 +205,7 @@ fn allocator(object: &PlannedObject) -> AllocatorReport {
 
 fn probe(probe: &PlannedProbe) -> ProbeReport {
     ProbeReport {
-        function: probe.function.name().into(),
+        function: probe.name().into(),
         offset: probe.site_offset,
         emulated: probe.cost == SiteCost::Emulated,
     }

@@ -7,10 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memtrace_common::{loss::KernelCounters, sample::Interval};
+use memtrace_common::{
+    loss::{KernelCounters, KernelLoss},
+    sample::Interval,
+};
 
 use super::{
-    attach::{AttachError, arm_sides},
+    attach::{AttachError, First, arm_sides},
     prices::{Prices, RECORD_NS},
 };
 use crate::{
@@ -221,6 +224,14 @@ impl Governing {
         Ok(())
     }
 
+    /// The mean distance of samples while all probes are armed, in bytes; `None` where each allocation
+    /// is looked at.
+    pub(super) fn sample_bytes(&self, kernel: &Kernel) -> Option<u64> {
+        let chosen = self.governor.as_ref().map(|governor| governor.setting().interval);
+        let interval = chosen.unwrap_or_else(|| kernel.interval());
+        (!interval.is_exact()).then(|| interval.mean_bytes())
+    }
+
     /// The probes that are armed now, for objects that come later.
     pub(super) fn sides(&self) -> &'static [Side] {
         sides(self.armed)
@@ -277,9 +288,21 @@ impl Governing {
             counted.requested_bytes -= before.requested_bytes.min(counted.requested_bytes);
             counted.returns -= before.returns.min(counted.returns);
         }
+        // A call that was in flight when the probes were taken out is no loss.
+        let abandoned = &mut counters.losses[KernelLoss::AbandonedCall as usize];
+        *abandoned = abandoned.saturating_sub(self.interrupted());
         // A return in a closed window is nothing that the window cut.
         for (counted, before) in counters.losses.iter_mut().zip(&self.before.losses) {
             *counted -= (*before).min(*counted);
+        }
+    }
+
+    /// How many calls the coming and going of probes may have interrupted: one a thread, of which
+    /// there are not many in the allocator at once.
+    fn interrupted(&self) -> u64 {
+        match self.cost.misses_releases {
+            true => self.phases.len() as u64,
+            false => 0,
         }
     }
 
@@ -325,14 +348,14 @@ fn sides(armed: Armed) -> &'static [Side] {
 
 /// Arms sides of all objects. One that is not mapped any more, after an exec, is left out.
 fn arm_again(place: &mut Place<'_>, sides: &[Side]) -> Result<(), AttachError> {
-    let (mut first_site, mut armed, mut failure) = (0, 0, None);
-    for object in place.objects {
+    let (mut armed, mut failure) = (0, None);
+    for (at, object) in place.objects.iter().enumerate() {
+        let first = First::after(&place.objects[..at]);
         let objects = std::slice::from_ref(object);
-        match arm_sides(place.kernel, objects, place.proc, place.pid, first_site, sides) {
+        match arm_sides(place.kernel, objects, place.proc, place.pid, first, sides) {
             Ok(count) => armed += count,
             Err(error) => failure = Some(error),
         }
-        first_site += object.plan.probes.len() as u32;
     }
     match failure {
         Some(error) if armed == 0 => Err(error),

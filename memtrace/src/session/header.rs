@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Choice, Options, attach::Attached, gather::target, window::program_break};
+use super::{Options, attach::Attached, gather::target, window::program_break};
 use crate::{capture::Header, sys::cgroup};
 
 /// Asks the system for what the attach did not need.
@@ -22,14 +22,6 @@ pub(super) fn header(attached: &Attached, options: &Options) -> Header {
         initial_break: program_break(maps),
         min_age_ns: options.min_age_ns,
         growth: attached.growth,
-        sample_bytes: sample_bytes(options.limit.choice),
-    }
-}
-
-/// The interval that was asked for; one that is chosen changes.
-fn sample_bytes(choice: Choice) -> Option<u64> {
-    match choice {
-        Choice::Only(interval) if !interval.is_exact() => Some(interval.mean_bytes()),
-        Choice::Only(_) | Choice::Any => None,
+        sample_bytes: attached.governing.sample_bytes(&attached.kernel),
     }
 }

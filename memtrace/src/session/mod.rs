@@ -27,7 +27,10 @@ use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 pub use memtrace_common::{config::StackMode, sample::Interval};
 
-pub use crate::{budget::Choice, probe::load::Sampling, report::GroupBy, symbolize::PythonFrames};
+pub use crate::{
+    allocator::GivenNames, budget::Choice, probe::load::Sampling, report::GroupBy,
+    symbolize::PythonFrames,
+};
 pub use attach::AttachError;
 pub use examine::{Examination, ExamineOptions, examine};
 pub use governing::Limit;
@@ -62,6 +65,8 @@ pub struct Options {
     pub python: PythonFrames,
     /// Where else debug files are.
     pub debug_dirs: Vec<PathBuf>,
+    /// Names of allocators that are not known.
+    pub allocator_symbols: Vec<GivenNames>,
     /// Forward the BPF side's debug messages.
     pub debug_log: bool,
     /// Attach even where that is known to hurt the target.

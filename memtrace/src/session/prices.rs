@@ -83,8 +83,12 @@ mod tests {
     use super::*;
 
     fn prices(skips_returns: bool) -> Prices {
-        let costs =
-            ProbeCosts { emulated_ns: 350.0, stepped_ns: 850.0, return_ns: 250.0, measured: true };
+        let costs = ProbeCosts {
+            emulated_ns: 500.0 / COLD,
+            stepped_ns: 1000.0 / COLD,
+            return_ns: 400.0 / COLD,
+            measured: true,
+        };
         let mut prices = Prices::of(&[], &costs, skips_returns);
         prices.entry_ns[AllocFn::Free as usize] = costs.stepped_ns * COLD;
         prices
@@ -107,8 +111,8 @@ mod tests {
     fn a_call_costs_its_traps_and_a_recorded_one_its_stack() {
         let activity = prices(false).activity(&counters());
         assert_eq!(activity.acquisitions, 100);
-        assert_eq!(activity.acquire_trap_ns.round(), 100.0 * (500.0 + 400.0));
-        assert_eq!(activity.release_trap_ns.round(), 50.0 * 1000.0);
+        assert_eq!(activity.acquire_trap_ns.round(), (100.0 * (350.0 + 250.0) * COLD).round());
+        assert_eq!(activity.release_trap_ns.round(), (50.0 * 850.0 * COLD).round());
         assert_eq!((activity.recorded, activity.requested_bytes), (10, 6400));
         assert_eq!(activity.record_ns, 10.0 * RECORD_NS);
     }
@@ -116,6 +120,9 @@ mod tests {
     #[test]
     fn calls_that_are_passed_over_are_spared_their_return_where_the_kernel_can() {
         let activity = prices(true).activity(&counters());
-        assert_eq!(activity.acquire_trap_ns.round(), 100.0 * 500.0 + 10.0 * 400.0);
+        assert_eq!(
+            activity.acquire_trap_ns.round(),
+            ((100.0 * 350.0 + 10.0 * 250.0) * COLD).round()
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! The open window: what is known of the target, and how each record changes it.
 
+mod allocators;
 mod booking;
 mod budget;
 mod end;
@@ -28,11 +29,15 @@ use super::{
     walks::Walks,
 };
 use crate::{
-    allocator::{LateHeaps, pymalloc::ArenaCalls},
+    allocator::{GivenNames, LateHeaps, pymalloc::ArenaCalls},
     capture::Header,
     growth::Growth,
     ledger::{InheritedHeap, Ledger, Limits, Start},
-    model::{event::Event, mapping::Mapping, process::PrivatePages},
+    model::{
+        event::Event,
+        mapping::{FileId, Mapping},
+        process::PrivatePages,
+    },
     probe::{
         load::{Kernel, KernelLog},
         pymalloc::PymallocPlan,
@@ -59,6 +64,9 @@ pub(super) struct Window {
     proc: ProcFs,
     process: Process,
     objects: Vec<PlannedObject>,
+    /// The files in which allocators were looked for.
+    files: Vec<FileId>,
+    given: Vec<GivenNames>,
     /// CPython's own allocator; `None` when it is not traced.
     pymalloc: Option<PymallocPlan>,
     ledger: Ledger,
@@ -122,6 +130,7 @@ impl Window {
             objects,
             maps,
             left_out,
+            files,
             mut pymalloc,
             attach_steps,
             governing,
@@ -176,6 +185,8 @@ impl Window {
             proc,
             process,
             objects,
+            files,
+            given: options.allocator_symbols.clone(),
             pymalloc: options.pymalloc.then_some(pymalloc),
             thread_names: BTreeMap::new(),
             recorder: None,

@@ -55,6 +55,7 @@ fn site(stack: NamedStack, threads: &[(u32, &str, u64, u64)]) -> SiteInput {
     let allocated = blocks(threads.iter().map(|it| it.2).sum());
     let live = blocks(threads.iter().map(|it| it.3).sum());
     SiteInput {
+        allocator: None,
         function: Some(AllocFn::Malloc),
         stack,
         stats: SiteStats { live, allocated, freed: Amount::default(), peak: live },

@@ -171,6 +171,7 @@ fn site(function: AllocFn, frames: Vec<Arc<Frame>>, kept: Amount, bins: &[u32]) 
     let allocated = amount(kept.bytes * 3, kept.count * 3);
     let block = kept.bytes / kept.count.max(1);
     SiteInput {
+        allocator: None,
         function: Some(function),
         stack: NamedStack { frames, missing_root: None },
         stats: SiteStats {
@@ -334,6 +335,7 @@ fn input(sites: Vec<SiteInput>, groups: Vec<GroupFacts>) -> ReportInput {
             duration_ns: u64::from(BINS) * SECOND,
             ended_by: EndReason::Duration,
             min_age_ns: 0,
+            sample_bytes: None,
             attach_ns: 84_000_000,
             attach_steps: Vec::new(),
             detach_ns: 41_000_000,
@@ -388,6 +390,7 @@ fn target() -> Target {
             path: libc.to_owned(),
             build_id: None,
             probes: vec![probe],
+            ..AllocatorReport::default()
         }],
         threads: 17,
         python: Some(PythonReport {

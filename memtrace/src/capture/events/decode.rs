@@ -12,7 +12,7 @@ use crate::{
         codec::{Fields, Malformed},
         format::MAX_DICTIONARY,
     },
-    model::{AllocFn, event::Event, stack::StackId},
+    model::{AllocFn, ObjectNumber, event::Event, stack::StackId},
 };
 
 /// What is kept from block to block.
@@ -37,6 +37,7 @@ struct Shape {
     function: AllocFn,
     flags: u8,
     interval: Interval,
+    object: ObjectNumber,
 }
 
 /// A block that is read.
@@ -79,6 +80,11 @@ impl EventDecoder {
             time_ns: 0,
             columns: columns(&mut fields)?,
         };
+        // Older files do not have them.
+        let objects = if fields.0.is_empty() { &[] } else { fields.bytes()? };
+        for (shape, object) in block.shapes.iter_mut().zip(objects) {
+            shape.object = ObjectNumber::of((*object).into());
+        }
         self.seen.clear();
         self.block = self.block.wrapping_add(1);
         for _ in 0..count {
@@ -118,6 +124,7 @@ impl EventDecoder {
             time_ns,
             internal: shape.flags & INTERNAL != 0,
             interval: shape.interval,
+            object: shape.object,
             action: flat.action()?,
         };
         let is_arena = shape.flags & ARENA != 0;
@@ -183,7 +190,8 @@ fn shapes(column: &[u8]) -> Result<Vec<Shape>, Malformed> {
     let parse = |[code, function, flags]: &[u8; 3]| {
         let function = AllocFn::from_u8(*function).ok_or(Malformed::Code)?;
         let interval = interval_of_bits(*code, *flags).ok_or(Malformed::Code)?;
-        Ok(Shape { code: *code & ACTION, function, flags: *flags, interval })
+        let object = ObjectNumber::default();
+        Ok(Shape { code: *code & ACTION, function, flags: *flags, interval, object })
     };
     shapes.iter().map(parse).collect()
 }

@@ -42,7 +42,7 @@ pub fn of_part(capture: &Capture, replayed: &Replayed) -> Capture {
 }
 
 fn site_of(site: &CapturedSite) -> Option<Site> {
-    Some(Site { stack: site.stack?, function: site.function? })
+    Some(Site { stack: site.stack?, function: site.function?, object: site.object })
 }
 
 /// The ledger's sites by what they are: those of threads taken together.
@@ -109,6 +109,7 @@ impl SiteSums {
         let site = |(site, stats): (&Option<Site>, &SiteStats)| CapturedSite {
             stack: site.map(|site| site.stack),
             function: site.map(|site| site.function),
+            object: site.map(|site| site.object).unwrap_or_default(),
             stats: *stats,
             process: 0,
         };

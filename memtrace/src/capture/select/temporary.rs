@@ -88,7 +88,7 @@ impl Temporary {
     }
 
     fn obtain(&mut self, event: &Event, address: u64, bytes: u64, stack: StackId, is_mapped: bool) {
-        let site = Site { stack, function: event.function };
+        let site = Site { stack, function: event.function, object: event.object };
         let Event { time_ns, interval, .. } = *event;
         let obtained = Obtained { address, bytes, time_ns, site, interval, is_mapped };
         self.last.insert(event.tid, obtained);

@@ -16,8 +16,15 @@ use crate::{
 const BLOCKS: u64 = 300;
 
 fn kept(time_ns: u64, interval: Interval, action: Action) -> KeptEvent {
-    let event =
-        Event { function: AllocFn::Malloc, tid: 1, time_ns, internal: false, interval, action };
+    let event = Event {
+        function: AllocFn::Malloc,
+        tid: 1,
+        time_ns,
+        internal: false,
+        interval,
+        object: Default::default(),
+        action,
+    };
     KeptEvent { event, is_arena: false, is_unseen: false, process: 0 }
 }
 

@@ -273,6 +273,7 @@ fn arenas_of_pymalloc_have_books_of_their_own_and_never_survive() {
             time_ns,
             internal: false,
             interval: Default::default(),
+            object: Default::default(),
             action,
         });
     }

@@ -52,7 +52,7 @@ impl Oracle {
 
     fn apply(&mut self, event: &Event) {
         let tid = event.tid;
-        let site = |stack| Site { stack, function: event.function };
+        let site = |stack| Site { stack, function: event.function, object: event.object };
         let owner = |stack| (!event.internal).then(|| site(stack));
         match event.action {
             Action::Alloc { address, size_bytes, stack } => {
@@ -419,7 +419,7 @@ prop_compose! {
             .zip(stream)
             .map(|(time_ns, (_, tid, internal, action))| {
                 let function = AllocFn::Realloc;
-                Event { function, tid, time_ns, internal, interval: Default::default(), action }
+                Event { function, tid, time_ns, internal, interval: Default::default(), object: Default::default(), action }
             })
             .collect()
     }

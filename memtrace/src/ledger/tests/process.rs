@@ -70,6 +70,7 @@ fn survivors_have_the_ages_of_their_site_and_the_young_are_left_out() {
             time_ns,
             internal: false,
             interval: Default::default(),
+            object: Default::default(),
             action,
         });
     }

@@ -74,6 +74,8 @@ pub struct Ending {
     pub cost: Cost,
     /// When the probes were there.
     pub coverage: Coverage,
+    /// The mean distance of samples at the end, in bytes; `None` where each allocation was looked at.
+    pub sample_bytes: Option<u64>,
 }
 
 impl Ending {
@@ -101,6 +103,7 @@ impl Window {
         self.memory.sample_end(self.live_bytes());
         let pages_after = self.proc.private_pages(self.process.pid).ok();
         let (cost, coverage) = self.finish_budget(closed_ns);
+        let sample_bytes = self.governing.sample_bytes(&self.kernel);
         let detaching = Instant::now();
         self.kernel.detach();
         let detach_ns = detaching.elapsed().as_nanos() as u64;
@@ -150,6 +153,7 @@ impl Window {
             forks: self.forks,
             cost,
             coverage,
+            sample_bytes,
         }
     }
 }

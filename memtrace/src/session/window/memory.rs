@@ -97,6 +97,7 @@ impl Window {
                 time_ns: closed_ns,
                 internal: false,
                 interval: Default::default(),
+                object: Default::default(),
                 action,
             };
             if let Some(recorder) = recorder {
