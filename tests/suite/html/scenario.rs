@@ -330,7 +330,6 @@ fn input(sites: Vec<SiteInput>, groups: Vec<GroupFacts>) -> ReportInput {
         sampling: None,
         target: target(),
         window: Window {
-            sample_bytes: None,
             started_at: "2026-03-04T02:58:11Z".to_owned(),
             duration_ns: u64::from(BINS) * SECOND,
             ended_by: EndReason::Duration,
