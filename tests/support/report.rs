@@ -50,6 +50,7 @@ pub struct Report {
     pub processes: Vec<ProcessReport>,
     #[serde(default)]
     pub summary: Vec<String>,
+    #[serde(default)]
     pub allocators: Vec<AllocatorTotals>,
     pub sites: Vec<SiteReport>,
     #[serde(default)]
