@@ -118,7 +118,7 @@ impl Governing {
     fn choose(&mut self, place: &mut Place<'_>, rules: Rules) -> Result<(), AttachError> {
         let (first, last) = self.count(place)?;
         let activity = last.activity.since(&first.activity);
-        let cpu_ns = last.cpu_ns.saturating_sub(first.cpu_ns) as f64;
+        let cpu_ns = last.used_since_ns(&first);
         let load = Load::of(&activity, cpu_ns, RECORD_NS);
         let (governor, step) = Governor::begin(rules, load, last);
         self.cost.expected =
@@ -378,7 +378,7 @@ fn costs_of(calibration: Option<Receiver<io::Result<ProbeCosts>>>) -> ProbeCosts
 fn is_enough(first: &Reading, now: &Reading, elapsed: Duration) -> bool {
     let activity = now.activity.since(&first.activity);
     let calls = activity.acquisitions + activity.releases;
-    let cpu_ns = now.cpu_ns.saturating_sub(first.cpu_ns) as f64;
+    let cpu_ns = now.used_since_ns(first);
     let price = || Load::of(&activity, cpu_ns, RECORD_NS).price(Interval::EXACT);
     elapsed >= COUNT
         || calls >= ENOUGH_CALLS
@@ -397,13 +397,13 @@ fn expected(
     let counted_ns = last.at_ns.saturating_sub(first.at_ns);
     let cpu_ns = last.cpu_ns.saturating_sub(first.cpu_ns) as f64;
     let calls = (activity.acquisitions + activity.releases) as f64;
+    // It would make as many more if nobody counted.
+    let undisturbed = cpu_ns / (cpu_ns - activity.added_ns()).max(cpu_ns * 0.004).max(1.0);
     let target_cpus = cpu_ns / counted_ns.max(1) as f64;
     let exact_overhead = load.price(Interval::EXACT);
     Expected {
         counted_ns,
-        // As many as it would make if nobody counted.
-        calls_per_second: calls * 1e9 / counted_ns.max(1) as f64 * cpu_ns
-            / (cpu_ns - activity.added_ns()).max(cpu_ns * 0.004).max(1.0),
+        calls_per_second: calls * 1e9 / counted_ns.max(1) as f64 * undisturbed,
         target_cpus,
         exact_cpus: target_cpus * exact_overhead / (1.0 + exact_overhead),
         exact_overhead,
