@@ -167,8 +167,9 @@ fn a_jemalloc_under_its_own_names_is_exact_beside_the_c_librarys() {
     let object = directory.path().join("own.o");
     compile_with(&["-c".into()], &source, &object).unwrap();
     let program = directory.path().join("own");
-    let status = Command::new("cc").arg("-pthread").arg("-o").arg(&program).arg(&object);
-    assert!(status.args(&link).status().unwrap().success());
+    let mut linker = Command::new("cc");
+    linker.arg("-pthread").arg("-o").arg(&program).arg(&object).args(&link);
+    assert!(linker.status().unwrap().success());
     let (truth, report) = traced(&mut Command::new(&program), &[]);
     assert_complete(&report);
     assert_same_bytes(&truth, &report);
