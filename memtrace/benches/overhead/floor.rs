@@ -33,7 +33,7 @@ impl Floor {
     pub fn arm(pid: u32, free_at: FreeAt) -> Result<Self> {
         let proc = ProcFs::new("/proc");
         let maps = proc.maps(pid)?;
-        let plan = plan_target(&proc, pid, &maps, proc.kernel_version()?)?;
+        let plan = plan_target(&proc, pid, &maps, proc.kernel_version()?, &[])?;
         let mut kernel = Kernel::load(LoadOptions {
             pid: NonZeroU32::new(pid).context("no pid")?,
             ring_bytes: 64 << 10,
@@ -65,6 +65,8 @@ fn site(probe: &PlannedProbe, free_at: FreeAt) -> ProbeSite {
     let at_entry = probe.function == AllocFn::Free && free_at == FreeAt::Entry;
     let back = if at_entry { probe.site_offset } else { 0 };
     ProbeSite {
+        arguments: probe.arguments,
+        object: Default::default(),
         function: probe.function,
         shape: probe.shape,
         site: 0,

@@ -105,8 +105,12 @@ fn families<'d, R: ReadRef<'d>>(
     let is_python = signs.iter().any(|sign| sign.name == PYTHON);
     let mut families = family::families(signs.iter().map(|sign| sign.name.as_str()));
     families.retain(|family| {
-        let is_own_name = family.allocator != AllocatorId::Jemalloc;
-        !(is_own_name && is_standard) && !(family.allocator == AllocatorId::Mimalloc && is_python)
+        // Those without a prefix are among the standard names already.
+        match family.allocator {
+            AllocatorId::Jemalloc => true,
+            AllocatorId::Mimalloc => !is_standard && !is_python,
+            _ => !is_standard,
+        }
     });
     for names in given {
         let named = family::given(names);
