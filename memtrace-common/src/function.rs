@@ -84,6 +84,12 @@ pub enum AllocFn {
     ZallocAligned = 35,
     /// `void *mi_realloc_aligned(void *old, size_t size, size_t alignment)`
     ReallocAligned = 36,
+    /// `int mprotect(void *address, size_t length, int prot)`
+    Mprotect = 37,
+    /// `int madvise(void *address, size_t length, int advice)`
+    Madvise = 38,
+    /// No function: the first use of a page, which is when it takes memory.
+    PageFault = 39,
 }
 
 /// The order and meaning of a function's arguments. The discriminant is in the attach cookie.
@@ -141,7 +147,7 @@ pub enum CallShape {
 
 impl AllocFn {
     /// How many functions there are; discriminants are below it.
-    pub const COUNT: usize = 37;
+    pub const COUNT: usize = 40;
 
     /// Every function, in discriminant order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -182,6 +188,9 @@ impl AllocFn {
         Self::MallocAligned,
         Self::ZallocAligned,
         Self::ReallocAligned,
+        Self::Mprotect,
+        Self::Madvise,
+        Self::PageFault,
     ];
 
     /// The function with this discriminant.
@@ -229,6 +238,9 @@ impl AllocFn {
             Self::MallocAligned => "malloc_aligned",
             Self::ZallocAligned => "zalloc_aligned",
             Self::ReallocAligned => "realloc_aligned",
+            Self::Mprotect => "mprotect",
+            Self::Madvise => "madvise",
+            Self::PageFault => "page fault",
         }
     }
 
@@ -269,11 +281,11 @@ impl AllocFn {
             Self::Memalign | Self::AlignedAlloc => CallShape::AlignSize,
             Self::PosixMemalign => CallShape::OutAlignSize,
             Self::Mmap => CallShape::Mmap,
-            Self::Munmap => CallShape::Munmap,
+            Self::Munmap | Self::Mprotect | Self::Madvise => CallShape::Munmap,
             Self::Mremap => CallShape::Mremap,
             Self::Brk => CallShape::Brk,
             Self::Sbrk => CallShape::Sbrk,
-            Self::DlDebugState => CallShape::Nothing,
+            Self::DlDebugState | Self::PageFault => CallShape::Nothing,
         }
     }
 }

@@ -40,11 +40,15 @@ pub enum RecordKind {
     ThreadExit = 13,
     /// [`ProcessRecord`]: the target is loading or has loaded or unloaded libraries.
     CodeChange = 14,
+    /// [`MapRecord`], `map_flags` 0: `mprotect` changed what may be done with a range.
+    Protect = 15,
+    /// [`RangeRecord`]: `madvise` was entered, and will give the range's pages back.
+    Discard = 16,
 }
 
 impl RecordKind {
     /// How many kinds there are; discriminants are below it.
-    pub const COUNT: usize = 15;
+    pub const COUNT: usize = 17;
 
     /// Every kind, in discriminant order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -63,6 +67,8 @@ impl RecordKind {
         Self::Exec,
         Self::ThreadExit,
         Self::CodeChange,
+        Self::Protect,
+        Self::Discard,
     ];
 
     /// The kind with this discriminant.
@@ -90,6 +96,9 @@ pub const OBJECT_FLAGS_MASK: u16 = (OBJECTS - 1) << OBJECT_FLAGS_SHIFT;
 pub struct ObjectNumber(pub(crate) u8);
 
 impl ObjectNumber {
+    /// The first that was armed.
+    pub const FIRST: Self = Self(0);
+
     /// The object at this position; all from the 32nd on are one.
     pub fn of(position: usize) -> Self {
         Self(position.min(usize::from(OBJECTS) - 1) as u8)

@@ -95,7 +95,7 @@ pub struct AttachArgs {
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
 
-    /// Write PREFIX.memtrace (the capture, for `memtrace report`), PREFIX.svg and PREFIX-timeline.svg [default: memtrace-COMMAND-PID-TIME in the current directory]
+    /// Write PREFIX.memtrace (the capture, for `memtrace report`), PREFIX.svg and PREFIX-timeline.svg, with --growth also PREFIX-resident.svg [default: memtrace-COMMAND-PID-TIME in the current directory]
     #[arg(short, long, value_name = "PREFIX")]
     pub output: Option<PathBuf>,
 
@@ -123,6 +123,10 @@ pub struct AttachArgs {
     #[arg(long, help_heading = LIMITS)]
     pub pymalloc: bool,
 
+    /// Follow what makes the process grow, and not what it allocates: mmap, brk, mprotect and first uses of pages, in the kernel. Next to no cost, for every allocator, but who holds the memory is not seen
+    #[arg(long, conflicts_with_all = ["pymalloc", "max_live", "perf_event_links"])]
+    pub growth: bool,
+
     /// How many of these the text report shows
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub top: usize,
@@ -149,6 +153,19 @@ pub struct AttachArgs {
     /// Look at every allocation
     #[arg(long, help_heading = LIMITS)]
     pub exact: bool,
+
+    /// By how much the process may become slower: first fewer stacks are walked (of samples only),
+    /// then samples become rarer, then the probes are there only part of the time, at last not at
+    /// all; with --exact or --sample-bytes only when they are there is chosen. `none`: by as much as
+    /// it takes
+    #[arg(
+        long,
+        value_name = "SHARE",
+        value_parser = parse_max_overhead,
+        default_value = "10%",
+        help_heading = LIMITS
+    )]
+    pub max_overhead: MaxOverhead,
 
     /// Do not walk stacks: a little cheaper, but sites cannot be told apart
     #[arg(long, help_heading = LIMITS)]
@@ -200,6 +217,13 @@ pub struct AttachArgs {
     #[arg(long, hide = true)]
     pub perf_event_links: bool,
 }
+
+/// By how much a trace may slow its target down.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MaxOverhead(
+    /// 0.1 for a tenth; `None` without a limit.
+    pub Option<f64>,
+);
 
 /// What never-freed blocks are taken together by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -342,6 +366,10 @@ pub enum ViewArg {
     Peak,
     /// Freed by the thread that allocated it, before it allocated anything else.
     Temporary,
+    /// Of attach --growth: address space that was not given back.
+    Grown,
+    /// Of attach --growth: pages in use, estimated.
+    ResidentGrown,
 }
 
 /// What sizes are written in.
@@ -540,6 +568,19 @@ fn parse_max_size(text: &str) -> Result<u64, String> {
     parse_size::parse_size(text).map_err(|_| "write a size like 64MiB or 2GiB".to_owned())
 }
 
+fn parse_max_overhead(text: &str) -> Result<MaxOverhead, String> {
+    if text == "none" {
+        return Ok(MaxOverhead(None));
+    }
+    let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    match percent {
+        Some(percent) if percent > 0.0 && percent.is_finite() => {
+            Ok(MaxOverhead(Some(percent / 100.0)))
+        }
+        _ => Err("write a percentage like 5% or 0.5%, or none".to_owned()),
+    }
+}
+
 /// The nearest interval that there is; 1 is every allocation.
 fn parse_sample_bytes(text: &str) -> Result<Interval, String> {
     let bytes = parse_size::parse_size(text)
@@ -579,6 +620,15 @@ mod tests {
         assert_eq!(parse_ring_size("65536"), Ok(64 << 10));
         for wrong in ["0", "1KiB", "32GiB", "many", "18446744073709551615"] {
             assert!(parse_ring_size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_limit_of_the_overhead_is_a_percentage_or_none() {
+        assert_eq!(parse_max_overhead("5%"), Ok(MaxOverhead(Some(0.05))));
+        assert_eq!(parse_max_overhead("none"), Ok(MaxOverhead(None)));
+        for wrong in ["5", "0%", "-1%", "%", "much", "inf%"] {
+            assert!(parse_max_overhead(wrong).is_err(), "{wrong}");
         }
     }
 

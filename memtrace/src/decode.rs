@@ -85,8 +85,10 @@ fn struct_bytes(kind: RecordKind) -> usize {
         RecordKind::Alloc => size_of::<AllocRecord>(),
         RecordKind::Free | RecordKind::ReallocBegin => size_of::<FreeRecord>(),
         RecordKind::ReallocEnd => size_of::<ReallocRecord>(),
-        RecordKind::Map => size_of::<MapRecord>(),
-        RecordKind::UnmapBegin | RecordKind::RemapBegin => size_of::<RangeRecord>(),
+        RecordKind::Map | RecordKind::Protect => size_of::<MapRecord>(),
+        RecordKind::UnmapBegin | RecordKind::RemapBegin | RecordKind::Discard => {
+            size_of::<RangeRecord>()
+        }
         RecordKind::UnmapEnd => size_of::<UnmapRecord>(),
         RecordKind::RemapEnd => size_of::<RemapRecord>(),
         RecordKind::Break => size_of::<BreakRecord>(),
@@ -167,7 +169,9 @@ fn take_action(kind: RecordKind, rest: &mut &[u8]) -> Result<Action, DecodeError
         | RecordKind::UnmapEnd
         | RecordKind::RemapBegin
         | RecordKind::RemapEnd
-        | RecordKind::Break => take_mapping_action(kind, rest)?,
+        | RecordKind::Break
+        | RecordKind::Protect
+        | RecordKind::Discard => take_mapping_action(kind, rest)?,
     })
 }
 
@@ -204,8 +208,19 @@ fn take_mapping_action(kind: RecordKind, rest: &mut &[u8]) -> Result<Action, Dec
             new_break: rest.get_u64_le(),
             stack: take_stack_id(rest),
         },
+        RecordKind::Protect => take_protection(rest),
+        RecordKind::Discard => {
+            Action::Discard { address: rest.get_u64_le(), length_bytes: rest.get_u64_le() }
+        }
         other => return Err(DecodeError::UnknownKind(other as u8)),
     })
+}
+
+fn take_protection(rest: &mut &[u8]) -> Action {
+    let (address, length_bytes) = (rest.get_u64_le(), rest.get_u64_le());
+    let prot = rest.get_u32_le();
+    let _flags_of_a_mapping = rest.get_u32_le();
+    Action::Protect { address, length_bytes, prot, stack: take_stack_id(rest) }
 }
 
 fn take_stack_id(rest: &mut &[u8]) -> StackId {

@@ -7,12 +7,14 @@
 
 mod allocators;
 mod bad_targets;
+mod budget;
 mod diff;
 mod doctor;
 mod endings;
 mod exact_counts;
 mod exit_races;
 mod fork_exec;
+mod growth;
 mod heap_walk;
 mod incidents;
 mod inspect;
@@ -30,6 +32,8 @@ mod python_peers;
 mod python_places;
 mod python_stacks;
 mod report;
+mod sampling;
+mod sampling_changes;
 mod sigkill;
 mod smoke;
 mod stacks;

@@ -51,9 +51,74 @@ pub struct Report {
     pub sites: Vec<SiteReport>,
     #[serde(default)]
     pub groups: Vec<Group>,
+    #[serde(default)]
+    pub growth: Option<Growth>,
     pub functions: Vec<FunctionReport>,
     pub completeness: Completeness,
+    pub cost: Option<Cost>,
     pub files: Vec<String>,
+}
+
+/// What the trace cost.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Cost {
+    pub max_overhead: Option<f64>,
+    pub expected: Option<Expected>,
+    pub overhead: Option<f64>,
+    pub covered: Option<f64>,
+    pub setting: Option<String>,
+    #[serde(default)]
+    pub changes: Vec<SettingChange>,
+}
+
+/// What was expected of it.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Expected {
+    pub calls_per_second: f64,
+    pub exact_overhead: f64,
+}
+
+/// What was changed to keep to a limit.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct SettingChange {
+    pub from: String,
+    pub to: String,
+}
+
+/// What grew, where that was followed.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Growth {
+    pub address_space: Amount,
+    pub resident: Estimate,
+    pub rss: Option<RssChanges>,
+}
+
+/// A sum that was estimated from samples.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Estimate {
+    pub bytes: u64,
+    pub error_bytes: u64,
+    pub samples: u64,
+}
+
+/// How resident memory went.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct RssChanges {
+    pub peak_bytes: u64,
+    pub at_end: Parts,
+}
+
+/// What resident memory consists of.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Parts {
+    pub anonymous_bytes: u64,
 }
 
 /// Who was traced.
@@ -103,6 +168,8 @@ pub struct AllocatorTotals {
 pub struct Window {
     pub duration_ns: u64,
     pub ended_by: String,
+    #[serde(default)]
+    pub sample_bytes: Option<u64>,
     pub attach_ns: u64,
     pub detach_ns: u64,
 }
@@ -304,7 +371,7 @@ pub struct Survivors {
 }
 
 /// Calls.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[expect(missing_docs, reason = "documented in docs/report-json.md")]
 pub struct FunctionReport {
     pub function: String,
@@ -312,6 +379,8 @@ pub struct FunctionReport {
     pub nested: u64,
     pub void: u64,
     pub lost: u64,
+    pub passed_over: u64,
+    pub requested_bytes: u64,
 }
 
 /// What is missing.
@@ -346,7 +415,7 @@ impl Report {
     pub fn function(&self, name: &str) -> FunctionReport {
         let found = self.functions.iter().find(|function| function.function == name).cloned();
         let function = name.to_owned();
-        found.unwrap_or(FunctionReport { function, calls: 0, nested: 0, void: 0, lost: 0 })
+        found.unwrap_or(FunctionReport { function, ..FunctionReport::default() })
     }
 
     /// How often this loss happened.

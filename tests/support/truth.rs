@@ -99,7 +99,7 @@ impl Truth {
     }
 
     /// A function's calls and voids, both of its names together.
-    fn calls(&self, function: &str) -> (u64, u64) {
+    pub fn calls(&self, function: &str) -> (u64, u64) {
         let same = self.functions.iter().filter(|it| known_as(&it.function) == function);
         same.fold((0, 0), |(calls, void), it| (calls + it.calls, void + it.void))
     }

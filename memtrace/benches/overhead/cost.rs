@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 
 use crate::{
     Setup,
-    floor::{Floor, FreeAt},
+    floor::{Floor, Sites},
     machine::Cpus,
     results::{Requirement, Results, Unit},
     target::{Target, Timing, Work},
@@ -18,11 +18,15 @@ const GROUP: &str = "Cost of a malloc and its free, to the target";
 const SIZES_BYTES: [u64; 4] = [16, 256, 4096, 65536];
 /// The size of the figures in detail.
 const SIZE_BYTES: u64 = 256;
-/// Frames more for the deep stack.
+/// Frames more for the stack of 20, ...
+const USUAL: u64 = 16;
+/// ... and for the deep one.
 const DEEP: u64 = 30;
 
 /// Of added cost with events over added cost of empty probes.
 const MOST_OF_EMPTY: f64 = 1.5;
+/// The same with a stack of 20 frames.
+const MOST_WITH_STACKS: f64 = 2.5;
 
 /// What is armed while the target runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,13 +36,14 @@ enum Variant {
     EmptyFreeAtEntry,
     Events,
     Stacks,
+    UsualStacks,
     DeepStacks,
 }
 
-use Variant::{Bare, DeepStacks, Empty, EmptyFreeAtEntry, Events, Stacks};
+use Variant::{Bare, DeepStacks, Empty, EmptyFreeAtEntry, Events, Stacks, UsualStacks};
 
 impl Variant {
-    const ALL: [Self; 6] = [Bare, Empty, EmptyFreeAtEntry, Events, Stacks, DeepStacks];
+    const ALL: [Self; 7] = [Bare, Empty, EmptyFreeAtEntry, Events, Stacks, UsualStacks, DeepStacks];
 
     fn name(self) -> &'static str {
         match self {
@@ -47,12 +52,17 @@ impl Variant {
             EmptyFreeAtEntry => "empty programs, free at its first instruction",
             Events => "memtrace --no-stacks",
             Stacks => "memtrace, a stack of 4 frames",
+            UsualStacks => "memtrace, a stack of 20 frames",
             DeepStacks => "memtrace, a stack of 34 frames",
         }
     }
 
     fn depth(self) -> u64 {
-        if self == DeepStacks { DEEP } else { 0 }
+        match self {
+            UsualStacks => USUAL,
+            DeepStacks => DEEP,
+            Bare | Empty | EmptyFreeAtEntry | Events | Stacks => 0,
+        }
     }
 }
 
@@ -87,7 +97,7 @@ pub fn measure(setup: &Setup, cpus: Cpus, results: &mut Results) -> Result<()> {
 fn sizes(variant: Variant) -> &'static [u64] {
     match variant {
         Bare | Empty | Events => &SIZES_BYTES,
-        EmptyFreeAtEntry | Stacks | DeepStacks => &[SIZE_BYTES],
+        EmptyFreeAtEntry | Stacks | UsualStacks | DeepStacks => &[SIZE_BYTES],
     }
 }
 
@@ -101,14 +111,14 @@ fn run(
     match variant {
         Bare => time_all(target, variant, pairs * 10, series).map(drop),
         Empty | EmptyFreeAtEntry => {
-            let free_at = if variant == Empty { FreeAt::Site } else { FreeAt::Entry };
-            let floor = Floor::arm(target.pid(), free_at)?;
+            let at = if variant == Empty { Sites::Chosen } else { Sites::FreeFirst };
+            let floor = Floor::arm(target.pid(), at)?;
             time_all(target, variant, pairs, series)?;
             floor.detach();
             Ok(())
         }
         Events => traced(setup, &["--no-stacks"], target, variant, pairs, series),
-        Stacks | DeepStacks => traced(setup, &[], target, variant, pairs, series),
+        Stacks | UsualStacks | DeepStacks => traced(setup, &[], target, variant, pairs, series),
     }
 }
 
@@ -167,9 +177,11 @@ fn add_rows(series: &[Series], results: &mut Results) {
         results.add(GROUP, name, Unit::Ratio, &ratios, requirement);
     }
     let (bare, empty) = (of(Bare, SIZE_BYTES), of(Empty, SIZE_BYTES));
-    for variant in [Stacks, DeepStacks, EmptyFreeAtEntry] {
+    for variant in [Stacks, UsualStacks, DeepStacks, EmptyFreeAtEntry] {
         let name = format!("{} over empty programs", variant.name());
-        results.add(GROUP, name, Unit::Ratio, &ratios(of(variant, SIZE_BYTES), empty, bare), None);
+        let most = Requirement::MedianAtMost(MOST_WITH_STACKS);
+        let ratios = ratios(of(variant, SIZE_BYTES), empty, bare);
+        results.add(GROUP, name, Unit::Ratio, &ratios, (variant == UsualStacks).then_some(most));
     }
 }
 

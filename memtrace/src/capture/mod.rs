@@ -14,6 +14,7 @@ pub mod events;
 pub mod format;
 mod found;
 mod frames;
+pub mod growth;
 pub mod matching;
 mod name;
 mod parts;
@@ -46,8 +47,10 @@ pub use self::{
 
 use crate::model::{
     AllocFn, ObjectNumber,
+    cost::Cost,
     coverage::Coverage,
     event::Event,
+    footprint::{GrowthProbes, RssChanges},
     site::{Amount, SiteStats},
     stack::{NamedStack, StackId},
     timeline::Timeline,
@@ -124,6 +127,12 @@ pub struct Header {
     /// Blocks younger than this at the end are not counted as survivors, unless it is said
     /// otherwise.
     pub min_age_ns: u64,
+    /// How growth was followed; `None` where calls of allocators were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<GrowthProbes>,
+    /// As [`crate::model::trace::Window::sample_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_bytes: Option<u64>,
 }
 
 /// A site and its books.
@@ -214,6 +223,12 @@ pub struct Ending {
     /// looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_interval_bytes: Option<u64>,
+    /// What the trace cost the target, and was allowed to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
+    /// How resident memory went; only where growth was followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_changes: Option<RssChanges>,
 }
 
 /// A loss by its stable name: a later version may know more of them.

@@ -152,7 +152,7 @@ impl Heap {
             return None;
         }
         let block = self.live.remove(block.address.get())?;
-        books.losses.count(Loss::FreedUnseen);
+        count_unseen(Loss::FreedUnseen, &block, books);
         self.book_release(block, books);
         Some(Amount::one(block.size_bytes))
     }
@@ -276,7 +276,7 @@ impl Heap {
     }
 
     fn book_implied_free(&mut self, block: Block, books: &mut Books) {
-        books.losses.count(Loss::ImpliedFree);
+        count_unseen(Loss::ImpliedFree, &block, books);
         self.book_release(block, books);
     }
 
@@ -286,5 +286,12 @@ impl Heap {
             self.account.release(released);
             books.sites.release(block.site, released);
         }
+    }
+}
+
+/// Counts a free that was not seen, unless nothing was there to see it.
+fn count_unseen(loss: Loss, block: &Block, books: &mut Books) {
+    if block.time_ns >= books.unseen_until_ns {
+        books.losses.count(loss);
     }
 }

@@ -105,6 +105,8 @@ struct Books {
     losses: LossCounts,
     /// Books are wanted of what is obtained now.
     watched: bool,
+    /// What was obtained before this may have been freed unseen.
+    unseen_until_ns: u64,
 }
 
 impl Books {
@@ -146,6 +148,7 @@ impl Ledger {
                 sites: SiteTable::new(limits.sites),
                 losses: LossCounts::default(),
                 watched: true,
+                unseen_until_ns: 0,
             },
             counts: Counts::default(),
         }
@@ -164,6 +167,12 @@ impl Ledger {
         self.books.watched = false;
         self.apply(event);
         self.books.watched = true;
+    }
+
+    /// Probes that see releases were not there for some time up to this: a block of before whose
+    /// memory was handed out again since, or is free, is not one that was lost.
+    pub fn releases_were_unseen_until(&mut self, time_ns: u64) {
+        self.books.unseen_until_ns = time_ns;
     }
 
     /// Books an event. Any sequence of events is accepted; what does not add up is counted as a

@@ -120,6 +120,24 @@ pub enum Action {
         /// The caller.
         stack: StackId,
     },
+    /// `mprotect` changed what may be done with a range.
+    Protect {
+        /// Start.
+        address: u64,
+        /// As passed, not rounded to pages.
+        length_bytes: u64,
+        /// `PROT_*` bits.
+        prot: u32,
+        /// The caller.
+        stack: StackId,
+    },
+    /// `madvise` was entered, and will give back the pages of a range.
+    Discard {
+        /// Start.
+        address: u64,
+        /// As passed, not rounded to pages.
+        length_bytes: u64,
+    },
     /// A stack was seen for the first time; events refer to it by id from here on.
     Stack {
         /// Its id.

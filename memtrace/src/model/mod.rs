@@ -2,9 +2,11 @@
 
 pub mod arena_map;
 pub mod census;
+pub mod cost;
 pub mod coverage;
 pub mod estimate;
 pub mod event;
+pub mod footprint;
 mod gamma;
 pub mod growth;
 pub mod loss;

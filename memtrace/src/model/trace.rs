@@ -91,6 +91,10 @@ pub struct Window {
     pub ended_by: EndReason,
     /// Blocks younger than this at the end are not counted as survivors.
     pub min_age_ns: u64,
+    /// An allocation was looked at for every so many bytes allocated, on average, where that was
+    /// asked for; an interval that memtrace chooses changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_bytes: Option<u64>,
     /// How long it took until all probes were armed, from the start of memtrace.
     pub attach_ns: u64,
     /// What took how long of it, in order.
@@ -202,6 +206,11 @@ pub struct FunctionReport {
     pub void: u64,
     /// Calls whose event was lost.
     pub lost: u64,
+    /// Of the outermost ones, those that were only counted: they were not drawn, or free or resize
+    /// a block that was not.
+    pub passed_over: u64,
+    /// What the outermost calls that lead to a block asked for, drawn or not.
+    pub requested_bytes: u64,
 }
 
 /// What is missing.

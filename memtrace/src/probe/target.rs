@@ -33,7 +33,7 @@ pub struct PlannedObject {
 }
 
 /// The plan for a process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct TargetPlan {
     /// In lookup order: the first is the one that serves `malloc`. Never empty.
     pub objects: Vec<PlannedObject>,

@@ -16,7 +16,7 @@ use crate::{
         stack::{Frame, Language},
     },
     render::estimate,
-    report::{Report, SiteReport, View},
+    report::{Estimate, GrowthReport, GrowthView, Report, SiteReport, View},
 };
 
 use super::{
@@ -84,6 +84,9 @@ pub fn write_with(
 
 fn title(report: &Report, units: Units) -> String {
     let weight = report.weight();
+    if let Some(growth) = report.growth.filter(|_| report.view == View::NeverFreed) {
+        return growth_title(report, growth, units);
+    }
     format!(
         "{} (pid {}): {} {} {}",
         clean(&report.target.command),
@@ -92,6 +95,20 @@ fn title(report: &Report, units: Units) -> String {
         in_window(report.view),
         size::duration_ns(report.window.duration_ns),
     )
+}
+
+fn growth_title(report: &Report, growth: GrowthReport, units: Units) -> String {
+    let weight = report.weight();
+    let size = units.bytes(weight.bytes);
+    let what = match growth.view {
+        GrowthView::AddressSpace => format!("{size} growth of address space"),
+        GrowthView::Resident => {
+            let error = units.bytes(Estimate::of(weight).error_bytes);
+            format!("{size} \u{b1} {error} growth of resident memory")
+        }
+    };
+    let (command, pid) = (clean(&report.target.command), report.target.pid);
+    format!("{command} (pid {pid}): {what} in {}", size::duration_ns(report.window.duration_ns))
 }
 
 fn subtitle(report: &Report) -> String {
@@ -117,6 +134,15 @@ fn meaning(report: &Report) -> String {
         0 => String::new(),
         age => format!(", age >= {}", size::duration_ns(age)),
     };
+    match (report.growth.map(|growth| growth.view), report.view) {
+        (Some(GrowthView::AddressSpace), View::NeverFreed) => {
+            return format!("who made address space grow that was not given back{age}");
+        }
+        (Some(GrowthView::Resident), View::NeverFreed) => {
+            return format!("who used pages first that were not given back{age}, estimated");
+        }
+        _ => {}
+    }
     match report.view {
         View::NeverFreed => format!("allocated and not freed in the window{age}"),
         View::Live => "allocated and not freed in the window, of any age".to_owned(),

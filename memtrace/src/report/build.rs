@@ -6,6 +6,7 @@ use crate::{
     capture::Selected,
     model::{
         AllocFn,
+        cost::Cost,
         growth::GrowthPattern,
         loss::Loss,
         place::Place,
@@ -16,8 +17,8 @@ use crate::{
 };
 
 use super::{
-    Completeness, Distribution, FunctionReport, HeapReport, LossReport, Module, Report, Rss,
-    SCHEMA, SiteReport, Target, Totals, UnwindTables, Walks, Window, allocator,
+    Completeness, Distribution, FunctionReport, GrowthReport, HeapReport, LossReport, Module,
+    Report, Rss, SCHEMA, SiteReport, Target, Totals, UnwindTables, Walks, Window, allocator,
     group::{self, GroupBy, GroupFacts, GroupReport, group_slots},
     key_frame::key_frame,
     profile::{Births, SiteExtras, View},
@@ -53,6 +54,8 @@ pub struct ReportInput {
     /// What is known of the groups, in the order of [`group_slots`]; of those that are not in it,
     /// only what follows from their sites.
     pub groups: Vec<GroupFacts>,
+    /// What grew, where that was followed.
+    pub growth: Option<GrowthReport>,
     /// Requested bytes per heap block.
     pub sizes: Option<Distribution>,
     /// Nanoseconds from allocation to free.
@@ -71,6 +74,8 @@ pub struct ReportInput {
     pub births: Births,
     /// The objects that stacks lead through.
     pub modules: Vec<Module>,
+    /// What it cost the target.
+    pub cost: Option<Cost>,
     /// Files written.
     pub files: Vec<String>,
 }
@@ -115,6 +120,7 @@ impl ReportInput {
             verdict: None,
             sampling: self.sampling,
             totals: self.totals,
+            growth: self.growth,
             allocators,
             summary: Vec::new(),
             grouped_by: self.group_by,
@@ -128,6 +134,7 @@ impl ReportInput {
             functions: self.functions,
             completeness: completeness(self.completeness, &self.losses),
             unwind_tables: self.unwind_tables,
+            cost: self.cost,
             files: self.files,
         };
         report.totals.survivors = survivors(&report.sites);

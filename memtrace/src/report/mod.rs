@@ -8,6 +8,7 @@ mod allocator;
 mod build;
 mod facts;
 mod group;
+mod growth;
 mod heap;
 mod key_frame;
 mod of_capture;
@@ -25,14 +26,17 @@ pub use self::{
     allocator::AllocatorTotals,
     build::{ReportInput, SiteInput},
     group::{GroupBy, GroupFacts, GroupName, GroupReport, group_slots, slots_of},
+    growth::{Estimate, GrowthReport},
     heap::HeapReport,
     of_capture::ReportOptions,
     profile::{Birth, Births, SiteExtras, ThreadShare, View},
     sampling::{Covered, Sampling},
 };
+pub use crate::capture::growth::GrowthView;
 use crate::model::{
     AllocFn,
     census::RssTable,
+    cost::Cost,
     place::Place,
     site::{Amount, SiteStats},
     stack::NamedStack,
@@ -92,6 +96,9 @@ pub struct Report {
     pub sampling: Option<Sampling>,
     /// Sums over all sites.
     pub totals: Totals,
+    /// What grew; `None` where calls of allocators were traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<GrowthReport>,
     /// The same of heap blocks by allocator, by allocated bytes; empty where only one was called.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allocators: Vec<AllocatorTotals>,
@@ -122,6 +129,9 @@ pub struct Report {
     pub completeness: Completeness,
     /// What stacks were walked by; `None` where no tables were made.
     pub unwind_tables: Option<UnwindTables>,
+    /// What the trace cost the target, and was allowed to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
     /// Files written.
     pub files: Vec<String>,
 }

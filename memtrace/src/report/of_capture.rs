@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use super::{
-    GroupBy, Report, View, allocator,
+    GroupBy, GrowthReport, GrowthView, Report, View, allocator,
     build::{ReportInput, SiteInput},
     facts::Survived,
     profile::{Birth, SiteExtras, ThreadShare},
     sampling::{self, Sampling},
 };
 use crate::{
-    capture::{Capture, CapturedExtras, CapturedShare, Header, LossCount},
+    capture::{Capture, CapturedExtras, CapturedShare, Header, LossCount, growth},
     model::{
         loss::Loss,
         place::Place,
@@ -29,11 +29,22 @@ pub struct ReportOptions {
     pub group_by: GroupBy,
     /// What they are weighed by.
     pub view: View,
+    /// What of growth, where that was followed.
+    pub growth: GrowthView,
 }
 
 impl Report {
     /// The report of a capture: of one that was just made and of one from a file alike.
     pub fn of(capture: &Capture, options: ReportOptions) -> Self {
+        match capture.header.growth {
+            None => Self::of_part(capture, options),
+            Some(_) => Self::of_part(&growth::only(capture, options.growth), options),
+        }
+    }
+
+    fn of_part(capture: &Capture, options: ReportOptions) -> Self {
+        // Of pages, the one would be that of the samples and the other of no calls.
+        let is_growth = capture.header.growth.is_some();
         let min_age_ns = options.min_age_ns.unwrap_or(capture.header.min_age_ns);
         let survived = Survived::of(capture, min_age_ns);
         let sites = sites(capture, &survived);
@@ -55,12 +66,14 @@ impl Report {
             groups: survived.groups(options.group_by, &sites),
             group_by: options.group_by,
             sites,
-            sizes: ending.sizes,
-            lifetimes: ending.lifetimes,
+            growth: GrowthReport::of(capture, options.growth),
+            sizes: ending.sizes.filter(|_| !is_growth),
+            lifetimes: ending.lifetimes.filter(|_| !is_growth),
             functions: ending.functions.clone(),
             completeness,
             losses,
             unwind_tables: ending.unwind_tables,
+            cost: ending.cost.clone(),
             view: options.view,
             births: survived.bins(),
             modules: capture.modules.clone(),

@@ -257,6 +257,7 @@ fn window() -> Window {
         duration_ns: 30 * SECOND,
         ended_by: EndReason::Duration,
         min_age_ns: 10 * SECOND,
+        sample_bytes: None,
         attach_ns: 84_000_000,
         attach_steps: [("plan the probes", 30_000_000), ("compile unwind tables", 41_000_000)]
             .map(|(step, duration_ns)| AttachStep { step: step.into(), duration_ns })
@@ -409,6 +410,7 @@ fn place() -> Place {
 
 pub(crate) fn leaking_input() -> ReportInput {
     ReportInput {
+        cost: None,
         target: target(),
         sampling: None,
         place: place(),
@@ -436,6 +438,8 @@ pub(crate) fn leaking_input() -> ReportInput {
             nested: 4,
             void: 0,
             lost: 0,
+            passed_over: 0,
+            requested_bytes: 79_324_118,
         }],
         completeness: Completeness { events: 2_470_001, cut_calls: 2, ..Completeness::default() },
         losses: Vec::new(),
@@ -450,6 +454,7 @@ pub(crate) fn leaking_input() -> ReportInput {
             build_ns: 41_000_000,
         }),
         view: View::NeverFreed,
+        growth: None,
         births: BIRTHS,
         modules: modules(),
         selected: Default::default(),

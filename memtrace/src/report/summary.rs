@@ -23,6 +23,9 @@ const HOUR_NS: f64 = 3.6e12;
 
 /// The most important first.
 pub(super) fn sentences(report: &Report) -> Vec<String> {
+    if let Some(growth) = report.growth {
+        return growth.sentences().into_iter().chain(pace(report)).collect();
+    }
     let totals = &report.totals;
     // The arenas of the allocator hold the heap's blocks; Python's hold objects of their own, unless
     // these are traced one by one.

@@ -35,7 +35,8 @@ pub(super) fn of(report: &Report, patterns: &[Option<GrowthPattern>], walks: Wal
         timeline: report.timeline.clone(),
         before: walks.before,
         after: walks.after.filter(|_| is_of_the_end),
-        traced: Some(traced(report, patterns)),
+        // Who made it grow is not who holds it.
+        traced: report.growth.is_none().then(|| traced(report, patterns)),
         limit_bytes: rss.limit_bytes,
     })
 }

@@ -5,18 +5,28 @@ use std::{io, os::fd::AsFd as _, path::PathBuf};
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::{Options, PythonFrames, StackMode, code::Code, python::Python, steps::Steps};
+use super::{
+    Observer, Options, PythonFrames, StackMode,
+    code::Code,
+    governing::{Governing, Place},
+    growth,
+    python::Python,
+    steps::Steps,
+};
 use crate::{
     model::{
         ObjectNumber,
+        footprint::GrowthProbes,
         mapping::{FileId, Mapping},
     },
     probe::{
+        calibrate::Calibrator,
         error::LoadError,
         load::{Kernel, KernelLog, LoadOptions, ProbeSite},
         plan::AllocatorCode,
         pymalloc::{PymallocError, PymallocPlan, plan_pymalloc},
         ring::Ring,
+        side::Side,
         target::{LeftOut, PlanError, PlannedObject, TargetPlan, plan_target},
         verify::{VerifyError, verify},
     },
@@ -27,6 +37,7 @@ use crate::{
         perf_map::PerfMap,
     },
     sys::{
+        btf::BtfError,
         clock,
         kernel::KernelVersion,
         pidfd::PidFd,
@@ -61,6 +72,9 @@ pub enum AttachError {
     /// The kernel's version is not known.
     #[error("cannot read the kernel's version: {0}")]
     KernelVersion(io::Error),
+    /// The kernel does not say what the growth mode needs.
+    #[error("--growth is not possible on this kernel: {0}")]
+    Growth(#[source] BtfError),
     /// Tracing is known to hurt the target on this kernel.
     #[error(transparent)]
     Hazard(#[from] Hazard),
@@ -124,6 +138,9 @@ pub struct Attached {
     pub(super) attach_ns: u64,
     pub(super) attach_steps: Vec<AttachStep>,
     pub(super) probes: usize,
+    pub(super) governing: Governing,
+    /// How growth is followed; `None` where calls of allocators are.
+    pub(super) growth: Option<GrowthProbes>,
 }
 
 /// Attaches to a process.
@@ -131,21 +148,23 @@ pub struct Attached {
 /// # Errors
 /// Whatever stands in the way, in words for the person who typed the pid. Nothing is left in the
 /// target.
-pub fn attach(options: &Options) -> Result<Attached, AttachError> {
+pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached, AttachError> {
     let mut steps = Steps::begin();
     let pid = options.pid.get();
     let proc = ProcFs::new("/proc");
     let process = identify(&proc, pid)?;
     let pidfd = PidFd::open(pid).map_err(|source| AttachError::Handle { pid, source })?;
     let version = proc.kernel_version().map_err(AttachError::KernelVersion)?;
-    if !options.ignore_hazards {
+    if !options.ignore_hazards && options.growth.is_none() {
         preflight(&proc, &process, version)?;
     }
     let maps = proc.maps(pid)?;
     steps.over("look at the target");
-    let given = &options.allocator_symbols;
-    let TargetPlan { mut objects, loader, left_out, files } =
-        plan_target(&proc, pid, &maps, version, given)?;
+    let TargetPlan { mut objects, loader, left_out, files } = match options.growth {
+        None => plan_target(&proc, pid, &maps, version, &options.allocator_symbols)?,
+        // Nothing is probed in the target.
+        Some(_) => TargetPlan::default(),
+    };
     let mut pymalloc = match options.pymalloc {
         true => plan_pymalloc(&proc, pid, &maps, version)?,
         false => PymallocPlan::default(),
@@ -156,6 +175,9 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     let symbolizer = Symbolizer::with_names(debug_roots, perf_map(&proc, &process))
         .with_python_frames(options.python);
     let mut code = Code::new(options.stacks == StackMode::Tables, symbolizer);
+    if options.growth.is_some() {
+        code = code.everywhere();
+    }
     code.add(&proc, pid, &maps);
     steps.over("compile unwind tables");
     let mut kernel = Kernel::load(LoadOptions {
@@ -167,6 +189,7 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         debug_log: options.debug_log,
         perf_event_links: options.perf_event_links,
         sampling: options.sampling,
+        uprobes: options.growth.is_none(),
     })?;
     steps.over("create the maps");
     code.publish(&mut kernel, &maps)?;
@@ -181,12 +204,20 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     let kernel_log = if options.debug_log { kernel.take_log() } else { None };
     kernel.follow_process()?;
     kernel.set_allocator_code(&allocator_code(&objects, &process.executable), 0)?;
-    let probes = arm(&mut kernel, &objects, &proc, pid, First::default())?;
+    let (probes, growth) = match options.growth {
+        None => (arm(&mut kernel, &objects, &proc, pid, First::default())?, None),
+        Some(interval) => growth::arm(&mut kernel, &proc, pid, interval)?,
+    };
     arm_loader(&mut kernel, loader.as_ref(), &proc, pid);
     kernel.set_active(true)?;
     // With the window open: an exec from here on is told by the kernel.
     check_identity(&proc, &process, &pidfd)?;
     steps.over("load the programs and arm the probes");
+    let place = &mut Place { kernel: &mut kernel, objects: &objects, proc: &proc, pid };
+    let calibration = place.kernel.calibrator().map(Calibrator::start);
+    let governing = Governing::open(place, options.limit, calibration)?;
+    observer.expected(governing.cost());
+    steps.over("count calls");
     let (attach_ns, attach_steps) = steps.finish();
     Ok(Attached {
         kernel,
@@ -207,6 +238,8 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         attach_ns,
         attach_steps,
         probes,
+        governing,
+        growth,
     })
 }
 
@@ -259,6 +292,18 @@ pub(super) fn arm(
     pid: u32,
     first: First,
 ) -> Result<usize, AttachError> {
+    arm_sides(kernel, objects, proc, pid, first, &Side::ALL)
+}
+
+/// The same of the functions of some sides only.
+pub(super) fn arm_sides(
+    kernel: &mut Kernel,
+    objects: &[PlannedObject],
+    proc: &ProcFs,
+    pid: u32,
+    first: First,
+    sides: &[Side],
+) -> Result<usize, AttachError> {
     let mut armed = 0;
     let mut next_site = first.site;
     for (object, number) in objects.iter().zip(first.object..) {
@@ -277,8 +322,9 @@ pub(super) fn arm(
                 is_leaf: object.plan.is_leaf(probe.function),
                 offset: probe.file_offset,
             })
+            .filter(|site| sides.contains(&Side::of(site.function)))
             .collect();
-        next_site += sites.len() as u32;
+        next_site += object.plan.probes.len() as u32;
         armed += kernel.arm(object.file.as_fd(), &sites)?;
     }
     Ok(armed)

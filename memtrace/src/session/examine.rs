@@ -157,6 +157,7 @@ fn try_kernel(pid: NonZeroU32, version: KernelVersion) -> Result<bool, LoadError
         debug_log: false,
         perf_event_links: false,
         sampling: Sampling::Exact,
+        uprobes: true,
     })?;
     kernel.try_tracing()?;
     Ok(kernel.has_multi_uprobe_links())

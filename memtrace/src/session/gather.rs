@@ -11,6 +11,7 @@ use crate::{
         AllocFn,
         loss::Loss,
         mapping::Mapping,
+        size,
         stack::{NamedStack, StackId},
         trace::{
             AllocatorReport, Completeness, FunctionReport, ProbeReport, PythonReport, Target,
@@ -44,6 +45,7 @@ impl Ending {
                 duration_ns: self.duration_ns,
                 ended_by: self.reason,
                 min_age_ns: self.header.min_age_ns,
+                sample_bytes: self.header.sample_bytes,
                 attach_ns: self.attach_ns,
                 attach_steps: std::mem::take(&mut self.attach_steps),
                 detach_ns: self.detach_ns,
@@ -53,6 +55,10 @@ impl Ending {
             losses: losses(&self),
             completeness: completeness(&mut self),
             unwind_tables: self.code.table_sizes(),
+            cost: Some(self.cost.clone()),
+            coverage: self.coverage.clone(),
+            sample_interval_bytes: self.sample_bytes,
+            rss_changes: self.rss_changes,
             ..Finish::default()
         };
         let mut capture = Capture {
@@ -94,6 +100,8 @@ fn functions(counters: &KernelCounters) -> Vec<FunctionReport> {
             nested: counters.nested,
             void: counters.void,
             lost: counters.lost,
+            passed_over: counters.passed_over,
+            requested_bytes: counters.requested_bytes,
         })
         .collect()
 }
@@ -132,6 +140,7 @@ fn completeness(ending: &mut Ending) -> Completeness {
     let totals = ending.ledger.totals();
     let mut notes = std::mem::take(&mut ending.notes);
     notes.append(&mut ending.code.take_notes());
+    notes.extend(unknown_survivors(ending));
     for object in &ending.objects {
         for (function, reason) in &object.plan.skipped {
             notes.push(format!("{} is not probed: {reason}", function.name()));
@@ -147,6 +156,21 @@ fn completeness(ending: &mut Ending) -> Completeness {
         notes,
         ..Completeness::default()
     }
+}
+
+/// What nobody knows of survivors when probes that see releases were away at times.
+fn unknown_survivors(ending: &Ending) -> Option<String> {
+    let check = ending.walks.check.unwrap_or_default();
+    let live = ending.ledger.totals().heap.live.count;
+    let unknown = live.saturating_sub(check.in_use);
+    (ending.cost.misses_releases && unknown > 0).then(|| {
+        format!(
+            "the probes were away at times, when frees were not seen: of {} of the {} blocks that are \
+             listed as never freed, the heap did not tell whether they are still in use",
+            size::count(unknown),
+            size::count(live),
+        )
+    })
 }
 
 /// Who is traced.

@@ -21,5 +21,7 @@ pub(super) fn header(attached: &Attached, options: &Options) -> Header {
         limit_bytes: group.limit_bytes,
         initial_break: program_break(maps),
         min_age_ns: options.min_age_ns,
+        growth: attached.growth,
+        sample_bytes: attached.governing.sample_bytes(&attached.kernel),
     }
 }

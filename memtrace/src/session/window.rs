@@ -2,8 +2,10 @@
 
 mod allocators;
 mod booking;
+mod budget;
 mod end;
 mod exec;
+mod growth;
 mod mappings;
 mod memory;
 
@@ -17,6 +19,7 @@ use super::{
     Options,
     attach::Attached,
     code::Code,
+    governing::Governing,
     header::header,
     memory::MemoryWatch,
     python::Python,
@@ -26,8 +29,12 @@ use super::{
 use crate::{
     allocator::{GivenNames, LateHeaps, pymalloc::ArenaCalls},
     capture::Header,
+    growth::Growth,
     ledger::{Ledger, Limits, Start},
-    model::mapping::{FileId, Mapping},
+    model::{
+        event::Event,
+        mapping::{FileId, Mapping},
+    },
     probe::{
         load::{Kernel, KernelLog},
         pymalloc::PymallocPlan,
@@ -63,6 +70,10 @@ pub(super) struct Window {
     /// Tells which mappings are Python's small objects.
     arena_calls: ArenaCalls,
     late_heaps: LateHeaps,
+    /// What grows is followed, and not calls of allocators.
+    growth: Option<Growth>,
+    /// What the ledger is to book of an event, see [`Growth::book`].
+    grown: Vec<Event>,
     python: Python,
     undecodable: u64,
     unkept_stacks: u64,
@@ -84,6 +95,7 @@ pub(super) struct Window {
     thread_names: BTreeMap<u32, String>,
     /// Writes the capture; `None` when there is to be none.
     recorder: Option<Recorder>,
+    governing: Governing,
 }
 
 impl Window {
@@ -109,6 +121,7 @@ impl Window {
             files,
             mut pymalloc,
             attach_steps,
+            governing,
             ..
         } = attached;
         let limits =
@@ -129,6 +142,10 @@ impl Window {
             code,
             arena_calls,
             late_heaps,
+            growth: options
+                .growth
+                .map(|_| Growth::new(start.page_bytes, header.initial_break, &maps)),
+            grown: Vec::new(),
             python,
             undecodable: 0,
             unkept_stacks: 0,
@@ -142,7 +159,12 @@ impl Window {
             attach_steps,
             probes: attached.probes,
             memory: MemoryWatch::begin(&proc, &process, attached.opened_ns),
-            notes: left_out.iter().map(left_out_note).chain(pymalloc.notes.drain(..)).collect(),
+            notes: left_out
+                .iter()
+                .map(left_out_note)
+                .chain(pymalloc.notes.drain(..))
+                .chain(header.growth.and_then(super::growth::note))
+                .collect(),
             walks: Walks::new(attached.opened_ns),
             proc,
             process,
@@ -153,6 +175,7 @@ impl Window {
             thread_names: BTreeMap::new(),
             recorder: None,
             header,
+            governing,
         };
         window.read_thread_names();
         window.start_recorder(sink);

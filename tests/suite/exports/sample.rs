@@ -94,6 +94,8 @@ pub fn report() -> Report {
         file_offset: 0x1000,
     };
     let input = ReportInput {
+        cost: None,
+        growth: None,
         place: Default::default(),
         selected: Default::default(),
         sampling: None,

@@ -322,15 +322,19 @@ fn input(sites: Vec<SiteInput>, groups: Vec<GroupFacts>) -> ReportInput {
         peak: live,
     };
     ReportInput {
+        cost: None,
+        growth: None,
         place: Default::default(),
         selected: Default::default(),
         sampling: None,
         target: target(),
         window: Window {
+            sample_bytes: None,
             started_at: "2026-03-04T02:58:11Z".to_owned(),
             duration_ns: u64::from(BINS) * SECOND,
             ended_by: EndReason::Duration,
             min_age_ns: 0,
+            sample_bytes: None,
             attach_ns: 84_000_000,
             attach_steps: Vec::new(),
             detach_ns: 41_000_000,

@@ -111,7 +111,11 @@ impl Oracle {
                 self.give_up_realloc(tid);
                 self.give_up_release(tid);
             }
-            Action::Stack { .. } | Action::Fork | Action::CodeChange => {}
+            Action::Stack { .. }
+            | Action::Fork
+            | Action::CodeChange
+            | Action::Protect { .. }
+            | Action::Discard { .. } => {}
         }
     }
 

@@ -105,12 +105,9 @@ fn families<'d, R: ReadRef<'d>>(
     let is_python = signs.iter().any(|sign| sign.name == PYTHON);
     let mut families = family::families(signs.iter().map(|sign| sign.name.as_str()));
     families.retain(|family| {
-        // Those without a prefix are among the standard names already.
-        match family.allocator {
-            AllocatorId::Jemalloc => true,
-            AllocatorId::Mimalloc => !is_standard && !is_python,
-            _ => !is_standard,
-        }
+        let is_own_name = family.allocator != AllocatorId::Jemalloc;
+        let is_pythons_copy = family.allocator == AllocatorId::Mimalloc && is_python;
+        !(is_own_name && is_standard || is_pythons_copy)
     });
     for names in given {
         let named = family::given(names);

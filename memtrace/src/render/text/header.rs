@@ -9,7 +9,7 @@ use crate::{
         estimate,
         label::{end_reason, place, plural},
     },
-    report::{AllocatorReport, PythonReport, Report, Rss, Totals},
+    report::{AllocatorReport, GrowthReport, PythonReport, Report, Rss, Totals},
 };
 
 use super::{
@@ -45,13 +45,24 @@ pub(super) fn write(page: &mut Page, report: &Report) {
         page.field("Python", &python_line(python));
     }
     page.field("RSS", &rss(report.rss, page.units()));
-    page.field("live", &live(&report.totals, page.units()));
-    if report.verdict.is_none() && !report.summary.is_empty() {
+    match &report.growth {
+        None => page.field("live", &live(&report.totals, page.units())),
+        Some(growth) => page.field("probes", growth_probes(growth)),
+    }
+    let says_more = report.verdict.is_none() || report.growth.is_some();
+    if says_more && !report.summary.is_empty() {
         page.gap();
         report.summary.iter().for_each(|sentence| page.prose(None, 0, sentence));
     }
     if !report.completeness.complete {
         page.prose(Some(Style::Warning), 0, "Events were lost: see INCOMPLETE below.");
+    }
+}
+
+fn growth_probes(growth: &GrowthReport) -> &'static str {
+    match growth.probes.at_functions {
+        true => "growth: at functions of the kernel; nothing in the process",
+        false => "growth: at tracepoints of the kernel; nothing in the process",
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{
     super::{
         AttachError,
-        attach::{First, allocator_code, arm},
+        attach::{First, allocator_code, arm_sides},
     },
     Window, left_out_note,
 };
@@ -51,6 +51,9 @@ impl Window {
         maps: &[Mapping],
         executable: &str,
     ) -> Result<&'static str, AttachError> {
+        if self.growth.is_some() {
+            return Ok("its growth is followed from its start");
+        }
         let pid = self.process.pid;
         let version = self.proc.kernel_version().map_err(AttachError::KernelVersion)?;
         let known: Vec<Option<FileId>> =
@@ -70,7 +73,9 @@ impl Window {
         };
         objects.retain(|object| !is_armed(object));
         let first = First::after(&self.objects);
-        self.probes += arm(&mut self.kernel, &objects, &self.proc, pid, first)?;
+        let sides = self.governing.sides();
+        let kernel = &mut self.kernel;
+        self.probes += arm_sides(kernel, &objects, &self.proc, pid, first, sides)?;
         let since = if objects.is_empty() {
             "it is traced from its start"
         } else {
