@@ -72,8 +72,6 @@ fn site(probe: &PlannedProbe, at: Sites) -> ProbeSite {
     };
     let back = if at_entry { probe.site_offset } else { 0 };
     ProbeSite {
-        arguments: probe.arguments,
-        object: Default::default(),
         function: probe.function,
         shape: probe.shape,
         arguments: probe.arguments,
