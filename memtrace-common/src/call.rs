@@ -563,7 +563,7 @@ mod tests {
             assert_eq!(cookie.function(), function as u8);
             assert_eq!(cookie.shape(), function.shape() as u8);
             assert_eq!(cookie.is_of_python(), function.is_python());
-            assert_ne!(cookie, SiteCookie::new(function, function.shape(), 78));
+            assert_ne!(cookie, SiteCookie::new(function, function.shape(), 78, object));
             let leaf = cookie.of_a_leaf();
             assert!(leaf.is_leaf() && !cookie.is_leaf() && !leaf.is_session());
             assert!(cookie.of_a_session().is_session() && !cookie.of_a_session().is_leaf());
