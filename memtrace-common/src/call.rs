@@ -53,6 +53,12 @@ impl SiteCookie {
         Self(self.0 | LEAF)
     }
 
+    /// Whether the function is CPython's own.
+    #[inline(always)]
+    pub fn is_of_python(self) -> bool {
+        self.function() >= AllocFn::PyMemMalloc as u8
+    }
+
     /// Says that the site is armed for entries and returns at once.
     pub fn of_a_session(self) -> Self {
         Self(self.0 | SESSION)
@@ -164,7 +170,12 @@ pub enum Verdict {
     PassedOver = 2,
     /// Another call that is only counted makes it.
     Nested = 3,
+    /// It is only counted, and followed to its return because of the calls that it makes.
+    Followed = 4,
 }
+
+/// What is in [`Call::flags`] for a [`Verdict::Followed`]; above those of the wire.
+pub const NOT_RECORDED: u64 = 1 << 16;
 
 /// What [`Call::extra`] is for a [`Verdict::ReleaseOnly`].
 pub const RELEASE_ONLY: u64 = 1;
@@ -191,7 +202,7 @@ pub struct Call {
     pub extra: u64,
     /// Hash of the stack at entry, 0 when there is none.
     pub stack: u64,
-    /// Wire flags for the record ([`crate::wire::FLAG_INTERNAL`]).
+    /// Wire flags for the record ([`crate::wire::FLAG_INTERNAL`]), or [`NOT_RECORDED`].
     pub flags: u64,
 }
 
@@ -271,20 +282,6 @@ impl PassedOver {
         sp == self.sp && cookie != self.cookie && self.returns_by(return_address, trampoline)
     }
 
-    /// Whether it is a call of CPython's own functions that has not returned: its return address is
-    /// still there. (What is left of it in memory that is not used otherwise looks the same: the
-    /// caller must be known to be allocator code, too.)
-    #[inline(always)]
-    pub fn is_of_python_and_open(
-        &self,
-        trampoline: u64,
-        read_word: impl Fn(u64) -> Option<u64>,
-    ) -> bool {
-        let cookie = SiteCookie(self.cookie);
-        u32::from(cookie.function()) >= AllocFn::PyMemMalloc as u32
-            && read_word(self.sp).is_some_and(|word| self.returns_by(word, trampoline))
-    }
-
     /// Its return address may have been replaced all the same: without sessions, and by those who
     /// trace other processes that have mapped the same file. As long as it is not known by what: by
     /// the start of a page, which no call returns to but by chance.
@@ -315,6 +312,12 @@ impl Call {
     /// Whether the slot is in use.
     pub fn is_active(&self) -> bool {
         self.sp != 0
+    }
+
+    /// Whether its outcome is told.
+    #[inline(always)]
+    pub fn is_recorded(&self) -> bool {
+        self.flags & NOT_RECORDED == 0
     }
 
     /// Classifies an entry at stack pointer `sp`.
@@ -547,22 +550,9 @@ mod tests {
     }
 
     #[test]
-    fn only_calls_of_python_are_looked_for_on_the_stack() {
-        let cookie = SiteCookie::new(
-            AllocFn::PyObjectRealloc,
-            CallShape::ContextOldSize,
-            3,
-            ObjectNumber::default(),
-        )
-        .0;
-        let python = PassedOver { sp: 0x1000, return_address: RETURN, cookie };
-        assert!(python.is_of_python_and_open(0, intact));
-        assert!(python.is_of_python_and_open(TRAMPOLINE, hijacked));
-        assert!(!python.is_of_python_and_open(0, |_| Some(RETURN + 1)), "it has returned");
-        assert!(!python.is_of_python_and_open(0, |_| None));
-        let cookie =
-            SiteCookie::new(AllocFn::Realloc, CallShape::OldSize, 3, ObjectNumber::default()).0;
-        assert!(!PassedOver { cookie, ..python }.is_of_python_and_open(0, intact));
+    fn a_call_that_is_followed_and_not_recorded_is_told_by_its_flags() {
+        let call = Call { flags: NOT_RECORDED | 0xffff, ..pending(0x1000) };
+        assert!(!call.is_recorded() && pending(0x1000).is_recorded());
     }
 
     #[test]
@@ -572,9 +562,8 @@ mod tests {
             let cookie = SiteCookie::new(function, function.shape(), 77, object);
             assert_eq!(cookie.function(), function as u8);
             assert_eq!(cookie.shape(), function.shape() as u8);
+            assert_eq!(cookie.is_of_python(), function.is_python());
             assert_ne!(cookie, SiteCookie::new(function, function.shape(), 78, object));
-            assert_eq!(ObjectNumber::from_flags(cookie.object_flags()), object);
-            assert_eq!(cookie.arguments(), ArgumentPlaces::USUAL);
             let leaf = cookie.of_a_leaf();
             assert!(leaf.is_leaf() && !cookie.is_leaf() && !leaf.is_session());
             assert!(cookie.of_a_session().is_session() && !cookie.of_a_session().is_leaf());

@@ -64,19 +64,25 @@ impl Config {
     }
 }
 
-/// One after the other: combined without branches, which volatile reads prevent, each comparison
-/// would double what the verifier has to follow.
 #[inline(never)]
 fn contains(ranges: &[CodeRange; ALLOCATOR_RANGES], address: u64) -> bool {
     for range in ranges {
-        // SAFETY: a reference is valid for reads, here and below.
-        if address < unsafe { (&raw const range.end).read_volatile() }
-            && address >= unsafe { (&raw const range.start).read_volatile() }
-        {
+        if range.contains(address) {
             return true;
         }
     }
     false
+}
+
+impl CodeRange {
+    /// Volatile, so that ranges are looked at one after the other: combined without branches, each
+    /// comparison would double what the verifier has to follow.
+    #[inline(always)]
+    fn contains(&self, address: u64) -> bool {
+        // SAFETY: a reference is valid for reads.
+        let Self { start, end } = unsafe { core::ptr::from_ref(self).read_volatile() };
+        address >= start && address < end
+    }
 }
 
 /// The one element of the `CONFIG` map. Only the user side writes it.

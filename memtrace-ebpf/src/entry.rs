@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use memtrace_common::{
-    call::{Arrival, Call, Entry, HandedOn, InFlight, SiteCookie, Verdict},
+    call::{Arrival, Call, Entry, HandedOn, InFlight, NOT_RECORDED, SiteCookie, Verdict},
     config::Config,
     loss::{FunctionCounters, KernelLoss},
     memory::ReadMemory as _,
@@ -100,7 +100,9 @@ pub fn enter(ctx: &ProbeContext) -> Option<()> {
         Entry::Outermost => {}
         Entry::AfterAbandoned => {
             debug!(ctx, "call of site {:x} at sp {:x} was abandoned", slot.cookie, slot.sp);
-            count_abandoned(SiteCookie(slot.cookie));
+            if slot.is_recorded() {
+                count_abandoned(SiteCookie(slot.cookie));
+            }
         }
         Entry::Nested => {
             // SAFETY: a counter of this CPU's map value.
@@ -122,10 +124,12 @@ pub fn enter(ctx: &ProbeContext) -> Option<()> {
     sampling::count(hit.counters, arrival);
     // SAFETY: as for `slot`, which it does not overlap.
     unsafe { (*calls).handed_on.address = 0 };
-    if arrival.verdict.get() == Verdict::PassedOver as u32 {
-        slot.sp = 0;
+    if is_only_counted(arrival) {
         // SAFETY: a counter of this CPU's map value.
         atomic::increment(unsafe { &raw mut (*hit.counters).passed_over });
+    }
+    if arrival.verdict.get() == Verdict::PassedOver as u32 {
+        slot.sp = 0;
         return None;
     }
     // SAFETY: as for `slot`; it is read before the slot is written.
@@ -161,6 +165,9 @@ fn count_abandoned(cookie: SiteCookie) {
 
 #[inline(always)]
 fn flags(hit: &Hit, arrival: &Arrival, internal: bool) -> u64 {
+    if is_only_counted(arrival) {
+        return NOT_RECORDED;
+    }
     let object = hit.cookie.object_flags();
     if arrival.is_mapping.get() == 0 {
         return u64::from(hit.config.interval().to_flags() | object);
@@ -173,6 +180,13 @@ fn flags(hit: &Hit, arrival: &Arrival, internal: bool) -> u64 {
 fn is_stack_wanted(arrival: &Arrival) -> bool {
     arrival.begin.get() != RecordKind::UnmapBegin as u32
         && arrival.verdict.get() != Verdict::ReleaseOnly as u32
+        && !is_only_counted(arrival)
+}
+
+#[inline(always)]
+fn is_only_counted(arrival: &Arrival) -> bool {
+    let verdict = arrival.verdict.get();
+    verdict == Verdict::PassedOver as u32 || verdict == Verdict::Followed as u32
 }
 
 /// The slot of the heap functions or that of the mapping functions. By a computed address: the

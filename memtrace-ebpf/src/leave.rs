@@ -68,6 +68,9 @@ pub fn leave(ctx: &RetProbeContext, no_programs: &ProgramArray, family: Family) 
     }
     let call = *slot;
     slot.sp = 0;
+    if !call.is_recorded() {
+        return None;
+    }
     // SAFETY: a counter of this CPU's map value.
     atomic::increment(unsafe { &raw mut (*hit.counters).returns });
     Some(Outcome { hit, call, result })

@@ -16,14 +16,17 @@ use crate::{atomic, entry::Hit, maps::image, memory::UserMemory, remembered};
 #[inline(always)]
 pub fn decide(hit: &Hit, sp: u64, arrival: &mut Arrival, passed_over: &mut PassedOver) {
     let is_drawn = is_drawn(hit.config, arrival.size_bytes.get());
-    if is_made_by_another(hit, sp, is_drawn, passed_over) {
+    // What CPython's call is told by its slot: their code is anywhere in the interpreter.
+    let is_python = hit.cookie.is_of_python();
+    if !is_python && is_made_by_another(hit, sp, is_drawn, passed_over) {
         return arrival.verdict.set(Verdict::Nested as u32);
     }
     let releases = follows_old(hit.config, arrival);
-    arrival.verdict.set(match (is_drawn, releases) {
-        (true, _) => Verdict::Recorded,
-        (false, true) => Verdict::ReleaseOnly,
-        (false, false) => Verdict::PassedOver,
+    arrival.verdict.set(match (is_drawn, releases, is_python) {
+        (true, _, _) => Verdict::Recorded,
+        (false, true, _) => Verdict::ReleaseOnly,
+        (false, false, true) => Verdict::Followed,
+        (false, false, false) => Verdict::PassedOver,
     } as u32);
     if !is_drawn {
         arrival.extra.set(RELEASE_ONLY);
@@ -60,16 +63,9 @@ fn is_made_by_another(hit: &Hit, sp: u64, is_drawn: bool, passed_over: &mut Pass
 
 #[inline(always)]
 fn is_inside(hit: &Hit, sp: u64, caller: u64, passed_over: &PassedOver) -> bool {
-    let image = image();
-    if hit.config.is_heap_code(caller, image) {
-        return true;
-    }
-    let trampoline = hit.config.trampoline;
-    passed_over.may_contain(sp)
-        && (passed_over.has_jumped_to(sp, hit.cookie.0, caller, trampoline)
-            || hit.config.may_be_allocator_code(caller, image)
-                && passed_over
-                    .is_of_python_and_open(trampoline, |address| UserMemory.read_word(address)))
+    hit.config.is_heap_code(caller, image())
+        || passed_over.may_contain(sp)
+            && passed_over.has_jumped_to(sp, hit.cookie.0, caller, hit.config.trampoline)
 }
 
 /// Whether a free is made by a call that was passed over.

@@ -53,6 +53,7 @@ fn site(functions: &[Arc<Frame>], index: usize) -> SiteInput {
     let thread =
         ThreadShare { tid: 1000 + index as u32 % 64, name, allocated: amount, live: amount };
     SiteInput {
+        allocator: None,
         function: Some(AllocFn::Malloc),
         stack: stack(functions, index),
         stats: SiteStats { live: amount, allocated: amount, ..SiteStats::default() },

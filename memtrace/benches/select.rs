@@ -56,7 +56,6 @@ fn kept(time_ns: u64, function: AllocFn, action: Action) -> KeptEvent {
         internal: false,
         interval: Default::default(),
         object: Default::default(),
-        object: Default::default(),
         action,
     };
     KeptEvent { event, is_arena: false, is_unseen: false }

@@ -33,6 +33,7 @@ mod python_places;
 mod python_stacks;
 mod report;
 mod sampling;
+mod sampling_changes;
 mod sigkill;
 mod smoke;
 mod stacks;

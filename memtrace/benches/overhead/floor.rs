@@ -36,7 +36,7 @@ impl Floor {
     pub fn arm(pid: u32, at: Sites) -> Result<Self> {
         let proc = ProcFs::new("/proc");
         let maps = proc.maps(pid)?;
-        let plan = plan_target(&proc, pid, &maps, proc.kernel_version()?)?;
+        let plan = plan_target(&proc, pid, &maps, proc.kernel_version()?, &[])?;
         let mut kernel = Kernel::load(LoadOptions {
             pid: NonZeroU32::new(pid).context("no pid")?,
             ring_bytes: 64 << 10,
@@ -74,7 +74,9 @@ fn site(probe: &PlannedProbe, at: Sites) -> ProbeSite {
     ProbeSite {
         function: probe.function,
         shape: probe.shape,
+        arguments: probe.arguments,
         site: 0,
+        object: Default::default(),
         is_leaf: false,
         offset: probe.file_offset - back,
     }

@@ -60,7 +60,12 @@ fn blocks(index: u32) -> u64 {
 fn site(id: StackId, index: u32) -> CapturedSite {
     let amount = Amount::new(blocks(index) * block_bytes(index), blocks(index));
     let stats = SiteStats { live: amount, allocated: amount, peak: amount, ..SiteStats::default() };
-    CapturedSite { stack: Some(id), function: Some(AllocFn::Malloc), stats }
+    CapturedSite {
+        stack: Some(id),
+        function: Some(AllocFn::Malloc),
+        object: Default::default(),
+        stats,
+    }
 }
 
 fn block_bytes(index: u32) -> u64 {

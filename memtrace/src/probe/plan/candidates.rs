@@ -106,7 +106,8 @@ fn families<'d, R: ReadRef<'d>>(
     let mut families = family::families(signs.iter().map(|sign| sign.name.as_str()));
     families.retain(|family| {
         let is_own_name = family.allocator != AllocatorId::Jemalloc;
-        !(is_own_name && is_standard) && !(family.allocator == AllocatorId::Mimalloc && is_python)
+        let is_pythons_copy = family.allocator == AllocatorId::Mimalloc && is_python;
+        !(is_own_name && is_standard || is_pythons_copy)
     });
     for names in given {
         let named = family::given(names);
