@@ -187,7 +187,7 @@ impl Governing {
     fn apply(&mut self, place: &mut Place<'_>, step: &Step) -> Result<(), AttachError> {
         self.due_ns = step.next_ns;
         if step.armed != Armed::All {
-            self.pause();
+            self.pause(self.now_ns());
             place.kernel.set_interval(CLOSED)?;
         }
         if step.setting.presence == Presence::Never && step.armed == Armed::Nothing {
@@ -237,8 +237,7 @@ impl Governing {
         sides(self.armed)
     }
 
-    fn pause(&mut self) {
-        let until_ns = self.now_ns();
+    fn pause(&mut self, until_ns: u64) {
         if let Some(since_ns) = self.open_since_ns.take() {
             self.phases.push(Phase { since_ns, until_ns });
         }
@@ -257,7 +256,7 @@ impl Governing {
     }
 
     fn give_up(&mut self, place: &mut Place<'_>, at_ns: u64) {
-        self.pause();
+        self.pause(self.now_ns());
         place.kernel.disarm(&Side::ALL);
         (self.armed, self.due_ns) = (Armed::Nothing, u64::MAX);
         if let Some(governor) = &self.governor {
@@ -313,8 +312,8 @@ impl Governing {
 
     /// Takes the last count, and hands over what is to be reported.
     pub(super) fn finish(&mut self, place: &Place<'_>) -> (Cost, Coverage) {
-        self.pause();
         let window_ns = self.now_ns();
+        self.pause(window_ns);
         let last = self.reading(place);
         if let (Some(governor), Ok(last)) = (&mut self.governor, last) {
             governor.step(last);
