@@ -203,10 +203,13 @@ class Events:
     def event(self, shapes, tids, rotated, seen, sizes, columns):
         shape, thread, time, reference, address, stack, size, other = columns
         code, function, flags = shapes[shape.number()]
+        # 0: every block was looked at; else samples lie 2**interval bytes apart on average.
+        interval = flags >> 3 | (code & 0x40) >> 1
+        code, flags = code & 0x3f, flags & 7
         name, addresses, has_stack, has_size, others = ACTIONS[code]
         thread = thread.number()
         event = {"action": name, "function": FUNCTIONS[function], "tid": tids[thread],
-                 "time_ns": time.difference(), "flags": flags, "addresses": []}
+                 "time_ns": time.difference(), "flags": flags, "interval": interval, "addresses": []}
         for _ in range(addresses):
             back = reference.number()
             if back == 0:
@@ -246,11 +249,13 @@ def sites(payload):
 
 
 def live(payload):
-    addresses, sizes, times, sites = Fields(payload).columns(4)
-    rows = []
+    fields, rows = Fields(payload), []
+    addresses, sizes, times, sites = fields.columns(4)
+    intervals = iter(fields.columns(1)[0].data if fields.more() else ())
     while addresses.more():
         rows.append({"address": addresses.difference(), "bytes": sizes.number(),
-                     "time_ns": times.difference(), "site": sites.number()})
+                     "time_ns": times.difference(), "site": sites.number(),
+                     "interval": next(intervals, 0)})
     return rows
 
 

@@ -14,19 +14,38 @@
 use crate::{
     function::{AllocFn, CallShape},
     opaque::Opaque,
-    wire::RecordKind,
+    wire::{OBJECT_FLAGS_SHIFT, OBJECTS, ObjectNumber, RecordKind},
 };
 
-/// What a uprobe's attach cookie says: the function, where its arguments are, and which armed site it
-/// is (several allocators may be in one process).
+/// What a uprobe's attach cookie says: the function, where its arguments are, which armed site it is
+/// and whose (several allocators may be in one process).
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SiteCookie(pub u64);
 
+/// Where the number of the site begins, of [`SiteCookie::OBJECT_SHIFT`] less this many bits.
+const SITE_SHIFT: u32 = 16;
+
+/// Where the registers of the arguments begin.
+const REGISTERS_SHIFT: u32 = 41;
+
 impl SiteCookie {
-    /// Packs a function, the shape of the arguments at the site and a site number.
-    pub fn new(function: AllocFn, shape: CallShape, site: u32) -> Self {
-        Self(u64::from(site) << 16 | (shape as u64) << 8 | function as u64)
+    /// Where the number of the object begins.
+    const OBJECT_SHIFT: u32 = 36;
+    /// The most sites that are told apart.
+    pub const MAX_SITES: u32 = 1 << (Self::OBJECT_SHIFT - SITE_SHIFT);
+
+    /// Packs a function, the shape of the arguments at the site, a site number (below
+    /// [`Self::MAX_SITES`]) and the number of the object it is in.
+    pub fn new(function: AllocFn, shape: CallShape, site: u32, object: ObjectNumber) -> Self {
+        let site = u64::from(site % Self::MAX_SITES) << SITE_SHIFT;
+        let object = u64::from(object.0) << Self::OBJECT_SHIFT;
+        Self(object | site | (shape as u64) << 8 | function as u64)
+    }
+
+    /// Where the arguments are that are not where the calling convention has them.
+    pub fn with_arguments(self, arguments: ArgumentPlaces) -> Self {
+        Self(self.0 | u64::from(arguments.0) << REGISTERS_SHIFT)
     }
 
     /// Says that the function calls no other traced one of its family.
@@ -67,9 +86,54 @@ impl SiteCookie {
     pub fn shape(self) -> u8 {
         (self.0 >> 8) as u8
     }
+
+    /// The object, as flags of a record.
+    #[inline(always)]
+    pub fn object_flags(self) -> u16 {
+        ((self.0 >> Self::OBJECT_SHIFT) as u16 % OBJECTS) << OBJECT_FLAGS_SHIFT
+    }
+
+    /// Where the arguments are.
+    #[inline(always)]
+    pub fn arguments(self) -> ArgumentPlaces {
+        ArgumentPlaces((self.0 >> REGISTERS_SHIFT) as u16 & ArgumentPlaces::MASK)
+    }
+
+    /// Whether the function's return address is left alone ([`CallShape::Throwing`]).
+    #[inline(always)]
+    pub fn is_throwing(self) -> bool {
+        self.shape() == CallShape::Throwing as u8
+    }
 }
 
-/// Bits of a cookie that say so; above all numbers of sites.
+/// In which registers the first arguments are: 4 bits each, the number of the register in
+/// instructions plus one (1 is `rax`, 8 is `rdi`), 0 where the calling convention has it.
+/// (x86-64; `r15` cannot be said.)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ArgumentPlaces(u16);
+
+impl ArgumentPlaces {
+    /// How many arguments can be elsewhere.
+    pub const COUNT: usize = 3;
+    const MASK: u16 = (1 << (4 * Self::COUNT)) - 1;
+    /// All where the calling convention has them.
+    pub const USUAL: Self = Self(0);
+
+    /// With an argument in a register of this number in instructions (0 is `rax`); `None` when that
+    /// cannot be said.
+    pub fn with(self, argument: usize, register: u8) -> Option<Self> {
+        let can_be_said = argument < Self::COUNT && register < 15;
+        can_be_said.then(|| Self(self.0 | (u16::from(register) + 1) << (4 * argument)))
+    }
+
+    /// 0, or the register's number plus one.
+    #[inline(always)]
+    pub fn place(self, argument: usize) -> u16 {
+        self.0 >> (4 * argument) & 0xf
+    }
+}
+
+/// Bits of a cookie that say so; above all else.
 const LEAF: u64 = 1 << 63;
 const SESSION: u64 = 1 << 62;
 
@@ -126,7 +190,7 @@ pub struct Call {
     /// Stack pointer at entry (the return address is there); 0 = no call.
     pub sp: u64,
     /// The return address as it was before the kernel replaced it; 0 when the trampoline is known,
-    /// which says the same.
+    /// which says the same, unless the kernel does not replace it ([`CallShape::Throwing`]).
     pub return_address: u64,
     /// A [`SiteCookie`].
     pub cookie: u64,
@@ -258,15 +322,16 @@ impl Call {
 
     /// Classifies an entry at stack pointer `sp`.
     ///
-    /// `from_allocator` says whether the call may come from allocator code; `read_word` reads the
-    /// target's stack; `trampoline` is the address that the kernel puts in place of return
+    /// `from_allocator` says whether the call may come from allocator code, or from a probed function
+    /// that jumped to it: whose return address is that of the call in the slot, which it is given;
+    /// `read_word` reads the target's stack; `trampoline` is the address that the kernel puts in place of return
     /// addresses in this process, 0 when not known yet.
     #[inline(always)]
     pub fn classify_entry(
         &self,
         sp: u64,
         trampoline: u64,
-        from_allocator: impl FnOnce() -> bool,
+        from_allocator: impl FnOnce(u64) -> bool,
         read_word: impl Fn(u64) -> Option<u64>,
     ) -> Entry {
         if !self.is_active() {
@@ -286,31 +351,42 @@ impl Call {
         &self,
         sp: u64,
         trampoline: u64,
-        from_allocator: impl FnOnce() -> bool,
+        from_allocator: impl FnOnce(u64) -> bool,
         read_word: impl Fn(u64) -> Option<u64>,
     ) -> bool {
         // The stack grows down: a frame above the slot's means that the slot's frame is gone. An
         // equal one is a tail call (`reallocarray` jumps to `realloc`), whose return address is the
         // trampoline and not in the allocator, or a dead frame.
-        self.is_active()
-            && sp <= self.sp
-            && self.is_hijacked(trampoline, read_word)
-            && (sp == self.sp || from_allocator())
+        if !self.is_active() || sp > self.sp {
+            return false;
+        }
+        let Some(word) = read_word(self.sp).filter(|word| self.is_pending(trampoline, *word))
+        else {
+            return false;
+        };
+        sp == self.sp || from_allocator(word)
     }
 
+    /// Whether its return address is what it must be while the call goes on.
     #[inline(always)]
-    fn is_hijacked(&self, trampoline: u64, read_word: impl Fn(u64) -> Option<u64>) -> bool {
-        match read_word(self.sp) {
-            None => false,
-            Some(word) if trampoline == 0 => word != self.return_address,
-            Some(word) => word == trampoline,
+    fn is_pending(&self, trampoline: u64, word: u64) -> bool {
+        if SiteCookie(self.cookie).is_throwing() {
+            return word == self.return_address;
         }
+        if trampoline == 0 { word != self.return_address } else { word == trampoline }
     }
 
     /// Whether a return of `cookie`'s function with stack pointer `sp` ends this call.
     #[inline(always)]
     pub fn is_ended_by(&self, sp: u64, cookie: u64) -> bool {
         self.is_active() && self.sp.wrapping_add(RETURN_POPS_BYTES) == sp && self.cookie == cookie
+    }
+
+    /// Whether an [`CallShape::Exit`] site that is hit with stack pointer `sp` ends this call. By
+    /// the stack alone: functions that a throwing one jumps to return in its place.
+    #[inline(always)]
+    pub fn is_left_at(&self, sp: u64) -> bool {
+        self.is_active() && self.sp == sp && SiteCookie(self.cookie).is_throwing()
     }
 }
 
@@ -367,27 +443,27 @@ mod tests {
 
     #[test]
     fn an_empty_slot_makes_the_call_outermost() {
-        assert_eq!(Call::default().classify_entry(0x100, 0, || true, hijacked), Entry::Outermost);
+        assert_eq!(Call::default().classify_entry(0x100, 0, |_| true, hijacked), Entry::Outermost);
     }
 
     #[test]
     fn a_deeper_call_under_a_pending_one_is_nested() {
-        assert_eq!(pending(0x1000).classify_entry(0xf00, 0, || true, hijacked), Entry::Nested);
+        assert_eq!(pending(0x1000).classify_entry(0xf00, 0, |_| true, hijacked), Entry::Nested);
         assert_eq!(
-            pending(0x1000).classify_entry(0xf00, TRAMPOLINE, || true, hijacked),
+            pending(0x1000).classify_entry(0xf00, TRAMPOLINE, |_| true, hijacked),
             Entry::Nested
         );
     }
 
     #[test]
     fn a_tail_call_keeps_the_stack_pointer_and_is_nested() {
-        assert_eq!(pending(0x1000).classify_entry(0x1000, 0, || true, hijacked), Entry::Nested);
+        assert_eq!(pending(0x1000).classify_entry(0x1000, 0, |_| true, hijacked), Entry::Nested);
     }
 
     #[test]
     fn a_call_from_a_shallower_frame_ends_an_abandoned_one() {
         assert_eq!(
-            pending(0x1000).classify_entry(0x1008, 0, || true, hijacked),
+            pending(0x1000).classify_entry(0x1008, 0, |_| true, hijacked),
             Entry::AfterAbandoned
         );
     }
@@ -395,11 +471,11 @@ mod tests {
     #[test]
     fn a_call_that_was_never_hijacked_does_not_swallow_deeper_ones() {
         assert_eq!(
-            pending(0x1000).classify_entry(0xf00, 0, || true, intact),
+            pending(0x1000).classify_entry(0xf00, 0, |_| true, intact),
             Entry::AfterAbandoned
         );
         assert_eq!(
-            pending(0x1000).classify_entry(0x1000, 0, || true, intact),
+            pending(0x1000).classify_entry(0x1000, 0, |_| true, intact),
             Entry::AfterAbandoned
         );
     }
@@ -408,14 +484,14 @@ mod tests {
     fn with_a_known_trampoline_an_overwritten_stack_word_is_abandoned() {
         let overwritten = |_: u64| Some(0x1234);
         assert_eq!(
-            pending(0x1000).classify_entry(0xf00, TRAMPOLINE, || true, overwritten),
+            pending(0x1000).classify_entry(0xf00, TRAMPOLINE, |_| true, overwritten),
             Entry::AfterAbandoned
         );
     }
 
     #[test]
     fn a_call_that_was_left_by_longjmp_does_not_swallow_deeper_ones_of_the_program() {
-        let from_program = || false;
+        let from_program = |_: u64| false;
         assert_eq!(
             pending(0x1000).classify_entry(0xf00, TRAMPOLINE, from_program, hijacked),
             Entry::AfterAbandoned
@@ -427,7 +503,7 @@ mod tests {
     #[test]
     fn an_unreadable_stack_word_is_abandoned() {
         assert_eq!(
-            pending(0x1000).classify_entry(0xf00, 0, || true, |_| None),
+            pending(0x1000).classify_entry(0xf00, 0, |_| true, |_| None),
             Entry::AfterAbandoned
         );
     }
@@ -452,8 +528,11 @@ mod tests {
 
     #[test]
     fn a_call_that_was_passed_over_contains_what_it_jumps_to() {
-        let realloc = SiteCookie::new(AllocFn::Realloc, CallShape::OldSize, 1).0;
-        let malloc = SiteCookie::new(AllocFn::Malloc, CallShape::Size, 0).of_a_leaf().0;
+        let realloc =
+            SiteCookie::new(AllocFn::Realloc, CallShape::OldSize, 1, ObjectNumber::default()).0;
+        let malloc = SiteCookie::new(AllocFn::Malloc, CallShape::Size, 0, ObjectNumber::default())
+            .of_a_leaf()
+            .0;
         let outer = PassedOver { sp: 0x1000, return_address: RETURN, cookie: realloc };
         assert!(outer.may_contain(0x1000) && outer.may_contain(0xf00));
         assert!(!outer.may_contain(0x1008), "from a shallower frame");
@@ -478,16 +557,42 @@ mod tests {
 
     #[test]
     fn cookies_carry_the_function_and_the_shape_and_differ_by_site() {
+        let object = ObjectNumber::of(3);
         for function in AllocFn::ALL {
-            let cookie = SiteCookie::new(function, function.shape(), 77);
+            let cookie = SiteCookie::new(function, function.shape(), 77, object);
             assert_eq!(cookie.function(), function as u8);
             assert_eq!(cookie.shape(), function.shape() as u8);
             assert_eq!(cookie.is_of_python(), function.is_python());
-            assert_ne!(cookie, SiteCookie::new(function, function.shape(), 78));
+            assert_ne!(cookie, SiteCookie::new(function, function.shape(), 78, object));
             let leaf = cookie.of_a_leaf();
             assert!(leaf.is_leaf() && !cookie.is_leaf() && !leaf.is_session());
             assert!(cookie.of_a_session().is_session() && !cookie.of_a_session().is_leaf());
             assert_eq!((leaf.function(), leaf.shape()), (cookie.function(), cookie.shape()));
         }
+    }
+
+    #[test]
+    fn cookies_say_which_registers_arguments_were_moved_to() {
+        let places = ArgumentPlaces::USUAL.with(0, 6).and_then(|it| it.with(2, 14)).unwrap();
+        let last = SiteCookie::MAX_SITES - 1;
+        let cookie = SiteCookie::new(AllocFn::Malloc, CallShape::Size, last, ObjectNumber::of(31))
+            .with_arguments(places);
+        assert_eq!(cookie.arguments(), places);
+        assert_eq!([0, 1, 2].map(|index| places.place(index)), [7, 0, 15]);
+        assert_eq!(ObjectNumber::from_flags(cookie.object_flags()), ObjectNumber::of(31));
+        assert_eq!(ArgumentPlaces::USUAL.with(0, 15), None, "r15");
+        assert_eq!(ArgumentPlaces::USUAL.with(3, 0), None);
+    }
+
+    #[test]
+    fn a_call_that_may_throw_goes_on_while_its_return_address_is_untouched() {
+        let cookie =
+            SiteCookie::new(AllocFn::OperatorNew, CallShape::Throwing, 1, ObjectNumber::of(0));
+        let call = Call { cookie: cookie.0, ..pending(0x1000) };
+        assert_eq!(call.classify_entry(0xf00, TRAMPOLINE, |_| true, intact), Entry::Nested);
+        let other = |_: u64| Some(RETURN + 1);
+        assert_eq!(call.classify_entry(0xf00, TRAMPOLINE, |_| true, other), Entry::AfterAbandoned);
+        assert!(call.is_left_at(0x1000) && !call.is_left_at(0x1008));
+        assert!(!pending(0x1000).is_left_at(0x1000), "it has a return probe");
     }
 }

@@ -56,6 +56,40 @@ pub enum AllocFn {
     PyObjectRealloc = 22,
     /// `void PyObject_Free(void *block)`
     PyObjectFree = 23,
+    /// `void *mallocx(size_t size, int flags)`; this and the following: jemalloc's own (jemalloc(3)).
+    Mallocx = 24,
+    /// `void *rallocx(void *old, size_t size, int flags)`
+    Rallocx = 25,
+    /// `size_t xallocx(void *block, size_t size, size_t extra, int flags)`: resizes in place, and
+    /// returns the usable bytes.
+    Xallocx = 26,
+    /// `void dallocx(void *block, int flags)`
+    Dallocx = 27,
+    /// `void sdallocx(void *block, size_t size, int flags)`
+    Sdallocx = 28,
+    /// `void *operator new(size_t size, ...)`; this and the following: C++ (\[new.delete\]), with an
+    /// alignment, `nothrow` or neither.
+    OperatorNew = 29,
+    /// `void *operator new[](size_t size, ...)`
+    OperatorNewArray = 30,
+    /// `void operator delete(void *block, ...)`, with size, alignment, both or neither
+    OperatorDelete = 31,
+    /// `void operator delete[](void *block, ...)`
+    OperatorDeleteArray = 32,
+    /// `void *mi_zalloc(size_t size)`; this and the following: mimalloc's own (mimalloc.h).
+    Zalloc = 33,
+    /// `void *mi_malloc_aligned(size_t size, size_t alignment)`
+    MallocAligned = 34,
+    /// `void *mi_zalloc_aligned(size_t size, size_t alignment)`
+    ZallocAligned = 35,
+    /// `void *mi_realloc_aligned(void *old, size_t size, size_t alignment)`
+    ReallocAligned = 36,
+    /// `int mprotect(void *address, size_t length, int prot)`
+    Mprotect = 37,
+    /// `int madvise(void *address, size_t length, int advice)`
+    Madvise = 38,
+    /// No function: the first use of a page, which is when it takes memory.
+    PageFault = 39,
 }
 
 /// The order and meaning of a function's arguments. The discriminant is in the attach cookie.
@@ -99,11 +133,21 @@ pub enum CallShape {
     ContextOldSize,
     /// (context, block): as [`CallShape::PythonBlock`]
     ContextBlock,
+    /// (block, size, ...) → usable bytes, of the same block: fewer than the size when it could not
+    /// be resized
+    InPlace,
+    /// (size, ...) → block, or an exception. Its return address must be left alone: the unwinder of
+    /// C++ does not know the kernel's trampoline, and would end the program. Its end is seen at
+    /// [`CallShape::Exit`] sites.
+    Throwing,
+    /// An instruction that returns from a [`CallShape::Throwing`] function, with the result in its
+    /// register and the return address on top of the stack
+    Exit,
 }
 
 impl AllocFn {
     /// How many functions there are; discriminants are below it.
-    pub const COUNT: usize = 24;
+    pub const COUNT: usize = 40;
 
     /// Every function, in discriminant order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -131,6 +175,22 @@ impl AllocFn {
         Self::PyObjectCalloc,
         Self::PyObjectRealloc,
         Self::PyObjectFree,
+        Self::Mallocx,
+        Self::Rallocx,
+        Self::Xallocx,
+        Self::Dallocx,
+        Self::Sdallocx,
+        Self::OperatorNew,
+        Self::OperatorNewArray,
+        Self::OperatorDelete,
+        Self::OperatorDeleteArray,
+        Self::Zalloc,
+        Self::MallocAligned,
+        Self::ZallocAligned,
+        Self::ReallocAligned,
+        Self::Mprotect,
+        Self::Madvise,
+        Self::PageFault,
     ];
 
     /// The function with this discriminant.
@@ -165,36 +225,67 @@ impl AllocFn {
             Self::PyObjectCalloc => "PyObject_Calloc",
             Self::PyObjectRealloc => "PyObject_Realloc",
             Self::PyObjectFree => "PyObject_Free",
+            Self::Mallocx => "mallocx",
+            Self::Rallocx => "rallocx",
+            Self::Xallocx => "xallocx",
+            Self::Dallocx => "dallocx",
+            Self::Sdallocx => "sdallocx",
+            Self::OperatorNew => "operator new",
+            Self::OperatorNewArray => "operator new[]",
+            Self::OperatorDelete => "operator delete",
+            Self::OperatorDeleteArray => "operator delete[]",
+            Self::Zalloc => "zalloc",
+            Self::MallocAligned => "malloc_aligned",
+            Self::ZallocAligned => "zalloc_aligned",
+            Self::ReallocAligned => "realloc_aligned",
+            Self::Mprotect => "mprotect",
+            Self::Madvise => "madvise",
+            Self::PageFault => "page fault",
         }
     }
 
     /// Whether it is CPython's own, which calls those of the C library for what it has no room for.
     #[inline(always)]
     pub fn is_python(self) -> bool {
-        self as u8 >= Self::PyMemMalloc as u8
+        self as u8 >= Self::PyMemMalloc as u8 && self as u8 <= Self::PyObjectFree as u8
     }
 
     /// The shape of its arguments.
-    pub fn shape(self) -> CallShape {
+    pub const fn shape(self) -> CallShape {
         match self {
             Self::Malloc
             | Self::Valloc
             | Self::Pvalloc
             | Self::PyMemMalloc
-            | Self::PyObjectMalloc => CallShape::Size,
+            | Self::PyObjectMalloc
+            | Self::Mallocx
+            | Self::OperatorNew
+            | Self::OperatorNewArray
+            | Self::Zalloc
+            | Self::MallocAligned
+            | Self::ZallocAligned => CallShape::Size,
             Self::Calloc | Self::PyMemCalloc | Self::PyObjectCalloc => CallShape::CountSize,
-            Self::Realloc | Self::PyMemRealloc | Self::PyObjectRealloc => CallShape::OldSize,
+            Self::Realloc
+            | Self::PyMemRealloc
+            | Self::PyObjectRealloc
+            | Self::Rallocx
+            | Self::ReallocAligned => CallShape::OldSize,
+            Self::Xallocx => CallShape::InPlace,
             Self::Reallocarray => CallShape::OldCountSize,
-            Self::Free => CallShape::Block,
+            Self::Free
+            | Self::Dallocx
+            | Self::Sdallocx
+            | Self::OperatorDelete
+            | Self::OperatorDeleteArray => CallShape::Block,
             Self::PyMemFree | Self::PyObjectFree => CallShape::PythonBlock,
             Self::Memalign | Self::AlignedAlloc => CallShape::AlignSize,
             Self::PosixMemalign => CallShape::OutAlignSize,
             Self::Mmap => CallShape::Mmap,
-            Self::Munmap => CallShape::Munmap,
+            Self::Munmap | Self::Mprotect | Self::Madvise => CallShape::Munmap,
             Self::Mremap => CallShape::Mremap,
             Self::Brk => CallShape::Brk,
             Self::Sbrk => CallShape::Sbrk,
-            Self::DlDebugState => CallShape::Nothing,
+            Self::DlDebugState | Self::PageFault => CallShape::Nothing,
         }
     }
 }
@@ -203,13 +294,19 @@ impl CallShape {
     /// Which argument registers (0 = first) must be intact at the probe.
     pub fn argument_count(self) -> usize {
         match self {
-            Self::Nothing => 0,
-            Self::Size | Self::Block | Self::PythonBlock | Self::Brk | Self::Sbrk => 1,
+            Self::Nothing | Self::Exit => 0,
+            Self::Throwing
+            | Self::Size
+            | Self::Block
+            | Self::PythonBlock
+            | Self::Brk
+            | Self::Sbrk => 1,
             Self::CountSize
             | Self::OldSize
             | Self::AlignSize
             | Self::Munmap
             | Self::ContextSize
+            | Self::InPlace
             | Self::ContextBlock => 2,
             Self::OldCountSize
             | Self::OutAlignSize
@@ -223,7 +320,15 @@ impl CallShape {
     /// Whether the result matters, so that a return probe is needed. A probe with a return half
     /// must sit where `[rsp]` is still the return address.
     pub fn needs_return(self) -> bool {
-        !matches!(self, Self::Block | Self::PythonBlock | Self::ContextBlock | Self::Nothing)
+        !matches!(
+            self,
+            Self::Block
+                | Self::PythonBlock
+                | Self::ContextBlock
+                | Self::Nothing
+                | Self::Throwing
+                | Self::Exit
+        )
     }
 
     /// The shape of the function that serves a function of this shape by way of a table of

@@ -8,6 +8,7 @@
 pub mod call;
 pub mod config;
 pub mod function;
+pub mod growth;
 pub mod landing;
 pub mod loss;
 pub mod memory;

@@ -40,11 +40,15 @@ pub enum RecordKind {
     ThreadExit = 13,
     /// [`ProcessRecord`]: the target is loading or has loaded or unloaded libraries.
     CodeChange = 14,
+    /// [`MapRecord`], `map_flags` 0: `mprotect` changed what may be done with a range.
+    Protect = 15,
+    /// [`RangeRecord`]: `madvise` was entered, and will give the range's pages back.
+    Discard = 16,
 }
 
 impl RecordKind {
     /// How many kinds there are; discriminants are below it.
-    pub const COUNT: usize = 15;
+    pub const COUNT: usize = 17;
 
     /// Every kind, in discriminant order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -63,6 +67,8 @@ impl RecordKind {
         Self::Exec,
         Self::ThreadExit,
         Self::CodeChange,
+        Self::Protect,
+        Self::Discard,
     ];
 
     /// The kind with this discriminant.
@@ -74,6 +80,45 @@ impl RecordKind {
 /// The call happened inside an allocator call of the same thread (an arena that grows), so it is
 /// the allocator's footprint and not the program's own mapping.
 pub const FLAG_INTERNAL: u16 = 1;
+
+/// Where the number of the object stands in the flags of a record.
+pub const OBJECT_FLAGS_SHIFT: u32 = 1;
+
+/// How many objects are told apart.
+pub const OBJECTS: u16 = 32;
+
+/// Bits of the flags that hold the number of the object.
+pub const OBJECT_FLAGS_MASK: u16 = (OBJECTS - 1) << OBJECT_FLAGS_SHIFT;
+
+/// Which of the probed objects (allocators) was called, in the order in which they were armed.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectNumber(pub(crate) u8);
+
+impl ObjectNumber {
+    /// The first that was armed.
+    pub const FIRST: Self = Self(0);
+
+    /// The object at this position; all from the 32nd on are one.
+    pub fn of(position: usize) -> Self {
+        Self(position.min(usize::from(OBJECTS) - 1) as u8)
+    }
+
+    /// From a record's flags.
+    pub fn from_flags(flags: u16) -> Self {
+        Self(((flags & OBJECT_FLAGS_MASK) >> OBJECT_FLAGS_SHIFT) as u8)
+    }
+
+    /// As bits of a record's flags.
+    pub fn to_flags(self) -> u16 {
+        u16::from(self.0) << OBJECT_FLAGS_SHIFT
+    }
+
+    /// Its position.
+    pub fn position(self) -> usize {
+        self.0.into()
+    }
+}
 
 /// The most frames a stack record holds; a deeper stack is marked [`StackEnd::Truncated`].
 pub const MAX_FRAMES: usize = 128;

@@ -29,6 +29,13 @@ pub fn replace(word: *mut u64, old: u64, new: u64) -> bool {
     }
 }
 
+/// Takes one away.
+#[inline(always)]
+pub fn decrement(counter: *mut u64) {
+    // SAFETY: as above.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, u64::MAX) };
+}
+
 /// Takes a lock word if it is free.
 #[inline(always)]
 pub fn try_claim(lock: *mut u64) -> bool {

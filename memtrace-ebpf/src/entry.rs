@@ -91,17 +91,17 @@ pub fn enter(ctx: &ProbeContext) -> Option<()> {
     // SAFETY: `calls` is a live map value that only this thread uses; nothing else refers to this
     // part of it.
     let arrival = unsafe { &mut (*calls).arrival };
-    arguments::read(ctx, hit.cookie.shape(), arrival);
+    arguments::read(ctx, hit.cookie, arrival);
     // SAFETY: as above; the slots do not overlap with the arrival.
     let slot = unsafe { &mut *slot_of(calls, arrival.is_mapping.get()) };
     // The return address is read only where it is needed: a read costs as much as two frames.
-    let from_allocator = || is_from_allocator(hit.config, registers.sp);
+    let from_allocator = |word| is_from_allocator(hit.config, registers.sp, word);
     match slot.classify_entry(registers.sp, hit.config.trampoline, from_allocator, read_word) {
         Entry::Outermost => {}
         Entry::AfterAbandoned => {
             debug!(ctx, "call of site {:x} at sp {:x} was abandoned", slot.cookie, slot.sp);
             if slot.is_recorded() {
-                count_loss(KernelLoss::AbandonedCall);
+                count_abandoned(SiteCookie(slot.cookie));
             }
         }
         Entry::Nested => {
@@ -137,25 +137,42 @@ pub fn enter(ctx: &ProbeContext) -> Option<()> {
         && (unsafe { is_inside(ctx, hit.config, &(*calls).heap) }
             || sampling::is_mapped_by_allocator(hit.config, registers.sp));
     take(&hit, registers, arrival, slot);
-    slot.flags = flags(hit.config, arrival, internal);
+    slot.flags = flags(&hit, arrival, internal);
     slot.stack = 0;
     if !internal && is_stack_wanted(arrival) {
         // SAFETY: as for `slot`, which it does not overlap.
         let thread_pointer = unsafe { &mut (*calls).thread_pointer };
-        slot.stack = stack::capture(ctx, hit.config, registers, thread_pointer);
+        let start = stack::Start { from: stack::From::Entry, registers, thread_pointer };
+        slot.stack = stack::capture(ctx, hit.config, start);
     }
     emit_begin(&hit, slot, arrival.begin.get())
 }
 
+/// A call that will not return. One that may throw has thrown: it failed.
 #[inline(always)]
-fn flags(config: &Config, arrival: &Arrival, internal: bool) -> u64 {
+fn count_abandoned(cookie: SiteCookie) {
+    if !cookie.is_throwing() {
+        return count_loss(KernelLoss::AbandonedCall);
+    }
+    if let Some(counters) = function_counters(cookie.function()) {
+        // SAFETY: counters of this CPU's map value.
+        unsafe {
+            atomic::increment(&raw mut (*counters).void);
+            atomic::increment(&raw mut (*counters).returns);
+        }
+    }
+}
+
+#[inline(always)]
+fn flags(hit: &Hit, arrival: &Arrival, internal: bool) -> u64 {
     if is_only_counted(arrival) {
         return NOT_RECORDED;
     }
+    let object = hit.cookie.object_flags();
     if arrival.is_mapping.get() == 0 {
-        return u64::from(config.interval().to_flags());
+        return u64::from(hit.config.interval().to_flags() | object);
     }
-    if internal { u64::from(FLAG_INTERNAL) } else { 0 }
+    u64::from(if internal { FLAG_INTERNAL } else { 0 } | object)
 }
 
 /// Nobody asks who released something.
@@ -190,7 +207,7 @@ unsafe fn slot_of(calls: *mut InFlight, is_mapping: u32) -> *mut Call {
 fn take(hit: &Hit, registers: Registers, arrival: &Arrival, slot: &mut Call) {
     slot.sp = registers.sp;
     slot.return_address = 0;
-    if hit.config.trampoline == 0 {
+    if hit.config.trampoline == 0 || hit.cookie.is_throwing() {
         slot.return_address = read_word(registers.sp).unwrap_or_default();
     }
     slot.cookie = hit.cookie.0;
@@ -205,7 +222,7 @@ fn emit_begin(hit: &Hit, call: &Call, begin: u32) -> Option<()> {
     let function = hit.cookie.function();
     if begin == RecordKind::ReallocBegin as u32 && call.address != 0 {
         let kind = RecordKind::ReallocBegin;
-        let header = emit::header(kind, function, 0);
+        let header = emit::header(kind, function, u64::from(hit.cookie.object_flags()));
         emit::record(hit.config, kind, FreeRecord { header, address: call.address });
     } else if begin == RecordKind::UnmapBegin as u32 {
         emit_range(hit, call, RecordKind::UnmapBegin, call.size_bytes);
@@ -224,8 +241,9 @@ fn emit_range(hit: &Hit, call: &Call, kind: RecordKind, length_bytes: u64) {
 
 /// Records a `free`: nothing is known better at its return.
 #[inline(always)]
-pub fn enter_free(ctx: &ProbeContext, address: u64) -> Option<()> {
+pub fn enter_free(ctx: &ProbeContext) -> Option<()> {
     let hit = hit(ctx, &NO_PROGRAMS)?;
+    let address = arguments::placed(ctx, hit.cookie.arguments(), 0);
     if let Some(calls) = in_flight::get(bpf_get_current_pid_tgid())
         && is_part_of_another(ctx, &hit, calls, address)
     {
@@ -283,7 +301,8 @@ fn emit_free(hit: &Hit, address: u64) -> Option<()> {
         atomic::increment(unsafe { &raw mut (*hit.counters).passed_over });
         return None;
     }
-    let header = emit::header(RecordKind::Free, hit.cookie.function(), 0);
+    let flags = u64::from(hit.cookie.object_flags());
+    let header = emit::header(RecordKind::Free, hit.cookie.function(), flags);
     if !emit::record(hit.config, RecordKind::Free, FreeRecord { header, address }) {
         // SAFETY: as above.
         atomic::increment(unsafe { &raw mut (*hit.counters).lost });
@@ -305,14 +324,18 @@ pub fn tell_code_change(ctx: &ProbeContext) -> Option<()> {
 #[inline(always)]
 fn is_inside(ctx: &ProbeContext, config: &Config, call: &Call) -> bool {
     let sp = registers(ctx).sp;
-    let from_allocator = || is_from_allocator(config, sp);
+    let from_allocator = |word| is_from_allocator(config, sp, word);
     call.contains(sp, config.trampoline, from_allocator, read_word)
 }
 
-/// Whether the function entered with this stack pointer was called by allocator code.
+/// Whether the function entered with this stack pointer was called by allocator code, or jumped to by
+/// a function that was and has a return probe: then the return address is the trampoline, which is
+/// also that of the outer call, `word`, unless that one may throw.
 #[inline(always)]
-fn is_from_allocator(config: &Config, sp: u64) -> bool {
-    read_word(sp).is_some_and(|caller| config.may_be_allocator_code(caller, image()))
+fn is_from_allocator(config: &Config, sp: u64, word: u64) -> bool {
+    let Some(caller) = read_word(sp) else { return false };
+    let is_jump = caller == word || (caller == config.trampoline && caller != 0);
+    is_jump || config.may_be_allocator_code(caller, image())
 }
 
 /// The registers at a function's entry.

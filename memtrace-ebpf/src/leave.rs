@@ -1,8 +1,12 @@
 //! What every return probe does: find the call that it ends, and tell the outcome.
 
-use aya_ebpf::{helpers::bpf_get_current_pid_tgid, maps::ProgramArray, programs::RetProbeContext};
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
+    maps::ProgramArray,
+    programs::{ProbeContext, RetProbeContext},
+};
 use memtrace_common::{
-    call::{Call, RELEASE_ONLY},
+    call::{Call, RELEASE_ONLY, SiteCookie},
     function::{AllocFn, CallShape},
     loss::KernelLoss,
     memory::ReadMemory as _,
@@ -15,7 +19,7 @@ use crate::{
     atomic, emit,
     entry::{Family, Hit, hit},
     in_flight,
-    maps::{NO_SESSIONS, count_loss},
+    maps::{NO_PROGRAMS, NO_SESSIONS, count_loss, function_counters},
     memory::UserMemory,
     remembered,
 };
@@ -72,6 +76,28 @@ pub fn leave(ctx: &RetProbeContext, no_programs: &ProgramArray, family: Family) 
     Some(Outcome { hit, call, result })
 }
 
+/// Takes the call out of its slot that a hit of an exit site ends, if it ends one: others pass there,
+/// too. The site may be in a function that the called one went on to, and is not of its kind.
+#[inline(always)]
+pub fn leave_by_exit(ctx: &ProbeContext) -> Option<Outcome> {
+    let hit = hit(ctx, &NO_PROGRAMS)?;
+    // SAFETY: the kernel passes valid registers.
+    let (sp, result) = unsafe { ((*ctx.regs).rsp, (*ctx.regs).rax) };
+    let calls = in_flight::get(bpf_get_current_pid_tgid())?;
+    // SAFETY: `calls` is a live map value that only this thread uses.
+    let slot = unsafe { &mut *Family::Heap.slot(calls) };
+    if !slot.is_left_at(sp) {
+        return None;
+    }
+    let call = *slot;
+    slot.sp = 0;
+    let cookie = SiteCookie(call.cookie);
+    let counters = function_counters(cookie.function())?;
+    // SAFETY: a counter of this CPU's map value.
+    atomic::increment(unsafe { &raw mut (*counters).returns });
+    Some(Outcome { hit: Hit { config: hit.config, cookie, counters }, call, result })
+}
+
 impl Outcome {
     #[inline(always)]
     fn emit<T: 'static>(&self, kind: RecordKind, record: T) -> bool {
@@ -102,6 +128,8 @@ impl Outcome {
             || shape == CallShape::ContextOldSize as u8
         {
             self.realloc();
+        } else if shape == CallShape::InPlace as u8 {
+            self.in_place();
         } else if shape == CallShape::OutAlignSize as u8 {
             self.out_block();
         } else {
@@ -183,6 +211,31 @@ impl Outcome {
         if self.hit.config.remembers() {
             remembered::remove(self.hit.config, address);
         }
+    }
+
+    /// xallocx: the result is how many bytes the block has now. Of a block that is not followed
+    /// nothing is told.
+    #[inline(always)]
+    pub fn in_place(&self) {
+        let address = self.call.address;
+        if address == 0 {
+            return;
+        }
+        let is_resized = self.result >= self.call.size_bytes;
+        if !is_resized {
+            self.count_void();
+        }
+        let is_released = is_resized && self.call.extra == RELEASE_ONLY;
+        let is_followed = !is_released && remembered::insert(self.hit.config, address);
+        let record = ReallocRecord {
+            header: self.header(RecordKind::ReallocEnd),
+            old_address: address,
+            new_address: if is_resized && is_followed { address } else { 0 },
+            // A failure is told from a free by its size.
+            size_bytes: if is_released { 0 } else { self.call.size_bytes.max(1) },
+            stack: self.call.stack,
+        };
+        self.emit(RecordKind::ReallocEnd, record);
     }
 
     /// mmap, munmap, mremap, brk and sbrk.

@@ -9,12 +9,14 @@ mod arguments;
 mod atomic;
 mod emit;
 mod entry;
+mod growth;
 mod in_flight;
 mod leave;
 mod maps;
 mod memory;
 mod process;
 mod remembered;
+mod resident;
 mod sampling;
 mod session;
 mod stack;
@@ -29,7 +31,7 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 use entry::{Family, enter_free, enter_free_of_python};
-use leave::leave;
+use leave::{leave, leave_by_exit};
 use maps::NO_PROGRAMS;
 use memtrace_common::loss::FunctionCounters;
 
@@ -62,7 +64,7 @@ pub extern "C" fn enter(ctx: *mut c_void) -> u32 {
 /// free
 #[uprobe]
 pub fn enter_block(ctx: ProbeContext) -> u32 {
-    enter_free(&ctx, argument(&ctx, 0));
+    enter_free(&ctx);
     0
 }
 
@@ -101,6 +103,24 @@ pub fn leave_block(ctx: RetProbeContext) -> u32 {
 pub fn leave_realloc(ctx: RetProbeContext) -> u32 {
     if let Some(outcome) = leave(&ctx, &NO_PROGRAMS, Family::Heap) {
         outcome.realloc();
+    }
+    0
+}
+
+/// The return of xallocx.
+#[uretprobe]
+pub fn leave_in_place(ctx: RetProbeContext) -> u32 {
+    if let Some(outcome) = leave(&ctx, &NO_PROGRAMS, Family::Heap) {
+        outcome.in_place();
+    }
+    0
+}
+
+/// Where an operator new that may throw returns.
+#[uprobe]
+pub fn leave_by_return(ctx: ProbeContext) -> u32 {
+    if let Some(outcome) = leave_by_exit(&ctx) {
+        outcome.block();
     }
     0
 }

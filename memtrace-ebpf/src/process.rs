@@ -50,7 +50,7 @@ pub fn sched_process_exit(_ctx: RawTracePointContext) -> u32 {
 
 /// The configuration, if the current thread is the target's and the window is open.
 #[inline(always)]
-fn target_config() -> Option<&'static Config> {
+pub fn target_config() -> Option<&'static Config> {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     active_config().filter(|config| config.tgid == tgid)
 }

@@ -26,7 +26,8 @@ pub fn run(ctx: &ProbeContext) -> u32 {
         leave_any(&RetProbeContext::new(ctx.as_ptr()), cookie.shape());
         return DONE;
     }
-    let is_wanted = entry::enter(ctx).is_some();
+    // An exception cannot pass a return address that was replaced.
+    let is_wanted = entry::enter(ctx).is_some() && !cookie.is_throwing();
     // Anything but 0 removes a probe that is no session from the process (up to 6.12).
     if cookie.is_session() && !is_wanted { RETURN_UNWANTED } else { DONE }
 }

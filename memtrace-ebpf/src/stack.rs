@@ -1,6 +1,6 @@
 //! The caller's stack, walked once per call, sent once per stack: events carry its hash.
 
-use aya_ebpf::{Global, helpers::generated::bpf_loop, programs::ProbeContext};
+use aya_ebpf::{EbpfContext, Global, helpers::generated::bpf_loop};
 use aya_log_ebpf::debug;
 use memtrace_common::{
     config::{Config, StackMode},
@@ -64,14 +64,26 @@ pub struct SharedRecordings {
 /// power of two.
 const RECORDINGS_A_PLACE: usize = 2;
 
-/// Walks the stack of the function entered at `ctx` and returns its hash, 0 when there is none.
+/// Where a walk starts.
+#[derive(Clone, Copy)]
+pub enum From {
+    /// At the entry of a function, whose caller is the word at the stack pointer.
+    Entry,
+    /// In the middle of a function; see [`Walk::start_at`].
+    Place(u64),
+}
+
+/// What a walk starts with.
+pub struct Start<'a> {
+    pub from: From,
+    pub registers: Registers,
+    /// Where the thread's pointer is kept, see [`memtrace_common::call::InFlight::thread_pointer`].
+    pub thread_pointer: &'a mut Opaque<u64>,
+}
+
+/// Walks the stack and returns its hash, 0 when there is none.
 #[inline(always)]
-pub fn capture(
-    ctx: &ProbeContext,
-    config: &Config,
-    registers: Registers,
-    thread_pointer: &mut Opaque<u64>,
-) -> u64 {
+pub fn capture<C: EbpfContext>(ctx: &C, config: &Config, start: Start<'_>) -> u64 {
     if config.stacks == StackMode::Off as u32 {
         return 0;
     }
@@ -82,41 +94,33 @@ pub fn capture(
     // SAFETY: the buffer lies in a map value and, being claimed, is this program's alone.
     let (walk, replay, unread) =
         unsafe { (&mut (*buffer).walk, &mut (*buffer).replay, &raw mut (*buffer).unread) };
-    let thread = Thread { registers, pointer: thread_pointer };
-    let stack = walk_or_recall(ctx, config, thread, walk, replay, unread).unwrap_or_default();
+    let stack = walk_or_recall(ctx, config, start, walk, replay, unread).unwrap_or_default();
     // SAFETY: as above.
     atomic::release_on_this_cpu(unsafe { &raw mut (*buffer).claimed });
     stack
 }
 
-/// The thread whose stack is walked.
-struct Thread<'a> {
-    registers: Registers,
-    /// Where its thread pointer is kept, see [`memtrace_common::call::InFlight::thread_pointer`].
-    pointer: &'a mut Opaque<u64>,
-}
-
 /// Walks Python's frames and the native ones. The stack's id.
 #[inline(always)]
-fn walk_or_recall(
-    ctx: &ProbeContext,
+fn walk_or_recall<C: EbpfContext>(
+    ctx: &C,
     config: &Config,
-    thread: Thread,
+    start: Start<'_>,
     walk: &mut Walk,
     replay: &mut Replay,
     unread: *mut Recording,
 ) -> Option<u64> {
-    let Thread { registers, pointer } = thread;
+    let Start { from, registers, thread_pointer } = start;
     walk.clear_windows();
     if config.stacks != StackMode::Tables as u32 {
-        walk_python(walk, pointer);
-        walk_by_frame_pointers(registers, walk);
+        walk_python(walk, thread_pointer);
+        walk_by_frame_pointers(from, registers, walk);
         return Some(intern(ctx, config, walk).0);
     }
     // This reads the stack, in which there are things of Python, too.
     walk.read_stack(&UserMemory, registers.sp);
-    walk_python(walk, pointer);
-    if walk.start(&UserMemory, registers) {
+    walk_python(walk, thread_pointer);
+    if begin(walk, from, registers) {
         let tables = KernelTables { mappings: mappings(config)?, memo: memo(config)? };
         let mut context = LoopContext { walk, tables, recording: unread };
         if USE_BPF_LOOP.load() == 0 {
@@ -132,10 +136,21 @@ fn walk_or_recall(
     Some(intern(ctx, config, walk).0)
 }
 
+#[inline(always)]
+fn begin(walk: &mut Walk, from: From, registers: Registers) -> bool {
+    match from {
+        From::Entry => walk.start(&UserMemory, registers),
+        From::Place(pc) => {
+            walk.start_at(pc, registers);
+            true
+        }
+    }
+}
+
 /// The stack of an earlier walk, if it is that of this one; else the rest is walked.
 #[inline(always)]
-fn finish_or_recall(
-    ctx: &ProbeContext,
+fn finish_or_recall<C: EbpfContext>(
+    ctx: &C,
     config: &Config,
     registers: Registers,
     context: &mut LoopContext,
@@ -163,8 +178,8 @@ fn finish_or_recall(
 
 /// Walks the rest of the native frames, and keeps a recording of it.
 #[inline(always)]
-fn walk_and_record(
-    ctx: &ProbeContext,
+fn walk_and_record<C: EbpfContext>(
+    ctx: &C,
     config: &Config,
     registers: Registers,
     context: &mut LoopContext,
@@ -226,11 +241,12 @@ fn recalled(
     let [first, second] = unsafe { &(*shared).recordings };
     // Not by an iterator, whose loop the compiler may leave a loop over pointers: the verifier does
     // not see where it ends.
-    let mut stack = recalled_by(first, key, registers, walk, replay);
-    if stack.is_none() {
-        stack = recalled_by(second, key, registers, walk, replay);
-    }
-    stack.filter(|stack| *stack != 0 && turn() == before)
+    let found = recalled_by(first, key, registers, walk, replay);
+    let found = match found {
+        Some(_) => found,
+        None => recalled_by(second, key, registers, walk, replay),
+    };
+    found.filter(|stack| *stack != 0 && turn() == before)
 }
 
 #[inline(always)]
@@ -500,9 +516,14 @@ struct ChainContext {
 /// any frame, and all that follows would be verified once for each of them (240,000 instructions
 /// instead of a few thousand).
 #[inline(always)]
-fn walk_by_frame_pointers(registers: Registers, walk: &mut Walk) {
+fn walk_by_frame_pointers(from: From, registers: Registers, walk: &mut Walk) {
     walk.start_collecting();
-    let Some(caller) = UserMemory.read_word(registers.sp) else {
+    let (caller, registers) = match from {
+        From::Entry => (UserMemory.read_word(registers.sp), registers),
+        // As if the place had been called with the word before the stack pointer.
+        From::Place(pc) => (Some(pc), Registers { sp: registers.sp.wrapping_sub(8), ..registers }),
+    };
+    let Some(caller) = caller else {
         return walk.finish_collecting(StackEnd::Unreadable);
     };
     if USE_BPF_LOOP.load() == 0 {
@@ -540,7 +561,7 @@ unsafe extern "C" fn chain_step(_index: u32, context: *mut ChainContext) -> i64 
 
 /// The id of a finished walk's stack, which is sent if it was not seen before; and whether it was.
 #[inline(always)]
-fn intern(ctx: &ProbeContext, config: &Config, walk: &mut Walk) -> (u64, bool) {
+fn intern<C: EbpfContext>(ctx: &C, config: &Config, walk: &mut Walk) -> (u64, bool) {
     let end = walk.end() | if walk.is_guessed() { STACK_GUESSED } else { 0 };
     let unfinished = walk.hash();
     let hash = finish(unfinished, end);
@@ -560,8 +581,8 @@ fn intern(ctx: &ProbeContext, config: &Config, walk: &mut Walk) -> (u64, bool) {
 /// Sends a stack that was not seen before. It is remembered only when it was sent: one that did
 /// not fit into the ring is sent with a later call.
 #[inline(always)]
-fn publish(
-    ctx: &ProbeContext,
+fn publish<C: EbpfContext>(
+    ctx: &C,
     config: &Config,
     walk: &mut Walk,
     hash: u64,

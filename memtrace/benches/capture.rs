@@ -96,6 +96,7 @@ fn kept(tid: u64, time_ns: u64, function: AllocFn, action: Action) -> KeptEvent 
         time_ns,
         internal: false,
         interval: Default::default(),
+        object: Default::default(),
         action,
     };
     KeptEvent { event, is_arena: false, is_unseen: false }

@@ -48,11 +48,12 @@ fn stack(functions: &[Arc<Frame>], index: usize) -> NamedStack {
 }
 
 fn site(functions: &[Arc<Frame>], index: usize) -> SiteInput {
-    let amount = Amount { bytes: 4096 + index as u64, count: 1 + index as u64 % 7 };
+    let amount = Amount::new(4096 + index as u64, 1 + index as u64 % 7);
     let name = Some(format!("worker-{}", index % 64));
     let thread =
         ThreadShare { tid: 1000 + index as u32 % 64, name, allocated: amount, live: amount };
     SiteInput {
+        allocator: None,
         function: Some(AllocFn::Malloc),
         stack: stack(functions, index),
         stats: SiteStats { live: amount, allocated: amount, ..SiteStats::default() },
@@ -66,8 +67,11 @@ fn report() -> Report {
     let module = Module { path: "/srv/service".to_owned(), ..Module::default() };
     let input = ReportInput {
         selected: Default::default(),
+        sampling: None,
         target: Target::default(),
         place: Default::default(),
+        cost: None,
+        growth: None,
         window: Window::default(),
         rss: Rss::default(),
         timeline: Timeline::default(),

@@ -30,6 +30,7 @@ fn event(time_ns: u64, function: AllocFn, action: Action) -> Event {
         time_ns,
         internal: false,
         interval: Default::default(),
+        object: Default::default(),
         action,
     }
 }

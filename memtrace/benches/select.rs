@@ -49,8 +49,15 @@ fn address(block: u64) -> u64 {
 
 fn kept(time_ns: u64, function: AllocFn, action: Action) -> KeptEvent {
     let tid = (time_ns / 2 % 8) as u32;
-    let event =
-        Event { function, tid, time_ns, internal: false, interval: Default::default(), action };
+    let event = Event {
+        function,
+        tid,
+        time_ns,
+        internal: false,
+        interval: Default::default(),
+        object: Default::default(),
+        action,
+    };
     KeptEvent { event, is_arena: false, is_unseen: false }
 }
 
@@ -67,7 +74,7 @@ fn capture() -> Capture {
         ..Capture::default()
     };
     capture.ending.closed_ns = EVENTS;
-    capture.ending.totals.heap.peak = Amount { bytes: 0, count: LIVE };
+    capture.ending.totals.heap.peak = Amount::new(0, LIVE);
     capture
 }
 

@@ -6,6 +6,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use memtrace_common::sample::Interval;
 use regex::Regex;
 
+use crate::allocator::GivenNames;
+
 const ABOUT: &str = "Where did the memory go, and which line of code holds it?";
 
 const LONG_ABOUT: &str = "\
@@ -93,7 +95,7 @@ pub struct AttachArgs {
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
 
-    /// Write PREFIX.memtrace (the capture, for `memtrace report`), PREFIX.svg and PREFIX-timeline.svg [default: memtrace-COMMAND-PID-TIME in the current directory]
+    /// Write PREFIX.memtrace (the capture, for `memtrace report`), PREFIX.svg and PREFIX-timeline.svg, with --growth also PREFIX-resident.svg [default: memtrace-COMMAND-PID-TIME in the current directory]
     #[arg(short, long, value_name = "PREFIX")]
     pub output: Option<PathBuf>,
 
@@ -120,6 +122,10 @@ pub struct AttachArgs {
     /// Trace Python's own allocator, too (PyMem_* and PyObject_*): every small object is seen, at 1 to 5 us a call; Python makes millions of them a second
     #[arg(long, help_heading = LIMITS)]
     pub pymalloc: bool,
+
+    /// Follow what makes the process grow, and not what it allocates: mmap, brk, mprotect and first uses of pages, in the kernel. Next to no cost, for every allocator, but who holds the memory is not seen
+    #[arg(long, conflicts_with_all = ["pymalloc", "max_live", "perf_event_links"])]
+    pub growth: bool,
 
     /// How many of these the text report shows
     #[arg(long, value_name = "N", default_value_t = 10)]
@@ -148,6 +154,19 @@ pub struct AttachArgs {
     #[arg(long, help_heading = LIMITS)]
     pub exact: bool,
 
+    /// By how much the process may become slower: first fewer stacks are walked (of samples only),
+    /// then samples become rarer, then the probes are there only part of the time, at last not at
+    /// all; with --exact or --sample-bytes only when they are there is chosen. `none`: by as much as
+    /// it takes
+    #[arg(
+        long,
+        value_name = "SHARE",
+        value_parser = parse_max_overhead,
+        default_value = "10%",
+        help_heading = LIMITS
+    )]
+    pub max_overhead: MaxOverhead,
+
     /// Do not walk stacks: a little cheaper, but sites cannot be told apart
     #[arg(long, help_heading = LIMITS)]
     pub no_stacks: bool,
@@ -155,6 +174,11 @@ pub struct AttachArgs {
     /// Walk stacks by frame pointers only: less memory, and incomplete in code that has none
     #[arg(long, conflicts_with = "no_stacks")]
     pub frame_pointers: bool,
+
+    /// Trace an allocator by its functions' names: those of malloc and kin with a prefix, in the
+    /// objects whose names begin with LIB (all, without it); can be given more than once
+    #[arg(long = "allocator-symbols", value_name = "prefix=PREFIX[,lib=LIB]", value_parser = parse_names)]
+    pub allocator_symbols: Vec<GivenNames>,
 
     /// Look for debug files here, too (.build-id/xx/yyyy.debug, or the names of debug links)
     #[arg(long = "debug-dir", value_name = "DIR")]
@@ -193,6 +217,13 @@ pub struct AttachArgs {
     #[arg(long, hide = true)]
     pub perf_event_links: bool,
 }
+
+/// By how much a trace may slow its target down.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MaxOverhead(
+    /// 0.1 for a tenth; `None` without a limit.
+    pub Option<f64>,
+);
 
 /// What never-freed blocks are taken together by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -335,6 +366,10 @@ pub enum ViewArg {
     Peak,
     /// Freed by the thread that allocated it, before it allocated anything else.
     Temporary,
+    /// Of attach --growth: address space that was not given back.
+    Grown,
+    /// Of attach --growth: pages in use, estimated.
+    ResidentGrown,
 }
 
 /// What sizes are written in.
@@ -473,9 +508,28 @@ pub struct DoctorArgs {
     #[arg(long)]
     pub json: bool,
 
+    /// Trace an allocator by its functions' names: those of malloc and kin with a prefix, in the
+    /// objects whose names begin with LIB (all, without it); can be given more than once
+    #[arg(long = "allocator-symbols", value_name = "prefix=PREFIX[,lib=LIB]", value_parser = parse_names)]
+    pub allocator_symbols: Vec<GivenNames>,
+
     /// Look for debug files here, too (.build-id/xx/yyyy.debug, or the names of debug links)
     #[arg(long = "debug-dir", value_name = "DIR")]
     pub debug_dirs: Vec<PathBuf>,
+}
+
+/// `prefix=_rjem_,lib=libpolars`
+fn parse_names(text: &str) -> Result<GivenNames, String> {
+    let (mut prefix, mut library) = (None, None);
+    for part in text.split(',') {
+        match part.split_once('=') {
+            Some(("prefix", value)) if !value.is_empty() => prefix = Some(value.to_owned()),
+            Some(("lib", value)) if !value.is_empty() => library = Some(value.to_owned()),
+            _ => return Err(format!("`{part}` is neither prefix=PREFIX nor lib=LIB")),
+        }
+    }
+    let prefix = prefix.ok_or("what the names begin with is missing: prefix=PREFIX")?;
+    Ok(GivenNames { prefix, library })
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -512,6 +566,19 @@ fn parse_max_live(text: &str) -> Result<usize, String> {
 
 fn parse_max_size(text: &str) -> Result<u64, String> {
     parse_size::parse_size(text).map_err(|_| "write a size like 64MiB or 2GiB".to_owned())
+}
+
+fn parse_max_overhead(text: &str) -> Result<MaxOverhead, String> {
+    if text == "none" {
+        return Ok(MaxOverhead(None));
+    }
+    let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    match percent {
+        Some(percent) if percent > 0.0 && percent.is_finite() => {
+            Ok(MaxOverhead(Some(percent / 100.0)))
+        }
+        _ => Err("write a percentage like 5% or 0.5%, or none".to_owned()),
+    }
 }
 
 /// The nearest interval that there is; 1 is every allocation.
@@ -553,6 +620,29 @@ mod tests {
         assert_eq!(parse_ring_size("65536"), Ok(64 << 10));
         for wrong in ["0", "1KiB", "32GiB", "many", "18446744073709551615"] {
             assert!(parse_ring_size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_limit_of_the_overhead_is_a_percentage_or_none() {
+        assert_eq!(parse_max_overhead("5%"), Ok(MaxOverhead(Some(0.05))));
+        assert_eq!(parse_max_overhead("none"), Ok(MaxOverhead(None)));
+        for wrong in ["5", "0%", "-1%", "%", "much", "inf%"] {
+            assert!(parse_max_overhead(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn allocators_are_named_by_a_prefix_and_perhaps_a_library() {
+        let names = |prefix: &str, library: Option<&str>| GivenNames {
+            prefix: prefix.to_owned(),
+            library: library.map(str::to_owned),
+        };
+        let both = "prefix=_rjem_,lib=libpolars";
+        assert_eq!(parse_names(both), Ok(names("_rjem_", Some("libpolars"))));
+        assert_eq!(parse_names("prefix=sn_"), Ok(names("sn_", None)));
+        for wrong in ["", "lib=libc", "prefix=", "_rjem_", "prefix=a,path=b"] {
+            assert!(parse_names(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -8,9 +8,9 @@ use bytes::Buf;
 use memtrace_common::python::{MAX_PYTHON_FRAMES, PythonEnd, PythonFrame};
 use memtrace_common::sample::{FLAGS_MASK, Interval};
 use memtrace_common::wire::{
-    AllocRecord, BreakRecord, FLAG_INTERNAL, FreeRecord, MAX_FRAMES, MapRecord, ProcessRecord,
-    RangeRecord, ReallocRecord, RecordHeader, RecordKind, RemapRecord, STACK_GUESSED, StackEnd,
-    StackHeader, UnmapRecord,
+    AllocRecord, BreakRecord, FLAG_INTERNAL, FreeRecord, MAX_FRAMES, MapRecord, OBJECT_FLAGS_MASK,
+    ObjectNumber, ProcessRecord, RangeRecord, ReallocRecord, RecordHeader, RecordKind, RemapRecord,
+    STACK_GUESSED, StackEnd, StackHeader, UnmapRecord,
 };
 use thiserror::Error;
 
@@ -72,11 +72,11 @@ pub fn decode(record: &[u8]) -> Result<Event, DecodeError> {
     let kind = take_kind(&mut rest)?;
     check_length(record.len(), struct_bytes(kind), kind)?;
     let function = take_function(&mut rest)?;
-    let (internal, interval) = take_flags(&mut rest)?;
+    let (internal, interval, object) = take_flags(&mut rest)?;
     let tid = rest.get_u32_le();
     let time_ns = rest.get_u64_le();
     let action = take_action(kind, &mut rest)?;
-    Ok(Event { function, tid, time_ns, internal, interval, action })
+    Ok(Event { function, tid, time_ns, internal, interval, object, action })
 }
 
 /// Bytes of the struct of a kind, without a stack's frames.
@@ -85,8 +85,10 @@ fn struct_bytes(kind: RecordKind) -> usize {
         RecordKind::Alloc => size_of::<AllocRecord>(),
         RecordKind::Free | RecordKind::ReallocBegin => size_of::<FreeRecord>(),
         RecordKind::ReallocEnd => size_of::<ReallocRecord>(),
-        RecordKind::Map => size_of::<MapRecord>(),
-        RecordKind::UnmapBegin | RecordKind::RemapBegin => size_of::<RangeRecord>(),
+        RecordKind::Map | RecordKind::Protect => size_of::<MapRecord>(),
+        RecordKind::UnmapBegin | RecordKind::RemapBegin | RecordKind::Discard => {
+            size_of::<RangeRecord>()
+        }
         RecordKind::UnmapEnd => size_of::<UnmapRecord>(),
         RecordKind::RemapEnd => size_of::<RemapRecord>(),
         RecordKind::Break => size_of::<BreakRecord>(),
@@ -129,12 +131,12 @@ fn take_function(rest: &mut &[u8]) -> Result<AllocFn, DecodeError> {
     AllocFn::from_u8(function).ok_or(DecodeError::UnknownFunction(function))
 }
 
-fn take_flags(rest: &mut &[u8]) -> Result<(bool, Interval), DecodeError> {
+fn take_flags(rest: &mut &[u8]) -> Result<(bool, Interval, ObjectNumber), DecodeError> {
     let flags = rest.get_u16_le();
-    let unknown = flags & !(FLAG_INTERNAL | FLAGS_MASK) != 0;
+    let unknown = flags & !(FLAG_INTERNAL | OBJECT_FLAGS_MASK | FLAGS_MASK) != 0;
     let interval = Interval::from_flags(flags).filter(|_| !unknown);
     let interval = interval.ok_or(DecodeError::UnknownFlags(flags))?;
-    Ok((flags & FLAG_INTERNAL != 0, interval))
+    Ok((flags & FLAG_INTERNAL != 0, interval, ObjectNumber::from_flags(flags)))
 }
 
 /// Decodes what follows the header; [`check_length`] has made sure that the struct is there.
@@ -167,7 +169,9 @@ fn take_action(kind: RecordKind, rest: &mut &[u8]) -> Result<Action, DecodeError
         | RecordKind::UnmapEnd
         | RecordKind::RemapBegin
         | RecordKind::RemapEnd
-        | RecordKind::Break => take_mapping_action(kind, rest)?,
+        | RecordKind::Break
+        | RecordKind::Protect
+        | RecordKind::Discard => take_mapping_action(kind, rest)?,
     })
 }
 
@@ -204,8 +208,19 @@ fn take_mapping_action(kind: RecordKind, rest: &mut &[u8]) -> Result<Action, Dec
             new_break: rest.get_u64_le(),
             stack: take_stack_id(rest),
         },
+        RecordKind::Protect => take_protection(rest),
+        RecordKind::Discard => {
+            Action::Discard { address: rest.get_u64_le(), length_bytes: rest.get_u64_le() }
+        }
         other => return Err(DecodeError::UnknownKind(other as u8)),
     })
+}
+
+fn take_protection(rest: &mut &[u8]) -> Action {
+    let (address, length_bytes) = (rest.get_u64_le(), rest.get_u64_le());
+    let prot = rest.get_u32_le();
+    let _flags_of_a_mapping = rest.get_u32_le();
+    Action::Protect { address, length_bytes, prot, stack: take_stack_id(rest) }
 }
 
 fn take_stack_id(rest: &mut &[u8]) -> StackId {

@@ -8,6 +8,7 @@ mod data;
 mod definitions;
 mod exports;
 mod frames;
+mod imports;
 mod names;
 mod symbols;
 
@@ -28,7 +29,7 @@ pub use self::{
     exports::ExportedData,
     frames::{CodeSegment, FrameSection},
     names::{DebugLink, NameSources},
-    symbols::{Symbol, SymbolKind},
+    symbols::{NamedFunction, Symbol, SymbolKind},
 };
 
 /// An ELF file of a machine that memtrace supports.

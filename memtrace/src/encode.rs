@@ -14,7 +14,7 @@ pub fn encode(event: &Event, out: &mut Vec<u8>) {
     out.put_u8(kind_of(&event.action) as u8);
     out.put_u8(event.function as u8);
     let internal = if event.internal { FLAG_INTERNAL } else { 0 };
-    out.put_u16_le(internal | event.interval.to_flags());
+    out.put_u16_le(internal | event.interval.to_flags() | event.object.to_flags());
     out.put_u32_le(event.tid);
     out.put_u64_le(event.time_ns);
     put_action(&event.action, out);
@@ -37,6 +37,8 @@ fn kind_of(action: &Action) -> RecordKind {
         Action::Exec => RecordKind::Exec,
         Action::ThreadExit => RecordKind::ThreadExit,
         Action::CodeChange => RecordKind::CodeChange,
+        Action::Protect { .. } => RecordKind::Protect,
+        Action::Discard { .. } => RecordKind::Discard,
     }
 }
 
@@ -58,7 +60,8 @@ fn put_action(action: &Action, out: &mut Vec<u8>) {
             put_words(out, &[stack.0]);
         }
         Action::UnmapBegin { address, length_bytes }
-        | Action::RemapBegin { old_address: address, old_length_bytes: length_bytes } => {
+        | Action::RemapBegin { old_address: address, old_length_bytes: length_bytes }
+        | Action::Discard { address, length_bytes } => {
             put_words(out, &[address, length_bytes]);
         }
         Action::UnmapEnd { address, length_bytes, failed } => {
@@ -75,6 +78,12 @@ fn put_action(action: &Action, out: &mut Vec<u8>) {
         }
         Action::Break { old_break, new_break, stack } => {
             put_words(out, &[old_break, new_break, stack.0]);
+        }
+        Action::Protect { address, length_bytes, prot, stack } => {
+            put_words(out, &[address, length_bytes]);
+            out.put_u32_le(prot);
+            out.put_u32_le(0);
+            put_words(out, &[stack.0]);
         }
         Action::Stack { id, ref stack } => put_stack(id.0, stack, out),
         Action::Fork | Action::Exec | Action::ThreadExit | Action::CodeChange => {}

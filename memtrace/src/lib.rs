@@ -2,6 +2,7 @@
 
 pub mod allocator;
 pub mod analysis;
+pub mod budget;
 pub mod capture;
 pub mod cli;
 pub mod cmd;
@@ -10,6 +11,7 @@ pub mod diff;
 pub mod doctor;
 pub mod elf;
 pub mod encode;
+pub mod growth;
 pub mod inspection;
 pub mod ledger;
 pub mod model;

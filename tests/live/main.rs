@@ -5,13 +5,16 @@
 //! is no compiler, no Python and hardly a file.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it fails")]
 
+mod allocators;
 mod bad_targets;
+mod budget;
 mod diff;
 mod doctor;
 mod endings;
 mod exact_counts;
 mod exit_races;
 mod fork_exec;
+mod growth;
 mod heap_walk;
 mod incidents;
 mod inspect;

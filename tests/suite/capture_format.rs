@@ -47,8 +47,9 @@ fn sites(capture: &Capture) -> Vec<Value> {
 
 fn live(capture: &Capture) -> Vec<Value> {
     let record = |it: &memtrace::capture::LiveItem| {
-        let memtrace::capture::LiveItem { address, bytes, time_ns, site } = *it;
-        json!({"address": address, "bytes": bytes, "time_ns": time_ns, "site": site})
+        let memtrace::capture::LiveItem { address, bytes, time_ns, site, interval } = *it;
+        let interval = interval.exponent();
+        json!({"address": address, "bytes": bytes, "time_ns": time_ns, "site": site, "interval": interval})
     };
     capture.live.iter().map(record).collect()
 }
@@ -63,6 +64,7 @@ fn event(kept: &KeptEvent) -> (Value, String) {
 fn assert_same_event(kept: &KeptEvent, found: &Value) {
     let (head, action) = event(kept);
     assert_eq!(head, json!([found["function"], found["tid"], found["time_ns"]]));
+    assert_eq!(found["interval"], json!(kept.event.interval.exponent()));
     for number in found["addresses"].as_array().unwrap().iter().chain(found.get("size_bytes")) {
         assert!(action.contains(&format!(": {number}")), "{number} is not in {action}");
     }

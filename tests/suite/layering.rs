@@ -11,6 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "cli",
             "session",
+            "budget",
             "probe",
             "allocator",
             "symbolize",
@@ -25,11 +26,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     // Limits of options.
-    ("cli", &["probe"]),
+    ("cli", &["allocator", "probe"]),
     (
         "session",
         &[
             "probe",
+            "budget",
             "allocator",
             "symbolize",
             "runtime",
@@ -41,6 +43,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "threads",
             "sys",
             "ledger",
+            "growth",
             "decode",
             "unwind",
             "elf",
@@ -52,6 +55,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("diff", &["report", "model"]),
     ("report", &["capture", "analysis", "model"]),
     ("capture", &["ledger", "analysis", "model"]),
+    ("budget", &["model"]),
     ("doctor", &["model"]),
     ("inspection", &["analysis", "model"]),
     ("threads", &["elf", "model"]),
@@ -59,6 +63,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("allocator", &["elf", "model"]),
     ("runtime", &["elf", "model"]),
     ("sys", &["elf", "model"]),
+    // Its tests keep books of what it says.
+    ("growth", &["ledger", "model"]),
     ("ledger", &["analysis", "model"]),
     ("analysis", &["model"]),
     ("decode", &["model"]),

@@ -39,6 +39,7 @@ fn event(tid: u32, at_s: u64, function: AllocFn, action: Action) -> KeptEvent {
         time_ns: SECOND * (100 + at_s),
         internal: false,
         interval: Default::default(),
+        object: Default::default(),
         action,
     };
     KeptEvent { event, is_arena: false, is_unseen: false }
@@ -126,7 +127,8 @@ pub(crate) fn capture(events: &[KeptEvent]) -> Capture {
             .iter()
             .map(|(_, entry)| {
                 let (stack, function) = entry.site.map_or((None, None), site);
-                CapturedSite { stack, function, stats: entry.account.stats }
+                let object = entry.site.map(|site| site.object).unwrap_or_default();
+                CapturedSite { stack, function, object, stats: entry.account.stats() }
             })
             .collect(),
         live,

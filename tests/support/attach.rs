@@ -57,6 +57,10 @@ impl Attach {
         let mut command = Command::new(&self.binary);
         command.arg("attach").args(["-p", &self.pid.to_string()]).arg("-o").arg(prefix);
         command.args(self.json.then_some("--json")).args(&self.arguments);
+        if !self.arguments.iter().any(|it| it == "--max-overhead") {
+            // Most tests count every call.
+            command.args(["--max-overhead", "none"]);
+        }
         if let Some(user) = self.user {
             use std::os::unix::process::CommandExt as _;
             command.uid(user).gid(user);

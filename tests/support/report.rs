@@ -46,12 +46,79 @@ pub struct Report {
     pub timeline: Timeline,
     pub verdict: Option<Verdict>,
     pub totals: Totals,
+    #[serde(default)]
+    pub allocators: Vec<AllocatorTotals>,
     pub sites: Vec<SiteReport>,
     #[serde(default)]
     pub groups: Vec<Group>,
+    #[serde(default)]
+    pub growth: Option<Growth>,
     pub functions: Vec<FunctionReport>,
     pub completeness: Completeness,
+    pub cost: Option<Cost>,
     pub files: Vec<String>,
+}
+
+/// What the trace cost.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Cost {
+    pub max_overhead: Option<f64>,
+    pub expected: Option<Expected>,
+    pub overhead: Option<f64>,
+    pub covered: Option<f64>,
+    pub setting: Option<String>,
+    #[serde(default)]
+    pub changes: Vec<SettingChange>,
+}
+
+/// What was expected of it.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Expected {
+    pub calls_per_second: f64,
+    pub exact_overhead: f64,
+}
+
+/// What was changed to keep to a limit.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct SettingChange {
+    pub from: String,
+    pub to: String,
+}
+
+/// What grew, where that was followed.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Growth {
+    pub address_space: Amount,
+    pub resident: Estimate,
+    pub rss: Option<RssChanges>,
+}
+
+/// A sum that was estimated from samples.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Estimate {
+    pub bytes: u64,
+    pub error_bytes: u64,
+    pub samples: u64,
+}
+
+/// How resident memory went.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct RssChanges {
+    pub peak_bytes: u64,
+    pub at_end: Parts,
+}
+
+/// What resident memory consists of.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Parts {
+    pub anonymous_bytes: u64,
 }
 
 /// Who was traced.
@@ -83,6 +150,16 @@ pub struct PythonReport {
 pub struct AllocatorReport {
     pub name: String,
     pub path: String,
+    pub armed_after_ns: Option<u64>,
+}
+
+/// What an allocator served.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct AllocatorTotals {
+    pub name: String,
+    pub allocated: Amount,
+    pub live: Amount,
 }
 
 /// When, and why it ended.
@@ -206,6 +283,7 @@ pub struct Totals {
 #[expect(missing_docs, reason = "documented in docs/report-json.md")]
 pub struct SiteReport {
     pub function: String,
+    pub allocator: Option<String>,
     pub stack: Stack,
     #[serde(flatten)]
     pub stats: Stats,

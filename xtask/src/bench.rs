@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::{
-    artifacts, bench_targets,
+    artifacts, bench_docs, bench_targets, foreign,
     needs::Purpose,
     privilege::Privilege,
     setup,
@@ -25,24 +25,48 @@ pub struct Options {
     #[arg(long)]
     quick: bool,
     /// Only this group; can be given more than once [default: all]
-    #[arg(long, value_name = "GROUP", value_parser = ["cost", "rate", "attach", "peers", "services", "python", "inspect", "stacks", "walk", "tables"])]
+    #[arg(long, value_name = "GROUP", value_parser = ["cost", "rate", "scale", "capture", "attach", "peers", "services", "python", "inspect", "stacks", "walk", "tables"])]
     only: Vec<String>,
+    /// Of the peers only this tool; can be given more than once [default: all]
+    #[arg(long, value_name = "TOOL", value_parser = ["bare", "floor", "floor-first", "exact", "sampled", "default", "growth", "inspect", "memleak", "bpftrace", "heaptrack", "memray-run", "memray-attach", "jemalloc"])]
+    tool: Vec<String>,
+    /// The peers only on this; can be given more than once [default: all]
+    #[arg(long, value_name = "WORKLOAD", value_parser = ["pairs", "pairs-8", "churn", "sqlite", "redis", "pusher", "model-server", "http"])]
+    workload: Vec<String>,
     /// Print the tables in Markdown, as in docs/benchmarks.md
     #[arg(long)]
     markdown: bool,
+    /// Put the tables of the groups that have a place in docs/benchmarks.md in there
+    #[arg(long)]
+    docs: bool,
     /// Measure nothing: print the results of the last run
     #[arg(long, conflicts_with_all = ["quick", "only"])]
     last: bool,
 }
 
+impl Options {
+    fn wants(&self, group: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == group)
+    }
+}
+
 /// Runs the task.
 pub fn main(options: &Options) -> Result<()> {
     setup::install(&[Purpose::Bench])?;
+    if options.wants("peers") && !options.last {
+        // What is missing is said in the results.
+        if let Err(error) = setup::install(&[Purpose::Peers]) {
+            say(format_args!("not all tools are here to compare memtrace with: {error:#}"));
+        }
+    }
     let results = work_dir("bench").join("results.json");
     let built = artifacts::build_bench()?;
     if !options.last {
         measure(options, &built, &results)?;
         say(format_args!("wrote {}", results.display()));
+    }
+    if options.docs {
+        bench_docs::write(&built.overhead, &results)?;
     }
     render(&built.overhead, &results, options.markdown)
 }
@@ -67,7 +91,12 @@ fn measure(options: &Options, built: &artifacts::Bench, results: &Path) -> Resul
     if let Some(cc1plus) = bench_targets::cc1plus() {
         option("--cc1plus", text(&cc1plus)?);
     }
+    if let Ok(memleak) = foreign::memleak() {
+        option("--memleak", text(&memleak)?);
+    }
     options.only.iter().for_each(|group| option("--only", group));
+    options.tool.iter().for_each(|tool| option("--tool", tool));
+    options.workload.iter().for_each(|workload| option("--workload", workload));
     args.extend(options.quick.then(|| "--quick".to_owned()));
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let what = "The benchmark loads eBPF programs, which needs root";

@@ -13,8 +13,16 @@ use xtask::test_program;
 use crate::shell::{output, root, run, say, succeeds};
 
 const SOURCES: &str = "memtrace/benches/overhead";
-const COMPILED: [&str; 3] = ["pairs.c", "targets/walk.c", "targets/throws.cpp"];
-const SCRIPTS: [&str; 3] = ["targets/work.py", "targets/work.pl", "targets/service.py"];
+const COMPILED: [&str; 4] =
+    ["pairs.c", "targets/walk.c", "targets/threads.c", "targets/throws.cpp"];
+const SCRIPTS: [&str; 6] = [
+    "targets/http_service.py",
+    "targets/leak.bt",
+    "targets/service.py",
+    "targets/work.pl",
+    "targets/work.py",
+    "targets/work.sql",
+];
 const RUST: &str = "targets/collections.rs";
 /// What GCC's compiler proper is given, with its headers in it.
 const HEADERS: &str = "targets/headers.cpp";
@@ -64,9 +72,12 @@ pub fn pythons(directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// From PyPI.
+const SERVICES_NEED: [&str; 5] = ["numpy", "memray", "pyperformance", "fastapi", "uvicorn"];
+
 /// What the Python services need.
 pub struct Services {
-    /// Can import numpy and memray.
+    /// Can import numpy, memray, FastAPI and uvicorn.
     pub python: PathBuf,
     /// Where pyperformance's benchmarks are.
     pub pyperformance: PathBuf,
@@ -74,7 +85,7 @@ pub struct Services {
 
 /// An environment of the system's Python for the services.
 pub fn services(directory: &Path) -> Result<Services> {
-    const BENCHMARKS: &str = "import pathlib, pyperformance, numpy, memray; \
+    const BENCHMARKS: &str = "import pathlib, pyperformance, numpy, memray, fastapi, uvicorn; \
         print(pathlib.Path(pyperformance.__file__).parent / 'data-files/benchmarks')";
     let environment = directory.join("venv-services");
     let python = environment.join("bin/python3");
@@ -84,13 +95,11 @@ pub fn services(directory: &Path) -> Result<Services> {
         ask
     };
     if !succeeds(&mut ask()) {
-        say(format_args!(
-            "installing numpy, memray and pyperformance into {}",
-            environment.display()
-        ));
+        say(format_args!("installing {} into {}", SERVICES_NEED.join(", "), environment.display()));
         output(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
-        let pip = ["-m", "pip", "install", "--quiet", "numpy", "memray", "pyperformance"];
-        output(Command::new(&python).args(pip))?;
+        output(
+            Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(SERVICES_NEED),
+        )?;
     }
     let pyperformance = PathBuf::from(output(&mut ask())?.trim());
     Ok(Services { python, pyperformance })

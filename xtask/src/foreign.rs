@@ -5,6 +5,7 @@
 //! that is too little.
 
 mod archive;
+mod memleak;
 mod pprof;
 mod root;
 mod wheels;
@@ -13,7 +14,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-pub use self::wheels::python_with_pip;
+pub use self::{memleak::memleak, wheels::python_with_pip};
 use crate::shell::say;
 
 /// A suite of Debian, and which Python it has.

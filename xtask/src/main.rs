@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod apt;
 mod artifacts;
 mod bench;
+mod bench_docs;
 mod bench_targets;
 mod bpf_toolchain;
 mod build_ebpf;

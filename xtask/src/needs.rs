@@ -1,7 +1,7 @@
 //! What each task needs from the system: how to see that it is there, and which Debian packages
 //! bring it.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use clap::ValueEnum;
 
@@ -22,6 +22,8 @@ pub enum Purpose {
     Vm,
     /// The benchmark.
     Bench,
+    /// The tools that the benchmark compares memtrace with, and what they are compared on.
+    Peers,
     /// Building memtrace and the programs that it is shown on.
     Demo,
 }
@@ -38,11 +40,21 @@ pub struct Need {
     purposes: &'static [Purpose],
 }
 
-use Purpose::{Bench, Build, Demo, Test, Vm};
+use Purpose::{Bench, Build, Demo, Peers, Test, Vm};
 
 /// What the tests look for (tests/support/browser.rs).
 const BROWSERS: [&str; 4] =
     ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"];
+
+/// What the tests of other allocators load or link.
+const ALLOCATORS: [&str; 4] =
+    ["libjemalloc.so.2", "libjemalloc_pic.a", "libtcmalloc_minimal.so.4", "libmimalloc.so.2"];
+
+/// Whether Debian's directory of libraries has a file.
+fn library(name: &str) -> bool {
+    let directory = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    Path::new(&directory).join(name).exists()
+}
 
 const NEEDS: &[Need] = &[
     Need {
@@ -71,6 +83,13 @@ const NEEDS: &[Need] = &[
         why: "compiles the program whose musl heap is walked",
         packages: &["musl-tools"],
         present: || which("musl-gcc").is_some(),
+        purposes: &[Test],
+    },
+    Need {
+        what: "jemalloc, tcmalloc and mimalloc, and jemalloc's archive",
+        why: "serve the programs whose allocator is not the C library's",
+        packages: &["libjemalloc-dev", "libtcmalloc-minimal4", "libmimalloc2.0"],
+        present: || ALLOCATORS.iter().all(|name| library(name)),
         purposes: &[Test],
     },
     Need {
@@ -129,12 +148,67 @@ const NEEDS: &[Need] = &[
         present: || which("strip").is_some(),
         purposes: &[Vm],
     },
+    Need {
+        what: "bpftrace",
+        why: "is compared with memtrace",
+        packages: &["bpftrace"],
+        present: || which("bpftrace").is_some(),
+        purposes: &[Peers],
+    },
+    Need {
+        what: "heaptrack",
+        why: "is compared with memtrace",
+        packages: &["heaptrack"],
+        present: || which("heaptrack").is_some(),
+        purposes: &[Peers],
+    },
+    Need {
+        what: "jemalloc",
+        why: "its profiler is compared with memtrace",
+        packages: &["libjemalloc2"],
+        present: || has_jemalloc(),
+        purposes: &[Peers],
+    },
+    Need {
+        what: "lldb",
+        why: "lets memray into a running Python, to compare it with memtrace",
+        packages: &["lldb"],
+        present: || which("lldb").is_some(),
+        purposes: &[Peers],
+    },
+    Need {
+        what: "redis-server and redis-benchmark",
+        why: "tools are compared on it",
+        packages: &["redis-server", "redis-tools"],
+        present: || which("redis-server").is_some(),
+        purposes: &[Peers],
+    },
+    Need {
+        what: "the shell of sqlite",
+        why: "tools are compared on it",
+        packages: &["sqlite3"],
+        present: || which("sqlite3").is_some(),
+        purposes: &[Peers],
+    },
+    Need {
+        what: "wrk",
+        why: "asks the HTTP service that tools are compared on",
+        packages: &["wrk"],
+        present: || which("wrk").is_some(),
+        purposes: &[Peers],
+    },
 ];
 
 /// What `purposes` need and this system lacks.
 pub fn missing(purposes: &[Purpose]) -> Vec<&'static Need> {
     let wanted = |need: &&Need| need.purposes.iter().any(|it| purposes.contains(it));
     NEEDS.iter().filter(wanted).filter(|need| !(need.present)()).collect()
+}
+
+/// Whether it lies where Debian puts it.
+fn has_jemalloc() -> bool {
+    let arch = std::env::consts::ARCH;
+    Path::new(&format!("/usr/lib/{arch}-linux-gnu/libjemalloc.so.2")).exists()
 }
 
 /// Whether `compiler` makes a program out of the standard headers.

@@ -44,10 +44,12 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// The standard output of `command`. An error, with what it said, unless it exits with 0.
 pub fn output(command: &mut Command) -> Result<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start {}", program(command)))?;
+    output_of(command.stdin(Stdio::null()))
+}
+
+/// The same of a command that has been given its standard input.
+pub fn output_of(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("cannot start {}", program(command)))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("{}: {}\n{}", output.status, line(command), said.trim_end());

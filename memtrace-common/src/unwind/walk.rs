@@ -168,17 +168,26 @@ impl Walk {
     /// is its caller. `false` when there is nothing to walk.
     #[inline(always)]
     pub fn start<M: ReadMemory>(&mut self, memory: &M, registers: Registers) -> bool {
-        self.start_collecting();
-        self.sp.set(registers.sp + 8);
-        self.bp.set(registers.bp);
-        self.bp_source.set(0);
-        self.mapping_start.set(1);
-        self.mapping_end.set(0);
+        self.start_at(0, Registers { sp: registers.sp + 8, ..registers });
         match self.stack_word(memory, registers.sp) {
             Ok(caller) => self.pc.set(caller),
             Err(end) => self.end.set(end as u32),
         }
         self.is_under_way()
+    }
+
+    /// Prepares a walk from the middle of a function. `pc` is as if the function had called there: one
+    /// behind the first byte of the instruction that was interrupted, or behind the one that entered
+    /// the kernel. The tables must have rows for all code, not for calls alone.
+    #[inline(always)]
+    pub fn start_at(&mut self, pc: u64, registers: Registers) {
+        self.start_collecting();
+        self.pc.set(pc);
+        self.sp.set(registers.sp);
+        self.bp.set(registers.bp);
+        self.bp_source.set(0);
+        self.mapping_start.set(1);
+        self.mapping_end.set(0);
     }
 
     /// Prepares to take the frames of another walker, as a [`FrameSink`].

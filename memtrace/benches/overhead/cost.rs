@@ -5,11 +5,11 @@ use anyhow::{Result, ensure};
 
 use crate::{
     Setup,
-    floor::{Floor, FreeAt},
+    floor::{Floor, Sites},
     machine::Cpus,
     results::{Requirement, Results, Unit},
     target::{Target, Timing, Work},
-    tracer::Tracer,
+    tracer::{Tracer, exact, sampled},
 };
 
 const GROUP: &str = "Cost of a malloc and its free, to the target";
@@ -18,17 +18,18 @@ const GROUP: &str = "Cost of a malloc and its free, to the target";
 const SIZES_BYTES: [u64; 4] = [16, 256, 4096, 65536];
 /// The size of the figures in detail.
 const SIZE_BYTES: u64 = 256;
-/// Frames more for the deep stack.
+/// Frames more for the stack of 20, ...
+const USUAL: u64 = 16;
+/// ... and for the deep one.
 const DEEP: u64 = 30;
 
 /// Of added cost with events over added cost of empty probes.
 const MOST_OF_EMPTY: f64 = 1.5;
+/// The same with a stack of 20 frames.
+const MOST_WITH_STACKS: f64 = 2.5;
 
 /// The same when hardly a call is drawn.
 const MOST_OF_EMPTY_SAMPLED: f64 = 1.15;
-
-/// So that of the pairs of a round some are drawn.
-const SAMPLE_BYTES: &str = "512KiB";
 
 /// What is armed while the target runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,13 +40,15 @@ enum Variant {
     Sampled,
     Events,
     Stacks,
+    UsualStacks,
     DeepStacks,
 }
 
-use Variant::{Bare, DeepStacks, Empty, EmptyFreeAtEntry, Events, Sampled, Stacks};
+use Variant::{Bare, DeepStacks, Empty, EmptyFreeAtEntry, Events, Sampled, Stacks, UsualStacks};
 
 impl Variant {
-    const ALL: [Self; 7] = [Bare, Empty, EmptyFreeAtEntry, Sampled, Events, Stacks, DeepStacks];
+    const ALL: [Self; 8] =
+        [Bare, Empty, EmptyFreeAtEntry, Sampled, Events, Stacks, UsualStacks, DeepStacks];
 
     fn name(self) -> &'static str {
         match self {
@@ -55,12 +58,17 @@ impl Variant {
             Sampled => "memtrace --sample-bytes 512KiB",
             Events => "memtrace --no-stacks",
             Stacks => "memtrace, a stack of 4 frames",
+            UsualStacks => "memtrace, a stack of 20 frames",
             DeepStacks => "memtrace, a stack of 34 frames",
         }
     }
 
     fn depth(self) -> u64 {
-        if self == DeepStacks { DEEP } else { 0 }
+        match self {
+            UsualStacks => USUAL,
+            DeepStacks => DEEP,
+            Bare | Empty | EmptyFreeAtEntry | Sampled | Events | Stacks => 0,
+        }
     }
 }
 
@@ -95,7 +103,7 @@ pub fn measure(setup: &Setup, cpus: Cpus, results: &mut Results) -> Result<()> {
 fn sizes(variant: Variant) -> &'static [u64] {
     match variant {
         Bare | Empty | Events => &SIZES_BYTES,
-        EmptyFreeAtEntry | Sampled | Stacks | DeepStacks => &[SIZE_BYTES],
+        EmptyFreeAtEntry | Sampled | Stacks | UsualStacks | DeepStacks => &[SIZE_BYTES],
     }
 }
 
@@ -109,15 +117,20 @@ fn run(
     match variant {
         Bare => time_all(target, variant, pairs * 10, series).map(drop),
         Empty | EmptyFreeAtEntry => {
-            let free_at = if variant == Empty { FreeAt::Site } else { FreeAt::Entry };
-            let floor = Floor::arm(target.pid(), free_at)?;
+            let at = if variant == Empty { Sites::Chosen } else { Sites::FreeFirst };
+            let floor = Floor::arm(target.pid(), at)?;
             time_all(target, variant, pairs, series)?;
             floor.detach();
             Ok(())
         }
-        Sampled => traced(setup, &["--sample-bytes", SAMPLE_BYTES], target, variant, pairs, series),
-        Events => traced(setup, &["--no-stacks"], target, variant, pairs, series),
-        Stacks | DeepStacks => traced(setup, &[], target, variant, pairs, series),
+        Sampled => traced(setup, &sampled(&setup.memtrace), target, variant, pairs, series),
+        Events => {
+            let arguments = [&exact(&setup.memtrace)[..], &["--no-stacks"]].concat();
+            traced(setup, &arguments, target, variant, pairs, series)
+        }
+        Stacks | UsualStacks | DeepStacks => {
+            traced(setup, &exact(&setup.memtrace), target, variant, pairs, series)
+        }
     }
 }
 
@@ -129,7 +142,7 @@ fn traced(
     pairs: u64,
     series: &mut [&mut Series],
 ) -> Result<()> {
-    let tracer = Tracer::attach(&setup.memtrace, target.pid(), arguments)?;
+    let tracer = Tracer::attach_as(&setup.memtrace, target.pid(), arguments)?;
     let made = time_all(target, variant, pairs, series)?;
     let report = tracer.finish()?;
     // A tracer that drops events is cheap. Calls that are not drawn are counted all the same.
@@ -180,9 +193,11 @@ fn add_rows(series: &[Series], results: &mut Results) {
     let requirement = Some(Requirement::MedianAtMost(MOST_OF_EMPTY_SAMPLED));
     results.add(GROUP, name, Unit::Ratio, &sampled, requirement);
     let (bare, empty) = (of(Bare, SIZE_BYTES), of(Empty, SIZE_BYTES));
-    for variant in [Stacks, DeepStacks, EmptyFreeAtEntry] {
+    for variant in [Stacks, UsualStacks, DeepStacks, EmptyFreeAtEntry] {
         let name = format!("{} over empty programs", variant.name());
-        results.add(GROUP, name, Unit::Ratio, &ratios(of(variant, SIZE_BYTES), empty, bare), None);
+        let most = Requirement::MedianAtMost(MOST_WITH_STACKS);
+        let ratios = ratios(of(variant, SIZE_BYTES), empty, bare);
+        results.add(GROUP, name, Unit::Ratio, &ratios, (variant == UsualStacks).then_some(most));
     }
 }
 

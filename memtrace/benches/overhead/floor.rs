@@ -16,13 +16,16 @@ use memtrace::{
     sys::procfs::ProcFs,
 };
 
-/// Where `free` is armed.
+/// Where functions are armed.
 #[derive(Clone, Copy, PartialEq)]
-pub enum FreeAt {
-    /// Where memtrace arms it.
-    Site,
-    /// At its first instruction, whatever a hit costs there: what a tool does that does not decode.
-    Entry,
+pub enum Sites {
+    /// Where memtrace arms them.
+    Chosen,
+    /// There, but `free` at its first instruction, whatever a hit costs there: what a tool does that
+    /// does not decode.
+    FreeFirst,
+    /// All at their first instructions.
+    First,
 }
 
 /// Armed empty probes; dropping it removes them.
@@ -30,10 +33,10 @@ pub struct Floor(Kernel);
 
 impl Floor {
     /// Arms every site of a process.
-    pub fn arm(pid: u32, free_at: FreeAt) -> Result<Self> {
+    pub fn arm(pid: u32, at: Sites) -> Result<Self> {
         let proc = ProcFs::new("/proc");
         let maps = proc.maps(pid)?;
-        let plan = plan_target(&proc, pid, &maps, proc.kernel_version()?)?;
+        let plan = plan_target(&proc, pid, &maps, proc.kernel_version()?, &[])?;
         let mut kernel = Kernel::load(LoadOptions {
             pid: NonZeroU32::new(pid).context("no pid")?,
             ring_bytes: 64 << 10,
@@ -42,11 +45,11 @@ impl Floor {
             table_words: TableWords::default(),
             debug_log: false,
             perf_event_links: false,
+            uprobes: true,
             sampling: Sampling::Exact,
         })?;
         for object in &plan.objects {
-            let sites: Vec<_> =
-                object.plan.probes.iter().map(|probe| site(probe, free_at)).collect();
+            let sites: Vec<_> = object.plan.probes.iter().map(|probe| site(probe, at)).collect();
             // The verification is of the planned sites; the first instruction of a function that
             // was decoded from there is a boundary too.
             verify(&object.plan, &object.file, pid, &proc)?;
@@ -61,13 +64,19 @@ impl Floor {
     }
 }
 
-fn site(probe: &PlannedProbe, free_at: FreeAt) -> ProbeSite {
-    let at_entry = probe.function == AllocFn::Free && free_at == FreeAt::Entry;
+fn site(probe: &PlannedProbe, at: Sites) -> ProbeSite {
+    let at_entry = match at {
+        Sites::Chosen => false,
+        Sites::FreeFirst => probe.function == AllocFn::Free,
+        Sites::First => true,
+    };
     let back = if at_entry { probe.site_offset } else { 0 };
     ProbeSite {
         function: probe.function,
         shape: probe.shape,
+        arguments: probe.arguments,
         site: 0,
+        object: Default::default(),
         is_leaf: false,
         offset: probe.file_offset - back,
     }

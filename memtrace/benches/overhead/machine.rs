@@ -10,8 +10,9 @@ use rustix::{
 /// the others. With one CPU, all share it.
 #[derive(Clone, Copy)]
 pub struct Cpus {
+    all: CpuSet,
     target: CpuSet,
-    count: u32,
+    own: CpuSet,
 }
 
 impl Cpus {
@@ -21,12 +22,21 @@ impl Cpus {
         let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| all.is_set(*cpu)).context("no CPU")?;
         let mut target = CpuSet::new();
         target.set(last);
+        let mut own = all;
         if all.count() > 1 {
-            let mut others = all;
-            others.unset(last);
-            sched_setaffinity(None, &others)?;
+            own.unset(last);
+            sched_setaffinity(None, &own)?;
         }
-        Ok(Self { target, count: all.count() })
+        Ok(Self { all, target, own })
+    }
+
+    /// Starts something on the target's CPU, or on all of them, with all the threads that it will
+    /// have.
+    pub fn start<T>(self, on_all: bool, start: impl FnOnce() -> Result<T>) -> Result<T> {
+        sched_setaffinity(None, if on_all { &self.all } else { &self.target })?;
+        let started = start();
+        sched_setaffinity(None, &self.own)?;
+        started
     }
 
     /// Gives a process, whose threads have not been started yet, the target's CPU.
@@ -45,6 +55,6 @@ impl Cpus {
         let model = field("model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
         let guest = if cpuinfo.contains(" hypervisor") { ", virtual machine" } else { "" };
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
-        Ok(format!("{model}, {} CPUs{guest}, Linux {}", self.count, release.trim()))
+        Ok(format!("{model}, {} CPUs{guest}, Linux {}", self.all.count(), release.trim()))
     }
 }

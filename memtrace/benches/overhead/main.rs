@@ -5,17 +5,22 @@
 //! docs/benchmarks.md.
 
 mod attach;
+mod capture;
 mod cost;
+mod finished;
 mod floor;
 mod inspect;
 mod kernel_objects;
 mod machine;
+mod matrix;
 mod peers;
+mod process;
 mod programs;
 mod python;
 mod rate;
 mod render;
 mod results;
+mod scale;
 mod services;
 mod stacks;
 mod tables;
@@ -26,9 +31,14 @@ mod walk;
 use std::{io::Read as _, path::PathBuf};
 
 use anyhow::{Context as _, Result};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum as _};
 
-use crate::{machine::Cpus, render::Format, results::Results};
+use crate::{
+    machine::Cpus,
+    peers::{Tool, Workload},
+    render::Format,
+    results::Results,
+};
 
 #[derive(Parser)]
 #[command(about = "memtrace's overhead; run it by `cargo xtask bench`")]
@@ -40,11 +50,14 @@ struct Cli {
 #[derive(Subcommand)]
 enum Task {
     /// Measure, and print the results as JSON; as root
-    Measure(Setup),
+    Measure(Box<Setup>),
     /// Print results that are given as JSON on stdin
     Render {
         #[arg(long, default_value = "text")]
         format: Format,
+        /// Only these groups [default: all]
+        #[arg(long)]
+        only: Vec<Group>,
     },
 }
 
@@ -66,6 +79,15 @@ struct Setup {
     /// The directory of pyperformance's benchmarks
     #[arg(long)]
     pyperformance: Option<PathBuf>,
+    /// libbpf-tools' memleak
+    #[arg(long)]
+    memleak: Option<PathBuf>,
+    /// Of the peers only these [default: all]
+    #[arg(long)]
+    tool: Vec<Tool>,
+    /// The peers only on these [default: all]
+    #[arg(long)]
+    workload: Vec<Workload>,
     /// GCC's C++ compiler proper
     #[arg(long)]
     cc1plus: Option<PathBuf>,
@@ -81,6 +103,8 @@ struct Setup {
 enum Group {
     Cost,
     Rate,
+    Scale,
+    Capture,
     Attach,
     Peers,
     Services,
@@ -102,54 +126,53 @@ impl Setup {
     }
 }
 
+impl Group {
+    /// As it is typed.
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    fn measure(self, setup: &Setup, cpus: Cpus, results: &mut Results) -> Result<()> {
+        match self {
+            Self::Cost => cost::measure(setup, cpus, results),
+            Self::Rate => rate::measure(setup, cpus, results),
+            Self::Scale => scale::measure(setup, cpus, results),
+            Self::Capture => capture::measure(setup, cpus, results),
+            Self::Attach => attach::measure(setup, cpus, results),
+            Self::Peers => peers::measure(setup, cpus, results),
+            Self::Services => services::measure(setup, cpus, results),
+            Self::Python => python::measure(setup, results),
+            Self::Inspect => inspect::measure(setup, cpus, results),
+            Self::Stacks => stacks::measure(setup, results),
+            Self::Walk => walk::measure(setup, cpus, results),
+            Self::Tables => tables::measure(setup, results),
+        }
+    }
+}
+
 fn main() -> Result<()> {
     match Cli::parse().task {
         Task::Measure(setup) => measure(&setup),
-        Task::Render { format } => render(format),
+        Task::Render { format, only } => render(format, &only),
     }
 }
 
 fn measure(setup: &Setup) -> Result<()> {
     let cpus = Cpus::share_out()?;
     let mut results = Results::new(cpus.describe()?, setup.quick);
-    if setup.wants(Group::Cost) {
-        cost::measure(setup, cpus, &mut results).context("cost of a pair")?;
-    }
-    if setup.wants(Group::Rate) {
-        rate::measure(setup, cpus, &mut results).context("rates and losses")?;
-    }
-    if setup.wants(Group::Attach) {
-        attach::measure(setup, cpus, &mut results).context("attach and detach")?;
-    }
-    if setup.wants(Group::Peers) {
-        peers::measure(setup, cpus, &mut results).context("peers")?;
-    }
-    if setup.wants(Group::Services) {
-        services::measure(setup, cpus, &mut results).context("Python services")?;
-    }
-    if setup.wants(Group::Python) {
-        python::measure(setup, &mut results).context("Python frames")?;
-    }
-    if setup.wants(Group::Inspect) {
-        inspect::measure(setup, cpus, &mut results).context("a look at a large heap")?;
-    }
-    if setup.wants(Group::Stacks) {
-        stacks::measure(setup, &mut results).context("complete stacks")?;
-    }
-    if setup.wants(Group::Walk) {
-        walk::measure(setup, cpus, &mut results).context("cost of a walk")?;
-    }
-    if setup.wants(Group::Tables) {
-        tables::measure(setup, &mut results).context("unwind tables")?;
+    for group in Group::value_variants().iter().filter(|group| setup.wants(**group)) {
+        results.begin(&group.name());
+        group.measure(setup, cpus, &mut results).with_context(|| group.name())?;
     }
     println!("{}", serde_json::to_string_pretty(&results)?);
     Ok(())
 }
 
-fn render(format: Format) -> Result<()> {
+fn render(format: Format, only: &[Group]) -> Result<()> {
     let mut json = String::new();
     std::io::stdin().read_to_string(&mut json)?;
     let results: Results = serde_json::from_str(&json).context("stdin holds no results")?;
-    print!("{}", render::render(&results, format));
+    let only: Vec<String> = only.iter().map(|group| group.name()).collect();
+    print!("{}", render::render(&results.only(&only), format));
     Ok(())
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 
 use crate::{
     Setup,
-    floor::{Floor, FreeAt},
+    floor::{Floor, Sites},
     kernel_objects::run_time,
     results::{Requirement, Results, Unit},
     services::start_service,
@@ -60,7 +60,7 @@ pub fn measure(setup: &Setup, results: &mut Results) -> Result<()> {
 /// Mean run time of malloc's entry program over that of an empty one.
 fn event_ns(setup: &Setup, target: &mut Target, units: u64, depth: u64) -> Result<f64> {
     let work = Work { size_bytes: 0, depth };
-    let floor = Floor::arm(target.pid(), FreeAt::Site)?;
+    let floor = Floor::arm(target.pid(), Sites::Chosen)?;
     let empty_ns = mean_ns(std::process::id(), "empty", target, units, work);
     floor.detach();
     let tracer = Tracer::attach(&setup.memtrace, target.pid(), &[])?;

@@ -27,7 +27,7 @@ struct Outcome {
 /// Measures, and adds the rows.
 pub fn measure(setup: &Setup, cpus: Cpus, results: &mut Results) -> Result<()> {
     let (runs, seconds) = if setup.quick { (1, 2) } else { (3, 10) };
-    let group = format!("{PAIRS_PER_SECOND} pairs a second for {seconds} s, default settings");
+    let group = format!("{PAIRS_PER_SECOND} pairs a second for {seconds} s, every event");
     let outcomes = outcomes(setup, cpus, runs, seconds, &[], PAIRS_PER_SECOND)?;
     let least = Requirement::AllAtLeast(PAIRS_PER_SECOND as f64 * RATE_SLACK);
     add_rate(&group, &outcomes, Some(least), results);

@@ -12,12 +12,29 @@ pub struct Results {
     /// In the order in which they were measured.
     pub rows: Vec<Row>,
     /// What was not measured, and why.
-    pub skipped: Vec<String>,
+    pub skipped: Vec<Note>,
+    /// What one would type to have it measured by hand.
+    #[serde(default)]
+    pub commands: Vec<Note>,
+    /// The part that is being measured.
+    #[serde(skip)]
+    part: String,
+}
+
+/// A remark on a part.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Note {
+    /// As given to `--only`.
+    pub part: String,
+    pub about: String,
+    pub text: String,
 }
 
 /// One figure.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Row {
+    /// As given to `--only`.
+    pub part: String,
     /// Rows of one group make one table.
     pub group: String,
     /// What was measured.
@@ -52,6 +69,8 @@ pub enum Unit {
     Decimal,
     /// A number of things.
     Count,
+    /// A place in a list, from 1; 0 where it is not in there.
+    Rank,
     /// Things a second.
     PerSecond,
     /// Bytes a second.
@@ -64,6 +83,8 @@ pub enum Unit {
 pub enum Requirement {
     /// The median is at most this.
     MedianAtMost(f64),
+    /// The median is at least this.
+    MedianAtLeast(f64),
     /// Every value is less than this.
     AllBelow(f64),
     /// Every value is this.
@@ -75,7 +96,28 @@ pub enum Requirement {
 impl Results {
     /// Nothing yet.
     pub fn new(machine: String, quick: bool) -> Self {
-        Self { machine, quick, rows: Vec::new(), skipped: Vec::new() }
+        let (rows, skipped, commands) = Default::default();
+        Self { machine, quick, rows, skipped, commands, part: String::new() }
+    }
+
+    /// What is added from now on belongs to this part.
+    pub fn begin(&mut self, part: &str) {
+        part.clone_into(&mut self.part);
+    }
+
+    /// What belongs to some parts.
+    pub fn only(mut self, parts: &[String]) -> Self {
+        let is_wanted = |part: &String| parts.is_empty() || parts.contains(part);
+        self.rows.retain(|row| is_wanted(&row.part));
+        self.skipped.retain(|note| is_wanted(&note.part));
+        self.commands.retain(|note| is_wanted(&note.part));
+        self
+    }
+
+    /// Says how a thing is done by hand.
+    pub fn command(&mut self, about: &str, text: &str) {
+        let part = self.part.clone();
+        self.commands.push(Note { part, about: about.to_owned(), text: text.to_owned() });
     }
 
     /// Adds a figure made of samples; without samples there is none.
@@ -91,6 +133,7 @@ impl Results {
         sorted.sort_by(f64::total_cmp);
         let (Some(min), Some(max)) = (sorted.first(), sorted.last()) else { return };
         self.rows.push(Row {
+            part: self.part.clone(),
             group: group.to_owned(),
             name: name.into(),
             unit,
@@ -104,9 +147,9 @@ impl Results {
 
     /// Says what is left out, and why.
     pub fn skip(&mut self, what: impl Into<String>) {
-        let what = what.into();
-        eprintln!("bench: skipped: {what}");
-        self.skipped.push(what);
+        let text = what.into();
+        eprintln!("bench: skipped: {text}");
+        self.skipped.push(Note { part: self.part.clone(), about: String::new(), text });
     }
 }
 
@@ -115,6 +158,7 @@ impl Row {
     pub fn passes(&self) -> Option<bool> {
         Some(match self.requirement? {
             Requirement::MedianAtMost(limit) => self.median <= limit,
+            Requirement::MedianAtLeast(limit) => self.median >= limit,
             Requirement::AllBelow(limit) => self.max < limit,
             Requirement::AllEqual(value) => self.min == value && self.max == value,
             Requirement::AllAtLeast(value) => self.min >= value,

@@ -2,10 +2,8 @@
 //! sites and the tools that people use instead, in rounds that go through all of them.
 
 use std::{
-    io::Read as _,
     path::Path,
-    process::{Child, Command, Stdio},
-    thread,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -14,9 +12,10 @@ use tempfile::TempDir;
 
 use crate::{
     Setup,
-    floor::{Floor, FreeAt},
+    floor::{Floor, Sites},
     machine::Cpus,
-    peers::which,
+    peers::{MEMLEAK_REPORTS, started_when},
+    process::which,
     results::{Requirement, Results, Unit},
     target::{Target, Work},
     tracer::Tracer,
@@ -70,7 +69,7 @@ pub fn measure(setup: &Setup, cpus: Cpus, results: &mut Results) -> Result<()> {
         return Ok(());
     };
     let watchers: Vec<Watcher> =
-        Watcher::ALL.into_iter().filter(|watcher| is_there(*watcher, results)).collect();
+        Watcher::ALL.into_iter().filter(|it| is_there(setup, *it, results)).collect();
     for (service, units) in SERVICES {
         let bench = Bench { setup, cpus, python, service, units };
         bench.measure(&watchers, results).with_context(|| format!("the service {service}"))?;
@@ -78,9 +77,9 @@ pub fn measure(setup: &Setup, cpus: Cpus, results: &mut Results) -> Result<()> {
     Ok(())
 }
 
-fn is_there(watcher: Watcher, results: &mut Results) -> bool {
+fn is_there(setup: &Setup, watcher: Watcher, results: &mut Results) -> bool {
     let missing = match watcher {
-        Memleak if which("memleak").is_none() => "there is no memleak of libbpf-tools in PATH",
+        Memleak if setup.memleak.is_none() => "there is no memleak of libbpf-tools",
         MemrayAttach if which("lldb").is_none() => "there is no lldb, which it injects itself by",
         _ => return true,
     };
@@ -176,7 +175,7 @@ impl Bench<'_> {
     fn under(&self, watcher: Watcher, target: &mut Target) -> Result<f64> {
         match watcher {
             Empty => {
-                let floor = Floor::arm(target.pid(), FreeAt::Site)?;
+                let floor = Floor::arm(target.pid(), Sites::Chosen)?;
                 let unit_ns = self.time(target);
                 floor.detach();
                 unit_ns
@@ -191,8 +190,9 @@ impl Bench<'_> {
             Memleak => {
                 // It would otherwise keep its reports back until a block of them is full.
                 let mut memleak = Command::new("stdbuf");
-                memleak.args(["-oL", "memleak", "-p", &target.pid().to_string(), "1"]);
-                let tool = Running::start(&mut memleak)?;
+                memleak.arg("-oL").arg(self.setup.memleak.as_deref().context("no memleak")?);
+                memleak.args(["-p", &target.pid().to_string(), "1"]);
+                let tool = started_when(&mut memleak, MEMLEAK_REPORTS)?;
                 let unit_ns = self.time(target);
                 drop(tool);
                 unit_ns
@@ -238,27 +238,4 @@ fn script<'c>(setup: &Setup, service: &str, command: &'c mut Command) -> &'c mut
         command.args(&setup.pyperformance);
     }
     command.env("OPENBLAS_NUM_THREADS", "1")
-}
-
-/// A tool that runs until it is dropped.
-struct Running(Child);
-
-impl Running {
-    /// Starts a tool that reports every second, and waits for its first report.
-    fn start(command: &mut Command) -> Result<Self> {
-        let process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let mut tool = Self(process);
-        let mut output = tool.0.stdout.take().context("stdout is a pipe")?;
-        ensure!(output.read(&mut [0; 1])? > 0, "it ended before it traced");
-        // Its reports must go somewhere for as long as it runs.
-        thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
-        Ok(tool)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

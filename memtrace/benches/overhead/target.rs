@@ -3,16 +3,16 @@
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::machine::Cpus;
+use crate::{machine::Cpus, process::Process};
 
 /// A process that says `ready` and then waits for lines; killed on drop.
 pub struct Target {
-    process: Child,
+    process: Process,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
@@ -60,13 +60,9 @@ impl Target {
 
     /// Starts a program that says `ready`.
     pub fn start(command: &mut Command) -> Result<Self> {
-        let mut process = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {command:?}"))?;
-        let input = process.stdin.take().context("stdin is a pipe")?;
-        let output = BufReader::new(process.stdout.take().context("stdout is a pipe")?);
+        let mut process = Process::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+        let input = process.take_stdin()?;
+        let output = BufReader::new(process.take_stdout()?);
         let mut target = Self { process, input, output };
         let line = target.line()?;
         ensure!(line == "ready", "{command:?} said {line:?} and not that it is ready");
@@ -74,7 +70,7 @@ impl Target {
     }
 
     pub fn pid(&self) -> u32 {
-        self.process.id()
+        self.process.pid()
     }
 
     /// Pairs as fast as it can.
@@ -115,12 +111,5 @@ impl Target {
         let mut line = String::new();
         ensure!(self.output.read_line(&mut line)? > 0, "the target ended without a word");
         Ok(line.trim_end().to_owned())
-    }
-}
-
-impl Drop for Target {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }

@@ -3,20 +3,23 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _},
-    path::Path,
-    process::{Child, ChildStderr, Command, Stdio},
+    path::{Path, PathBuf},
+    process::{ChildStderr, Command, Stdio},
+    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
+use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::process::{Process, Watchdog};
 
 /// A `memtrace attach` whose probes are armed; killed on drop.
 pub struct Tracer {
-    process: Child,
+    process: Process,
     stderr: BufReader<ChildStderr>,
     /// From the start of the process to the message that all probes are armed.
     pub armed_after: Duration,
@@ -30,6 +33,11 @@ pub struct Report {
     pub rss: Rss,
     pub functions: Vec<Function>,
     pub sites: Vec<Site>,
+    #[serde(default)]
+    pub groups: Vec<Group>,
+    /// Of versions that keep to a budget.
+    #[serde(default)]
+    cost: Value,
     pub unwind_tables: Option<UnwindTables>,
     pub completeness: Completeness,
 }
@@ -50,6 +58,13 @@ pub struct AttachStep {
 pub struct Site {
     pub stack: Stack,
     pub allocated: Amount,
+}
+
+/// Sites that have a line in common.
+#[derive(Debug, Deserialize)]
+pub struct Group {
+    /// An index in the sites.
+    pub largest_site: Option<usize>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -106,8 +121,46 @@ pub struct Loss {
     pub count: u64,
 }
 
+/// What it says when it traces.
+const ARMED: &str = "probes armed";
+
+/// How long it may take to arm its probes, or to write its report: more is an error.
+const PATIENCE_TO_END: Duration = Duration::from_secs(120);
+
 /// A process that was just started is given this long to have an allocator.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether `memtrace attach` has an option.
+pub fn knows(memtrace: &Path, option: &str) -> bool {
+    static HELP: OnceLock<String> = OnceLock::new();
+    let help = || {
+        let output = Command::new(memtrace).args(["attach", "--help"]).output();
+        output
+            .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+            .unwrap_or_default()
+    };
+    // Elsewhere an option is only spoken of.
+    let begins_with_it = |line: &str| {
+        let rest = line.strip_prefix("      ").and_then(|line| line.strip_prefix(option));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '[']))
+    };
+    HELP.get_or_init(help).lines().any(begins_with_it)
+}
+
+/// The options for every event, as far as there are any: without them, there is no other mode.
+pub fn exact(memtrace: &Path) -> Vec<&'static str> {
+    known(memtrace, &[&["--exact"], &["--max-overhead", "none"]])
+}
+
+/// A sample in 512 KiB on average, whatever that costs.
+pub fn sampled(memtrace: &Path) -> Vec<&'static str> {
+    known(memtrace, &[&["--sample-bytes", "512KiB"], &["--max-overhead", "none"]])
+}
+
+fn known(memtrace: &Path, options: &[&[&'static str]]) -> Vec<&'static str> {
+    let known = options.iter().filter(|option| knows(memtrace, option[0]));
+    known.flat_map(|option| option.iter().copied()).collect()
+}
 
 impl Tracer {
     /// Attaches to a process that may be at its very start.
@@ -121,21 +174,26 @@ impl Tracer {
         }
     }
 
-    /// Attaches and waits until all probes are armed.
+    /// Attaches for every event, whatever that costs, and waits until all probes are armed.
     pub fn attach(memtrace: &Path, pid: u32, arguments: &[&str]) -> Result<Self> {
+        Self::attach_as(memtrace, pid, &[&exact(memtrace), arguments].concat())
+    }
+
+    /// The same in whatever mode the arguments make.
+    pub fn attach_as(memtrace: &Path, pid: u32, arguments: &[&str]) -> Result<Self> {
         let directory = TempDir::new()?;
         let begun = Instant::now();
-        let mut process = Command::new(memtrace)
+        let mut command = Command::new(memtrace);
+        command
             .args(["attach", "--json", "-p", &pid.to_string(), "-o"])
             .arg(directory.path().join("out"))
             .args(arguments)
             .stdin(Stdio::null())
             // Not a pipe: nobody would read it while memtrace traces.
             .stdout(fs::File::create(directory.path().join("report.json"))?)
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {}", memtrace.display()))?;
-        let stderr = BufReader::new(process.stderr.take().context("stderr is a pipe")?);
+            .stderr(Stdio::piped());
+        let mut process = Process::start(&mut command)?;
+        let stderr = BufReader::new(process.take_stderr()?);
         let armed_after = Duration::ZERO;
         let mut tracer = Self { process, stderr, armed_after, directory };
         tracer.wait_until_armed()?;
@@ -144,9 +202,10 @@ impl Tracer {
     }
 
     fn wait_until_armed(&mut self) -> Result<()> {
+        let _watchdog = Watchdog::over(self.pid(), PATIENCE_TO_END);
         let mut said = String::new();
         while self.stderr.read_line(&mut said)? > 0 {
-            if said.contains("probes armed") {
+            if said.contains(ARMED) {
                 return Ok(());
             }
         }
@@ -155,19 +214,31 @@ impl Tracer {
 
     /// The memtrace process.
     pub fn pid(&self) -> u32 {
-        self.process.id()
+        self.process.pid()
+    }
+
+    /// Where it will have written its capture.
+    fn capture(&self) -> PathBuf {
+        self.directory.path().join("out.memtrace")
     }
 
     /// Ends it as Ctrl-C does, and reads its report.
-    pub fn finish(mut self) -> Result<Report> {
-        let pid = Pid::from_raw(self.process.id() as i32).context("no pid")?;
-        kill_process(pid, Signal::INT)?;
+    pub fn finish(self) -> Result<Report> {
+        self.finish_with(|_| Ok(())).map(|(report, ())| report)
+    }
+
+    /// The same, with a look at its capture.
+    pub fn finish_with<T>(mut self, look: impl FnOnce(&Path) -> Result<T>) -> Result<(Report, T)> {
+        let _watchdog = Watchdog::over(self.pid(), PATIENCE_TO_END);
+        self.process.interrupt()?;
         let mut said = String::new();
         self.stderr.read_to_string(&mut said)?;
-        let status = self.process.wait()?;
+        let status = self.process.wait(PATIENCE_TO_END)?;
         ensure!(status.success(), "memtrace failed ({status}):\n{said}");
         let report = fs::read_to_string(self.directory.path().join("report.json"))?;
-        serde_json::from_str(&report).context("memtrace's report has another shape")
+        let report =
+            serde_json::from_str(&report).context("memtrace's report has another shape")?;
+        Ok((report, look(&self.capture())?))
     }
 }
 
@@ -183,6 +254,17 @@ impl Report {
         self.functions.iter().map(|of| of.lost).sum()
     }
 
+    /// Hundredths of the time that all probes were armed, where they came and went.
+    pub fn covered_percent(&self) -> Option<f64> {
+        self.cost.get("covered")?.as_f64().map(|share| 100.0 * share)
+    }
+
+    /// Hundredths of the events that were lost.
+    pub fn lost_percent(&self) -> f64 {
+        let (seen, lost) = (self.completeness.events as f64, self.lost() as f64);
+        if lost > 0.0 { 100.0 * lost / (seen + lost) } else { 0.0 }
+    }
+
     /// Whether a complete stack of so many frames was seen in at least so many calls.
     pub fn has_stack_of(&self, frames: u64, calls: u64) -> bool {
         self.sites.iter().any(|site| {
@@ -196,12 +278,5 @@ impl Report {
     pub fn losses(&self) -> String {
         let losses = &self.completeness.losses;
         losses.iter().map(|of| format!("{} {}", of.count, of.name)).collect::<Vec<_>>().join(", ")
-    }
-}
-
-impl Drop for Tracer {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }

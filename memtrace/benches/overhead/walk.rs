@@ -7,7 +7,7 @@ use aya::sys::{Stats, enable_stats};
 
 use crate::{
     Setup,
-    floor::{Floor, FreeAt},
+    floor::{Floor, Sites},
     kernel_objects::run_time,
     machine::Cpus,
     results::{Requirement, Results, Unit, median},
@@ -115,7 +115,7 @@ fn sample(
         Ok(Sample { variant, frames, pair_ns, entry_ns })
     };
     if variant == Empty {
-        let floor = Floor::arm(pid, FreeAt::Site)?;
+        let floor = Floor::arm(pid, Sites::Chosen)?;
         let sample = measure(std::process::id());
         floor.detach();
         return sample;

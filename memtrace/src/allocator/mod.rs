@@ -1,8 +1,10 @@
 //! The allocators that memtrace knows.
 //!
-//! Adding one is a file with an [`Allocator`] and a line in [`KNOWN`]. Anything else that defines
-//! both `malloc` and `free` is traced all the same, as [`AllocatorId::Unknown`].
+//! Adding one is a file with an [`Allocator`] and a line in [`KNOWN`], and its functions' names in
+//! [`names`] and [`family`]. Anything else that defines both `malloc` and `free` is traced all the
+//! same, as [`AllocatorId::Unknown`].
 
+pub mod family;
 pub mod glibc;
 #[cfg(test)]
 mod image;
@@ -10,16 +12,16 @@ mod jemalloc;
 mod late_heaps;
 mod mimalloc;
 pub mod musl;
+pub mod names;
 pub mod opaque;
 mod present;
 pub mod pymalloc;
 mod ranges;
 mod tcmalloc;
 
+pub use family::GivenNames;
 pub use late_heaps::LateHeaps;
 pub use present::NoResidency;
-
-use memtrace_common::function::AllocFn;
 
 /// An allocator's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,35 +70,16 @@ struct Allocator {
 const KNOWN: [&Allocator; 5] =
     [&jemalloc::JEMALLOC, &tcmalloc::TCMALLOC, &mimalloc::MIMALLOC, &glibc::GLIBC, &musl::MUSL];
 
-/// `operator new(unsigned long)` by the Itanium C++ ABI's mangling.
-pub const OPERATOR_NEW: &str = "_Znwm";
-
-/// The symbols that lead to each function.
-pub const FUNCTIONS: [(&str, AllocFn); 16] = [
-    ("malloc", AllocFn::Malloc),
-    ("calloc", AllocFn::Calloc),
-    ("realloc", AllocFn::Realloc),
-    ("reallocarray", AllocFn::Reallocarray),
-    ("free", AllocFn::Free),
-    ("memalign", AllocFn::Memalign),
-    ("aligned_alloc", AllocFn::AlignedAlloc),
-    ("posix_memalign", AllocFn::PosixMemalign),
-    ("valloc", AllocFn::Valloc),
-    ("pvalloc", AllocFn::Pvalloc),
-    ("mmap", AllocFn::Mmap),
-    // The same address in C libraries; gperftools defines it a second time.
-    ("mmap64", AllocFn::Mmap),
-    ("munmap", AllocFn::Munmap),
-    ("mremap", AllocFn::Mremap),
-    ("brk", AllocFn::Brk),
-    ("sbrk", AllocFn::Sbrk),
-];
-
-/// Every symbol that recognising an allocator and planning its probes asks for.
+/// Every symbol that recognising an allocator asks for.
 pub fn wanted_symbols() -> Vec<&'static str> {
     let markers = KNOWN.iter().flat_map(|allocator| allocator.markers);
-    let functions = FUNCTIONS.iter().map(|(name, _)| name);
-    functions.chain(markers).copied().chain([OPERATOR_NEW]).collect()
+    markers.copied().chain(["malloc", "free"]).collect()
+}
+
+/// The version of an allocator that is known by other names than its markers.
+pub fn version(id: AllocatorId, rodata: &[u8]) -> Option<String> {
+    let known = KNOWN.iter().find(|allocator| allocator.id == id)?;
+    (known.version)(rodata)
 }
 
 /// Which allocator an object is, and which version where it says so.
@@ -179,15 +162,6 @@ mod tests {
     #[test]
     fn an_object_without_markers_is_unknown() {
         assert_eq!(identified(&["malloc", "free"], b""), (AllocatorId::Unknown, None));
-    }
-
-    #[test]
-    fn every_function_of_an_allocator_has_a_symbol() {
-        let is_own =
-            |function: &AllocFn| *function != AllocFn::DlDebugState && !function.is_python();
-        for function in AllocFn::ALL.into_iter().filter(is_own) {
-            assert!(FUNCTIONS.contains(&(function.name(), function)));
-        }
     }
 
     #[test]

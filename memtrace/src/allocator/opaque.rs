@@ -24,6 +24,9 @@ const FUNCTIONS: [(&str, &str); 9] = [
 const MESSAGES: [(&[u8], &str); 2] =
     [(b"<jemalloc>: ", "jemalloc"), (b"tcmalloc: large alloc", "tcmalloc")];
 
+/// What mimalloc prints before an error (`_mi_error_message` of its src/options.c).
+const MIMALLOC_MESSAGE: &[u8] = b"mimalloc: error: ";
+
 /// How the kernel shows memory that an allocator has named (prctl(2), `PR_SET_VMA_ANON_NAME`).
 const MEMORY: [(&str, &str); 3] = [
     ("[anon:jemalloc", "jemalloc"),
@@ -45,6 +48,13 @@ pub fn recognise(defines: impl Fn(&str) -> bool, rodata: &[u8]) -> Option<&'stat
         MESSAGES.iter().find(said).map(|(_, name)| *name)
     };
     by_name.or_else(by_message)
+}
+
+/// The allocator in an object without names. Every CPython since 3.13 contains mimalloc, and hardly
+/// one uses it.
+pub fn recognise_nameless(rodata: &[u8], is_python: bool) -> Option<&'static str> {
+    let mimalloc = || memmem::find(rodata, MIMALLOC_MESSAGE).map(|_| "mimalloc");
+    recognise(|_| false, rodata).or_else(|| if is_python { None } else { mimalloc() })
 }
 
 /// The allocator that has named its memory so.
@@ -69,6 +79,14 @@ mod tests {
         let rodata = b"abc\0<jemalloc>: Error in dlsym(RTLD_NEXT)\0";
         assert_eq!(recognise(|_| false, rodata), Some("jemalloc"));
         assert_eq!(recognise(|_| false, b"<jemalloc>"), None);
+    }
+
+    #[test]
+    fn mimalloc_without_names_is_known_except_inside_of_python() {
+        let rodata = b"abc\0mimalloc: error: \0";
+        assert_eq!(recognise_nameless(rodata, false), Some("mimalloc"));
+        assert_eq!(recognise_nameless(rodata, true), None);
+        assert_eq!(recognise_nameless(b"<jemalloc>: x", true), Some("jemalloc"));
     }
 
     #[test]

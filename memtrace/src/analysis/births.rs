@@ -51,7 +51,8 @@ impl Bins {
         let burst = self.bins[index].get_or_insert(empty);
         burst.first_ns = burst.first_ns.min(time_ns);
         burst.last_ns = burst.last_ns.max(time_ns);
-        burst.amount += Amount::one(item.bytes);
+        // A sample is one piece of evidence, for however many blocks it stands.
+        burst.amount += Amount::new(item.amount().bytes, 1);
     }
 
     fn bursts(self) -> Vec<Burst> {
@@ -73,7 +74,7 @@ mod tests {
         };
         let age = |time: Option<&u64>| time.map_or(0, |time| now_ns - time);
         let group = Survivors {
-            amount: Amount { bytes: 8 * times.len() as u64, count: times.len() as u64 },
+            amount: Amount::new(8 * times.len() as u64, times.len() as u64),
             oldest_age_ns: age(times.iter().min()),
             youngest_age_ns: age(times.iter().max()),
             ..Survivors::default()

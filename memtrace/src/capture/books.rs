@@ -34,12 +34,13 @@ impl Books {
             places.resize(id.index() + 1, sites.len() as u32);
             let (stack, function) =
                 (entry.site.map(|it| it.stack), entry.site.map(|it| it.function));
-            sites.push(CapturedSite { stack, function, stats: entry.account.stats });
+            let object = entry.site.map(|it| it.object).unwrap_or_default();
+            sites.push(CapturedSite { stack, function, object, stats: entry.account.stats() });
         }
         let live = live(ledger, |site| places.get(site as usize).copied().unwrap_or_default());
         let old_enough = |it: &&LiveItem| now_ns.saturating_sub(it.time_ns) >= min_age_ns;
         let mut totals = totals(ledger);
-        live.iter().filter(old_enough).for_each(|it| totals.survivors += Amount::one(it.bytes));
+        live.iter().filter(old_enough).for_each(|it| totals.survivors += it.amount());
         let (sizes, lifetimes) = (ledger.sizes().summary(), ledger.lifetimes().summary());
         Self { sites, live, totals, sizes, lifetimes }
     }
@@ -64,10 +65,15 @@ pub fn apply(ledger: &mut Ledger, kept: &KeptEvent) {
     }
 }
 
+/// How live records are ordered.
+pub(super) fn order(item: &LiveItem) -> impl Ord + use<> {
+    (item.address, item.bytes, item.time_ns, item.site)
+}
+
 fn live(ledger: &Ledger, place: impl Fn(u32) -> u32) -> Vec<LiveItem> {
     let mut live: Vec<_> =
         ledger.live_items().map(|item| LiveItem { site: place(item.site), ..item }).collect();
-    live.sort_unstable();
+    live.sort_unstable_by_key(order);
     live
 }
 

@@ -21,7 +21,7 @@ impl std::fmt::Display for Version {
 }
 
 /// The version that is written.
-pub const VERSION: Version = Version { major: 1, minor: 0 };
+pub const VERSION: Version = Version { major: 1, minor: 1 };
 
 /// The oldest memtrace that reads [`VERSION`]; in the file for those that do not.
 pub const NEEDS: &str = "0.1.0";

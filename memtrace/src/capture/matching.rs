@@ -26,17 +26,23 @@ pub fn matching(capture: &Capture, pattern: &Regex) -> Option<Capture> {
     if count == 0 {
         return None;
     }
-    let mut selected = capture.clone();
-    let live = &mut selected.live;
-    let places = places(&kept);
-    live.retain(|item| kept.get(item.site as usize) == Some(&true));
-    live.iter_mut().for_each(|item| item.site = places[item.site as usize]);
-    retain(&mut selected.sites, &kept);
-    retain(&mut selected.extras, &kept);
+    let mut selected = retain_sites(capture, &kept);
     selected.selected.what.push(format!("allocated on stacks that match /{pattern}/"));
     selected.selected.is_slice = true;
     selected.ending.completeness.notes.push(note(pattern, count, kept.len()));
     Some(selected)
+}
+
+/// The capture with only those sites of which it is said.
+pub(super) fn retain_sites(capture: &Capture, kept: &[bool]) -> Capture {
+    let mut selected = capture.clone();
+    let live = &mut selected.live;
+    let places = places(kept);
+    live.retain(|item| kept.get(item.site as usize) == Some(&true));
+    live.iter_mut().for_each(|item| item.site = places[item.site as usize]);
+    retain(&mut selected.sites, kept);
+    retain(&mut selected.extras, kept);
+    selected
 }
 
 fn note(pattern: &Regex, count: usize, all: usize) -> String {
@@ -107,6 +113,7 @@ mod tests {
         let site = |stack: Option<u64>, function| CapturedSite {
             stack: stack.map(StackId),
             function,
+            object: Default::default(),
             stats: SiteStats { live: Amount::one(1), ..SiteStats::default() },
         };
         let live = |(site, bytes)| LiveItem { site, bytes, ..LiveItem::default() };

@@ -9,10 +9,12 @@ pub mod block;
 mod books;
 mod codec;
 mod cut;
+mod estimates;
 pub mod events;
 pub mod format;
 mod found;
 mod frames;
+pub mod growth;
 pub mod matching;
 mod name;
 mod parts;
@@ -44,8 +46,11 @@ pub use self::{
 };
 
 use crate::model::{
-    AllocFn,
+    AllocFn, ObjectNumber,
+    cost::Cost,
+    coverage::Coverage,
     event::Event,
+    footprint::{GrowthProbes, RssChanges},
     site::{Amount, SiteStats},
     stack::{NamedStack, StackId},
     timeline::Timeline,
@@ -122,6 +127,9 @@ pub struct Header {
     /// Blocks younger than this at the end are not counted as survivors, unless it is said
     /// otherwise.
     pub min_age_ns: u64,
+    /// How growth was followed; `None` where calls of allocators were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<GrowthProbes>,
     /// As [`crate::model::trace::Window::sample_bytes`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_bytes: Option<u64>,
@@ -134,6 +142,8 @@ pub struct CapturedSite {
     pub stack: Option<StackId>,
     /// What it calls; `None` for the same.
     pub function: Option<AllocFn>,
+    /// In which of the target's allocators that is.
+    pub object: ObjectNumber,
     /// Accounting over the window.
     pub stats: SiteStats,
 }
@@ -206,6 +216,19 @@ pub struct Ending {
     pub losses: Vec<LossCount>,
     /// What stacks were walked by.
     pub unwind_tables: Option<UnwindTables>,
+    /// When probes were armed, where some were not all the time.
+    #[serde(skip_serializing_if = "Coverage::is_full")]
+    pub coverage: Coverage,
+    /// The mean distance of samples at the end, in bytes allocated; `None` where every block was
+    /// looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_interval_bytes: Option<u64>,
+    /// What the trace cost the target, and was allowed to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
+    /// How resident memory went; only where growth was followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_changes: Option<RssChanges>,
 }
 
 /// A loss by its stable name: a later version may know more of them.

@@ -1,11 +1,14 @@
 //! Sites and live blocks as columns.
 
+use memtrace_common::sample::Interval;
+
 use super::{
     CapturedSite, LiveItem,
     codec::{Fields, Malformed, put, put_bytes, put_difference},
+    estimates::{self, Estimates},
 };
 use crate::model::{
-    AllocFn,
+    AllocFn, ObjectNumber,
     site::{Amount, SiteStats},
     stack::StackId,
 };
@@ -13,23 +16,40 @@ use crate::model::{
 /// The most rows of a block: with numbers of the largest size it stays below the largest block.
 pub const ROWS_A_BLOCK: usize = 1 << 15;
 
-/// The payload of at most [`ROWS_A_BLOCK`] sites.
+/// The same of sites with estimates, which are longer.
+const ESTIMATES_A_BLOCK: usize = 1 << 13;
+
+/// How many rows of these sites go into a block.
+pub fn rows_a_block(sites: &[CapturedSite]) -> usize {
+    if estimates::are_in(sites) { ESTIMATES_A_BLOCK } else { ROWS_A_BLOCK }
+}
+
+/// The payload of at most [`rows_a_block`] sites.
 pub fn put_sites(sites: &[CapturedSite]) -> Vec<u8> {
     let (mut functions, mut has_stack, mut stacks) = (Vec::new(), Vec::new(), Vec::new());
     let mut amounts = <[Vec<u8>; 8]>::default();
     for site in sites {
-        put(&mut functions, site.function.map_or(0, |function| function as u64 + 1));
+        put(&mut functions, function_and_object(site));
         has_stack.push(site.stack.is_some().into());
         site.stack.iter().for_each(|stack| stacks.extend_from_slice(&stack.0.to_le_bytes()));
         for (column, value) in amounts.iter_mut().zip(values(&site.stats)) {
             put(column, value);
         }
     }
+    let estimates = estimates::put(sites);
     let mut payload = Vec::new();
-    for column in [functions, has_stack, stacks].iter().chain(&amounts) {
+    for column in [functions, has_stack, stacks].iter().chain(&amounts).chain(&estimates) {
         put_bytes(&mut payload, column);
     }
     payload
+}
+
+/// Bits of a number that are the function, plus 1; the object is above.
+const FUNCTION_BITS: u32 = 8;
+
+fn function_and_object(site: &CapturedSite) -> u64 {
+    let function = site.function.map_or(0, |function| function as u64 + 1);
+    function | (site.object.position() as u64) << FUNCTION_BITS
 }
 
 fn values(stats: &SiteStats) -> [u64; 8] {
@@ -46,13 +66,15 @@ pub fn read_sites(payload: &[u8], out: &mut Vec<CapturedSite>) -> Result<(), Mal
     let mut fields = Fields(payload);
     let [mut functions, has_stack, mut stacks] = fields.columns()?;
     let mut amounts = fields.columns::<8>()?;
+    let mut estimates = Estimates::read(&mut fields)?;
     for has_stack in has_stack.0 {
-        let function = match functions.number()? {
-            0 => None,
-            function => u8::try_from(function - 1).ok().and_then(AllocFn::from_u8),
-        };
+        let number = functions.number()?;
+        let function = (number as u8).checked_sub(1).and_then(AllocFn::from_u8);
+        let object = ObjectNumber::of((number >> FUNCTION_BITS) as usize);
         let stack = if *has_stack == 0 { None } else { Some(StackId(stacks.word()?)) };
-        out.push(CapturedSite { stack, function, stats: stats(&mut amounts)? });
+        let mut stats = stats(&mut amounts)?;
+        estimates.take(&mut stats)?;
+        out.push(CapturedSite { stack, function, object, stats });
     }
     Ok(())
 }
@@ -61,7 +83,7 @@ fn stats(columns: &mut [Fields<'_>; 8]) -> Result<SiteStats, Malformed> {
     let mut amounts = [Amount::default(); 4];
     let (pairs, _) = columns.as_chunks_mut::<2>();
     for (amount, [bytes, count]) in amounts.iter_mut().zip(pairs) {
-        *amount = Amount { bytes: bytes.number()?, count: count.number()? };
+        *amount = Amount::new(bytes.number()?, count.number()?);
     }
     let [live, allocated, freed, peak] = amounts;
     Ok(SiteStats { live, allocated, freed, peak })
@@ -81,6 +103,10 @@ pub fn put_live(records: &[LiveItem]) -> Vec<u8> {
     for column in [addresses, bytes, times, sites] {
         put_bytes(&mut payload, &column);
     }
+    if records.iter().any(|record| !record.interval.is_exact()) {
+        let exponents: Vec<u8> = records.iter().map(|it| it.interval.exponent()).collect();
+        put_bytes(&mut payload, &exponents);
+    }
     payload
 }
 
@@ -89,7 +115,9 @@ pub fn put_live(records: &[LiveItem]) -> Vec<u8> {
 /// # Errors
 /// When it is none.
 pub fn read_live(payload: &[u8], out: &mut Vec<LiveItem>) -> Result<(), Malformed> {
-    let [mut addresses, mut bytes, mut times, mut sites] = Fields(payload).columns()?;
+    let mut fields = Fields(payload);
+    let [mut addresses, mut bytes, mut times, mut sites] = fields.columns()?;
+    let mut intervals = if fields.0.is_empty() { None } else { Some(Fields(fields.bytes()?)) };
     let (mut address, mut time_ns) = (0, 0);
     while !addresses.0.is_empty() {
         out.push(LiveItem {
@@ -97,9 +125,17 @@ pub fn read_live(payload: &[u8], out: &mut Vec<LiveItem>) -> Result<(), Malforme
             bytes: bytes.number()?,
             time_ns: times.difference(&mut time_ns)?,
             site: sites.number_u32()?,
+            interval: intervals.as_mut().map_or(Ok(Interval::EXACT), interval)?,
         });
     }
     Ok(())
+}
+
+fn interval(exponents: &mut Fields<'_>) -> Result<Interval, Malformed> {
+    match exponents.byte()? {
+        exponent if exponent <= Interval::MAX.exponent() => Ok(Interval::from_exponent(exponent)),
+        _ => Err(Malformed::Code),
+    }
 }
 
 #[cfg(test)]
@@ -107,7 +143,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::capture::testing::{any_live, any_site};
+    use crate::{
+        capture::testing::{any_live, any_site},
+        model::estimate::Spread,
+    };
 
     proptest! {
         #[test]
@@ -137,11 +176,23 @@ mod tests {
 
     #[test]
     fn a_full_block_of_the_largest_numbers_is_not_too_large() {
-        let largest = Amount { bytes: u64::MAX, count: u64::MAX };
+        let mut largest = Amount::new(u64::MAX, u64::MAX);
         let stats = SiteStats { live: largest, allocated: largest, freed: largest, peak: largest };
         let stack = Some(StackId(u64::MAX));
-        let site = CapturedSite { stack, function: Some(AllocFn::Malloc), stats };
-        let bytes = put_sites(&vec![site; ROWS_A_BLOCK]).len();
+        let (function, object) = (Some(AllocFn::Malloc), ObjectNumber::of(2));
+        let site = CapturedSite { stack, function, object, stats };
+        let bytes = put_sites(&vec![site; rows_a_block(&[site])]).len();
+        assert!(bytes <= crate::capture::format::MAX_BLOCK_BYTES, "{bytes}");
+        largest.spread = Spread {
+            samples: u64::MAX,
+            sampled_bytes: u64::MAX,
+            unit_bytes: 1.0,
+            ..Spread::default()
+        };
+        let stats = SiteStats { live: largest, allocated: largest, freed: largest, peak: largest };
+        let site = CapturedSite { stats, ..site };
+        assert!(rows_a_block(&[site]) < ROWS_A_BLOCK);
+        let bytes = put_sites(&vec![site; rows_a_block(&[site])]).len();
         assert!(bytes <= crate::capture::format::MAX_BLOCK_BYTES, "{bytes}");
     }
 }

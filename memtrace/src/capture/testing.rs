@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use memtrace_common::wire::StackEnd;
+use memtrace_common::{sample::Interval, wire::StackEnd};
 use proptest::prelude::*;
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     ledger,
     model::{
-        AllocFn,
+        AllocFn, ObjectNumber,
         census::Census,
         event::{Action, Event},
         site::{Amount, SiteStats},
@@ -106,11 +106,11 @@ fn other_action() -> impl Strategy<Value = Action> {
 pub fn any_event() -> impl Strategy<Value = KeptEvent> {
     let action = prop_oneof![4 => heap_action(), 2 => mapping_action(), 1 => other_action()];
     let tid = prop_oneof![1..5_u32, any::<u32>()];
-    let bits = (any::<bool>(), any::<bool>(), any::<bool>());
+    let bits = (any::<bool>(), any::<bool>(), any::<bool>(), interval());
     (function(), tid, number(), action, bits).prop_map(|(function, tid, time_ns, action, bits)| {
-        let (internal, is_arena, is_unseen) = bits;
-        let event =
-            Event { function, tid, time_ns, internal, interval: Default::default(), action };
+        let (internal, is_arena, is_unseen, interval) = bits;
+        let object = ObjectNumber::of(tid as usize % 32);
+        let event = Event { function, tid, time_ns, internal, interval, object, action };
         KeptEvent { event, is_arena, is_unseen }
     })
 }
@@ -155,8 +155,24 @@ pub fn any_recorded() -> impl Strategy<Value = RecordedStack> {
     })
 }
 
+/// Mostly none.
+fn interval() -> impl Strategy<Value = Interval> {
+    prop_oneof![
+        4 => Just(Interval::EXACT),
+        1 => (1..=Interval::MAX.exponent()).prop_map(Interval::from_exponent)
+    ]
+}
+
 fn amount() -> impl Strategy<Value = Amount> {
-    (number(), number()).prop_map(|(bytes, count)| Amount { bytes, count })
+    let exact = (number(), number()).prop_map(|(bytes, count)| Amount::new(bytes, count));
+    let blocks = proptest::collection::vec((0..1_u64 << 40, interval()), 0..5);
+    let estimate = blocks.prop_map(|blocks| {
+        blocks.into_iter().fold(Amount::default(), |mut sum, (bytes, interval)| {
+            sum += Amount::sampled(bytes, interval);
+            sum
+        })
+    });
+    prop_oneof![exact, estimate]
 }
 
 fn stats() -> impl Strategy<Value = SiteStats> {
@@ -170,18 +186,27 @@ fn stats() -> impl Strategy<Value = SiteStats> {
 
 /// Any site.
 pub fn any_site() -> impl Strategy<Value = CapturedSite> {
-    (prop::option::of(stack_id()), prop::option::of(function()), stats())
-        .prop_map(|(stack, function, stats)| CapturedSite { stack, function, stats })
+    (prop::option::of(stack_id()), prop::option::of(function()), 0..32_usize, stats()).prop_map(
+        |(stack, function, object, stats)| CapturedSite {
+            stack,
+            function,
+            object: ObjectNumber::of(object),
+            stats,
+        },
+    )
 }
 
 /// A live record of one of the first sites.
 pub fn any_live() -> impl Strategy<Value = LiveItem> {
-    (address(), number(), number(), 0..3_u32).prop_map(|(address, bytes, time_ns, site)| LiveItem {
-        address,
-        bytes,
-        time_ns,
-        site,
-    })
+    (address(), number(), number(), 0..3_u32, interval()).prop_map(
+        |(address, bytes, time_ns, site, interval)| LiveItem {
+            address,
+            bytes,
+            time_ns,
+            site,
+            interval,
+        },
+    )
 }
 
 fn any_sample() -> impl Strategy<Value = TimelineSample> {
@@ -352,8 +377,15 @@ fn small_events() -> Vec<KeptEvent> {
     ];
     let events = actions.into_iter().zip(1..).map(|((function, tid, action), at)| {
         let time_ns = OPENED_NS + at * 1_000_000;
-        let event =
-            Event { function, tid, time_ns, internal: false, interval: Default::default(), action };
+        let event = Event {
+            function,
+            tid,
+            time_ns,
+            internal: false,
+            interval: Default::default(),
+            object: Default::default(),
+            action,
+        };
         KeptEvent { event, is_arena: false, is_unseen: false }
     });
     events.collect()

@@ -1,5 +1,6 @@
 mod damage;
 mod golden;
+mod sampled;
 mod unknown;
 
 use std::io::Cursor;

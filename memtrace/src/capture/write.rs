@@ -18,7 +18,7 @@ use super::{
     read::UnknownRecord,
     records::{EndRecord, WalksRecord},
     stacks::StackEncoder,
-    tables::{ROWS_A_BLOCK, put_live, put_sites},
+    tables::{ROWS_A_BLOCK, put_live, put_sites, rows_a_block},
 };
 use crate::model::{
     stack::{Frame, NamedStack, RawStack, StackId},
@@ -155,7 +155,7 @@ impl<W: io::Write> Writer<W> {
         self.record(BlockKind::Header, &capture.header)?;
         self.modules(&capture.modules)?;
         self.stacks(&capture.stacks)?;
-        for sites in capture.sites.chunks(ROWS_A_BLOCK) {
+        for sites in capture.sites.chunks(rows_a_block(&capture.sites)) {
             self.block(BlockKind::Sites, &put_sites(sites))?;
         }
         for live in capture.live.chunks(ROWS_A_BLOCK) {

@@ -21,9 +21,10 @@ use crate::{
     cli::{AttachArgs, By, Events, PythonArg},
     model::size::bytes,
     render::{self, text::TextOptions},
-    report::{Report, ReportOptions},
+    report::{GrowthView, Report, ReportOptions},
     session::{
-        self, GroupBy, Observer as _, Options, PythonFrames, Recorder, Sampling, Sink, StackMode,
+        self, Choice, GroupBy, Limit, Observer as _, Options, PythonFrames, Recorder, Sampling,
+        Sink, StackMode,
     },
     sys::procfs::ProcFs,
 };
@@ -31,11 +32,19 @@ use crate::{
 /// What is written of a capture at once, between its flushes.
 const FILE_BUFFER_BYTES: usize = 256 << 10;
 
+/// One of so many (as a power of two) bytes that come into use is a sample: one page of 128. What
+/// 100 MiB came of is known to 14 %, and a sample costs as much as some pages.
+const GROWTH_INTERVAL: u8 = 19;
+
 /// Runs the command.
 pub fn run(args: &AttachArgs, verbose: u8, quiet: bool) -> Result<Status> {
     let prefix = prefix(args)?;
     let file = OutputFile::create(with_suffix(&prefix, ".memtrace"), args.force)?;
     let files = create_pictures(&prefix, args.force)?;
+    let resident = match args.growth {
+        true => Some(OutputFile::create(with_suffix(&prefix, "-resident.svg"), args.force)?),
+        false => None,
+    };
     let mut progress = Progress::new(quiet).with_rate(args.pymalloc);
     if let Some(interval) = args.sample_bytes.filter(|_| !quiet) {
         say_interval(interval);
@@ -50,12 +59,23 @@ pub fn run(args: &AttachArgs, verbose: u8, quiet: bool) -> Result<Status> {
     let (capture, recorder) = ending.into_capture();
     let options = ReportOptions { group_by: group_by(args.by), ..ReportOptions::default() };
     let mut report = Report::of(&capture, options);
+    let of_pages = resident.map(|file| {
+        (Report::of(&capture, ReportOptions { growth: GrowthView::Resident, ..options }), file)
+    });
     progress.clear();
     let mut status = keep_capture(&mut report, capture, recorder, file);
     if write_pictures(&mut report, files) == Status::Incomplete {
         status = Status::Incomplete;
     }
-    deliver(&report, args, &prefix)?;
+    if let Some((mut of_pages, file)) = of_pages {
+        if !write_picture(&mut of_pages, render::flamegraph::write, file) {
+            status = Status::Incomplete;
+        }
+        report.files.append(&mut of_pages.files);
+        deliver(&report, Some(&of_pages), args, &prefix)?;
+        return Ok(status);
+    }
+    deliver(&report, None, args, &prefix)?;
     Ok(status)
 }
 
@@ -78,12 +98,15 @@ fn options(args: &AttachArgs, verbose: u8) -> Options {
             PythonArg::None => PythonFrames::None,
         },
         debug_dirs: args.debug_dirs.clone(),
+        allocator_symbols: args.allocator_symbols.clone(),
         debug_log: verbose >= 2,
         ignore_hazards: args.ignore_hazards,
         reset_peak: args.reset_peak,
         walk: !args.no_walk,
+        growth: args.growth.then(|| Interval::from_exponent(GROWTH_INTERVAL)),
         perf_event_links: args.perf_event_links,
         sampling: sampling(args),
+        limit: Limit { max_overhead: args.max_overhead.0, choice: choice(args) },
         min_age_ns: args.min_age.as_nanos() as u64,
         command_line: command_line(),
     }
@@ -100,10 +123,21 @@ fn say_interval(interval: Interval) {
     }
 }
 
+/// What was asked for stays; else all may be chosen.
+fn choice(args: &AttachArgs) -> Choice {
+    match (args.exact, args.sample_bytes) {
+        (true, _) => Choice::Only(Interval::EXACT),
+        (false, Some(interval)) => Choice::Only(interval),
+        (false, None) => Choice::Any,
+    }
+}
+
+/// Nothing is drawn until it is known how densely samples may be.
 fn sampling(args: &AttachArgs) -> Sampling {
-    match args.sample_bytes {
-        None | Some(Interval::EXACT) => Sampling::Exact,
-        Some(interval) => Sampling::Variable { interval, blocks: args.max_live },
+    match (args.max_overhead.0, args.sample_bytes) {
+        (Some(_), _) => Sampling::Variable { interval: Interval::MAX, blocks: args.max_live },
+        (None, None | Some(Interval::EXACT)) => Sampling::Exact,
+        (None, Some(interval)) => Sampling::Variable { interval, blocks: args.max_live },
     }
 }
 
@@ -210,8 +244,13 @@ fn write_picture(report: &mut Report, draw: Draw, file: OutputFile) -> bool {
 
 /// Prints the report. Where stdout is lost (a terminal that was closed, a full disk) a file beside
 /// the flamegraph takes it: the trace cannot be repeated.
-fn deliver(report: &Report, args: &AttachArgs, prefix: &Path) -> Result<()> {
-    let Err(error) = print(report, args) else { return Ok(()) };
+fn deliver(
+    report: &Report,
+    of_pages: Option<&Report>,
+    args: &AttachArgs,
+    prefix: &Path,
+) -> Result<()> {
+    let Err(error) = print(report, of_pages, args) else { return Ok(()) };
     if is_broken_pipe(&error) {
         return Err(error);
     }
@@ -219,22 +258,24 @@ fn deliver(report: &Report, args: &AttachArgs, prefix: &Path) -> Result<()> {
     let file = OutputFile::create(with_suffix(prefix, suffix), args.force)?;
     let path = file.path().display().to_string();
     let mut text = Vec::new();
-    render(report, args, TextOptions { top: args.top, ..TextOptions::default() }, &mut text)?;
+    let options = TextOptions { top: args.top, ..TextOptions::default() };
+    render(report, of_pages, args, options, &mut text)?;
     file.write(&text)?;
     Err(error.context(format!("the report is in {path}")))
 }
 
-fn print(report: &Report, args: &AttachArgs) -> Result<()> {
+fn print(report: &Report, of_pages: Option<&Report>, args: &AttachArgs) -> Result<()> {
     let stdout = io::stdout();
     let options = TextOptions { top: args.top, ..text_options(&stdout) };
     let mut out = io::BufWriter::new(stdout.lock());
-    render(report, args, options, &mut out)
+    render(report, of_pages, args, options, &mut out)
         .and_then(|()| out.flush())
         .context("cannot write the report to stdout")
 }
 
 fn render(
     report: &Report,
+    of_pages: Option<&Report>,
     args: &AttachArgs,
     options: TextOptions,
     out: &mut impl io::Write,
@@ -242,6 +283,6 @@ fn render(
     if args.json {
         render::json::write(report, out)
     } else {
-        render::text::write(report, options, out)
+        render::text::write_both(report, of_pages, options, out)
     }
 }

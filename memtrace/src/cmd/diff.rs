@@ -11,7 +11,7 @@ use super::{
     Status,
     output::{is_broken_pipe, say},
     report::{
-        group_by, nanoseconds,
+        group_by, growth_view, nanoseconds,
         open::open,
         sink::{Destination, Kind, Sink},
         units, view,
@@ -85,7 +85,8 @@ fn report(path: &Path, args: &DiffArgs, quiet: bool) -> Result<Report> {
             .with_context(|| format!("cannot compare that of {}", path.display()))?,
     };
     let min_age_ns = args.min_age.map(nanoseconds);
-    Ok(Report::of(&capture, ReportOptions { min_age_ns, group_by: group_by(args.by), view }))
+    let (group_by, growth) = (group_by(args.by), growth_view(args.view));
+    Ok(Report::of(&capture, ReportOptions { min_age_ns, group_by, view, growth }))
 }
 
 fn render(

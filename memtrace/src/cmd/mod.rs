@@ -2,7 +2,8 @@
 //! exit status.
 
 pub mod attach;
-pub mod diff;
+pub mod cost;
+mod diff;
 mod docs;
 pub mod doctor;
 pub mod inspect;

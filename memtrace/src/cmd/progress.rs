@@ -3,9 +3,10 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use super::output;
+use super::{cost, output};
 use crate::{
-    model::size,
+    budget::{Change, Presence},
+    model::{cost::Cost, size},
     report::EndReason,
     session::{Observer, Sample},
 };
@@ -87,6 +88,22 @@ fn fitting(text: &str, columns: Option<usize>) -> String {
 }
 
 impl Observer for Progress {
+    fn expected(&mut self, cost: &Cost) {
+        if let Some(sentence) = cost::sentence(cost) {
+            self.say(&sentence);
+        }
+    }
+
+    fn changed(&mut self, change: &Change) {
+        let Change { from, to, why } = change;
+        self.say(&match to.presence {
+            Presence::Never => format!(
+                "detached: {why}; the limit of --max-overhead leaves no time to look at {from}"
+            ),
+            _ => format!("looking at {to} from now on: {why}"),
+        });
+    }
+
     fn tracing(&mut self, target: &str, probes: usize, attach_ns: u64) {
         let took = size::duration_ns(attach_ns);
         self.say(&format!(

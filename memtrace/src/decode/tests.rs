@@ -11,6 +11,7 @@ fn encoded(action: Action) -> Vec<u8> {
         time_ns: 9,
         internal: true,
         interval: Default::default(),
+        object: Default::default(),
         action,
     };
     encode(&event, &mut record);
@@ -49,6 +50,7 @@ fn a_record_is_read_at_the_offsets_of_its_struct() {
         time_ns: 0x0102_0304_0506_0708,
         internal: true,
         interval: Default::default(),
+        object: Default::default(),
         action: Action::Alloc {
             address: 0x7f00_0000_1010,
             size_bytes: 100,
@@ -109,7 +111,7 @@ fn what_this_version_does_not_define_is_refused() {
         decode(&patched(free(), 1, &[function])),
         Err(DecodeError::UnknownFunction(function))
     );
-    assert_eq!(decode(&patched(free(), 2, &[2])), Err(DecodeError::UnknownFlags(2)));
+    assert_eq!(decode(&patched(free(), 2, &[0x40])), Err(DecodeError::UnknownFlags(0x40)));
     assert_eq!(decode(&patched(stack(1), 28, &[9])), Err(DecodeError::UnknownStackEnd(9)));
     let unmapped = encoded(Action::UnmapEnd { address: 0, length_bytes: 0, failed: true });
     assert_eq!(decode(&patched(unmapped, 32, &[2])), Err(DecodeError::NotBoolean(2)));
@@ -218,6 +220,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             time_ns,
             internal,
             interval,
+            object: ObjectNumber::of(tid as usize % 32),
             action,
         },
     )

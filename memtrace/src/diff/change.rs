@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::model::site::Amount;
+use crate::model::{estimate::Bounds, site::Amount};
 
 /// How two amounts stand to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -45,6 +45,9 @@ pub struct Change {
     pub growth_bytes: i64,
     /// The same of blocks.
     pub growth_count: i64,
+    /// Where `growth_bytes` is, with 95 % confidence; `None` where neither side is an estimate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth_95_bytes: Option<[i64; 2]>,
     /// In the first capture.
     pub before: Amount,
     /// In the second.
@@ -54,13 +57,31 @@ pub struct Change {
 impl Change {
     /// From one amount to another.
     pub fn new(before: Amount, after: Amount) -> Self {
-        Self {
+        let change = Self {
+            growth_95_bytes: None,
             status: status(before, after),
             growth_bytes: after.bytes.wrapping_sub(before.bytes) as i64,
             growth_count: after.count.wrapping_sub(before.count) as i64,
             before,
             after,
+        };
+        Self { growth_95_bytes: change.growth_interval(), ..change }
+    }
+
+    /// The sides are independent, so that their errors add up in squares
+    /// (Zou and Donner, 2008).
+    fn growth_interval(&self) -> Option<[i64; 2]> {
+        if self.before.is_exact() && self.after.is_exact() {
+            return None;
         }
+        let [before, after] =
+            [self.before, self.after].map(|it| (it.bytes as f64, it.bytes_bounds()));
+        let below = |(value, bounds): (f64, Bounds)| value - bounds.low as f64;
+        let above = |(value, bounds): (f64, Bounds)| bounds.high as f64 - value;
+        let growth = self.growth_bytes as f64;
+        let low = growth - below(after).hypot(above(before));
+        let high = growth + above(after).hypot(below(before));
+        Some([low.floor() as i64, high.ceil() as i64])
     }
 
     /// Nothing on either side.
@@ -107,11 +128,13 @@ fn per_second(bytes: u64, window_ns: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use memtrace_common::sample::Interval;
+
     use super::*;
 
     #[test]
     fn the_status_follows_from_bytes_and_then_from_blocks() {
-        let amount = |bytes, count| Amount { bytes, count };
+        let amount = |bytes, count| Amount::new(bytes, count);
         let cases = [
             ((0, 0), (5, 1), Status::New),
             ((0, 0), (0, 1), Status::New),
@@ -126,6 +149,25 @@ mod tests {
             let change = Change::new(amount(bytes, count), amount(after_bytes, after_count));
             assert_eq!(change.status, expected, "{change:?}");
         }
+    }
+
+    #[test]
+    fn a_difference_of_estimates_has_the_errors_of_both() {
+        let samples = |number: u64| {
+            (0..number).fold(Amount::default(), |mut sum, _| {
+                sum += Amount::sampled(64, Interval::from_exponent(19));
+                sum
+            })
+        };
+        let (before, after) = (samples(400), samples(900));
+        let change = Change::new(before, after);
+        let [low, high] = change.growth_95_bytes.unwrap();
+        assert!(low < change.growth_bytes && change.growth_bytes < high);
+        let of = |amount: Amount| amount.bytes_bounds().high - amount.bytes;
+        let width = (high - change.growth_bytes) as f64;
+        let expected = (of(before) as f64).hypot(of(after) as f64);
+        assert!((width / expected - 1.0).abs() < 0.05, "{width} {expected}");
+        assert_eq!(Change::new(Amount::one(1), Amount::one(2)).growth_95_bytes, None);
     }
 
     #[test]

@@ -24,7 +24,7 @@ fn report(sites: Vec<(Vec<Arc<Frame>>, u64, u64)>) -> Report {
         let mut site = sample::leaking().sites.swap_remove(0);
         site.key_frame = Some(0).filter(|_| !Vec::is_empty(&frames));
         site.stack = NamedStack { frames, missing_root: None };
-        site.survivors.amount = Amount { bytes, count };
+        site.survivors.amount = Amount::new(bytes, count);
         site
     };
     Report { sites: sites.into_iter().map(site).collect(), ..sample::leaking() }

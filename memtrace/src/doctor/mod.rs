@@ -129,6 +129,9 @@ pub struct AllocatorFacts {
     pub name: String,
     /// Where the object says it.
     pub version: Option<String>,
+    /// What its functions' names begin with.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub symbol_prefix: String,
     /// Path in the target's mount namespace.
     pub path: String,
     /// In hex.

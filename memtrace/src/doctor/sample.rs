@@ -64,6 +64,7 @@ pub(crate) fn whole() -> Diagnosis {
         allocators: vec![AllocatorFacts {
             name: "glibc".to_owned(),
             version: Some("2.36".to_owned()),
+            symbol_prefix: String::new(),
             path: "/usr/lib/libc.so.6".to_owned(),
             build_id: libc.build_id.clone(),
             probes: vec![

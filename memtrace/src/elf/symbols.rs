@@ -3,6 +3,8 @@
 //! `.dynsym` first: it is what the dynamic linker binds callers to. `.symtab` adds what a
 //! program that is statically linked, or does not export its allocator, defines.
 
+use std::collections::BTreeMap;
+
 use object::{
     LittleEndian as Le, ReadRef,
     elf::{
@@ -20,6 +22,19 @@ use super::Elf;
 pub struct Symbol {
     /// The wanted name.
     pub name: &'static str,
+    /// Address as the file states it.
+    pub address: u64,
+    /// Length; 0 when the file does not tell.
+    pub size_bytes: u64,
+    /// What is at the address.
+    pub kind: SymbolKind,
+}
+
+/// A function that the file defines, by whatever name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedFunction {
+    /// Its name.
+    pub name: String,
     /// Address as the file states it.
     pub address: u64,
     /// Length; 0 when the file does not tell.
@@ -61,6 +76,39 @@ impl<'d, R: ReadRef<'d>> Elf<'d, R> {
         let is_program = self.header.e_type.get(Le) == ET_EXEC
             || self.dynamic_value(DT_FLAGS_1).is_some_and(|flags| flags & u64::from(DF_1_PIE) != 0);
         is_program && !self.has_interpreter()
+    }
+
+    /// The functions of any binding whose name is wanted, from both tables, each name once. A name
+    /// that stands for several functions (local ones of several files) is left out: nobody can tell
+    /// which is meant.
+    pub fn functions_where(&self, is_wanted: impl Fn(&[u8]) -> bool) -> Vec<NamedFunction> {
+        let mut found: BTreeMap<String, Vec<NamedFunction>> = BTreeMap::new();
+        for table in [SHT_DYNSYM, SHT_SYMTAB] {
+            for function in self.named_functions(table, &is_wanted) {
+                let of_name = found.entry(function.name.clone()).or_default();
+                if of_name.iter().all(|known| known.address != function.address) {
+                    of_name.push(function);
+                }
+            }
+        }
+        found.into_values().filter(|of_name| of_name.len() == 1).flatten().collect()
+    }
+
+    fn named_functions(&self, table: u32, is_wanted: impl Fn(&[u8]) -> bool) -> Vec<NamedFunction> {
+        let Some(section) = self.sections.iter().find(|section| section.sh_type(Le) == table)
+        else {
+            return Vec::new();
+        };
+        let symbols = section.data_as_array::<Sym64<Le>, R>(Le, self.data).unwrap_or_default();
+        let names = self.names_of(section);
+        let named = symbols.iter().filter_map(|symbol| {
+            let kind = function_kind(symbol)?;
+            let name = name_at(names, u64::from(symbol.st_name(Le))).filter(|it| is_wanted(it))?;
+            let name = std::str::from_utf8(name).ok()?.to_owned();
+            let (address, size_bytes) = (symbol.st_value(Le), symbol.st_size(Le));
+            Some(NamedFunction { name, address, size_bytes, kind })
+        });
+        named.collect()
     }
 
     fn only_local_functions(&self, wanted: &[&'static str]) -> Vec<Symbol> {
@@ -159,15 +207,18 @@ fn missing(wanted: &[&'static str], found: &[Symbol]) -> Vec<&'static str> {
     wanted.iter().copied().filter(is_missing).collect()
 }
 
-fn wanted_function(symbol: &Sym64<Le>, names: &[u8], wanted: &[&'static str]) -> Option<Symbol> {
-    if symbol.st_shndx(Le) == SHN_UNDEF {
-        return None;
+/// What a function's symbol leads to; `None` when it defines no function.
+fn function_kind(symbol: &Sym64<Le>) -> Option<SymbolKind> {
+    match symbol.st_type() {
+        _ if symbol.st_shndx(Le) == SHN_UNDEF => None,
+        STT_FUNC => Some(SymbolKind::Function),
+        STT_GNU_IFUNC => Some(SymbolKind::Indirect),
+        _ => None,
     }
-    let kind = match symbol.st_type() {
-        STT_FUNC => SymbolKind::Function,
-        STT_GNU_IFUNC => SymbolKind::Indirect,
-        _ => return None,
-    };
+}
+
+fn wanted_function(symbol: &Sym64<Le>, names: &[u8], wanted: &[&'static str]) -> Option<Symbol> {
+    let kind = function_kind(symbol)?;
     let bytes = name_at(names, u64::from(symbol.st_name(Le)))?;
     let name = wanted.iter().copied().find(|name| name.as_bytes() == bytes)?;
     Some(Symbol { name, address: symbol.st_value(Le), size_bytes: symbol.st_size(Le), kind })

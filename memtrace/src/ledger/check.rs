@@ -107,6 +107,7 @@ mod tests {
             time_ns,
             internal: false,
             interval: Default::default(),
+            object: Default::default(),
             action,
         }
     }
@@ -136,7 +137,7 @@ mod tests {
         let mut found = addresses(&suspects);
         found.sort_unstable();
         assert_eq!(found, [2, 5, 6]);
-        assert_eq!(suspects.others, Amount { bytes: 33, count: 3 });
+        assert_eq!(suspects.others, Amount::new(33, 3));
         let all = ledger.suspects(6);
         assert_eq!((all.blocks.len(), all.others), (6, Amount::default()));
         assert_eq!(ledger.suspects(0).others.count, 6);
@@ -168,6 +169,6 @@ mod tests {
         ledger.apply(&alloc(2, 9, 12));
         ledger.apply(&event(13, Action::ReallocBegin { old_address: 3 }));
         assert!(suspects.blocks.iter().all(|block| ledger.free_unseen(block).is_none()));
-        assert_eq!(ledger.totals().heap.live, Amount { bytes: 12, count: 2 });
+        assert_eq!(ledger.totals().heap.live, Amount::new(12, 2));
     }
 }

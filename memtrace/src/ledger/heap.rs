@@ -14,9 +14,11 @@
 
 use std::num::NonZeroU64;
 
+use memtrace_common::sample::Interval;
+
 use super::{
     Books,
-    account::Account,
+    account::{Account, Entry},
     check::LiveBlock,
     distribution::Distribution,
     live::{Block, Inserted, LiveSet, Slot},
@@ -35,6 +37,8 @@ pub struct Caller {
     pub tid: u32,
     /// `CLOCK_MONOTONIC`.
     pub time_ns: u64,
+    /// How densely blocks are looked at.
+    pub interval: Interval,
 }
 
 /// The outcome of a `realloc`.
@@ -92,7 +96,7 @@ impl Heap {
         books: &mut Books,
     ) {
         self.abandon_open(caller.tid, books);
-        self.add(caller.time_ns, address, size_bytes, site, books);
+        self.add(caller, address, size_bytes, site, books);
     }
 
     /// A block is being freed.
@@ -125,7 +129,7 @@ impl Heap {
         if old_address != 0 {
             self.free_old(old, caller.time_ns, books);
         }
-        self.add(caller.time_ns, new_address, size_bytes, site, books);
+        self.add(caller, new_address, size_bytes, site, books);
     }
 
     /// The thread is gone.
@@ -148,7 +152,7 @@ impl Heap {
             return None;
         }
         let block = self.live.remove(block.address.get())?;
-        books.losses.count(Loss::FreedUnseen);
+        count_unseen(Loss::FreedUnseen, &block, books);
         self.book_release(block, books);
         Some(Amount::one(block.size_bytes))
     }
@@ -189,12 +193,20 @@ impl Heap {
         self.open.open_calls()
     }
 
-    fn add(&mut self, time_ns: u64, address: u64, size_bytes: u64, site: Site, books: &mut Books) {
+    fn add(
+        &mut self,
+        caller: Caller,
+        address: u64,
+        size_bytes: u64,
+        site: Site,
+        books: &mut Books,
+    ) {
         let Some(address) = NonZeroU64::new(address) else {
             return; // realloc to size 0
         };
         let site = books.intern(site);
-        match self.live.insert(Block { address, size_bytes, time_ns, site }) {
+        let Caller { time_ns, interval, .. } = caller;
+        match self.live.insert(Block { address, size_bytes, time_ns, site, interval }) {
             Inserted::New => {}
             Inserted::Replaced(old) => self.book_implied_free(old, books),
             Inserted::Full => {
@@ -203,9 +215,10 @@ impl Heap {
             }
         }
         if site != SiteId::UNWATCHED {
-            self.account.allocate(size_bytes);
-            books.sites.allocate(site, size_bytes);
-            self.sizes.record(size_bytes);
+            let entry = Entry { interval, ..Entry::one(size_bytes) };
+            self.account.allocate(entry);
+            books.sites.allocate(site, entry);
+            self.sizes.record(size_bytes, interval.weight(size_bytes));
         }
     }
 
@@ -256,21 +269,29 @@ impl Heap {
 
     fn book_free(&mut self, block: Block, time_ns: u64, books: &mut Books) {
         if block.site != SiteId::UNWATCHED {
-            self.lifetimes.record(time_ns.saturating_sub(block.time_ns));
+            let weight = block.interval.weight(block.size_bytes);
+            self.lifetimes.record(time_ns.saturating_sub(block.time_ns), weight);
         }
         self.book_release(block, books);
     }
 
     fn book_implied_free(&mut self, block: Block, books: &mut Books) {
-        books.losses.count(Loss::ImpliedFree);
+        count_unseen(Loss::ImpliedFree, &block, books);
         self.book_release(block, books);
     }
 
     fn book_release(&mut self, block: Block, books: &mut Books) {
         if block.site != SiteId::UNWATCHED {
-            let released = Amount::one(block.size_bytes);
+            let released = Entry { interval: block.interval, ..Entry::one(block.size_bytes) };
             self.account.release(released);
             books.sites.release(block.site, released);
         }
+    }
+}
+
+/// Counts a free that was not seen, unless nothing was there to see it.
+fn count_unseen(loss: Loss, block: &Block, books: &mut Books) {
+    if block.time_ns >= books.unseen_until_ns {
+        books.losses.count(loss);
     }
 }

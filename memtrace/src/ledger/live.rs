@@ -5,6 +5,7 @@
 
 use std::num::NonZeroU64;
 
+use memtrace_common::sample::Interval;
 use slab::Slab;
 
 use super::{
@@ -23,6 +24,8 @@ pub struct Block {
     pub time_ns: u64,
     /// Who obtained it.
     pub site: SiteId,
+    /// How densely blocks were looked at when it was.
+    pub interval: Interval,
 }
 
 // A free slot must fit into the niche of the address.
@@ -139,7 +142,13 @@ mod tests {
 
     fn block(address: u64) -> Block {
         let address = NonZeroU64::new(address).expect("not 0");
-        Block { address, size_bytes: 1, time_ns: 0, site: SiteId::OTHERS }
+        Block {
+            address,
+            size_bytes: 1,
+            time_ns: 0,
+            site: SiteId::OTHERS,
+            interval: Interval::EXACT,
+        }
     }
 
     #[test]

@@ -3,18 +3,19 @@
 //! A range that is taken out still counts as live until it is released, or put back.
 
 use hashbrown::HashMap;
+use memtrace_common::sample::Interval;
 use slab::Slab;
 
 use super::{
     Books,
-    account::Account,
+    account::{Account, Entry},
     pages::Range,
     ranges::{MappingId, Piece, RangeSet},
     sites::SiteId,
 };
 use crate::model::{
     loss::Loss,
-    site::{Amount, LiveItem, Site},
+    site::{LiveItem, Site},
 };
 
 /// Something that was mapped by one call, as far as it is left.
@@ -193,6 +194,7 @@ impl MappedSet {
                 bytes: mapping.bytes,
                 time_ns: mapping.time_ns,
                 site: mapping.site?.index() as u32,
+                interval: Interval::EXACT,
             })
         })
     }
@@ -268,9 +270,9 @@ impl MappedSet {
         let id = MappingId(self.mappings.insert(mapping) as u32);
         let Range { start, end } = range;
         self.ranges.insert(Piece { start, end, slack_bytes, mapping: id });
-        self.account(owner).allocate(bytes);
+        self.account(owner).allocate(Entry::one(bytes));
         if let Some(site) = site {
-            books.sites.allocate(site, bytes);
+            books.sites.allocate(site, Entry::one(bytes));
         }
     }
 
@@ -293,7 +295,8 @@ impl MappedSet {
         mapping.bytes -= piece.asked_bytes();
         mapping.span_bytes -= piece.span_bytes();
         let is_last = mapping.span_bytes == 0;
-        let released = Amount { bytes: piece.asked_bytes(), count: u64::from(is_last) };
+        let (bytes, count) = (piece.asked_bytes(), u64::from(is_last));
+        let released = Entry { bytes, count, ..Entry::default() };
         if let Some(site) = mapping.site {
             books.sites.release(site, released);
         }

@@ -21,6 +21,7 @@ mod pending;
 mod ranges;
 mod sites;
 mod summit;
+mod unseen;
 
 pub use self::{
     account::Account,
@@ -28,6 +29,8 @@ pub use self::{
     distribution::Distribution,
     sites::{SiteEntry, SiteId},
 };
+use memtrace_common::sample::Interval;
+
 use self::{
     heap::{Caller, Heap, Reallocated},
     losses::LossCounts,
@@ -51,7 +54,7 @@ pub struct Limits {
     pub live_blocks: usize,
     /// Contiguous mapped ranges: about 100 bytes each, allocated when used.
     pub live_ranges: usize,
-    /// Sites: about 250 bytes each, allocated when used.
+    /// Sites: about 250 bytes each, allocated when used, and as much again where they are sampled.
     pub sites: usize,
 }
 
@@ -102,6 +105,8 @@ struct Books {
     losses: LossCounts,
     /// Books are wanted of what is obtained now.
     watched: bool,
+    /// What was obtained before this may have been freed unseen.
+    unseen_until_ns: u64,
 }
 
 impl Books {
@@ -143,6 +148,7 @@ impl Ledger {
                 sites: SiteTable::new(limits.sites),
                 losses: LossCounts::default(),
                 watched: true,
+                unseen_until_ns: 0,
             },
             counts: Counts::default(),
         }
@@ -163,12 +169,18 @@ impl Ledger {
         self.books.watched = true;
     }
 
+    /// Probes that see releases were not there for some time up to this: a block of before whose
+    /// memory was handed out again since, or is free, is not one that was lost.
+    pub fn releases_were_unseen_until(&mut self, time_ns: u64) {
+        self.books.unseen_until_ns = time_ns;
+    }
+
     /// Books an event. Any sequence of events is accepted; what does not add up is counted as a
     /// loss.
     pub fn apply(&mut self, event: &Event) {
         self.counts.events += u64::from(self.books.watched);
-        let caller = Caller { tid: event.tid, time_ns: event.time_ns };
-        let site = |stack| Site { stack, function: event.function };
+        let caller = caller(event);
+        let site = |stack| Site { stack, function: event.function, object: event.object };
         let books = &mut self.books;
         match event.action {
             Action::Alloc { address, size_bytes, stack } => {
@@ -196,8 +208,8 @@ impl Ledger {
             return self.apply(event);
         };
         self.counts.events += 1;
-        let caller = Caller { tid: event.tid, time_ns: event.time_ns };
-        let site = Site { stack, function: event.function };
+        let caller = caller(event);
+        let site = Site { stack, function: event.function, object: event.object };
         let by = Requester { site, owner: Owner::Pymalloc };
         let mapped = Mapped { address, length_bytes, by };
         self.mappings.map(caller, mapped, map_flags, &mut self.books);
@@ -206,7 +218,7 @@ impl Ledger {
     fn apply_mapping(&mut self, caller: Caller, event: &Event) {
         let Event { function, internal, .. } = *event;
         let owner = if internal { Owner::Allocator } else { Owner::Program };
-        let by = |stack| Requester { site: Site { stack, function }, owner };
+        let by = |stack| Requester { site: Site { stack, function, object: event.object }, owner };
         let Self { mappings, books, .. } = self;
         match event.action {
             Action::Map { address, length_bytes, map_flags, stack, .. } => {
@@ -259,14 +271,14 @@ impl Ledger {
     /// The sums.
     pub fn totals(&self) -> LedgerTotals {
         let (heap, program) = (self.heap.account(), self.mappings.mapped().program_account());
-        let mut discarded_by_exec = heap.discarded;
-        discarded_by_exec += program.discarded;
+        let mut discarded_by_exec = heap.discarded();
+        discarded_by_exec += program.discarded();
         let Counts { events, forks, execs, thread_exits } = self.counts;
         LedgerTotals {
-            heap: heap.stats,
-            mappings: program.stats,
-            allocator_mappings: self.mappings.mapped().allocator_account().stats,
-            pymalloc_arenas: self.mappings.mapped().pymalloc_account().stats,
+            heap: heap.stats(),
+            mappings: program.stats(),
+            allocator_mappings: self.mappings.mapped().allocator_account().stats(),
+            pymalloc_arenas: self.mappings.mapped().pymalloc_account().stats(),
             unmatched_frees: self.heap.unmatched_frees(),
             unmatched_unmapped_bytes: self.mappings.mapped().unmatched_unmapped_bytes(),
             discarded_by_exec,
@@ -280,8 +292,8 @@ impl Ledger {
 
     /// Heap and program mappings that are live.
     pub fn live_bytes(&self) -> u64 {
-        let program = self.mappings.mapped().program_account().stats.live.bytes;
-        self.heap.account().stats.live.bytes.saturating_add(program)
+        let program = self.mappings.mapped().program_account().live().bytes;
+        self.heap.account().live().bytes.saturating_add(program)
     }
 
     /// The highest [`Self::live_bytes`] so far, and how many highest ones there have been; `None`
@@ -306,7 +318,8 @@ impl Ledger {
     pub fn survivors(&self, now_ns: u64, min_age_ns: u64) -> Vec<(SiteId, Survivors)> {
         let slots = self.books.sites.id_count();
         let old_enough = || self.live_items().filter(|item| item.age_ns(now_ns) >= min_age_ns);
-        survivors::by_slot(old_enough, |item| item.site as usize, slots, now_ns)
+        let slot_of = |item: &LiveItem| item.site as usize;
+        survivors::by_slot(old_enough, slot_of, LiveItem::amount, slots, now_ns)
             .into_iter()
             .map(|(slot, survivors)| (SiteId::at(slot), survivors))
             .collect()
@@ -319,6 +332,7 @@ impl Ledger {
             bytes: block.size_bytes,
             time_ns: block.time_ns,
             site: block.site.index() as u32,
+            interval: block.interval,
         });
         blocks.chain(self.mappings.mapped().live_items())
     }
@@ -333,10 +347,20 @@ impl Ledger {
         self.heap.lifetimes()
     }
 
+    /// The largest mean distance of samples among heap blocks so far; exact where all were looked at.
+    pub fn coarsest(&self) -> Interval {
+        self.heap.account().coarsest()
+    }
+
     /// Every user-side loss that happened, with its count.
     pub fn losses(&self) -> impl Iterator<Item = (Loss, u64)> {
         self.books.losses.iter()
     }
+}
+
+fn caller(event: &Event) -> Caller {
+    let Event { tid, time_ns, interval, .. } = *event;
+    Caller { tid, time_ns, interval }
 }
 
 #[cfg(test)]

@@ -2,7 +2,11 @@
 
 use hashbrown::HashMap;
 
-use super::{account::Account, losses::LossCounts, summit::Summit};
+use super::{
+    account::{Account, Entry},
+    losses::LossCounts,
+    summit::Summit,
+};
 use crate::model::{
     AllocFn,
     loss::Loss,
@@ -32,7 +36,7 @@ impl SiteId {
 }
 
 /// One site and its books.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SiteEntry {
     /// Which; `None` for the sum of the sites that did not fit ([`SiteId::OTHERS`]).
     pub site: Option<Site>,
@@ -85,27 +89,28 @@ impl SiteTable {
     }
 
     /// Books a new block or range.
-    pub fn allocate(&mut self, id: SiteId, bytes: u64) {
+    pub fn allocate(&mut self, id: SiteId, entry: Entry) {
         let account = &mut self.entries[id.index()].account;
-        if let Some(summit) = &mut self.summit {
-            summit.rise(id, account.stats.live, bytes);
-        }
-        account.allocate(bytes);
+        let Some(summit) = &mut self.summit else { return account.allocate(entry) };
+        let before = account.live();
+        account.allocate(entry);
+        // What rises and what falls again are differences of the same rounded numbers.
+        summit.rise(id, before, account.live().bytes.wrapping_sub(before.bytes));
     }
 
     /// Books a release.
-    pub fn release(&mut self, id: SiteId, released: Amount) {
+    pub fn release(&mut self, id: SiteId, released: Entry) {
         let account = &mut self.entries[id.index()].account;
-        if let Some(summit) = &mut self.summit {
-            summit.fall(id, account.stats.live, released.bytes);
-        }
+        let Some(summit) = &mut self.summit else { return account.release(released) };
+        let before = account.live();
         account.release(released);
+        summit.fall(id, before, before.bytes.wrapping_sub(account.live().bytes));
     }
 
     /// Books the loss of everything live.
     pub fn discard(&mut self) {
         for (id, entry) in (0_u32..).map(SiteId).zip(&mut self.entries) {
-            let live = entry.account.stats.live;
+            let live = entry.account.live();
             if let Some(summit) = &mut self.summit {
                 summit.fall(id, live, live.bytes);
             }
@@ -116,7 +121,7 @@ impl SiteTable {
     /// What a site had live at the summit.
     pub fn at_summit(&self, id: SiteId) -> Option<Amount> {
         let entry = self.entries.get(id.index())?;
-        Some(self.summit.as_ref()?.of(id, entry.account.stats.live))
+        Some(self.summit.as_ref()?.of(id, entry.account.live()))
     }
 
     /// What a site calls; `None` for those that found no room.
@@ -126,10 +131,7 @@ impl SiteTable {
 
     /// Every site that has allocated, in the order of first appearance.
     pub fn iter(&self) -> impl Iterator<Item = (SiteId, &SiteEntry)> {
-        (0_u32..)
-            .map(SiteId)
-            .zip(&self.entries)
-            .filter(|(_, entry)| entry.account.stats.allocated.count > 0)
+        (0_u32..).map(SiteId).zip(&self.entries).filter(|(_, entry)| entry.account.is_used())
     }
 
     /// Number of ids given out; every [`SiteId::index`] is below it.
@@ -144,7 +146,7 @@ mod tests {
     use crate::model::stack::StackId;
 
     fn site(stack: u64) -> Site {
-        Site { stack: StackId(stack), function: AllocFn::Malloc }
+        Site { stack: StackId(stack), function: AllocFn::Malloc, object: Default::default() }
     }
 
     #[test]

@@ -84,7 +84,7 @@ mod tests {
     const SITES: usize = 3;
 
     fn amounts(live: &[Vec<u64>; SITES]) -> [Amount; SITES] {
-        live.each_ref().map(|of| Amount { bytes: of.iter().sum(), count: of.len() as u64 })
+        live.each_ref().map(|of| Amount::new(of.iter().sum(), of.len() as u64))
     }
 
     #[test]

@@ -1,3 +1,4 @@
+mod estimates;
 mod heap;
 mod mappings;
 mod oracle;
@@ -52,6 +53,7 @@ impl Trace {
             time_ns,
             internal: false,
             interval: Default::default(),
+            object: Default::default(),
             action,
         })
     }
@@ -65,6 +67,7 @@ impl Trace {
             time_ns,
             internal: true,
             interval: Default::default(),
+            object: Default::default(),
             action,
         })
     }
@@ -87,17 +90,17 @@ impl Trace {
 
     /// The books of a site that was seen.
     fn site(&self, stack: StackId, function: AllocFn) -> Account {
-        let wanted = Some(Site { stack, function });
+        let wanted = Some(Site { stack, function, object: Default::default() });
         let mut sites = self.ledger.sites();
-        sites.find(|(_, entry)| entry.site == wanted).expect("the site allocated").1.account
+        sites.find(|(_, entry)| entry.site == wanted).expect("the site allocated").1.account.clone()
     }
 }
 
 fn amount(bytes: u64, count: u64) -> Amount {
-    Amount { bytes, count }
+    Amount::new(bytes, count)
 }
 
-const NOTHING: Amount = Amount { bytes: 0, count: 0 };
+const NOTHING: Amount = Amount::new(0, 0);
 
 fn sum(amounts: impl IntoIterator<Item = Amount>) -> Amount {
     amounts.into_iter().fold(NOTHING, |mut sum, amount| {
@@ -109,28 +112,29 @@ fn sum(amounts: impl IntoIterator<Item = Amount>) -> Amount {
 /// allocated = live + freed + discarded, by site and in total; sites add up to the totals, and
 /// what is live to the survivors of any age.
 fn assert_balanced(ledger: &Ledger) {
-    let accounts: Vec<_> = ledger.sites().map(|(_, entry)| entry.account).collect();
+    let accounts: Vec<_> = ledger.sites().map(|(_, entry)| entry.account.clone()).collect();
     let families = [
-        *ledger.heap.account(),
-        *ledger.mappings.mapped().program_account(),
-        *ledger.mappings.mapped().allocator_account(),
+        ledger.heap.account().clone(),
+        ledger.mappings.mapped().program_account().clone(),
+        ledger.mappings.mapped().allocator_account().clone(),
     ];
-    for Account { stats, discarded } in accounts.iter().chain(&families) {
-        assert_eq!(stats.allocated, sum([stats.live, stats.freed, *discarded]));
+    for account in accounts.iter().chain(&families) {
+        let stats = account.stats();
+        assert_eq!(stats.allocated, sum([stats.live, stats.freed, account.discarded()]));
         assert!(stats.peak.bytes >= stats.live.bytes && stats.peak.count >= stats.live.count);
     }
     let [heap, program, _] = families;
     let by_site = |of: fn(&Account) -> Amount| sum(accounts.iter().map(of));
     let by_family = |of: fn(&Account) -> Amount| sum([of(&heap), of(&program)]);
     for of in [
-        (|account: &Account| account.stats.live) as fn(&Account) -> Amount,
-        |account| account.stats.allocated,
-        |account| account.stats.freed,
-        |account| account.discarded,
+        (|account: &Account| account.stats().live) as fn(&Account) -> Amount,
+        |account| account.stats().allocated,
+        |account| account.stats().freed,
+        |account| account.discarded(),
     ] {
         assert_eq!(by_site(of), by_family(of));
     }
     let survivors = ledger.survivors(u64::MAX, 0);
-    let live = by_site(|account| account.stats.live);
+    let live = by_site(|account| account.stats().live);
     assert_eq!(sum(survivors.iter().map(|(_, of_site)| of_site.amount)), live);
 }

@@ -3,7 +3,7 @@
 use memtrace_common::sample::Interval;
 
 use super::{
-    AllocFn,
+    AllocFn, ObjectNumber,
     stack::{RawStack, StackId},
 };
 
@@ -22,6 +22,8 @@ pub struct Event {
     /// [`Interval::weight`] of its size. Meaningful for [`Action::Alloc`] and
     /// [`Action::ReallocEnd`]; exact for all others.
     pub interval: Interval,
+    /// Which of the probed objects was called: its position in the target's allocators.
+    pub object: ObjectNumber,
     /// What happened.
     pub action: Action,
 }
@@ -117,6 +119,24 @@ pub enum Action {
         new_break: u64,
         /// The caller.
         stack: StackId,
+    },
+    /// `mprotect` changed what may be done with a range.
+    Protect {
+        /// Start.
+        address: u64,
+        /// As passed, not rounded to pages.
+        length_bytes: u64,
+        /// `PROT_*` bits.
+        prot: u32,
+        /// The caller.
+        stack: StackId,
+    },
+    /// `madvise` was entered, and will give back the pages of a range.
+    Discard {
+        /// Start.
+        address: u64,
+        /// As passed, not rounded to pages.
+        length_bytes: u64,
     },
     /// A stack was seen for the first time; events refer to it by id from here on.
     Stack {

@@ -2,7 +2,12 @@
 
 pub mod arena_map;
 pub mod census;
+pub mod cost;
+pub mod coverage;
+pub mod estimate;
 pub mod event;
+pub mod footprint;
+mod gamma;
 pub mod growth;
 pub mod loss;
 pub mod mapping;
@@ -15,4 +20,8 @@ pub mod timeline;
 pub mod trace;
 pub mod verdict;
 
-pub use memtrace_common::function::{AllocFn, CallShape};
+pub use memtrace_common::{
+    call::ArgumentPlaces,
+    function::{AllocFn, CallShape},
+    wire::ObjectNumber,
+};

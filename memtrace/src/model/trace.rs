@@ -52,6 +52,13 @@ pub struct AllocatorReport {
     pub name: String,
     /// Its version, where the object says it.
     pub version: Option<String>,
+    /// What its functions' names begin with: `_rjem_` of one that a Rust program brings along.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub symbol_prefix: String,
+    /// From when on it is traced, after the window was opened, in nanoseconds: it was loaded in the
+    /// window. `None` when from the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub armed_after_ns: Option<u64>,
     /// Path in the target's mount namespace.
     pub path: String,
     /// Build ID in hex.
@@ -84,8 +91,8 @@ pub struct Window {
     pub ended_by: EndReason,
     /// Blocks younger than this at the end are not counted as survivors.
     pub min_age_ns: u64,
-    /// An allocation was looked at for every so many bytes allocated, on average, when the window
-    /// was opened; `None` when each was.
+    /// An allocation was looked at for every so many bytes allocated, on average, where that was
+    /// asked for; an interval that memtrace chooses changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_bytes: Option<u64>,
     /// How long it took until all probes were armed, from the start of memtrace.

@@ -71,6 +71,15 @@ pub enum LoadError {
         /// Its name.
         name: String,
     },
+    /// The growth mode's programs hang on functions of the kernel, which its BTF names.
+    #[error(
+        "--growth is not possible on this kernel: {reason}; it needs BTF (CONFIG_DEBUG_INFO_BTF) and \
+         function tracing (CONFIG_FUNCTION_TRACER). `memtrace attach` without --growth needs neither"
+    )]
+    NoGrowth {
+        /// What is missing.
+        reason: String,
+    },
     /// A probe could not be armed.
     #[error("cannot put a probe on {functions}: {source}")]
     Arm {
@@ -212,6 +221,8 @@ mod tests {
         let site = ProbeSite {
             function: AllocFn::Free,
             shape: AllocFn::Free.shape(),
+            arguments: Default::default(),
+            object: Default::default(),
             site: 0,
             is_leaf: false,
             offset: 0x98ef3,

@@ -5,6 +5,7 @@ use std::{
     num::NonZeroU32,
     os::fd::{AsRawFd as _, BorrowedFd},
     path::PathBuf,
+    thread::JoinHandle,
 };
 
 use aya::{
@@ -30,14 +31,17 @@ use memtrace_common::{
 };
 
 use super::{
+    calibrate::Calibrator,
     error::{
         LoadError, classify_arm_error, classify_object_error, classify_program_error, missing_map,
     },
+    growth::GrowthLink,
     multi::{self, Attachment},
     plan::AllocatorCode,
     ring::Ring,
+    side::Side,
 };
-use crate::model::{AllocFn, CallShape};
+use crate::model::{AllocFn, ArgumentPlaces, CallShape, ObjectNumber};
 
 /// The object that `cargo xtask build-ebpf` made from memtrace-ebpf.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace.bpf.o"));
@@ -64,6 +68,8 @@ pub struct LoadOptions {
     pub perf_event_links: bool,
     /// How densely allocations are looked at.
     pub sampling: Sampling,
+    /// There will be probes in the target.
+    pub uprobes: bool,
 }
 
 /// Which allocations are looked at.
@@ -125,11 +131,14 @@ pub struct TableWords {
 /// The loaded object and its armed probes. Dropping it removes everything; so does the kernel when
 /// memtrace dies, because nothing is pinned.
 pub struct Kernel {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     config: Config,
     backend: Backend,
-    probes: Vec<Link>,
+    probes: Vec<Armed>,
+    /// Removals that are under way.
+    leaving: Vec<JoinHandle<()>>,
     tracepoints: Vec<RawTracePointLink>,
+    pub(super) growth: Vec<GrowthLink>,
 }
 
 /// How probes are put into the target.
@@ -152,6 +161,12 @@ enum Link {
     PerfEvent(UProbeLink),
 }
 
+/// A link, and what it is of.
+struct Armed {
+    side: Side,
+    link: Link,
+}
+
 /// A function to arm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeSite {
@@ -159,8 +174,12 @@ pub struct ProbeSite {
     pub function: AllocFn,
     /// The shape of the arguments at the site.
     pub shape: CallShape,
+    /// The registers that they are in.
+    pub arguments: ArgumentPlaces,
     /// Number of the site, for the cookie.
     pub site: u32,
+    /// The object that it is in.
+    pub object: ObjectNumber,
     /// It calls no other traced function of its family: nothing has to be remembered of its calls
     /// that are not looked at.
     pub is_leaf: bool,
@@ -175,7 +194,7 @@ impl Kernel {
     /// Creates the maps. No program is loaded and nothing is armed yet.
     pub fn load(options: LoadOptions) -> Result<Self, LoadError> {
         const UPROBE_PMU: &str = "/sys/bus/event_source/devices/uprobe/type";
-        if !std::path::Path::new(UPROBE_PMU).exists() {
+        if options.uprobes && !std::path::Path::new(UPROBE_PMU).exists() {
             return Err(LoadError::NoUprobes { path: UPROBE_PMU.to_owned() });
         }
         raise_memlock_limit();
@@ -199,10 +218,20 @@ impl Kernel {
             remembered_buckets: options.sampling.buckets(),
             ..Config::default()
         };
-        let backend =
-            if options.perf_event_links { Backend::PerfEvent } else { choose_backend(&ebpf) };
-        let mut kernel =
-            Self { ebpf, config, backend, probes: Vec::new(), tracepoints: Vec::new() };
+        let backend = if options.perf_event_links || !options.uprobes {
+            Backend::PerfEvent
+        } else {
+            choose_backend(&ebpf)
+        };
+        let mut kernel = Self {
+            ebpf,
+            config,
+            backend,
+            probes: Vec::new(),
+            leaving: Vec::new(),
+            tracepoints: Vec::new(),
+            growth: Vec::new(),
+        };
         kernel.write_config()?;
         Ok(kernel)
     }
@@ -210,6 +239,17 @@ impl Kernel {
     /// Whether all probes of a program in a file are one link (else each is one).
     pub fn has_multi_uprobe_links(&self) -> bool {
         matches!(self.backend, Backend::Multi { .. })
+    }
+
+    /// What measures the cost of a probe; `None` without multi-uprobe links. While no allocation is
+    /// drawn, what runs there is what runs in the target, and counts the calls; else it is empty.
+    pub fn calibrator(&self) -> Option<Calibrator> {
+        let Backend::Multi { programs, loaded, .. } = &self.backend else { return None };
+        let counts = self.config.interval() == Interval::MAX;
+        let entry = loaded.get(CALLS).filter(|_| counts).or_else(|| loaded.get("empty"))?;
+        let at_return = programs.load("empty_return", Attachment::Probes).ok()?;
+        let cookie = ProbeSite::CALIBRATION.cookie(entry.attachment()).0;
+        Some(Calibrator::new(entry.try_clone().ok()?, cookie, at_return))
     }
 
     /// Whether calls that are not looked at are spared their return probe (Linux 6.13).
@@ -239,15 +279,30 @@ impl Kernel {
     /// kernel gets it by descriptor, so that no path is resolved a second time.
     pub fn arm(&mut self, file: BorrowedFd<'_>, sites: &[ProbeSite]) -> Result<usize, LoadError> {
         self.load_programs(sites)?;
+        let mut armed = 0;
+        for side in Side::ALL {
+            let sites: Vec<_> =
+                sites.iter().copied().filter(|site| Side::of(site.function) == side).collect();
+            armed += self.arm_side(file, side, &sites)?;
+        }
+        Ok(armed)
+    }
+
+    fn arm_side(
+        &mut self,
+        file: BorrowedFd<'_>,
+        side: Side,
+        sites: &[ProbeSite],
+    ) -> Result<usize, LoadError> {
         if self.has_sessions() {
             let halves = sites.iter().filter(|site| site.shape.needs_return()).count();
-            return Ok(
-                halves + self.arm_half(file, sites, |shape| Some(entry_program(shape)), false)?
-            );
+            return Ok(halves
+                + self.arm_half(file, side, sites, |shape| Some(entry_program(shape)), false)?);
         }
         // The return half first: an entry without it would wait for a return that never comes.
-        let returns = self.arm_half(file, sites, return_program, true)?;
-        let entries = self.arm_half(file, sites, |shape| Some(entry_program(shape)), false)?;
+        let returns = self.arm_half(file, side, sites, return_program, true)?;
+        let entries =
+            self.arm_half(file, side, sites, |shape| Some(entry_program(shape)), false)?;
         Ok(returns + entries)
     }
 
@@ -258,8 +313,8 @@ impl Kernel {
         sites: &[ProbeSite],
     ) -> Result<usize, LoadError> {
         let empty_return = |shape: CallShape| shape.needs_return().then_some("empty_return");
-        let returns = self.arm_half(file, sites, empty_return, true)?;
-        Ok(returns + self.arm_half(file, sites, |_| Some("empty"), false)?)
+        let returns = self.arm_half(file, Side::Mappings, sites, empty_return, true)?;
+        Ok(returns + self.arm_half(file, Side::Mappings, sites, |_| Some("empty"), false)?)
     }
 
     /// Loads what the sites need and is not loaded yet, all at once: the verifier takes 8 ms for a
@@ -284,6 +339,7 @@ impl Kernel {
     fn arm_half(
         &mut self,
         file: BorrowedFd<'_>,
+        side: Side,
         sites: &[ProbeSite],
         program_of: impl Fn(CallShape) -> Option<&'static str>,
         at_return: bool,
@@ -296,9 +352,11 @@ impl Kernel {
         }
         for (program, group) in &groups {
             if matches!(self.backend, Backend::Multi { .. }) {
-                self.arm_multi(program, file, group, at_return)?;
+                self.arm_multi(program, file, side, group, at_return)?;
             } else {
-                group.iter().try_for_each(|site| self.arm_perf_event(program, file, *site))?;
+                group
+                    .iter()
+                    .try_for_each(|site| self.arm_perf_event(program, file, side, *site))?;
             }
         }
         Ok(groups.values().map(Vec::len).sum())
@@ -308,6 +366,7 @@ impl Kernel {
         &mut self,
         name: &'static str,
         file: BorrowedFd<'_>,
+        side: Side,
         sites: &[ProbeSite],
         at_return: bool,
     ) -> Result<(), LoadError> {
@@ -331,7 +390,7 @@ impl Kernel {
         let link = program
             .link(file, &points, pid, at_return)
             .map_err(|source| classify_arm_error(sites, source.into()))?;
-        self.probes.push(Link::Multi(link));
+        self.probes.push(Armed { side, link: Link::Multi(link) });
         Ok(())
     }
 
@@ -339,6 +398,7 @@ impl Kernel {
         &mut self,
         name: &'static str,
         file: BorrowedFd<'_>,
+        side: Side,
         site: ProbeSite,
     ) -> Result<(), LoadError> {
         let scope = UProbeScope::OneProcess(self.pid());
@@ -352,7 +412,7 @@ impl Kernel {
             .attach(point, &path, scope)
             .and_then(|id| program.take_link(id))
             .map_err(|source| classify_arm_error(&[site], source.into()))?;
-        self.probes.push(Link::PerfEvent(link));
+        self.probes.push(Armed { side, link: Link::PerfEvent(link) });
         Ok(())
     }
 
@@ -378,7 +438,7 @@ impl Kernel {
         self.loaded_program::<RawTracePoint>("task_newtask").map(|_| ())
     }
 
-    fn loaded_program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, LoadError>
+    pub(super) fn loaded_program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, LoadError>
     where
         P: Loadable + 'a,
         &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
@@ -530,16 +590,26 @@ impl Kernel {
         Ok(sum)
     }
 
+    /// Begins to remove the probes of some sides, and does not wait: they are out of the target
+    /// within some 10 ms, and the kernel waits for grace periods afterwards.
+    pub fn disarm(&mut self, sides: &[Side]) {
+        self.leaving.retain(|thread| !thread.is_finished());
+        let leaving = self.probes.extract_if(.., |armed| sides.contains(&armed.side));
+        // Waiting together takes one grace period.
+        let threads = leaving.map(|armed| std::thread::spawn(move || drop(armed.link)));
+        self.leaving.extend(threads);
+    }
+
     /// Removes all probes; the counters stay readable.
     pub fn detach(&mut self) {
-        let probes = std::mem::take(&mut self.probes);
-        // Each removal waits for grace periods of the kernel; waiting together takes one of them.
-        std::thread::scope(|scope| {
-            for link in probes {
-                scope.spawn(move || drop(link));
+        self.disarm(&Side::ALL);
+        for thread in self.leaving.drain(..) {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
             }
-        });
+        }
         self.tracepoints.clear();
+        self.growth.clear();
     }
 }
 
@@ -553,8 +623,20 @@ fn known(code: &[CodeRange]) -> [CodeRange; ALLOCATOR_RANGES] {
 }
 
 impl ProbeSite {
+    /// A malloc that never was.
+    const CALIBRATION: Self = Self {
+        function: AllocFn::Malloc,
+        shape: CallShape::Size,
+        arguments: ArgumentPlaces::USUAL,
+        site: 0,
+        object: ObjectNumber::FIRST,
+        is_leaf: true,
+        offset: 0,
+    };
+
     fn cookie(self, attachment: Attachment) -> SiteCookie {
-        let cookie = SiteCookie::new(self.function, self.shape, self.site);
+        let cookie = SiteCookie::new(self.function, self.shape, self.site, self.object)
+            .with_arguments(self.arguments);
         let cookie = if self.is_leaf { cookie.of_a_leaf() } else { cookie };
         match attachment {
             Attachment::Probes => cookie,
@@ -605,7 +687,7 @@ fn attachment(program: &str, has_sessions: bool) -> Attachment {
 }
 
 /// aya's program types have no common trait for this.
-trait Loadable {
+pub(super) trait Loadable {
     fn load_program(&mut self) -> Result<(), ProgramError>;
 }
 
@@ -630,10 +712,13 @@ fn entry_program(shape: CallShape) -> &'static str {
         CallShape::PythonBlock => "enter_python_block",
         CallShape::ContextBlock => "enter_context_block",
         CallShape::Nothing => "enter_nothing",
+        CallShape::Exit => "leave_by_return",
         CallShape::Size
         | CallShape::CountSize
         | CallShape::OldSize
         | CallShape::OldCountSize
+        | CallShape::InPlace
+        | CallShape::Throwing
         | CallShape::AlignSize
         | CallShape::OutAlignSize
         | CallShape::Mmap
@@ -652,6 +737,8 @@ fn return_program(shape: CallShape) -> Option<&'static str> {
         CallShape::Block
         | CallShape::PythonBlock
         | CallShape::ContextBlock
+        | CallShape::Throwing
+        | CallShape::Exit
         | CallShape::Nothing => None,
         CallShape::Size
         | CallShape::CountSize
@@ -662,6 +749,7 @@ fn return_program(shape: CallShape) -> Option<&'static str> {
             Some("leave_realloc")
         }
         CallShape::OutAlignSize => Some("leave_out_block"),
+        CallShape::InPlace => Some("leave_in_place"),
         CallShape::Mmap
         | CallShape::Munmap
         | CallShape::Mremap

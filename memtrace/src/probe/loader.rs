@@ -32,6 +32,7 @@ pub fn plan_loader<'d, R: ReadRef<'d>>(
     let probe = PlannedProbe {
         function,
         shape: function.shape(),
+        arguments: entry.arguments,
         aliases: Vec::new(),
         symbol_address: symbol.address,
         symbol_size_bytes: symbol.size_bytes,
@@ -44,8 +45,10 @@ pub fn plan_loader<'d, R: ReadRef<'d>>(
         mapping: covering(mappings, file_offset)?.clone(),
         allocator: AllocatorId::Unknown,
         version: None,
+        prefix: String::new(),
         build_id: elf.build_id().map(|build_id| build_id.id),
         probes: vec![probe],
+        callers: Vec::new(),
         skipped: Vec::new(),
         notes: Vec::new(),
     })

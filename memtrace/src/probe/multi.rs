@@ -167,6 +167,16 @@ impl Programs {
 }
 
 impl LoadedProgram {
+    /// What it is attached as.
+    pub fn attachment(&self) -> Attachment {
+        self.attachment
+    }
+
+    /// Another handle on it.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()?, attachment: self.attachment })
+    }
+
     /// Arms all sites in a file, for one process.
     pub fn link(
         &self,

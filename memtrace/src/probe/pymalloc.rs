@@ -122,7 +122,7 @@ fn add(
     match planned.object {
         Some(mut object) => {
             object.version = Interpreter::of(first).map(|it| it.version());
-            plan.objects.push(PlannedObject { plan: object, file: opened });
+            plan.objects.push(PlannedObject { plan: object, file: opened, armed_after_ns: None });
         }
         None => plan.notes.push(format!(
             "--pymalloc changes nothing: {path} takes all of its memory from malloc \

@@ -3,22 +3,30 @@
 //! A uprobe replaces an instruction's first byte by a trap. If the kernel can emulate that
 //! instruction a hit costs one trap; else it is copied aside and single-stepped, which is a second
 //! one. So the probe goes to the first instruction from the function's symbol that the running
-//! kernel emulates, under one rule: **it is reached exactly once by every call, with the argument
-//! registers, the stack pointer and thereby `[rsp]` = return address as they were at entry**.
+//! kernel emulates, under one rule: **it is reached exactly once by every call, with the arguments in
+//! known registers, and the stack pointer and thereby `[rsp]` = return address as at entry**.
 //!
-//! - Only instructions that leave the argument registers, the stack pointer and the control flow
-//!   alone are crossed. A conditional jump is never crossed: it is emulated, so it is the site
+//! - Only instructions that leave the stack pointer and the control flow alone are crossed, and that
+//!   leave each argument in a register, its own or one that it was copied to (mimalloc puts its heap
+//!   into the first one, and what was there into the second).
+//!   A conditional jump is never crossed: it is emulated, so it is the site
 //!   (at `free`'s null check the arguments are intact on both ways out).
 //! - Nothing may jump between the entry and the site, or onto it, from elsewhere: such a jump
 //!   would be a hit without a call. When that cannot be shown, the entry is taken.
 //! - An instruction that the kernel refuses to probe is never chosen.
 
 mod aarch64;
+mod arguments;
+pub mod flow;
 mod x86_64;
 
 use thiserror::Error;
 
-use crate::{elf::Machine, model::CallShape, sys::kernel::KernelVersion};
+use crate::{
+    elf::Machine,
+    model::{ArgumentPlaces, CallShape},
+    sys::kernel::KernelVersion,
+};
 
 /// How far from its symbol a site is looked for. Known allocators have theirs within 50 bytes
 /// (the farthest: `free` of jemalloc 5.3, at 48).
@@ -42,6 +50,8 @@ pub struct Site {
     pub cost: SiteCost,
     /// The instruction there.
     pub code: Vec<u8>,
+    /// Where the arguments are there.
+    pub arguments: ArgumentPlaces,
 }
 
 /// A function as bytes.

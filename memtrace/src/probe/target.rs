@@ -11,7 +11,7 @@ use super::{
     plan::{ObjectPlan, plan_object},
 };
 use crate::{
-    allocator::AllocatorId,
+    allocator::{AllocatorId, GivenNames, opaque},
     elf::{Elf, ElfError},
     model::mapping::{FileId, Mapping},
     sys::{
@@ -28,10 +28,12 @@ pub struct PlannedObject {
     pub plan: ObjectPlan,
     /// The mapped file.
     pub file: File,
+    /// When it was armed after the window was opened; `None` when before.
+    pub armed_after_ns: Option<u64>,
 }
 
 /// The plan for a process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct TargetPlan {
     /// In lookup order: the first is the one that serves `malloc`. Never empty.
     pub objects: Vec<PlannedObject>,
@@ -39,6 +41,8 @@ pub struct TargetPlan {
     pub loader: Option<PlannedObject>,
     /// Objects that are, or may be, allocators and are not traced.
     pub left_out: Vec<LeftOut>,
+    /// All files that were looked at.
+    pub files: Vec<FileId>,
 }
 
 /// An object that is not traced.
@@ -85,7 +89,8 @@ pub enum PlanError {
     /// A statically linked program whose allocator has no name.
     #[error(
         "{path} is statically linked and its symbol table names no malloc and free: it was \
-         stripped, or does not allocate by them; run a build that keeps its symbols"
+         stripped, or does not allocate by them; run a build that keeps its symbols, or see with \
+         --growth who makes its memory grow"
     )]
     StaticStripped {
         /// The executable.
@@ -110,7 +115,8 @@ pub enum PlanError {
 /// Plans the probes of a process. `maps` are its mappings.
 ///
 /// Every object that defines `malloc` and `free` is planned, whichever of them serves: a program
-/// may reach several (a plugin's own allocator, a C library that preloads bypass).
+/// may reach several (a plugin's own allocator, a C library that preloads bypass). `given` are names
+/// of allocators that are not known.
 ///
 /// Errors: [`PlanError`], when there is nothing to trace.
 pub fn plan_target(
@@ -118,20 +124,44 @@ pub fn plan_target(
     pid: u32,
     maps: &[Mapping],
     kernel: KernelVersion,
+    given: &[GivenNames],
 ) -> Result<TargetPlan, PlanError> {
     if maps.is_empty() {
         return Err(ProcError::KernelThread { pid }.into());
     }
-    let mut survey = Survey::new(proc, pid, kernel);
-    for file in executable_files(maps) {
-        survey.look_at(file, maps)?;
+    let mut survey = Survey::new(proc, pid, kernel, given);
+    let files = executable_files(maps);
+    for file in &files {
+        survey.look_at(*file, maps)?;
     }
     let order = load_order(proc, pid, maps);
-    survey.finish(order.as_deref())
+    survey.finish(order.as_deref(), files)
+}
+
+/// Plans what a process has loaded since: the allocators in the files that are not among those that
+/// were looked at. Nothing is found in most.
+///
+/// Errors: when the process cannot be looked at.
+pub fn plan_loaded(
+    proc: &ProcFs,
+    pid: u32,
+    maps: &[Mapping],
+    kernel: KernelVersion,
+    given: &[GivenNames],
+    known: &[FileId],
+) -> Result<TargetPlan, PlanError> {
+    let mut survey = Survey::new(proc, pid, kernel, given);
+    let files: Vec<FileId> =
+        executable_files(maps).into_iter().filter(|file| !known.contains(file)).collect();
+    for file in &files {
+        survey.look_at(*file, maps)?;
+    }
+    let Survey { objects, left_out, .. } = survey;
+    Ok(TargetPlan { objects, loader: None, left_out, files })
 }
 
 /// The files with executable mappings, each once.
-pub(super) fn executable_files(maps: &[Mapping]) -> Vec<FileId> {
+pub fn executable_files(maps: &[Mapping]) -> Vec<FileId> {
     let mut files = Vec::new();
     for file in maps.iter().filter(|map| map.permissions.execute).filter_map(|map| map.file) {
         if !files.contains(&file) {
@@ -154,6 +184,7 @@ struct Survey<'a> {
     proc: &'a ProcFs,
     pid: u32,
     kernel: KernelVersion,
+    given: &'a [GivenNames],
     executable_inode: Option<u64>,
     executable: Executable,
     objects: Vec<PlannedObject>,
@@ -162,11 +193,11 @@ struct Survey<'a> {
 }
 
 impl<'a> Survey<'a> {
-    fn new(proc: &'a ProcFs, pid: u32, kernel: KernelVersion) -> Self {
+    fn new(proc: &'a ProcFs, pid: u32, kernel: KernelVersion, given: &'a [GivenNames]) -> Self {
         // The inode alone: overlayfs shows one device here and another in maps.
         let executable_inode = proc.executable_id(pid).map(|id| id.inode);
         let (executable, objects, loader, left_out) = Default::default();
-        Self { proc, pid, kernel, executable_inode, executable, objects, loader, left_out }
+        Self { proc, pid, kernel, given, executable_inode, executable, objects, loader, left_out }
     }
 
     fn look_at(&mut self, file: FileId, maps: &[Mapping]) -> Result<(), PlanError> {
@@ -195,10 +226,13 @@ impl<'a> Survey<'a> {
                 self.look_for_loader(&elf, &opened, &mappings);
                 self.plan(&elf, &mappings, is_executable)?
             }
-            Err(source) => self.no_elf(&first.name, source, is_executable).map(|()| None)?,
+            Err(source) => self.no_elf(&first.name, source, is_executable).map(|()| Vec::new())?,
         };
         drop(cache);
-        self.objects.extend(planned.map(|plan| PlannedObject { plan, file: opened }));
+        for plan in planned {
+            let Ok(file) = opened.try_clone() else { continue };
+            self.objects.push(PlannedObject { plan, file, armed_after_ns: None });
+        }
         Ok(())
     }
 
@@ -212,7 +246,7 @@ impl<'a> Survey<'a> {
             && let Some(plan) = plan_loader(elf, mappings, self.kernel)
             && let Ok(file) = file.try_clone()
         {
-            self.loader = Some(PlannedObject { plan, file });
+            self.loader = Some(PlannedObject { plan, file, armed_after_ns: None });
         }
     }
 
@@ -221,28 +255,47 @@ impl<'a> Survey<'a> {
         elf: &Elf<'d, R>,
         mappings: &[Mapping],
         is_executable: bool,
-    ) -> Result<Option<ObjectPlan>, PlanError> {
+    ) -> Result<Vec<ObjectPlan>, PlanError> {
         if is_executable {
             self.executable.is_go = elf.is_go();
             self.executable.is_static = elf.is_static_program();
         }
-        let planned = plan_object(elf, mappings, self.kernel);
-        match planned {
-            Ok(Some(plan)) if elf.is_go() && is_executable => {
-                Err(PlanError::GoWithAllocator { path: plan.mapping.name })
+        let path = mappings.first().map(|mapping| mapping.name.clone()).unwrap_or_default();
+        let given = self.given_for(&path);
+        match plan_object(elf, mappings, self.kernel, &given) {
+            Ok(plans) if plans.is_empty() => {
+                self.look_for_nameless(elf, &path);
+                Ok(plans)
             }
-            Ok(Some(plan)) if elf.is_go() => {
+            Ok(_) if elf.is_go() && is_executable => Err(PlanError::GoWithAllocator { path }),
+            Ok(_) if elf.is_go() => {
                 let reason = "it is Go code, whose stacks move: a return probe would crash it";
-                self.leave_out(&plan.mapping.name, reason);
-                Ok(None)
+                self.leave_out(&path, reason);
+                Ok(Vec::new())
             }
-            Ok(plan) => Ok(plan),
+            Ok(plans) => Ok(plans),
             Err(error) => {
                 let reason =
                     format!("{} cannot be probed: {}", error.function.name(), error.reason);
                 self.leave_out(&error.path, &reason);
-                Ok(None)
+                Ok(Vec::new())
             }
+        }
+    }
+
+    fn given_for(&self, path: &str) -> Vec<GivenNames> {
+        let base_name = path.rsplit('/').next().unwrap_or(path);
+        self.given.iter().filter(|names| names.are_for(base_name)).cloned().collect()
+    }
+
+    /// An allocator whose functions have no names is known by what it prints.
+    fn look_for_nameless<'d, R: object::ReadRef<'d>>(&mut self, elf: &Elf<'d, R>, path: &str) {
+        if elf.name_sources().symtab {
+            return;
+        }
+        let is_python = !elf.exported_data(&["_PyRuntime"]).is_empty();
+        if let Some(name) = opaque::recognise_nameless(elf.section(".rodata"), is_python) {
+            self.leave_out(path, &nameless(name));
         }
     }
 
@@ -268,7 +321,11 @@ impl<'a> Survey<'a> {
         self.left_out.push(LeftOut { path: path.to_owned(), reason: reason.to_owned() });
     }
 
-    fn finish(mut self, order: Option<&[FileId]>) -> Result<TargetPlan, PlanError> {
+    fn finish(
+        mut self,
+        order: Option<&[FileId]>,
+        files: Vec<FileId>,
+    ) -> Result<TargetPlan, PlanError> {
         if self.objects.is_empty() {
             return Err(self.nothing());
         }
@@ -280,7 +337,7 @@ impl<'a> Survey<'a> {
             self.objects[0].plan.notes.push(note.to_owned());
         }
         let Self { objects, loader, left_out, .. } = self;
-        Ok(TargetPlan { objects, loader, left_out })
+        Ok(TargetPlan { objects, loader, left_out, files })
     }
 
     fn nothing(self) -> PlanError {
@@ -308,6 +365,15 @@ fn rank(plan: &ObjectPlan, order: Option<&[FileId]>, executable: Option<FileId>)
             _ => 1,
         },
     }
+}
+
+/// Why an allocator without names is left out.
+fn nameless(allocator: &str) -> String {
+    format!(
+        "it contains {allocator}, by what it prints, whose functions have no names (the file was \
+         stripped); what they do is seen only where they obtain pages: --growth shows who does, or \
+         use a build that keeps its symbols"
+    )
 }
 
 fn because(left_out: &[LeftOut]) -> String {

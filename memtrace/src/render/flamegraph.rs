@@ -15,12 +15,13 @@ use crate::{
         size::{self, Units},
         stack::{Frame, Language},
     },
-    report::{Report, SiteReport, View},
+    render::estimate,
+    report::{Estimate, GrowthReport, GrowthView, Report, SiteReport, View},
 };
 
 use super::{
     folded::{self, frame_name},
-    label::{clean, plural},
+    label::clean,
 };
 
 /// Kinds of loss that the subtitle has room for.
@@ -83,16 +84,31 @@ pub fn write_with(
 
 fn title(report: &Report, units: Units) -> String {
     let weight = report.weight();
+    if let Some(growth) = report.growth.filter(|_| report.view == View::NeverFreed) {
+        return growth_title(report, growth, units);
+    }
     format!(
-        "{} (pid {}): {} in {} block{} {} {}",
+        "{} (pid {}): {} {} {}",
         clean(&report.target.command),
         report.target.pid,
-        units.bytes(weight.bytes),
-        size::count(weight.count),
-        plural(weight.count),
+        estimate::blocks(weight, units),
         in_window(report.view),
         size::duration_ns(report.window.duration_ns),
     )
+}
+
+fn growth_title(report: &Report, growth: GrowthReport, units: Units) -> String {
+    let weight = report.weight();
+    let size = units.bytes(weight.bytes);
+    let what = match growth.view {
+        GrowthView::AddressSpace => format!("{size} growth of address space"),
+        GrowthView::Resident => {
+            let error = units.bytes(Estimate::of(weight).error_bytes);
+            format!("{size} \u{b1} {error} growth of resident memory")
+        }
+    };
+    let (command, pid) = (clean(&report.target.command), report.target.pid);
+    format!("{command} (pid {pid}): {what} in {}", size::duration_ns(report.window.duration_ns))
 }
 
 fn subtitle(report: &Report) -> String {
@@ -118,6 +134,15 @@ fn meaning(report: &Report) -> String {
         0 => String::new(),
         age => format!(", age >= {}", size::duration_ns(age)),
     };
+    match (report.growth.map(|growth| growth.view), report.view) {
+        (Some(GrowthView::AddressSpace), View::NeverFreed) => {
+            return format!("who made address space grow that was not given back{age}");
+        }
+        (Some(GrowthView::Resident), View::NeverFreed) => {
+            return format!("who used pages first that were not given back{age}, estimated");
+        }
+        _ => {}
+    }
     match report.view {
         View::NeverFreed => format!("allocated and not freed in the window{age}"),
         View::Live => "allocated and not freed in the window, of any age".to_owned(),

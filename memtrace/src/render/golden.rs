@@ -50,6 +50,11 @@ fn text_of_a_leak_in_python() {
 }
 
 #[test]
+fn report_of_samples() {
+    assert_snapshot!(plain(&sample::sampled()));
+}
+
+#[test]
 fn text_of_an_incomplete_window() {
     assert_snapshot!(plain(&sample::lossy()));
 }

@@ -105,6 +105,8 @@ mod tests {
         let mut names = BTreeSet::new();
         field_names(&serde_json::to_value(&report).unwrap(), &mut names);
         field_names(&serde_json::to_value(sample::python()).unwrap(), &mut names);
+        field_names(&serde_json::to_value(sample::sampled()).unwrap(), &mut names);
+        assert!(names.contains("high_count") && names.contains("share"));
         assert!(names.contains("refused") && names.contains("bytes_per_s"));
         assert!(names.contains("inlined") && names.contains("missing_root"));
         for name in names {

@@ -2,6 +2,7 @@
 //! the [`crate::report::Report`] (or the [`crate::doctor::Diagnosis`]) says.
 
 pub mod diff;
+mod estimate;
 pub mod flamegraph;
 pub mod folded;
 pub mod html;

@@ -6,6 +6,7 @@ use crate::{
     capture::Selected,
     model::{
         AllocFn,
+        cost::Cost,
         growth::GrowthPattern,
         loss::Loss,
         place::Place,
@@ -16,11 +17,12 @@ use crate::{
 };
 
 use super::{
-    Completeness, Distribution, FunctionReport, HeapReport, LossReport, Module, Report, Rss,
-    SCHEMA, SiteReport, Target, Totals, UnwindTables, Walks, Window,
+    Completeness, Distribution, FunctionReport, GrowthReport, HeapReport, LossReport, Module,
+    Report, Rss, SCHEMA, SiteReport, Target, Totals, UnwindTables, Walks, Window, allocator,
     group::{self, GroupBy, GroupFacts, GroupReport, group_slots},
     key_frame::key_frame,
     profile::{Births, SiteExtras, View},
+    sampling::Sampling,
     site_function, summary, verdict,
 };
 
@@ -41,6 +43,8 @@ pub struct ReportInput {
     pub timeline: Timeline,
     /// Walks of the heap at both ends.
     pub walks: Walks,
+    /// What numbers are estimates of; `None` where they are none.
+    pub sampling: Option<Sampling>,
     /// Sums over all sites. `survivors` is ignored: it is summed over `sites`.
     pub totals: Totals,
     /// In any order; more than one may have the same function and names.
@@ -50,6 +54,8 @@ pub struct ReportInput {
     /// What is known of the groups, in the order of [`group_slots`]; of those that are not in it,
     /// only what follows from their sites.
     pub groups: Vec<GroupFacts>,
+    /// What grew, where that was followed.
+    pub growth: Option<GrowthReport>,
     /// Requested bytes per heap block.
     pub sizes: Option<Distribution>,
     /// Nanoseconds from allocation to free.
@@ -68,6 +74,8 @@ pub struct ReportInput {
     pub births: Births,
     /// The objects that stacks lead through.
     pub modules: Vec<Module>,
+    /// What it cost the target.
+    pub cost: Option<Cost>,
     /// Files written.
     pub files: Vec<String>,
 }
@@ -77,6 +85,8 @@ pub struct ReportInput {
 pub struct SiteInput {
     /// The function that the stack calls; `None` for the sites that found no room.
     pub function: Option<AllocFn>,
+    /// Whose function that is; `None` where it is not known.
+    pub allocator: Option<String>,
     /// Leaf first.
     pub stack: NamedStack,
     /// Accounting over the window.
@@ -90,6 +100,7 @@ pub struct SiteInput {
 impl ReportInput {
     /// The finished report.
     pub fn build(self) -> Report {
+        let allocators = allocator::totals(&self.sites);
         let (slots, _) = group_slots(self.group_by, &self.sites);
         let sites = sites(self.view, self.sites, &slots);
         let groups = groups(self.view, self.group_by, &sites, &self.groups);
@@ -107,7 +118,10 @@ impl ReportInput {
             heap: HeapReport::of(&self.walks),
             timeline: self.timeline,
             verdict: None,
+            sampling: self.sampling,
             totals: self.totals,
+            growth: self.growth,
+            allocators,
             summary: Vec::new(),
             grouped_by: self.group_by,
             groups,
@@ -120,6 +134,7 @@ impl ReportInput {
             functions: self.functions,
             completeness: completeness(self.completeness, &self.losses),
             unwind_tables: self.unwind_tables,
+            cost: self.cost,
             files: self.files,
         };
         report.totals.survivors = survivors(&report.sites);
@@ -148,9 +163,10 @@ fn survivors(sites: &[SiteReport]) -> Amount {
 /// names decide between equals, so that equal input gives equal output. Each with its group, of
 /// which all that are merged are.
 fn sites(view: View, input: Vec<SiteInput>, slots: &[usize]) -> Vec<(usize, SiteReport)> {
-    let mut merged: BTreeMap<(NamedStack, &'static str), (usize, Merged)> = BTreeMap::new();
+    let mut merged: BTreeMap<(NamedStack, &'static str, Option<String>), (usize, Merged)> =
+        BTreeMap::new();
     for (site, slot) in input.into_iter().zip(slots) {
-        let key = (site.stack, site_function(site.function));
+        let key = (site.stack, site_function(site.function), site.allocator);
         let (_, merged) = merged.entry(key).or_insert_with(|| (*slot, Merged::default()));
         add_stats(&mut merged.stats, &site.stats);
         merged.survivors = joined(merged.survivors, site.survivors);
@@ -158,7 +174,9 @@ fn sites(view: View, input: Vec<SiteInput>, slots: &[usize]) -> Vec<(usize, Site
     }
     let mut sites: Vec<(usize, SiteReport)> = merged
         .into_iter()
-        .map(|((stack, function), (slot, merged))| (slot, merged.into_site(stack, function)))
+        .map(|((stack, function, allocator), (slot, merged))| {
+            (slot, merged.into_site(stack, function, allocator))
+        })
         .collect();
     sites.sort_by_key(|(_, site)| importance(site.weight(view), &site.stats));
     sites
@@ -173,11 +191,17 @@ struct Merged {
 }
 
 impl Merged {
-    fn into_site(self, stack: NamedStack, function: &'static str) -> SiteReport {
+    fn into_site(
+        self,
+        stack: NamedStack,
+        function: &'static str,
+        allocator: Option<String>,
+    ) -> SiteReport {
         let SiteExtras { at_peak, temporary, mut threads, births } = self.extras;
         threads.sort_by_key(|share| (Reverse(share.allocated.bytes), share.tid));
         SiteReport {
             function,
+            allocator,
             key_frame: key_frame(&stack.frames),
             stack,
             stats: self.stats,
@@ -271,11 +295,12 @@ mod tests {
     use crate::report::sample;
 
     fn amount(bytes: u64, count: u64) -> Amount {
-        Amount { bytes, count }
+        Amount::new(bytes, count)
     }
 
     fn site(function: &'static str, bytes: u64, count: u64, ages: [u64; 3]) -> SiteInput {
         SiteInput {
+            allocator: None,
             function: Some(AllocFn::Malloc),
             stack: sample::stack(&[(function, "app", None)], None),
             stats: SiteStats {

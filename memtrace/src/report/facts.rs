@@ -7,6 +7,7 @@ use super::{
     build::SiteInput,
     group::{GroupBy, GroupFacts, group_slots},
     profile::{Birth, Births},
+    sampling::factor,
 };
 use crate::{
     analysis::{births, pattern::pattern, survivors},
@@ -28,6 +29,8 @@ pub(super) struct Survived<'c> {
     opened_ns: u64,
     closed_ns: u64,
     min_age_ns: u64,
+    /// By site: how many times more there is than was seen.
+    factors: Vec<f64>,
 }
 
 impl<'c> Survived<'c> {
@@ -39,6 +42,11 @@ impl<'c> Survived<'c> {
             opened_ns: capture.header.opened_ns,
             closed_ns: capture.ending.closed_ns,
             min_age_ns,
+            factors: capture
+                .sites
+                .iter()
+                .map(|site| factor(&capture.ending.coverage, site))
+                .collect(),
         }
     }
 
@@ -49,6 +57,11 @@ impl<'c> Survived<'c> {
         self.live.iter().copied().filter(move |item| is_of_site(item) && is_old(item))
     }
 
+    /// What an item stands for.
+    fn amount_of(&self, item: &LiveItem) -> Amount {
+        item.amount().scaled(self.factors[item.site as usize])
+    }
+
     /// Of each site; of those without any, nothing.
     pub(super) fn by_site(&self) -> Vec<Survivors> {
         self.by_slot(|item| item.site as usize, self.sites)
@@ -56,7 +69,9 @@ impl<'c> Survived<'c> {
 
     fn by_slot(&self, slot_of: impl Fn(&LiveItem) -> usize, slots: usize) -> Vec<Survivors> {
         let mut of_slots = vec![Survivors::default(); slots];
-        for (slot, found) in survivors::by_slot(|| self.items(), slot_of, slots, self.closed_ns) {
+        let amount_of = |item: &LiveItem| self.amount_of(item);
+        let found = survivors::by_slot(|| self.items(), slot_of, amount_of, slots, self.closed_ns);
+        for (slot, found) in found {
             of_slots[slot] = found;
         }
         of_slots
@@ -75,11 +90,11 @@ impl<'c> Survived<'c> {
         for item in self.items() {
             let bin = item.time_ns.saturating_sub(self.opened_ns) / bin_ns;
             let bin = bin.min(u64::from(bins) - 1) as u32;
-            *amounts.entry((item.site, bin)).or_default() += Amount::one(item.bytes);
+            *amounts.entry((item.site, bin)).or_default() += self.amount_of(&item);
         }
         let mut of_sites = vec![Vec::new(); self.sites];
         for ((site, bin), amount) in amounts {
-            of_sites[site as usize].push(Birth { bin, amount });
+            of_sites[site as usize].push(Birth { bin, amount: amount.plain() });
         }
         of_sites.iter_mut().for_each(|births| births.sort_by_key(|birth| birth.bin));
         of_sites
@@ -139,7 +154,10 @@ mod tests {
 
     /// A minute's window of blocks, each of a site, a time and a size.
     fn capture(sites: usize, blocks: impl Iterator<Item = (u32, u64, u64)>) -> Capture {
-        let item = |(site, time_ns, bytes)| LiveItem { address: time_ns | 1, bytes, time_ns, site };
+        let item = |(site, time_ns, bytes)| {
+            let address = time_ns | 1;
+            LiveItem { address, bytes, time_ns, site, ..LiveItem::default() }
+        };
         Capture {
             header: Header { opened_ns: 0, ..Header::default() },
             sites: vec![CapturedSite::default(); sites],
@@ -153,6 +171,7 @@ mod tests {
     fn site(function: &str) -> SiteInput {
         let frame = Frame { function: function.to_owned(), ..Frame::default() };
         SiteInput {
+            allocator: None,
             function: Some(AllocFn::Malloc),
             stack: NamedStack { frames: vec![Arc::new(frame)], missing_root: None },
             stats: Default::default(),
@@ -189,7 +208,7 @@ mod tests {
         let capture = capture(2, of_one.into_iter());
         let survived = Survived::of(&capture, 2 * SECOND);
         let [known, nothing] = survived.by_site()[..] else { panic!("two sites") };
-        assert_eq!((known.amount, nothing), (Amount { bytes: 17, count: 3 }, Survivors::default()));
+        assert_eq!((known.amount, nothing), (Amount::new(17, 3), Survivors::default()));
         let births = survived.births();
         let bins: Vec<_> = births[0].iter().map(|birth| (birth.bin, birth.amount.bytes)).collect();
         assert_eq!((bins, births[1].len()), (vec![(0, 12), (1, 5)], 0));

@@ -4,15 +4,18 @@
 //! The serialized form is the JSON schema `memtrace-report/1`, documented in docs/report-json.md.
 //! Fields are added freely; a field that changes its meaning or goes away raises the version.
 
+mod allocator;
 mod build;
 mod facts;
 mod group;
+mod growth;
 mod heap;
 mod key_frame;
 mod of_capture;
 mod profile;
 #[cfg(test)]
 pub(crate) mod sample;
+mod sampling;
 mod summary;
 mod verdict;
 
@@ -20,15 +23,20 @@ use serde::Serialize;
 
 pub(crate) use self::group::package;
 pub use self::{
+    allocator::AllocatorTotals,
     build::{ReportInput, SiteInput},
     group::{GroupBy, GroupFacts, GroupName, GroupReport, group_slots, slots_of},
+    growth::{Estimate, GrowthReport},
     heap::HeapReport,
     of_capture::ReportOptions,
     profile::{Birth, Births, SiteExtras, ThreadShare, View},
+    sampling::{Covered, Sampling},
 };
+pub use crate::capture::growth::GrowthView;
 use crate::model::{
     AllocFn,
     census::RssTable,
+    cost::Cost,
     place::Place,
     site::{Amount, SiteStats},
     stack::NamedStack,
@@ -83,8 +91,17 @@ pub struct Report {
     /// What happens to its memory, and what to try; `None` of a selection of threads or sites, which
     /// does not explain it.
     pub verdict: Option<Verdict>,
+    /// What numbers are estimates of; `None` where every block was looked at, all the time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
     /// Sums over all sites.
     pub totals: Totals,
+    /// What grew; `None` where calls of allocators were traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<GrowthReport>,
+    /// The same of heap blocks by allocator, by allocated bytes; empty where only one was called.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allocators: Vec<AllocatorTotals>,
     /// What the numbers say, as sentences; the most important first.
     pub summary: Vec<String>,
     /// What `groups` are taken together by.
@@ -112,6 +129,9 @@ pub struct Report {
     pub completeness: Completeness,
     /// What stacks were walked by; `None` where no tables were made.
     pub unwind_tables: Option<UnwindTables>,
+    /// What the trace cost the target, and was allowed to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
     /// Files written.
     pub files: Vec<String>,
 }
@@ -131,6 +151,9 @@ impl Report {
 pub struct SiteReport {
     /// The function that the stack calls; [`OTHER_SITES`] for the sum of those beyond the table.
     pub function: &'static str,
+    /// Whose function that is: `jemalloc`, `jemalloc (_rjem_)`; `None` where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocator: Option<String>,
     /// Leaf first.
     pub stack: NamedStack,
     /// Index in the stack of the frame to look at first: the one nearest to the leaf that is not

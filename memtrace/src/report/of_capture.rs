@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use super::{
-    GroupBy, Report, View,
+    GroupBy, GrowthReport, GrowthView, Report, View, allocator,
     build::{ReportInput, SiteInput},
     facts::Survived,
     profile::{Birth, SiteExtras, ThreadShare},
+    sampling::{self, Sampling},
 };
 use crate::{
-    capture::{Capture, CapturedExtras, CapturedShare, Header, LossCount},
+    capture::{Capture, CapturedExtras, CapturedShare, Header, LossCount, growth},
     model::{
         loss::Loss,
         place::Place,
@@ -28,11 +29,22 @@ pub struct ReportOptions {
     pub group_by: GroupBy,
     /// What they are weighed by.
     pub view: View,
+    /// What of growth, where that was followed.
+    pub growth: GrowthView,
 }
 
 impl Report {
     /// The report of a capture: of one that was just made and of one from a file alike.
     pub fn of(capture: &Capture, options: ReportOptions) -> Self {
+        match capture.header.growth {
+            None => Self::of_part(capture, options),
+            Some(_) => Self::of_part(&growth::only(capture, options.growth), options),
+        }
+    }
+
+    fn of_part(capture: &Capture, options: ReportOptions) -> Self {
+        // Of pages, the one would be that of the samples and the other of no calls.
+        let is_growth = capture.header.growth.is_some();
         let min_age_ns = options.min_age_ns.unwrap_or(capture.header.min_age_ns);
         let survived = Survived::of(capture, min_age_ns);
         let sites = sites(capture, &survived);
@@ -48,17 +60,20 @@ impl Report {
             selected: capture.selected.clone(),
             rss: ending.rss,
             timeline: capture.timeline.clone(),
-            walks: capture.walks.clone(),
-            totals: ending.totals,
+            walks: sampling::walks(capture),
+            sampling: Sampling::of(capture),
+            totals: sampling::totals(capture, &sites),
             groups: survived.groups(options.group_by, &sites),
             group_by: options.group_by,
             sites,
-            sizes: ending.sizes,
-            lifetimes: ending.lifetimes,
+            growth: GrowthReport::of(capture, options.growth),
+            sizes: ending.sizes.filter(|_| !is_growth),
+            lifetimes: ending.lifetimes.filter(|_| !is_growth),
             functions: ending.functions.clone(),
             completeness,
             losses,
             unwind_tables: ending.unwind_tables,
+            cost: ending.cost.clone(),
             view: options.view,
             births: survived.bins(),
             modules: capture.modules.clone(),
@@ -76,6 +91,8 @@ fn sites(capture: &Capture, survived: &Survived) -> Vec<SiteInput> {
     let stacks: HashMap<StackId, &NamedStack> =
         capture.stacks.iter().map(|(id, stack)| (*id, stack)).collect();
     let name = |id: Option<StackId>| id.and_then(|id| stacks.get(&id)).copied().cloned();
+    let allocators: Vec<String> =
+        capture.ending.target.allocators.iter().map(allocator::label).collect();
     let facts = survived.by_site().into_iter().zip(survived.births());
     let extras = capture.extras.iter().map(Some).chain(std::iter::repeat(None));
     capture
@@ -83,12 +100,18 @@ fn sites(capture: &Capture, survived: &Survived) -> Vec<SiteInput> {
         .iter()
         .zip(extras)
         .zip(facts)
-        .map(|((site, known), (survivors, births))| SiteInput {
-            function: site.function,
-            stack: name(site.stack).unwrap_or_default(),
-            stats: site.stats,
-            survivors,
-            extras: extras_of(capture, known, births),
+        .map(|((site, known), (survivors, births))| {
+            let input = SiteInput {
+                function: site.function,
+                allocator: site
+                    .function
+                    .and_then(|_| allocators.get(site.object.position()).cloned()),
+                stack: name(site.stack).unwrap_or_default(),
+                stats: site.stats,
+                survivors,
+                extras: extras_of(capture, known, births),
+            };
+            sampling::scaled(input, sampling::factor(&capture.ending.coverage, site))
         })
         .collect()
 }

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use memtrace_common::sample::Interval;
+
 use crate::{
     capture::Selected,
     model::{
         AllocFn,
         census::{Arena, Census, GlibcHeap, HeapResidency, RssKind, RssRow, RssTable},
+        coverage::Family,
         growth::GrowthPattern,
         loss::Loss,
         place::Place,
@@ -18,8 +21,8 @@ use crate::{
 };
 
 use super::{
-    AllocatorReport, AttachStep, Birth, Births, Completeness, Distribution, EndReason,
-    FunctionReport, GroupBy, GroupFacts, Module, ProbeReport, PythonReport, Report, Rss,
+    AllocatorReport, AttachStep, Birth, Births, Completeness, Covered, Distribution, EndReason,
+    FunctionReport, GroupBy, GroupFacts, Module, ProbeReport, PythonReport, Report, Rss, Sampling,
     SiteExtras, SurvivorCheck, Target, ThreadShare, Totals, UnwindTables, View, Walks, Window,
     build::{ReportInput, SiteInput},
 };
@@ -48,7 +51,7 @@ pub(crate) fn stack(frames: &[FrameParts], missing_root: Option<&'static str>) -
 }
 
 fn amount(bytes: u64, count: u64) -> Amount {
-    Amount { bytes, count }
+    Amount::new(bytes, count)
 }
 
 /// A site that allocated `allocated` and kept `kept`.
@@ -58,6 +61,7 @@ fn site(function: AllocFn, stack: NamedStack, allocated: Amount, kept: Amount) -
     let age = |seconds| if kept.count == 0 { 0 } else { seconds * SECOND };
     SiteInput {
         function: Some(function),
+        allocator: None,
         stack,
         stats: SiteStats { live: kept, allocated, freed, peak: kept },
         survivors: Survivors {
@@ -124,6 +128,40 @@ pub(crate) fn python_frame(function: &str, file: &str, line: u32) -> Arc<Frame> 
     Arc::new(Frame { function, module, file, line, inlined, language })
 }
 
+/// The leak as samples have it, of a heap that was watched a fifth of the time.
+pub(crate) fn sampled() -> Report {
+    let mut input = leaking_input();
+    let sampled = |amount: &mut Amount| {
+        let samples = (amount.bytes >> 20) + u64::from(amount.count > 0);
+        *amount = (0..samples).fold(Amount::default(), |mut sum, _| {
+            sum += Amount::sampled(4096, Interval::from_exponent(19)).scaled(2.0);
+            sum
+        });
+    };
+    let mut live = Amount::default();
+    let is_heap = |site: &&mut SiteInput| site.function != Some(AllocFn::Mmap);
+    for site in input.sites.iter_mut().filter(is_heap) {
+        let SiteStats { live: of_site, allocated, freed, .. } = &mut site.stats;
+        [&mut *of_site, freed].into_iter().for_each(sampled);
+        (*allocated, site.survivors.amount) = (*of_site, *of_site);
+        *allocated += *freed;
+        site.extras = SiteExtras::default();
+        live += *of_site;
+    }
+    (input.groups, input.totals.heap.live) = (Vec::new(), live);
+    input.sampling = Some(Sampling {
+        interval_bytes: Some(512 << 10),
+        samples: input.sites.iter().map(|site| site.stats.allocated.samples()).sum(),
+        coverage: vec![Covered {
+            family: Family::Heap,
+            share: 0.2,
+            covered_ns: 6 * SECOND,
+            phases: 3,
+        }],
+    });
+    input.build()
+}
+
 /// A site for tests that look at its stack only.
 pub(crate) fn any_site() -> SiteInput {
     site(AllocFn::Malloc, NamedStack::default(), amount(10, 1), amount(10, 1))
@@ -150,7 +188,7 @@ fn weights() -> NamedStack {
     )
 }
 
-fn sites() -> Vec<SiteInput> {
+pub(crate) fn sites() -> Vec<SiteInput> {
     let log = [("log_line", "model-server", Some(("/srv/src/log.cc", 9)))];
     let plugin = [("libplugin.so+0x1a2b0", "libplugin.so", None)];
     let arena = [
@@ -206,6 +244,7 @@ fn target() -> Target {
             path: "/usr/lib/x86_64-linux-gnu/libc.so.6".to_owned(),
             build_id: Some("93d7ac1dc86a8a1c5e3c8a1d1d7ae2be5ff1ab25".to_owned()),
             probes: vec![probe(AllocFn::Malloc, true), probe(AllocFn::Free, false)],
+            ..AllocatorReport::default()
         }],
         threads: 17,
         python: None,
@@ -371,7 +410,9 @@ fn place() -> Place {
 
 pub(crate) fn leaking_input() -> ReportInput {
     ReportInput {
+        cost: None,
         target: target(),
+        sampling: None,
         place: place(),
         window: window(),
         rss: Rss {
@@ -413,6 +454,7 @@ pub(crate) fn leaking_input() -> ReportInput {
             build_ns: 41_000_000,
         }),
         view: View::NeverFreed,
+        growth: None,
         births: BIRTHS,
         modules: modules(),
         selected: Default::default(),

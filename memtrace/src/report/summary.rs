@@ -23,6 +23,9 @@ const HOUR_NS: f64 = 3.6e12;
 
 /// The most important first.
 pub(super) fn sentences(report: &Report) -> Vec<String> {
+    if let Some(growth) = report.growth {
+        return growth.sentences().into_iter().chain(pace(report)).collect();
+    }
     let totals = &report.totals;
     // The arenas of the allocator hold the heap's blocks; Python's hold objects of their own, unless
     // these are traced one by one.
@@ -151,7 +154,7 @@ mod tests {
         let mut report = sample::idle();
         report.rss = Rss { start_bytes: 0, end_bytes: 10 << 20, ..Rss::default() };
         let arenas = &mut report.totals.pymalloc_arenas;
-        arenas.allocated = Amount { bytes: 10 << 20, count: 10 };
+        arenas.allocated = Amount::new(10 << 20, 10);
         arenas.live = arenas.allocated;
         assert!(sentences(&report)[0].ends_with("which explains it."), "{:?}", sentences(&report));
     }

@@ -5,7 +5,7 @@ use crate::{
     model::{AllocFn, growth::GrowthPattern, verdict::Verdict},
 };
 
-use super::{Report, SiteReport, Walks};
+use super::{Report, Sampling, SiteReport, Walks};
 
 /// Sites that the verdict looks at; those beyond hold little.
 const SITES: usize = 100;
@@ -35,7 +35,8 @@ pub(super) fn of(report: &Report, patterns: &[Option<GrowthPattern>], walks: Wal
         timeline: report.timeline.clone(),
         before: walks.before,
         after: walks.after.filter(|_| is_of_the_end),
-        traced: Some(traced(report, patterns)),
+        // Who made it grow is not who holds it.
+        traced: report.growth.is_none().then(|| traced(report, patterns)),
         limit_bytes: rss.limit_bytes,
     })
 }
@@ -51,9 +52,15 @@ fn traced(report: &Report, patterns: &[Option<GrowthPattern>]) -> Traced {
         allocator_mapped_bytes: totals.allocator_mappings.live.bytes,
         frees_of_older: totals.unmatched_frees,
         sites: sites(&report.sites, patterns),
+        unwatched_percent: report.sampling.as_ref().map_or(0, unwatched_percent),
         complete: completeness.complete,
         frees_may_be_lost: completeness.losses.iter().any(|loss| loss.can_fake_a_survivor),
     }
+}
+
+/// The part of the time that probes of a family were not armed.
+fn unwatched_percent(sampling: &Sampling) -> u8 {
+    ((1.0 - sampling.share()) * 100.0).round() as u8
 }
 
 /// Those of one name, as the stacks that lead to a line, are one.

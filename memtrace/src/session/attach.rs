@@ -5,15 +5,28 @@ use std::{io, os::fd::AsFd as _, path::PathBuf};
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::{Options, PythonFrames, StackMode, code::Code, python::Python, steps::Steps};
+use super::{
+    Observer, Options, PythonFrames, StackMode,
+    code::Code,
+    governing::{Governing, Place},
+    growth,
+    python::Python,
+    steps::Steps,
+};
 use crate::{
-    model::mapping::Mapping,
+    model::{
+        ObjectNumber,
+        footprint::GrowthProbes,
+        mapping::{FileId, Mapping},
+    },
     probe::{
+        calibrate::Calibrator,
         error::LoadError,
         load::{Kernel, KernelLog, LoadOptions, ProbeSite},
         plan::AllocatorCode,
         pymalloc::{PymallocError, PymallocPlan, plan_pymalloc},
         ring::Ring,
+        side::Side,
         target::{LeftOut, PlanError, PlannedObject, TargetPlan, plan_target},
         verify::{VerifyError, verify},
     },
@@ -24,6 +37,7 @@ use crate::{
         perf_map::PerfMap,
     },
     sys::{
+        btf::BtfError,
         clock,
         kernel::KernelVersion,
         pidfd::PidFd,
@@ -58,6 +72,9 @@ pub enum AttachError {
     /// The kernel's version is not known.
     #[error("cannot read the kernel's version: {0}")]
     KernelVersion(io::Error),
+    /// The kernel does not say what the growth mode needs.
+    #[error("--growth is not possible on this kernel: {0}")]
+    Growth(#[source] BtfError),
     /// Tracing is known to hurt the target on this kernel.
     #[error(transparent)]
     Hazard(#[from] Hazard),
@@ -109,6 +126,8 @@ pub struct Attached {
     pub(super) process: Process,
     pub(super) objects: Vec<PlannedObject>,
     pub(super) left_out: Vec<LeftOut>,
+    /// The files in which allocators were looked for.
+    pub(super) files: Vec<FileId>,
     pub(super) pymalloc: PymallocPlan,
     pub(super) maps: Vec<Mapping>,
     pub(super) code: Code,
@@ -119,6 +138,9 @@ pub struct Attached {
     pub(super) attach_ns: u64,
     pub(super) attach_steps: Vec<AttachStep>,
     pub(super) probes: usize,
+    pub(super) governing: Governing,
+    /// How growth is followed; `None` where calls of allocators are.
+    pub(super) growth: Option<GrowthProbes>,
 }
 
 /// Attaches to a process.
@@ -126,19 +148,23 @@ pub struct Attached {
 /// # Errors
 /// Whatever stands in the way, in words for the person who typed the pid. Nothing is left in the
 /// target.
-pub fn attach(options: &Options) -> Result<Attached, AttachError> {
+pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached, AttachError> {
     let mut steps = Steps::begin();
     let pid = options.pid.get();
     let proc = ProcFs::new("/proc");
     let process = identify(&proc, pid)?;
     let pidfd = PidFd::open(pid).map_err(|source| AttachError::Handle { pid, source })?;
     let version = proc.kernel_version().map_err(AttachError::KernelVersion)?;
-    if !options.ignore_hazards {
+    if !options.ignore_hazards && options.growth.is_none() {
         preflight(&proc, &process, version)?;
     }
     let maps = proc.maps(pid)?;
     steps.over("look at the target");
-    let TargetPlan { mut objects, loader, left_out } = plan_target(&proc, pid, &maps, version)?;
+    let TargetPlan { mut objects, loader, left_out, files } = match options.growth {
+        None => plan_target(&proc, pid, &maps, version, &options.allocator_symbols)?,
+        // Nothing is probed in the target.
+        Some(_) => TargetPlan::default(),
+    };
     let mut pymalloc = match options.pymalloc {
         true => plan_pymalloc(&proc, pid, &maps, version)?,
         false => PymallocPlan::default(),
@@ -149,6 +175,9 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     let symbolizer = Symbolizer::with_names(debug_roots, perf_map(&proc, &process))
         .with_python_frames(options.python);
     let mut code = Code::new(options.stacks == StackMode::Tables, symbolizer);
+    if options.growth.is_some() {
+        code = code.everywhere();
+    }
     code.add(&proc, pid, &maps);
     steps.over("compile unwind tables");
     let mut kernel = Kernel::load(LoadOptions {
@@ -160,6 +189,7 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         debug_log: options.debug_log,
         perf_event_links: options.perf_event_links,
         sampling: options.sampling,
+        uprobes: options.growth.is_none(),
     })?;
     steps.over("create the maps");
     code.publish(&mut kernel, &maps)?;
@@ -174,12 +204,20 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
     let kernel_log = if options.debug_log { kernel.take_log() } else { None };
     kernel.follow_process()?;
     kernel.set_allocator_code(&allocator_code(&objects, &process.executable), 0)?;
-    let probes = arm(&mut kernel, &objects, &proc, pid, 0)?;
+    let (probes, growth) = match options.growth {
+        None => (arm(&mut kernel, &objects, &proc, pid, First::default())?, None),
+        Some(interval) => growth::arm(&mut kernel, &proc, pid, interval)?,
+    };
     arm_loader(&mut kernel, loader.as_ref(), &proc, pid);
     kernel.set_active(true)?;
     // With the window open: an exec from here on is told by the kernel.
     check_identity(&proc, &process, &pidfd)?;
     steps.over("load the programs and arm the probes");
+    let place = &mut Place { kernel: &mut kernel, objects: &objects, proc: &proc, pid };
+    let calibration = place.kernel.calibrator().map(Calibrator::start);
+    let governing = Governing::open(place, options.limit, calibration)?;
+    observer.expected(governing.cost());
+    steps.over("count calls");
     let (attach_ns, attach_steps) = steps.finish();
     Ok(Attached {
         kernel,
@@ -190,6 +228,7 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         process,
         objects,
         left_out,
+        files,
         pymalloc,
         maps,
         code,
@@ -199,6 +238,8 @@ pub fn attach(options: &Options) -> Result<Attached, AttachError> {
         attach_ns,
         attach_steps,
         probes,
+        governing,
+        growth,
     })
 }
 
@@ -227,6 +268,21 @@ pub(super) fn perf_map(proc: &ProcFs, process: &Process) -> PerfMap {
     PerfMap::of(&proc.root_of(process.pid), own_pid, process.user)
 }
 
+/// The numbers of the first site and of the first object that is armed now.
+#[derive(Clone, Copy, Default)]
+pub(super) struct First {
+    pub(super) site: u32,
+    pub(super) object: usize,
+}
+
+impl First {
+    /// After what is armed.
+    pub(super) fn after(objects: &[PlannedObject]) -> Self {
+        let sites = objects.iter().map(|object| object.plan.probes.len()).sum::<usize>();
+        Self { site: sites as u32, object: objects.len() }
+    }
+}
+
 /// Verifies and arms every planned object. The verification comes right before the arming, which
 /// goes by descriptor, so that no other file can slip in between.
 pub(super) fn arm(
@@ -234,11 +290,23 @@ pub(super) fn arm(
     objects: &[PlannedObject],
     proc: &ProcFs,
     pid: u32,
-    first_site: u32,
+    first: First,
+) -> Result<usize, AttachError> {
+    arm_sides(kernel, objects, proc, pid, first, &Side::ALL)
+}
+
+/// The same of the functions of some sides only.
+pub(super) fn arm_sides(
+    kernel: &mut Kernel,
+    objects: &[PlannedObject],
+    proc: &ProcFs,
+    pid: u32,
+    first: First,
+    sides: &[Side],
 ) -> Result<usize, AttachError> {
     let mut armed = 0;
-    let mut next_site = first_site;
-    for object in objects {
+    let mut next_site = first.site;
+    for (object, number) in objects.iter().zip(first.object..) {
         verify(&object.plan, &object.file, pid, proc)?;
         let sites: Vec<_> = object
             .plan
@@ -248,12 +316,15 @@ pub(super) fn arm(
             .map(|(probe, site)| ProbeSite {
                 function: probe.function,
                 shape: probe.shape,
+                arguments: probe.arguments,
                 site,
+                object: ObjectNumber::of(number),
                 is_leaf: object.plan.is_leaf(probe.function),
                 offset: probe.file_offset,
             })
+            .filter(|site| sides.contains(&Side::of(site.function)))
             .collect();
-        next_site += sites.len() as u32;
+        next_site += object.plan.probes.len() as u32;
         armed += kernel.arm(object.file.as_fd(), &sites)?;
     }
     Ok(armed)
@@ -267,14 +338,18 @@ pub(super) fn arm_loader(
     proc: &ProcFs,
     pid: u32,
 ) {
-    let armed = loader.map(|loader| arm(kernel, std::slice::from_ref(loader), proc, pid, 0));
+    let armed =
+        loader.map(|loader| arm(kernel, std::slice::from_ref(loader), proc, pid, First::default()));
     if let Some(Err(error)) = armed {
         log::info!("loading of libraries is not watched: {error}");
     }
 }
 
 /// The code of the allocators.
-pub(super) fn allocator_code(objects: &[PlannedObject], executable: &str) -> AllocatorCode {
+pub(super) fn allocator_code<'o>(
+    objects: impl IntoIterator<Item = &'o PlannedObject>,
+    executable: &str,
+) -> AllocatorCode {
     let mut code = AllocatorCode::default();
     for PlannedObject { plan, .. } in objects {
         let is_program = plan.mapping.name == executable;

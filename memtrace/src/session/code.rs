@@ -27,6 +27,7 @@ use crate::{
     symbolize::{Observed, Symbolizer},
     sys::procfs::ProcFs,
     unwind::{
+        compile::Wanted,
         mappings::code_mappings,
         table::{Limits, ObjectKey, ObjectRef, Tables},
     },
@@ -50,6 +51,7 @@ pub(super) struct Code {
     /// Objects that have been looked at, with or without success.
     seen: HashMap<ObjectKey, bool>,
     walk_by_tables: bool,
+    wanted: Wanted,
     text_bytes: u64,
     build_ns: u64,
     notes: Vec<String>,
@@ -63,10 +65,17 @@ impl Code {
             tables: Tables::new(LIMITS),
             seen: HashMap::new(),
             walk_by_tables,
+            wanted: Wanted::Calls,
             text_bytes: 0,
             build_ns: 0,
             notes: Vec::new(),
         }
+    }
+
+    /// Makes rows for all code, not for calls alone.
+    pub(super) fn everywhere(mut self) -> Self {
+        self.wanted = Wanted::Everywhere;
+        self
     }
 
     /// Takes up the code in these mappings.
@@ -78,7 +87,9 @@ impl Code {
         }
         let begun = Instant::now();
         let unseen = self.unseen(maps);
-        for ((mapping, key), compiled) in unseen.iter().zip(compile_all(&opener, &unseen)) {
+        for ((mapping, key), compiled) in
+            unseen.iter().zip(compile_all(&opener, &unseen, self.wanted))
+        {
             let added = self.add_rows(mapping, key.clone(), compiled);
             self.seen.insert(key.clone(), added);
         }
@@ -140,8 +151,16 @@ impl Code {
             return TableWords::default();
         }
         TableWords {
-            rows: self.tables.rows().len() + SPARE_ROWS,
+            rows: self.tables.rows().len() + SPARE_ROWS * self.rows_a_call(),
             pages: self.tables.index().len() + SPARE_PAGES,
+        }
+    }
+
+    /// How many rows there are for each that a call needs.
+    fn rows_a_call(&self) -> usize {
+        match self.wanted {
+            Wanted::Calls => 1,
+            Wanted::Everywhere => 8,
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{
     symbolize::OpenObject,
     sys::procfs::ProcFs,
     unwind::{
-        compile::{CompileError, ObjectRows, compile},
+        compile::{CompileError, ObjectRows, Wanted, compile_for},
         table::ObjectKey,
     },
 };
@@ -46,14 +46,18 @@ impl OpenObject for Opener<'_> {
 }
 
 /// Compiles the objects of these mappings; the results are in the same order.
-pub(super) fn compile_all(opener: &Opener<'_>, objects: &[(&Mapping, ObjectKey)]) -> Vec<Compiled> {
+pub(super) fn compile_all(
+    opener: &Opener<'_>,
+    objects: &[(&Mapping, ObjectKey)],
+    wanted: Wanted,
+) -> Vec<Compiled> {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut done = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some((mapping, _)) = objects.get(index) else { return done };
-            done.push((index, with_image(opener, mapping, compile)));
+            done.push((index, with_image(opener, mapping, |image| compile_for(image, wanted))));
         }
     };
     let mut done = thread::scope(|scope| {

@@ -14,6 +14,7 @@ use super::{
     python::Python,
 };
 use crate::{
+    allocator::GivenNames,
     doctor::{
         AllocatorFacts, Diagnosis, Exception, KernelFacts, LockdownFacts, ProbeFacts, PythonFacts,
         SCHEMA, Subject, TableTotals, findings,
@@ -43,6 +44,8 @@ pub struct ExamineOptions {
     pub pid: Option<NonZeroU32>,
     /// Where else debug files are.
     pub debug_dirs: Vec<PathBuf>,
+    /// Names of allocators that are not known.
+    pub allocator_symbols: Vec<GivenNames>,
 }
 
 /// What was found, and what an attach would have failed with.
@@ -61,7 +64,7 @@ pub struct Examination {
 pub fn examine(options: &ExamineOptions) -> Result<Examination, AttachError> {
     let proc = ProcFs::new("/proc");
     match options.pid {
-        Some(pid) => examine_process(&proc, pid, &options.debug_dirs),
+        Some(pid) => examine_process(&proc, pid, options),
         None => examine_machine(&proc),
     }
 }
@@ -94,16 +97,16 @@ fn examine_machine(proc: &ProcFs) -> Result<Examination, AttachError> {
 fn examine_process(
     proc: &ProcFs,
     pid: NonZeroU32,
-    debug_dirs: &[PathBuf],
+    options: &ExamineOptions,
 ) -> Result<Examination, AttachError> {
     let process = identify(proc, pid.get())?;
     let version = proc.kernel_version().map_err(AttachError::KernelVersion)?;
     let maps = proc.maps(pid.get())?;
-    let roots = debug_roots(proc, pid.get(), debug_dirs)?;
+    let roots = debug_roots(proc, pid.get(), &options.debug_dirs)?;
     let mut perf_map = perf_map(proc, &process);
     perf_map.read();
     let hazard = preflight(proc, &process, version).err();
-    let plan = plan_target(proc, pid.get(), &maps, version);
+    let plan = plan_target(proc, pid.get(), &maps, version, &options.allocator_symbols);
     let kernel = try_kernel(pid, version);
     let facts = kernel_facts(version, hazard.is_some(), &kernel);
     let (planned, left_out, unplanned) = match plan {
@@ -154,6 +157,7 @@ fn try_kernel(pid: NonZeroU32, version: KernelVersion) -> Result<bool, LoadError
         debug_log: false,
         perf_event_links: false,
         sampling: Sampling::Exact,
+        uprobes: true,
     })?;
     kernel.try_tracing()?;
     Ok(kernel.has_multi_uprobe_links())
@@ -220,11 +224,13 @@ fn subject(process: Process) -> Subject {
 }
 
 fn allocator(object: &PlannedObject) -> AllocatorFacts {
-    let ObjectPlan { mapping, allocator, version, build_id, probes, skipped, notes } =
-        object.plan.clone();
+    let ObjectPlan {
+        mapping, allocator, version, prefix, build_id, probes, skipped, notes, ..
+    } = object.plan.clone();
     AllocatorFacts {
         name: allocator.name().to_owned(),
         version,
+        symbol_prefix: prefix,
         path: mapping.name,
         build_id: build_id.map(|id| hex(&id)),
         probes: probes.iter().map(probe).collect(),
@@ -238,7 +244,7 @@ fn allocator(object: &PlannedObject) -> AllocatorFacts {
 
 fn probe(probe: &PlannedProbe) -> ProbeFacts {
     ProbeFacts {
-        function: probe.function.name(),
+        function: probe.name(),
         aliases: probe.aliases.iter().map(|function| function.name()).collect(),
         offset: probe.site_offset,
         emulated: probe.cost == SiteCost::Emulated,

@@ -11,6 +11,7 @@ use crate::{
         AllocFn,
         loss::Loss,
         mapping::Mapping,
+        size,
         stack::{NamedStack, StackId},
         trace::{
             AllocatorReport, Completeness, FunctionReport, ProbeReport, PythonReport, Target,
@@ -54,6 +55,10 @@ impl Ending {
             losses: losses(&self),
             completeness: completeness(&mut self),
             unwind_tables: self.code.table_sizes(),
+            cost: Some(self.cost.clone()),
+            coverage: self.coverage.clone(),
+            sample_interval_bytes: self.sample_bytes,
+            rss_changes: self.rss_changes,
             ..Finish::default()
         };
         let mut capture = Capture {
@@ -135,6 +140,7 @@ fn completeness(ending: &mut Ending) -> Completeness {
     let totals = ending.ledger.totals();
     let mut notes = std::mem::take(&mut ending.notes);
     notes.append(&mut ending.code.take_notes());
+    notes.extend(unknown_survivors(ending));
     for object in &ending.objects {
         for (function, reason) in &object.plan.skipped {
             notes.push(format!("{} is not probed: {reason}", function.name()));
@@ -150,6 +156,21 @@ fn completeness(ending: &mut Ending) -> Completeness {
         notes,
         ..Completeness::default()
     }
+}
+
+/// What nobody knows of survivors when probes that see releases were away at times.
+fn unknown_survivors(ending: &Ending) -> Option<String> {
+    let check = ending.walks.check.unwrap_or_default();
+    let live = ending.ledger.totals().heap.live.count;
+    let unknown = live.saturating_sub(check.in_use);
+    (ending.cost.misses_releases && unknown > 0).then(|| {
+        format!(
+            "the probes were away at times, when frees were not seen: of {} of the {} blocks that are \
+             listed as never freed, the heap did not tell whether they are still in use",
+            size::count(unknown),
+            size::count(live),
+        )
+    })
 }
 
 /// Who is traced.
@@ -175,6 +196,8 @@ fn allocator(object: &PlannedObject) -> AllocatorReport {
     AllocatorReport {
         name: plan.allocator.name().to_owned(),
         version: plan.version.clone(),
+        symbol_prefix: plan.prefix.clone(),
+        armed_after_ns: object.armed_after_ns,
         path: name.clone(),
         build_id: plan.build_id.as_ref().map(|bytes| hex(bytes)),
         probes: plan.probes.iter().map(probe).collect(),
@@ -183,7 +206,7 @@ fn allocator(object: &PlannedObject) -> AllocatorReport {
 
 fn probe(probe: &PlannedProbe) -> ProbeReport {
     ProbeReport {
-        function: probe.function.name().into(),
+        function: probe.name().into(),
         offset: probe.site_offset,
         emulated: probe.cost == SiteCost::Emulated,
     }

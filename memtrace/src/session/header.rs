@@ -21,6 +21,7 @@ pub(super) fn header(attached: &Attached, options: &Options) -> Header {
         limit_bytes: group.limit_bytes,
         initial_break: program_break(maps),
         min_age_ns: options.min_age_ns,
-        sample_bytes: options.sampling.mean_bytes(),
+        growth: attached.growth,
+        sample_bytes: attached.governing.sample_bytes(&attached.kernel),
     }
 }

@@ -6,9 +6,12 @@ mod code;
 mod compile;
 mod examine;
 mod gather;
+mod governing;
+mod growth;
 mod header;
 mod inspect;
 mod memory;
+mod prices;
 mod python;
 mod recorder;
 mod run;
@@ -19,17 +22,21 @@ mod window;
 
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
-pub use memtrace_common::config::StackMode;
+pub use memtrace_common::{config::StackMode, sample::Interval};
 
-pub use crate::{probe::load::Sampling, report::GroupBy, symbolize::PythonFrames};
+pub use crate::{
+    allocator::GivenNames, budget::Choice, probe::load::Sampling, report::GroupBy,
+    symbolize::PythonFrames,
+};
 pub use attach::AttachError;
 pub use examine::{Examination, ExamineOptions, examine};
+pub use governing::Limit;
 pub use inspect::{InspectError, Inspector, SeriesEnd, SeriesObserver, SeriesOptions, series};
 pub use recorder::{Recorder, Sink};
 pub use run::trace;
 pub use window::Ending;
 
-use crate::report::EndReason;
+use crate::{budget::Change, model::cost::Cost, report::EndReason};
 
 /// What to trace and how.
 #[derive(Clone, Debug)]
@@ -50,6 +57,8 @@ pub struct Options {
     pub python: PythonFrames,
     /// Where else debug files are.
     pub debug_dirs: Vec<PathBuf>,
+    /// Names of allocators that are not known.
+    pub allocator_symbols: Vec<GivenNames>,
     /// Forward the BPF side's debug messages.
     pub debug_log: bool,
     /// Attach even where that is known to hurt the target.
@@ -60,6 +69,10 @@ pub struct Options {
     pub walk: bool,
     /// Which allocations are looked at.
     pub sampling: Sampling,
+    /// What the trace may cost the target, and how closely it may look for that.
+    pub limit: Limit,
+    /// Follow what grows instead of calls of allocators; pages are sampled at this interval.
+    pub growth: Option<Interval>,
     /// Do without multi-uprobe links.
     pub perf_event_links: bool,
     /// Blocks younger than this at the end are no survivors.
@@ -70,6 +83,10 @@ pub struct Options {
 
 /// Tells how the trace goes; progress on a terminal, silence elsewhere.
 pub trait Observer {
+    /// What the trace is likely to cost, before the window opens.
+    fn expected(&mut self, cost: &Cost);
+    /// The target is looked at more or less closely from now on.
+    fn changed(&mut self, change: &Change);
     /// All probes are armed and the window is open.
     fn tracing(&mut self, target: &str, probes: usize, attach_ns: u64);
     /// About once a second.

@@ -44,6 +44,8 @@ enum Happening {
     Tick,
     Sample,
     WalkIsDue,
+    /// The budget is to be looked at.
+    BudgetIsDue,
     /// `None` when there will be no more.
     Walked(Option<Result<Box<Walk>, NoWalk>>),
     Ended(EndReason),
@@ -95,7 +97,7 @@ pub fn trace(
         let walker = options.walk.then(|| Walker::start(options.pid)).transpose();
         let walker = walker.map_err(AttachError::Runtime)?;
         let held = HeldSignals::hold();
-        let attached = attach(options)?;
+        let attached = attach(options, observer)?;
         drop(held);
         run(attached, walker, options, sink, &mut signals, observer).await
     })
@@ -114,6 +116,7 @@ async fn run(
     let ring = readable(ring).map_err(AttachError::Runtime)?;
     let pidfd = readable(pidfd).map_err(AttachError::Runtime)?;
     let mut sources = Sources { ring, pidfd, signals, clock, walker };
+    sources.clock.budget_at = window.budget_is_due_in().map(|wait| Instant::now() + wait);
     observer.tracing(&window.target(), window.probes(), window.attach_ns());
     let reason = loop {
         match sources.next().await {
@@ -168,6 +171,8 @@ struct Clock {
     slower_at: Option<Instant>,
     progress_at: Instant,
     deadline: Option<Instant>,
+    /// When the budget is to be looked at.
+    budget_at: Option<Instant>,
 }
 
 impl Clock {
@@ -179,6 +184,7 @@ impl Clock {
             slower_at: Some(now + FIRST),
             progress_at: now,
             deadline: duration.and_then(|duration| now.checked_add(duration)),
+            budget_at: None,
         }
     }
 
@@ -225,6 +231,7 @@ impl Sources<'_> {
             _ = pidfd.readable() => Happening::Ended(EndReason::TargetExited),
             () = until(clock.deadline) => Happening::Ended(EndReason::Duration),
             _ = clock.sample.tick() => Happening::Sample,
+            () = until(clock.budget_at) => Happening::BudgetIsDue,
             walked = end_of_walk(walker) => Happening::Walked(walked),
             () = until(walk_at) => Happening::WalkIsDue,
             Ok(mut ready) = ring.readable_mut() => {
@@ -246,6 +253,13 @@ impl Sources<'_> {
                 if self.clock.progress_is_due() {
                     observer.sample(&window.sample());
                 }
+            }
+            Happening::BudgetIsDue => {
+                if let Some(change) = window.keep_budget() {
+                    observer.changed(&change);
+                }
+                let wait = window.budget_is_due_in();
+                self.clock.budget_at = wait.map(|wait| Instant::now() + wait);
             }
             Happening::WalkIsDue => {
                 if let Some(walker) = &mut self.walker {

@@ -116,9 +116,10 @@ fn check(
     }
 }
 
-/// What glibc does not hold is known by requested bytes only.
+/// What glibc does not hold is known by requested bytes only; blocks that stand for others cannot be
+/// asked for one by one.
 fn traced(blocks: &BlocksFound, census: &Census, live: &SiteStats) -> Amount {
-    if census.glibc.is_empty() {
+    if census.glibc.is_empty() || !live.live.is_exact() {
         return live.live;
     }
     let mut sum = blocks.in_use;

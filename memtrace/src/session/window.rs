@@ -1,8 +1,11 @@
 //! The open window: what is known of the target, and how each record changes it.
 
+mod allocators;
 mod booking;
+mod budget;
 mod end;
 mod exec;
+mod growth;
 mod mappings;
 mod memory;
 
@@ -16,6 +19,7 @@ use super::{
     Options,
     attach::Attached,
     code::Code,
+    governing::Governing,
     header::header,
     memory::MemoryWatch,
     python::Python,
@@ -23,10 +27,14 @@ use super::{
     walks::Walks,
 };
 use crate::{
-    allocator::{LateHeaps, pymalloc::ArenaCalls},
+    allocator::{GivenNames, LateHeaps, pymalloc::ArenaCalls},
     capture::Header,
+    growth::Growth,
     ledger::{Ledger, Limits, Start},
-    model::mapping::Mapping,
+    model::{
+        event::Event,
+        mapping::{FileId, Mapping},
+    },
     probe::{
         load::{Kernel, KernelLog},
         pymalloc::PymallocPlan,
@@ -52,6 +60,9 @@ pub(super) struct Window {
     proc: ProcFs,
     process: Process,
     objects: Vec<PlannedObject>,
+    /// The files in which allocators were looked for.
+    files: Vec<FileId>,
+    given: Vec<GivenNames>,
     /// CPython's own allocator; `None` when it is not traced.
     pymalloc: Option<PymallocPlan>,
     ledger: Ledger,
@@ -59,6 +70,10 @@ pub(super) struct Window {
     /// Tells which mappings are Python's small objects.
     arena_calls: ArenaCalls,
     late_heaps: LateHeaps,
+    /// What grows is followed, and not calls of allocators.
+    growth: Option<Growth>,
+    /// What the ledger is to book of an event, see [`Growth::book`].
+    grown: Vec<Event>,
     python: Python,
     undecodable: u64,
     unkept_stacks: u64,
@@ -80,6 +95,7 @@ pub(super) struct Window {
     thread_names: BTreeMap<u32, String>,
     /// Writes the capture; `None` when there is to be none.
     recorder: Option<Recorder>,
+    governing: Governing,
 }
 
 impl Window {
@@ -102,8 +118,10 @@ impl Window {
             objects,
             maps,
             left_out,
+            files,
             mut pymalloc,
             attach_steps,
+            governing,
             ..
         } = attached;
         let limits =
@@ -124,6 +142,10 @@ impl Window {
             code,
             arena_calls,
             late_heaps,
+            growth: options
+                .growth
+                .map(|_| Growth::new(start.page_bytes, header.initial_break, &maps)),
+            grown: Vec::new(),
             python,
             undecodable: 0,
             unkept_stacks: 0,
@@ -137,15 +159,23 @@ impl Window {
             attach_steps,
             probes: attached.probes,
             memory: MemoryWatch::begin(&proc, &process, attached.opened_ns),
-            notes: left_out.iter().map(left_out_note).chain(pymalloc.notes.drain(..)).collect(),
+            notes: left_out
+                .iter()
+                .map(left_out_note)
+                .chain(pymalloc.notes.drain(..))
+                .chain(header.growth.and_then(super::growth::note))
+                .collect(),
             walks: Walks::new(attached.opened_ns),
             proc,
             process,
             objects,
+            files,
+            given: options.allocator_symbols.clone(),
             pymalloc: options.pymalloc.then_some(pymalloc),
             thread_names: BTreeMap::new(),
             recorder: None,
             header,
+            governing,
         };
         window.read_thread_names();
         window.start_recorder(sink);

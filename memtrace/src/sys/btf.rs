@@ -4,9 +4,13 @@
 //! the types are passed over without making anything of them, which takes some milliseconds.
 //! (aya-obj does not show members, and btf-rs has another license.)
 
+mod growth;
+
 use std::{fs, io, ops::Range, path::Path};
 
 use thiserror::Error;
+
+pub use self::growth::growth_config;
 
 /// The BTF of the running kernel.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -76,7 +80,11 @@ const MAGIC: u16 = 0xeb9f;
 const HEADER_BYTES: usize = 24;
 const TYPE_BYTES: usize = 12;
 const MEMBER_BYTES: usize = 12;
+/// Also of a parameter.
+const ENUMERATOR_BYTES: usize = 8;
 const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
 
 /// Bytes that follow a type of this kind.
 fn trailer_bytes(kind: u32, count: usize) -> Option<usize> {
@@ -88,9 +96,9 @@ fn trailer_bytes(kind: u32, count: usize) -> Option<usize> {
         // Array
         3 => 12,
         // Struct, union, datasec, enum64
-        KIND_STRUCT | 5 | 15 | 19 => count * MEMBER_BYTES,
+        KIND_STRUCT | KIND_UNION | 15 | 19 => count * MEMBER_BYTES,
         // Enum, func proto
-        6 | 13 => count * 8,
+        KIND_ENUM | 13 => count * ENUMERATOR_BYTES,
         _ => return None,
     })
 }
@@ -105,6 +113,8 @@ struct Btf<'a> {
 struct Type {
     name: u32,
     kind: u32,
+    /// Of a struct, a union or an enum.
+    size_bytes: u32,
     /// Its bit offsets share their words with sizes.
     has_sizes: bool,
     trailer: Range<usize>,
@@ -143,7 +153,8 @@ impl<'a> Btf<'a> {
         let kind = (info >> 24) & 0x1f;
         let start = at + TYPE_BYTES;
         let trailer = start..start + trailer_bytes(kind, info as usize & 0xffff)?;
-        Some(Type { name: word(self.types, at)?, kind, has_sizes: info >> 31 != 0, trailer })
+        let (name, size_bytes) = (word(self.types, at)?, word(self.types, at + 8)?);
+        Some(Type { name, kind, size_bytes, has_sizes: info >> 31 != 0, trailer })
     }
 
     fn struct_named(&self, name: &str) -> Option<Type> {

@@ -1,5 +1,7 @@
 //! Clocks.
 
+use std::io;
+
 use rustix::time::{ClockId, clock_gettime};
 
 /// CPU time of this thread so far, in nanoseconds.
@@ -12,4 +14,39 @@ pub fn own_cpu_ns() -> u64 {
 pub fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// CPU time of all threads of a process so far, those that have ended included, in nanoseconds.
+///
+/// # Errors
+/// When there is no such process, or none that this clock may be asked of.
+pub fn process_cpu_ns(pid: u32) -> io::Result<u64> {
+    let mut clock: libc::clockid_t = 0;
+    // SAFETY: the pointer is valid for the call.
+    match unsafe { libc::clock_getcpuclockid(pid as libc::pid_t, &raw mut clock) } {
+        0 => {}
+        error => return Err(io::Error::from_raw_os_error(error)),
+    }
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: as above.
+    if unsafe { libc::clock_gettime(clock, &raw mut now) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_time_of_a_process_is_that_of_its_threads_and_grows() {
+        let own = std::process::id();
+        let before_ns = process_cpu_ns(own).unwrap();
+        let thread = std::thread::spawn(|| while own_cpu_ns() < 5_000_000 {});
+        thread.join().unwrap();
+        let used_ns = process_cpu_ns(own).unwrap() - before_ns;
+        assert!(used_ns >= 5_000_000, "{used_ns}");
+        assert!(process_cpu_ns(0x0fff_ffff).is_err());
+    }
 }

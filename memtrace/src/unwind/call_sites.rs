@@ -4,6 +4,7 @@
 //! whose code holds no call is never found, and most rows (prologues, epilogues) are like that.
 //! The search errs on the side of finding calls that are none.
 
+use super::compile::Wanted;
 use crate::elf::Elf;
 
 /// The near direct call, `E8 rel32` (Intel SDM volume 2, CALL).
@@ -23,6 +24,8 @@ const LONGEST_PADDING_BYTES: u64 = 64;
 pub(super) struct Code<'d> {
     /// Ascending.
     segments: Vec<Segment<'d>>,
+    /// All of it is looked up, not calls alone.
+    everywhere: bool,
 }
 
 struct Segment<'d> {
@@ -32,14 +35,14 @@ struct Segment<'d> {
 
 impl<'d> Code<'d> {
     /// The executable segments that the file holds.
-    pub(super) fn new(elf: &Elf<'d, &'d [u8]>) -> Self {
+    pub(super) fn new(elf: &Elf<'d, &'d [u8]>, wanted: Wanted) -> Self {
         let segment = |address, size_bytes| {
             Some(Segment { address, bytes: elf.code(address, size_bytes).ok()? })
         };
         let mut segments: Vec<_> =
             elf.code_segments().filter_map(|code| segment(code.address, code.size_bytes)).collect();
         segments.sort_by_key(|segment| segment.address);
-        Self { segments }
+        Self { segments, everywhere: wanted == Wanted::Everywhere }
     }
 
     /// Length of all segments.
@@ -60,14 +63,15 @@ impl<'d> Code<'d> {
 
     /// Whether a call instruction may lie within this code.
     pub(super) fn may_call(&self, start: u64, end: u64) -> bool {
-        self.bytes(start, end).is_none_or(may_call)
+        self.everywhere || self.bytes(start, end).is_none_or(may_call)
     }
 
     /// Whether this code between two functions can be on a stack. Unlike functions' code, it may
     /// do without a call: the return address of a signal handler is a system call that libc may
     /// not have described.
     pub(super) fn may_run(&self, start: u64, end: u64) -> bool {
-        end - start > LONGEST_PADDING_BYTES
+        self.everywhere
+            || end - start > LONGEST_PADDING_BYTES
             || self.bytes(start, end).is_none_or(|bytes| {
                 may_call(bytes) || bytes.windows(SYSCALL.len()).any(|two| two == SYSCALL)
             })
@@ -109,7 +113,7 @@ mod tests {
     use super::*;
 
     fn code(bytes: &[u8]) -> Code<'_> {
-        Code { segments: vec![Segment { address: 0x1000, bytes }] }
+        Code { segments: vec![Segment { address: 0x1000, bytes }], everywhere: false }
     }
 
     #[test]
@@ -127,6 +131,12 @@ mod tests {
     fn code_that_the_file_does_not_hold_may_call() {
         assert!(code(&[0x90]).may_call(0x1000, 0x1002));
         assert!(code(&[0x90]).may_call(0x2000, 0x2001));
+    }
+
+    #[test]
+    fn where_all_code_is_looked_up_all_of_it_may_run() {
+        let everywhere = Code { everywhere: true, ..code(&[0x90; 8]) };
+        assert!(everywhere.may_call(0x1000, 0x1002) && everywhere.may_run(0x1000, 0x1002));
     }
 
     #[test]

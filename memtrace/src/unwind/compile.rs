@@ -101,6 +101,16 @@ pub enum CompileError {
     TooManyRules,
 }
 
+/// What rows are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wanted {
+    /// Return addresses: an eighth of all rows.
+    #[default]
+    Calls,
+    /// Any instruction, as stacks from page faults start with one.
+    Everywhere,
+}
+
 /// Compiles an ELF file (or the image of the vDSO).
 ///
 /// # Errors
@@ -108,11 +118,19 @@ pub enum CompileError {
 /// functions that are damaged or not supported are counted in [`CompileStats::unsupported`], and
 /// their code is [`CfaRule::Unknown`](memtrace_common::unwind::table::CfaRule::Unknown).
 pub fn compile(file: &[u8]) -> Result<ObjectRows, CompileError> {
+    compile_for(file, Wanted::Calls)
+}
+
+/// As [`compile`], with the rows that are wanted.
+///
+/// # Errors
+/// Likewise.
+pub fn compile_for(file: &[u8], wanted: Wanted) -> Result<ObjectRows, CompileError> {
     let elf = Elf::parse(file)?;
     if elf.machine() != Machine::X86_64 {
         return Err(CompileError::UnsupportedMachine(elf.machine()));
     }
-    let code = Code::new(&elf);
+    let code = Code::new(&elf, wanted);
     check_span(&code)?;
     let section = elf.frame_section()?.ok_or(CompileError::NoFrames)?;
     if section.data.len() > MAX_SECTION_BYTES {

@@ -27,10 +27,10 @@ fuzz_target!(|input: &[u8]| {
     for event in records(input).flat_map(decode) {
         ledger.apply(&event);
         for (_, entry) in ledger.sites() {
-            let mut accounted = entry.account.stats.live;
-            accounted += entry.account.stats.freed;
+            let mut accounted = entry.account.stats().live;
+            accounted += entry.account.stats().freed;
             accounted += entry.account.discarded;
-            assert_eq!(accounted, entry.account.stats.allocated);
+            assert_eq!(accounted, entry.account.stats().allocated);
         }
     }
     let mut surviving = Amount::default();

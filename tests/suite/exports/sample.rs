@@ -45,7 +45,7 @@ fn stack(frames: Vec<Frame>) -> NamedStack {
 }
 
 fn site(stack: NamedStack, threads: &[(u32, &str, u64, u64)]) -> SiteInput {
-    let blocks = |bytes| Amount { bytes, count: bytes / 1024 };
+    let blocks = |bytes| Amount::new(bytes, bytes / 1024);
     let share = |(tid, name, allocated, live): &(u32, &str, u64, u64)| ThreadShare {
         tid: *tid,
         name: Some((*name).to_owned()),
@@ -55,6 +55,7 @@ fn site(stack: NamedStack, threads: &[(u32, &str, u64, u64)]) -> SiteInput {
     let allocated = blocks(threads.iter().map(|it| it.2).sum());
     let live = blocks(threads.iter().map(|it| it.3).sum());
     SiteInput {
+        allocator: None,
         function: Some(AllocFn::Malloc),
         stack,
         stats: SiteStats { live, allocated, freed: Amount::default(), peak: live },
@@ -93,8 +94,11 @@ pub fn report() -> Report {
         file_offset: 0x1000,
     };
     let input = ReportInput {
+        cost: None,
+        growth: None,
         place: Default::default(),
         selected: Default::default(),
+        sampling: None,
         target: Target {
             pid: 4242,
             command: "sh".to_owned(),

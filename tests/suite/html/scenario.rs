@@ -133,7 +133,7 @@ fn pooled_frame(number: u64) -> Arc<Frame> {
 }
 
 fn amount(bytes: u64, count: u64) -> Amount {
-    Amount { bytes, count }
+    Amount::new(bytes, count)
 }
 
 fn native(function: &str, module: &str, source: Option<(&str, u32)>) -> Arc<Frame> {
@@ -171,6 +171,7 @@ fn site(function: AllocFn, frames: Vec<Arc<Frame>>, kept: Amount, bins: &[u32]) 
     let allocated = amount(kept.bytes * 3, kept.count * 3);
     let block = kept.bytes / kept.count.max(1);
     SiteInput {
+        allocator: None,
         function: Some(function),
         stack: NamedStack { frames, missing_root: None },
         stats: SiteStats {
@@ -321,10 +322,14 @@ fn input(sites: Vec<SiteInput>, groups: Vec<GroupFacts>) -> ReportInput {
         peak: live,
     };
     ReportInput {
+        cost: None,
+        growth: None,
         place: Default::default(),
         selected: Default::default(),
+        sampling: None,
         target: target(),
         window: Window {
+            sample_bytes: None,
             started_at: "2026-03-04T02:58:11Z".to_owned(),
             duration_ns: u64::from(BINS) * SECOND,
             ended_by: EndReason::Duration,
@@ -384,6 +389,7 @@ fn target() -> Target {
             path: libc.to_owned(),
             build_id: None,
             probes: vec![probe],
+            ..AllocatorReport::default()
         }],
         threads: 17,
         python: Some(PythonReport {

@@ -56,14 +56,16 @@ fn mark(suite: &Suite) -> String {
     format!("{RECIPE} {} {}\n", suite.python, directory(suite).display())
 }
 
-fn remove(directory: &Path) -> io::Result<()> {
+/// Removes a directory that need not be there.
+pub(super) fn remove(directory: &Path) -> io::Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
 }
 
-fn unpack(packages: &[PathBuf], root: &Path) -> Result<()> {
+/// Unpacks packages into a directory.
+pub(super) fn unpack(packages: &[PathBuf], root: &Path) -> Result<()> {
     fs::create_dir_all(root)?;
     for package in packages {
         output(Command::new("dpkg-deb").arg("-x").arg(package).arg(root))?;
@@ -78,7 +80,7 @@ fn unpack(packages: &[PathBuf], root: &Path) -> Result<()> {
 }
 
 /// Links to absolute paths lead out of the root: they are made to lead to what is inside.
-fn point_links_inside(directory: &Path, root: &Path) -> Result<()> {
+pub(super) fn point_links_inside(directory: &Path, root: &Path) -> Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let (path, kind) = (entry.path(), entry.file_type()?);

@@ -1,17 +1,42 @@
 """Python services as memtrace's targets meet them. Says `ready`, then answers each line
 `time N SIZE DEPTH` with `N CPU_NS WALL_NS` for N units of its work (SIZE is not used, and DEPTH only
-by `frames`).
+by `frames`), and each line `pace NS 0` likewise for as many units as fit into that time.
 
-Usage: service.py pusher | model-server | pickle DIRECTORY-OF-BENCHMARKS | frames
+Usage: service.py pusher | model-server | pickle DIRECTORY-OF-BENCHMARKS | frames | pusher-leak |
+       model-server-leak
+
+The last two leak as in the incidents that memtrace is for: 100 KB a second, by `keep_for_replay`,
+and 640 KB a second, by `keep_version`.
 """
 
 import sys
 import time
 
 
-def pusher():
+def every(seconds, keep):
+    """Calls `keep` when so much time has gone by since it did so last."""
+    last = 0.0
+
+    def now_and_then(*arguments):
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= seconds:
+            last = now
+            keep(*arguments)
+
+    return now_and_then
+
+
+def pusher(leaks=False):
     """A websocket service: connections that take audio frames, extend a buffer, and push it on."""
     import asyncio
+
+    kept = []
+
+    def keep_for_replay(payload):
+        kept.append(bytearray(payload))
+
+    keep = every(0.17, keep_for_replay) if leaks else lambda payload: None
 
     class Connection:
         def __init__(self, number):
@@ -31,6 +56,7 @@ def pusher():
             return len(message)
 
         def encode(self, payload):
+            keep(payload)
             header = len(payload).to_bytes(8, "big")
             return bytes(header) + bytes(payload)
 
@@ -44,9 +70,16 @@ def pusher():
     return lambda units: asyncio.run(serve(units * 50))
 
 
-def model_server():
+def model_server(leaks=False):
     """An inference service: requests against a few models of numpy arrays, which it reloads."""
     import numpy
+
+    versions = []
+
+    def keep_version(number):
+        versions.append(Model(number))
+
+    keep = every(0.1, keep_version) if leaks else lambda number: None
 
     class Model:
         def __init__(self, seed):
@@ -66,6 +99,7 @@ def model_server():
     models = {}
 
     def handle(number):
+        keep(number)
         key = number % 4
         if key not in models or number % 100 == 0:
             models[key] = Model(number)
@@ -105,7 +139,23 @@ def frames():
     return descend
 
 
-SERVICES = {"frames": frames, "pusher": pusher, "model-server": model_server, "pickle": pickle_benchmark}
+SERVICES = {
+    "frames": frames,
+    "pusher": pusher,
+    "pusher-leak": lambda: pusher(leaks=True),
+    "model-server": model_server,
+    "model-server-leak": lambda: model_server(leaks=True),
+    "pickle": pickle_benchmark,
+}
+
+
+def for_as_long(work, duration_ns):
+    """As many units as fit into that time, a few at once; returns how many."""
+    until, units, at_once = time.perf_counter_ns() + duration_ns, 0, 50
+    while time.perf_counter_ns() < until:
+        work(at_once)
+        units += at_once
+    return units
 
 
 def main():
@@ -114,9 +164,13 @@ def main():
     work(2, *arguments(0))
     print("ready", flush=True)
     for line in sys.stdin:
-        _, units, _, depth = map(int, line.replace("time", "0").split())
+        kind, *numbers = line.split()
+        units, *_, depth = map(int, numbers)
         cpu, wall = time.process_time_ns(), time.perf_counter_ns()
-        work(units, *arguments(depth))
+        if kind == "pace":
+            units = for_as_long(work, units)
+        else:
+            work(units, *arguments(depth))
         cpu, wall = time.process_time_ns() - cpu, time.perf_counter_ns() - wall
         print(units, cpu, wall, flush=True)
 

@@ -54,7 +54,7 @@ impl MappedBlocks {
     /// All of them.
     pub fn amount(&self) -> Amount {
         let bytes = self.extents.iter().map(|block| block.bytes()).sum();
-        Amount { bytes, count: self.extents.len() as u64 }
+        Amount::new(bytes, self.extents.len() as u64)
     }
 
     /// What of them is in memory now.

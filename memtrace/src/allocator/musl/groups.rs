@@ -112,7 +112,7 @@ impl<'a> Sum<'a> {
 
     fn count_slot(&mut self, group: &Group, slot: u32, is_kept: bool) {
         let resident = resident_bytes(&self.runs, group.slot(slot));
-        let amount = Amount { bytes: group.stride, count: 1 };
+        let amount = Amount::new(group.stride, 1);
         let kinds = &mut self.heap.resident;
         match group.is_free(slot) {
             false => {

@@ -74,8 +74,8 @@ impl ArenaSum<'_> {
         let free = capacity.saturating_sub(blocks);
         let rest = (pool.end - pool.start) - POOL_HEADER_BYTES - capacity * block_bytes;
         self.heap.used_pools += 1;
-        self.heap.in_use += Amount { bytes: blocks * block_bytes, count: blocks };
-        self.heap.free_blocks += Amount { bytes: free * block_bytes, count: free };
+        self.heap.in_use += Amount::new(blocks * block_bytes, blocks);
+        self.heap.free_blocks += Amount::new(free * block_bytes, free);
         self.heap.overhead_bytes += POOL_HEADER_BYTES + rest;
         let resident = resident_bytes(self.runs, pool);
         let tail = Extent { start: pool.end - rest, end: pool.end };

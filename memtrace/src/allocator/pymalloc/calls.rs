@@ -114,6 +114,7 @@ mod tests {
             time_ns: 0,
             internal: false,
             interval: Default::default(),
+            object: Default::default(),
             action,
         }
     }

@@ -141,7 +141,7 @@ fn any_bursts() -> impl Strategy<Value = Vec<Burst>> {
         let burst = |(gap, length, count, bytes)| {
             let first_ns: u64 = now + gap;
             now = first_ns + length + 1;
-            Burst { first_ns, last_ns: first_ns + length, amount: Amount { bytes, count } }
+            Burst { first_ns, last_ns: first_ns + length, amount: Amount::new(bytes, count) }
         };
         parts.into_iter().map(burst).collect()
     })

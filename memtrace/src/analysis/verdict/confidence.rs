@@ -33,6 +33,9 @@ const SMALL_BYTES: u64 = 4 << 20;
 /// Two sources disagree from this share of the growth on.
 const DISAGREES: f64 = 0.25;
 
+/// An estimate that can be off by less is good enough.
+const WIDE_PERCENT: f64 = 25.0;
+
 /// A doubt, and the points that it costs.
 type Doubt = (f64, String);
 
@@ -63,6 +66,8 @@ fn doubts(finding: &Finding, facts: &Facts) -> (f64, Vec<String>) {
     let all = [
         walk_error(finding, facts),
         losses(finding, facts),
+        wide_interval(finding, facts),
+        unwatched(finding, facts),
         window(finding, facts),
         no_walk(finding, facts),
         heap_hidden(facts),
@@ -98,6 +103,34 @@ fn losses(finding: &Finding, facts: &Facts) -> Option<Doubt> {
         }
         _ => (10.0, "events were lost".to_owned()),
     })
+}
+
+/// What probes saw is an estimate that can be far off.
+fn wide_interval(finding: &Finding, facts: &Facts) -> Option<Doubt> {
+    let traced = facts.traced().filter(|_| rests_on_probes(finding))?;
+    let live = top_site(facts).map_or(traced.heap_live, |site| site.survivors);
+    let percent = live.bytes_bounds().relative(live.bytes) * 100.0;
+    let text = || {
+        format!(
+            "what is kept is estimated from {} sample{}, within {percent:.0} %",
+            live.samples(),
+            if live.samples() == 1 { "" } else { "s" },
+        )
+    };
+    (percent >= WIDE_PERCENT).then(|| ((percent / 2.0).min(40.0), text()))
+}
+
+/// Most of the time nobody looked.
+fn unwatched(finding: &Finding, facts: &Facts) -> Option<Doubt> {
+    let percent = facts.traced().filter(|_| rests_on_probes(finding))?.unwatched_percent;
+    let text = || {
+        format!("allocations were not watched {percent} % of the time, and are taken to be alike")
+    };
+    (percent >= 50).then(|| (10.0, text()))
+}
+
+fn rests_on_probes(finding: &Finding) -> bool {
+    matches!(finding.kind, VerdictKind::Leak | VerdictKind::LiveGrowth)
 }
 
 fn window(finding: &Finding, facts: &Facts) -> Option<Doubt> {

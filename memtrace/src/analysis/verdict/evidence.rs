@@ -11,6 +11,7 @@ use super::{
     confidence::{SHORT_NS, hidden_live},
     decide::{Finding, share_of},
     facts::Facts,
+    headline::about,
     headline::percent,
     input::TracedSite,
     shape::Shape,
@@ -125,8 +126,8 @@ fn site(site: &TracedSite) -> Option<Evidence> {
         format!(
             "{} holds {} in {} {blocks}; {freed}.",
             site.name,
-            bytes(site.survivors.bytes),
-            count(site.survivors.count),
+            about(site.survivors, bytes(site.survivors.bytes)),
+            about(site.survivors, count(site.survivors.count)),
         ),
         [
             ("held_bytes", signed(site.survivors.bytes)),

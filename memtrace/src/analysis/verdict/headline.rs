@@ -1,6 +1,7 @@
 //! The verdict in one sentence.
 
 use crate::model::{
+    site::Amount,
     size::{bytes, duration_ns},
     verdict::VerdictKind,
 };
@@ -24,6 +25,11 @@ pub(super) fn headline(finding: &Finding, facts: &Facts) -> String {
     }
 }
 
+/// A number of an amount in words, marked where it is an estimate.
+pub(super) fn about(amount: Amount, number: String) -> String {
+    if amount.is_exact() { number } else { format!("~ {number}") }
+}
+
 /// `97 %`.
 pub(super) fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
@@ -42,7 +48,10 @@ fn leak(finding: &Finding, facts: &Facts) -> String {
         _ => String::new(),
     };
     let who = match top_site(facts).filter(|site| !site.maps) {
-        Some(site) => format!("; {} holds {} of it", site.name, bytes(site.survivors.bytes)),
+        Some(site) => {
+            let held = about(site.survivors, bytes(site.survivors.bytes));
+            format!("; {} holds {held} of it", site.name)
+        }
         None => String::new(),
     };
     format!(

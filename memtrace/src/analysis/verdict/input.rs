@@ -78,6 +78,9 @@ pub struct Traced {
     pub frees_of_older: u64,
     /// By surviving bytes, the largest first.
     pub sites: Vec<TracedSite>,
+    /// The part of the time that the probes of a family were not armed: what happened then is
+    /// estimated.
+    pub unwatched_percent: u8,
     /// No event was lost.
     pub complete: bool,
     /// Frees may be among what was lost.

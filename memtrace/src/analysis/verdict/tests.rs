@@ -1,6 +1,7 @@
 //! Every kind of verdict, the four incidents, the boundaries, and what must hold for any input.
 
 mod boundaries;
+mod estimates;
 mod incidents;
 mod kinds;
 mod laws;
@@ -18,7 +19,7 @@ const MIB: u64 = 1 << 20;
 const SECOND: u64 = 1_000_000_000;
 
 fn mib(bytes: u64, count: u64) -> Amount {
-    Amount { bytes: bytes * MIB, count }
+    Amount::new(bytes * MIB, count)
 }
 
 /// RSS of so many MiB at both ends of a window of so many seconds.

@@ -1,7 +1,9 @@
 //! Blocks to events.
 
+use memtrace_common::sample::Interval;
+
 use super::{
-    encode::{ARENA, INTERNAL, LastSize, ROTATION, UNSEEN, size_of_code},
+    encode::{ACTION, ARENA, INTERNAL, LastSize, ROTATION, UNSEEN, interval_of_bits, size_of_code},
     flat::{Flat, OPERANDS},
 };
 use crate::{
@@ -10,7 +12,7 @@ use crate::{
         codec::{Fields, Malformed},
         format::MAX_DICTIONARY,
     },
-    model::{AllocFn, event::Event, stack::StackId},
+    model::{AllocFn, ObjectNumber, event::Event, stack::StackId},
 };
 
 /// What is kept from block to block.
@@ -34,6 +36,8 @@ struct Shape {
     code: u8,
     function: AllocFn,
     flags: u8,
+    interval: Interval,
+    object: ObjectNumber,
 }
 
 /// A block that is read.
@@ -75,6 +79,11 @@ impl EventDecoder {
             time_ns: 0,
             columns: columns(&mut fields)?,
         };
+        // Older files do not have them.
+        let objects = if fields.0.is_empty() { &[] } else { fields.bytes()? };
+        for (shape, object) in block.shapes.iter_mut().zip(objects) {
+            shape.object = ObjectNumber::of((*object).into());
+        }
         self.seen.clear();
         self.block = self.block.wrapping_add(1);
         for _ in 0..count {
@@ -112,7 +121,8 @@ impl EventDecoder {
             tid: thread.tid,
             time_ns,
             internal: shape.flags & INTERNAL != 0,
-            interval: Default::default(),
+            interval: shape.interval,
+            object: shape.object,
             action: flat.action()?,
         };
         let is_arena = shape.flags & ARENA != 0;
@@ -177,7 +187,9 @@ fn shapes(column: &[u8]) -> Result<Vec<Shape>, Malformed> {
     let (shapes, _) = column.as_chunks();
     let parse = |[code, function, flags]: &[u8; 3]| {
         let function = AllocFn::from_u8(*function).ok_or(Malformed::Code)?;
-        Ok(Shape { code: *code, function, flags: *flags })
+        let interval = interval_of_bits(*code, *flags).ok_or(Malformed::Code)?;
+        let object = ObjectNumber::default();
+        Ok(Shape { code: *code & ACTION, function, flags: *flags, interval, object })
     };
     shapes.iter().map(parse).collect()
 }

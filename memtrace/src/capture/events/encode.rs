@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use hashbrown::HashMap;
+use memtrace_common::sample::Interval;
 
 use super::{
     flat::{Flat, OPERANDS, Operands},
@@ -14,7 +15,7 @@ use crate::{
         codec::{put, put_bytes, put_difference, zigzag},
         format::{EVENTS_A_BLOCK, MAX_DICTIONARY},
     },
-    model::{event::Event, stack::StackId},
+    model::{ObjectNumber, event::Event, stack::StackId},
 };
 
 /// Bits of a shape's flags.
@@ -24,11 +25,44 @@ pub(super) const ARENA: u8 = 2;
 /// See [`KeptEvent::is_unseen`].
 pub(super) const UNSEEN: u8 = 4;
 
+/// In the byte of the action: the event is a sample. Readers that do not know it refuse the block,
+/// because they would take the sample for all there was.
+const SAMPLED: u8 = 0x80;
+/// In the byte of the action: the sixth bit of the interval's exponent.
+const SIXTH_BIT: u8 = 0x40;
+/// Where its first five bits are in the flags.
+const LOW_BITS_SHIFT: u32 = 3;
+/// The bits of the byte of the action that are the action.
+pub(super) const ACTION: u8 = !(SAMPLED | SIXTH_BIT);
+
+/// What is added to the bytes of the action and of the flags; nothing where all is looked at.
+fn interval_bits(interval: Interval) -> [u8; 2] {
+    let exponent = interval.exponent();
+    match exponent {
+        0 => [0; 2],
+        _ => [SAMPLED | ((exponent >> 5) * SIXTH_BIT), exponent << LOW_BITS_SHIFT],
+    }
+}
+
+/// The reverse of [`interval_bits`]; `None` for what it never makes.
+pub(super) fn interval_of_bits(action: u8, flags: u8) -> Option<Interval> {
+    let sixth_bit = u8::from(action & SIXTH_BIT != 0) << 5;
+    let exponent = (flags >> LOW_BITS_SHIFT) | sixth_bit;
+    let is_sampled = action & SAMPLED != 0;
+    let known = is_sampled == (exponent > 0) && exponent <= Interval::MAX.exponent();
+    known.then(|| Interval::from_exponent(exponent))
+}
+
 /// Addresses lie at multiples of 8: their low bits go where they cost nothing.
 pub(super) const ROTATION: u32 = 3;
 
-/// What an event is, without its numbers: action, function, flags.
-type Shape = [u8; 3];
+/// What an event is, without its numbers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    /// Action, function, flags.
+    code: [u8; 3],
+    object: ObjectNumber,
+}
 
 /// The columns of a block.
 #[derive(Default)]
@@ -129,11 +163,15 @@ impl EventEncoder {
     pub fn push(&mut self, kept: &KeptEvent) -> bool {
         let Some(flat) = Flat::of(&kept.event.action) else { return false };
         self.count += 1;
-        let Event { function, tid, time_ns, internal, .. } = kept.event;
+        let Event { function, tid, time_ns, internal, interval, object, .. } = kept.event;
         let flags = if internal { INTERNAL } else { 0 }
             | if kept.is_arena { ARENA } else { 0 }
             | if kept.is_unseen { UNSEEN } else { 0 };
-        self.put_shape([flat.code, function as u8, flags]);
+        let [sampled, low_bits] = interval_bits(interval);
+        self.put_shape(Shape {
+            code: [flat.code | sampled, function as u8, flags | low_bits],
+            object,
+        });
         let thread = self.put_thread(tid);
         put_difference(&mut self.columns.times, &mut self.time_ns, time_ns);
         self.put_operands(&flat, OPERANDS[usize::from(flat.code)], thread);
@@ -223,14 +261,23 @@ impl EventEncoder {
         put(out, count as u64);
         put(out, self.known_stacks as u64);
         put_bytes(out, &self.new_stacks);
-        put_bytes(out, self.shapes.as_flattened());
+        let codes: Vec<_> = self.shapes.iter().map(|shape| shape.code).collect();
+        put_bytes(out, codes.as_flattened());
         put_bytes(out, &self.thread_column());
         for column in self.columns.all() {
             put_bytes(out, column);
             column.clear();
         }
+        put_bytes(out, &self.objects());
         self.begin();
         count
+    }
+
+    /// By shape; nothing where all are the first.
+    fn objects(&self) -> Vec<u8> {
+        let objects = self.shapes.iter().map(|shape| shape.object.position() as u8);
+        let objects: Vec<u8> = objects.collect();
+        if objects.iter().all(|object| *object == 0) { Vec::new() } else { objects }
     }
 
     fn thread_column(&self) -> Vec<u8> {

@@ -38,6 +38,7 @@ fn alloc(time_ns: u64, stack: u64) -> KeptEvent {
         time_ns,
         internal: false,
         interval: Default::default(),
+        object: Default::default(),
         action,
     };
     KeptEvent { event, is_arena: false, is_unseen: false }

@@ -6,6 +6,7 @@ use super::part::Part;
 use crate::{
     capture::Capture,
     model::{
+        coverage::Phase,
         timeline::{PeakSource, Timeline, TimelineSample},
         trace::{EndReason, Rss, Walks, Window},
     },
@@ -23,6 +24,8 @@ pub fn cut(mut capture: Capture, part: Part, live_bytes: &[u64]) -> Capture {
     let ending = &mut capture.ending;
     ending.rss = rss(ending.rss, &capture.timeline.samples, part);
     ending.window = window(&ending.window, part);
+    let (since_ns, until_ns) = (part.since_ns, part.until_ns);
+    ending.coverage = ending.coverage.within(Phase { since_ns, until_ns });
     ending.closed_ns = part.opened_ns.saturating_add(part.until_ns);
     capture.walks = walks(&capture.walks, part);
     capture.timeline = timeline(&capture.timeline, part);

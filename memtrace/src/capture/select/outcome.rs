@@ -42,7 +42,7 @@ pub fn of_part(capture: &Capture, replayed: &Replayed) -> Capture {
 }
 
 fn site_of(site: &CapturedSite) -> Option<Site> {
-    Some(Site { stack: site.stack?, function: site.function? })
+    Some(Site { stack: site.stack?, function: site.function?, object: site.object })
 }
 
 /// The ledger's sites by what they are: those of threads taken together.
@@ -69,7 +69,7 @@ impl SiteSums {
             });
             sums.places.resize(id.index() + 1, 0);
             sums.places[id.index()] = place;
-            sums.join(place as usize, entry.account.stats, tid, replayed.ledger.at_summit(id));
+            sums.join(place as usize, entry.account.stats(), tid, replayed.ledger.at_summit(id));
         }
         sums.extras.iter_mut().for_each(|it| it.threads.sort_by_key(|share| share.tid));
         sums
@@ -109,6 +109,7 @@ impl SiteSums {
         let site = |(site, stats): (&Option<Site>, &SiteStats)| CapturedSite {
             stack: site.map(|site| site.stack),
             function: site.map(|site| site.function),
+            object: site.map(|site| site.object).unwrap_or_default(),
             stats: *stats,
         };
         self.sites.iter().zip(&self.stats).map(site).collect()
@@ -118,7 +119,7 @@ impl SiteSums {
         let place =
             |item: LiveItem| Some(LiveItem { site: *self.places.get(item.site as usize)?, ..item });
         let mut live: Vec<LiveItem> = replayed.ledger.live_items().filter_map(place).collect();
-        live.sort_unstable();
+        live.sort_unstable_by_key(books::order);
         live
     }
 }

@@ -5,6 +5,7 @@
 //! the allocator obtains for itself in between does not count.
 
 use hashbrown::HashMap;
+use memtrace_common::sample::Interval;
 
 use crate::{
     ledger::Ledger,
@@ -29,6 +30,7 @@ struct Obtained {
     bytes: u64,
     time_ns: u64,
     site: Site,
+    interval: Interval,
     is_mapped: bool,
 }
 
@@ -86,9 +88,10 @@ impl Temporary {
     }
 
     fn obtain(&mut self, event: &Event, address: u64, bytes: u64, stack: StackId, is_mapped: bool) {
-        let site = Site { stack, function: event.function };
-        let time_ns = event.time_ns;
-        self.last.insert(event.tid, Obtained { address, bytes, time_ns, site, is_mapped });
+        let site = Site { stack, function: event.function, object: event.object };
+        let Event { time_ns, interval, .. } = *event;
+        let obtained = Obtained { address, bytes, time_ns, site, interval, is_mapped };
+        self.last.insert(event.tid, obtained);
     }
 
     /// What is at the address may be somebody else's by now.
@@ -104,7 +107,8 @@ impl Temporary {
         let Some(last) = self.last.get(&tid).copied() else { return };
         let is_whole = mapped_bytes.is_none_or(|bytes| bytes >= last.bytes);
         if last.address == address && last.is_mapped == mapped_bytes.is_some() && is_whole {
-            *self.by_site.entry(last.site).or_default() += Amount::one(last.bytes);
+            let amount = Amount::sampled(last.bytes, last.interval);
+            *self.by_site.entry(last.site).or_default() += amount;
             self.forget(tid);
         }
     }

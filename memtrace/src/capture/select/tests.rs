@@ -52,6 +52,7 @@ impl Program {
             time_ns: OPENED_NS + self.now_ns,
             internal: false,
             interval: Default::default(),
+            object: Default::default(),
             action,
         };
         self.events.push(KeptEvent { event, is_arena: false, is_unseen: false });
@@ -142,7 +143,8 @@ impl Program {
             .map(|(_, entry)| CapturedSite {
                 stack: entry.site.map(|site| site.stack),
                 function: entry.site.map(|site| site.function),
-                stats: entry.account.stats,
+                object: entry.site.map(|site| site.object).unwrap_or_default(),
+                stats: entry.account.stats(),
             })
             .collect();
         capture.ending.totals.heap = ledger.totals().heap;
@@ -366,6 +368,7 @@ fn unseen_free(address: u64) -> KeptEvent {
         time_ns: OPENED_NS + 99,
         internal: false,
         interval: Default::default(),
+        object: Default::default(),
         action,
     };
     KeptEvent { event, is_arena: false, is_unseen: true }

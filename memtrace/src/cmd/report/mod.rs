@@ -27,7 +27,7 @@ use crate::{
     cli::{By, ReportArgs, ReportFormat, UnitsArg, ViewArg},
     model::size::Units,
     render::{self, flamegraph::FlamegraphOptions, text::TextOptions},
-    report::{GroupBy, Report, ReportOptions, View},
+    report::{GroupBy, GrowthView, Report, ReportOptions, View},
 };
 
 /// Runs the command.
@@ -72,6 +72,13 @@ fn report<E: Events>(capture: Capture, events: &E, args: &ReportArgs) -> Result<
 where
     E::Error: std::error::Error + Send + Sync + 'static,
 {
+    let is_of_growth = matches!(args.view, ViewArg::Grown | ViewArg::ResidentGrown);
+    if is_of_growth && capture.header.growth.is_none() {
+        bail!(
+            "{} is of allocations: the views of growth are of what attach --growth wrote",
+            args.capture.display()
+        );
+    }
     let selection = selection(args);
     let mut capture = match selection.is_everything() {
         true => capture,
@@ -87,6 +94,7 @@ where
         min_age_ns: args.min_age.map(nanoseconds),
         group_by: group_by(args.by),
         view: view(args.view),
+        growth: growth_view(args.view),
     };
     Ok(Report::of(&capture, options))
 }
@@ -129,12 +137,20 @@ fn render(
 
 pub(super) fn view(view: ViewArg) -> View {
     match view {
-        ViewArg::NeverFreed => View::NeverFreed,
+        ViewArg::NeverFreed | ViewArg::Grown | ViewArg::ResidentGrown => View::NeverFreed,
         ViewArg::Live => View::Live,
         ViewArg::Allocated => View::Allocated,
         ViewArg::Freed => View::Freed,
         ViewArg::Peak => View::Peak,
         ViewArg::Temporary => View::Temporary,
+    }
+}
+
+/// What of growth a view is of, where growth was followed.
+pub(super) fn growth_view(view: ViewArg) -> GrowthView {
+    match view {
+        ViewArg::ResidentGrown => GrowthView::Resident,
+        _ => GrowthView::AddressSpace,
     }
 }
 

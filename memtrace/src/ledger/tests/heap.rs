@@ -15,11 +15,11 @@ impl Trace {
     }
 
     fn malloc_site(&self) -> SiteStats {
-        self.site(A, AllocFn::Malloc).stats
+        self.site(A, AllocFn::Malloc).stats()
     }
 
     fn realloc_site(&self) -> SiteStats {
-        self.site(B, AllocFn::Realloc).stats
+        self.site(B, AllocFn::Realloc).stats()
     }
 }
 
@@ -40,7 +40,7 @@ fn a_free_is_booked_to_the_site_that_allocated() {
     let mut trace = Trace::new();
     trace.alloc(X, 100, A).alloc(Y, 20, B).free(Y);
     assert_eq!(trace.malloc_site().freed, NOTHING);
-    assert_eq!(trace.site(B, AllocFn::Malloc).stats.freed, amount(20, 1));
+    assert_eq!(trace.site(B, AllocFn::Malloc).stats().freed, amount(20, 1));
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn another_thread_may_be_handed_the_old_address_before_realloc_returns() {
     trace.by(2, AllocFn::Calloc, Action::Alloc { address: X, size_bytes: 7, stack: A });
     trace.end(1, X, Y, 300);
     assert_eq!(trace.malloc_site().freed, amount(100, 1));
-    assert_eq!(trace.site(A, AllocFn::Calloc).stats.live, amount(7, 1));
+    assert_eq!(trace.site(A, AllocFn::Calloc).stats().live, amount(7, 1));
     assert_eq!(trace.realloc_site().live, amount(300, 1));
     assert_eq!(trace.losses(), []);
 }

@@ -48,15 +48,15 @@ impl Trace {
     }
 
     fn mmap_site(&self) -> SiteStats {
-        self.site(A, AllocFn::Mmap).stats
+        self.site(A, AllocFn::Mmap).stats()
     }
 
     fn mremap_site(&self) -> SiteStats {
-        self.site(B, AllocFn::Mremap).stats
+        self.site(B, AllocFn::Mremap).stats()
     }
 
     fn sbrk_site(&self) -> SiteStats {
-        self.site(A, AllocFn::Sbrk).stats
+        self.site(A, AllocFn::Sbrk).stats()
     }
 
     fn assert_no_loss(&self) {
@@ -273,6 +273,7 @@ fn arenas_of_pymalloc_have_books_of_their_own_and_never_survive() {
             time_ns,
             internal: false,
             interval: Default::default(),
+            object: Default::default(),
             action,
         });
     }

@@ -52,7 +52,7 @@ impl Oracle {
 
     fn apply(&mut self, event: &Event) {
         let tid = event.tid;
-        let site = |stack| Site { stack, function: event.function };
+        let site = |stack| Site { stack, function: event.function, object: event.object };
         let owner = |stack| (!event.internal).then(|| site(stack));
         match event.action {
             Action::Alloc { address, size_bytes, stack } => {
@@ -111,7 +111,11 @@ impl Oracle {
                 self.give_up_realloc(tid);
                 self.give_up_release(tid);
             }
-            Action::Stack { .. } | Action::Fork | Action::CodeChange => {}
+            Action::Stack { .. }
+            | Action::Fork
+            | Action::CodeChange
+            | Action::Protect { .. }
+            | Action::Discard { .. } => {}
         }
     }
 
@@ -263,15 +267,15 @@ fn assert_agree(ledger: &Ledger, oracle: &Oracle) {
     let mut sites_seen = 0;
     for (_, entry) in ledger.sites() {
         sites_seen += 1;
-        assert_eq!(entry.account.stats.allocated, of(&oracle.allocated, entry.site));
-        assert_eq!(entry.account.stats.live, of(&live, entry.site), "{:?}", entry.site);
-        assert_eq!(entry.account.discarded, of(&oracle.discarded, entry.site));
+        assert_eq!(entry.account.stats().allocated, of(&oracle.allocated, entry.site));
+        assert_eq!(entry.account.stats().live, of(&live, entry.site), "{:?}", entry.site);
+        assert_eq!(entry.account.discarded(), of(&oracle.discarded, entry.site));
     }
     assert_eq!(sites_seen, oracle.allocated.keys().flatten().count());
     let allocator = ledger.mappings.mapped().allocator_account();
-    assert_eq!(allocator.stats.allocated, of(&oracle.allocated, None));
-    assert_eq!(allocator.stats.live, of(&live, None));
-    assert_eq!(allocator.discarded, of(&oracle.discarded, None));
+    assert_eq!(allocator.stats().allocated, of(&oracle.allocated, None));
+    assert_eq!(allocator.stats().live, of(&live, None));
+    assert_eq!(allocator.discarded(), of(&oracle.discarded, None));
     let totals = ledger.totals();
     assert_eq!(totals.heap.allocated, oracle.heap_allocated);
     assert_eq!(totals.unmatched_frees, oracle.unmatched_frees);
@@ -414,7 +418,7 @@ prop_compose! {
             .zip(stream)
             .map(|(time_ns, (_, tid, internal, action))| {
                 let function = AllocFn::Realloc;
-                Event { function, tid, time_ns, internal, interval: Default::default(), action }
+                Event { function, tid, time_ns, internal, interval: Default::default(), object: Default::default(), action }
             })
             .collect()
     }

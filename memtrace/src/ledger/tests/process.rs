@@ -19,7 +19,7 @@ fn an_exec_discards_what_is_live_and_frees_nothing() {
     assert_eq!(trace.totals().mappings.live, NOTHING);
     assert_eq!(trace.totals().heap.freed, amount(20, 1));
     assert_eq!(trace.totals().discarded_by_exec, amount(100 + PAGE, 2));
-    assert_eq!(trace.site(A, AllocFn::Malloc).discarded, amount(100, 1));
+    assert_eq!(trace.site(A, AllocFn::Malloc).discarded(), amount(100, 1));
     assert_eq!(trace.totals().execs, 1);
 }
 
@@ -54,7 +54,7 @@ fn sites_beyond_the_limit_are_summed_up() {
     let others: Vec<_> = trace.ledger.sites().filter(|(id, _)| *id == SiteId::OTHERS).collect();
     assert_eq!(others.len(), 1);
     assert_eq!(others[0].1.site, None);
-    assert_eq!(others[0].1.account.stats.live, amount(3, 1));
+    assert_eq!(others[0].1.account.stats().live, amount(3, 1));
     assert_eq!(trace.losses(), [(Loss::SitesFull, 2)]);
 }
 
@@ -70,6 +70,7 @@ fn survivors_have_the_ages_of_their_site_and_the_young_are_left_out() {
             time_ns,
             internal: false,
             interval: Default::default(),
+            object: Default::default(),
             action,
         });
     }

@@ -148,7 +148,7 @@ proptest! {
             let of = |books: &BTreeMap<AllocFn, Amount>| {
                 books.get(&function).copied().unwrap_or_default()
             };
-            let stats = entry.account.stats;
+            let stats = entry.account.stats();
             prop_assert_eq!(stats.allocated, of(&program.allocated));
             prop_assert_eq!(stats.freed, of(&program.freed));
         }

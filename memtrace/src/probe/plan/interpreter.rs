@@ -255,8 +255,10 @@ impl Calls {
             mapping,
             allocator: AllocatorId::Pymalloc,
             version: None,
+            prefix: String::new(),
             build_id: elf.build_id().map(|build_id| build_id.id),
             probes: planner.probes,
+            callers: Vec::new(),
             skipped: Vec::new(),
             notes: Vec::new(),
         }))

@@ -40,9 +40,15 @@ fn object(functions: &[(&'static str, [u8; 8])]) -> TestElf {
     TestElf { symbols, code, ..TestElf::default() }
 }
 
-fn planned(test: &TestElf) -> Result<Option<ObjectPlan>, UnprobeableObject> {
+fn all_planned(test: &TestElf, given: &[GivenNames]) -> Result<Vec<ObjectPlan>, UnprobeableObject> {
     let file = test.build();
-    plan_object(&Elf::parse(file.as_slice()).unwrap(), &[executable_mapping()], LINUX)
+    plan_object(&Elf::parse(file.as_slice()).unwrap(), &[executable_mapping()], LINUX, given)
+}
+
+fn planned(test: &TestElf) -> Result<Option<ObjectPlan>, UnprobeableObject> {
+    let mut plans = all_planned(test, &[])?;
+    assert!(plans.len() <= 1);
+    Ok(plans.pop())
 }
 
 fn plan(test: &TestElf) -> ObjectPlan {
@@ -55,6 +61,7 @@ fn sites_are_given_as_file_offsets_with_their_code() {
     let malloc = PlannedProbe {
         function: AllocFn::Malloc,
         shape: AllocFn::Malloc.shape(),
+        arguments: ArgumentPlaces::USUAL,
         aliases: Vec::new(),
         symbol_address: CODE_ADDRESS + 8,
         symbol_size_bytes: 7,
@@ -174,7 +181,7 @@ fn code_that_is_not_mapped_is_not_planned() {
     let file = object(&[("malloc", PUSHES), ("free", CHECKS)]).build();
     let elf = Elf::parse(file.as_slice()).unwrap();
     let elsewhere = Mapping { file_offset: 0x8000, ..executable_mapping() };
-    let error = plan_object(&elf, &[elsewhere], LINUX).unwrap_err();
+    let error = plan_object(&elf, &[elsewhere], LINUX, &[]).unwrap_err();
     assert!(error.reason.contains("not mapped"), "{error}");
 }
 
@@ -201,10 +208,81 @@ fn a_function_of_unknown_size_is_probed_at_its_entry() {
     assert_eq!((plan.probes[1].site_offset, plan.probes[1].cost), (0, SiteCost::Stepped));
 }
 
+/// push %rbx; pop %rbx; ret, behind a call that throws.
+const NEW: [u8; 8] = [0x53, 0x5b, 0xc3, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc];
+/// jmp to the function 16 bytes before.
+const JUMP_BACK: [u8; 8] = [0xe9, 0xeb, 0xff, 0xff, 0xff, 0xcc, 0xcc, 0xcc];
+
 #[test]
-fn an_allocator_with_its_own_operator_new_says_what_is_missing() {
-    let plan = plan(&object(&[("malloc", PUSHES), ("free", CHECKS), ("_Znwm", PUSHES)]));
+fn operator_new_is_probed_where_it_returns_and_not_by_a_return_probe() {
+    let plan = plan(&object(&[("malloc", PUSHES), ("free", CHECKS), ("_Znwm", NEW)]));
+    let new: Vec<_> =
+        plan.probes.iter().filter(|probe| probe.function == AllocFn::OperatorNew).collect();
+    let shapes: Vec<_> = new.iter().map(|probe| (probe.shape, probe.file_offset)).collect();
+    let start = CODE_OFFSET + 16;
+    assert_eq!(shapes, [(CallShape::Throwing, start), (CallShape::Exit, start + 2)]);
+    assert!(new.iter().all(|probe| !probe.shape.needs_return()));
+    assert_eq!((new[1].name(), &new[1].code[..]), ("operator new (return)", &[0xc3][..]));
+    assert!(plan.notes.is_empty() && plan.skipped.is_empty());
+}
+
+#[test]
+fn an_operator_new_whose_returns_cannot_be_told_is_said() {
+    let by_table = [0xff, 0xe0, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc];
+    let plan = plan(&object(&[("malloc", PUSHES), ("free", CHECKS), ("_Znwm", by_table)]));
+    assert_eq!(plan.probes.len(), 2);
+    assert!(plan.skipped[0].1.contains("may throw"), "{:?}", plan.skipped);
     assert!(plan.notes[0].contains("operator new"), "{:?}", plan.notes);
+}
+
+#[test]
+fn a_release_that_goes_on_to_another_is_left_to_that() {
+    let functions =
+        [("malloc", PUSHES), ("free", CHECKS), ("other", PUSHES), ("_ZdlPv", JUMP_BACK)];
+    let functions_of = |plan: ObjectPlan| -> Vec<AllocFn> {
+        plan.probes.iter().map(|probe| probe.function).collect()
+    };
+    // 24 + 5 - 21 = 8: free.
+    assert_eq!(functions_of(plan(&object(&functions))), [AllocFn::Malloc, AllocFn::Free]);
+    let mut elsewhere = object(&functions);
+    elsewhere.symbols[1].at = 16;
+    elsewhere.symbols[2].at = 8;
+    let expected = [AllocFn::Malloc, AllocFn::Free, AllocFn::OperatorDelete];
+    assert_eq!(functions_of(plan(&elsewhere)), expected);
+}
+
+#[test]
+fn an_allocator_under_a_prefix_is_one_of_its_own() {
+    let test = object(&[
+        ("malloc", PUSHES),
+        ("free", CHECKS),
+        ("_rjem_malloc", PUSHES),
+        ("_rjem_sdallocx", CHECKS),
+        ("_rjem_mallctl", PUSHES),
+    ]);
+    let plans = all_planned(&test, &[]).unwrap();
+    let found: Vec<_> = plans
+        .iter()
+        .map(|plan| (plan.allocator, plan.prefix.as_str(), plan.probes.len()))
+        .collect();
+    assert_eq!(found, [(AllocatorId::Unknown, "", 2), (AllocatorId::Jemalloc, "_rjem_", 2)]);
+    assert_eq!(plans[1].probes[1].function, AllocFn::Sdallocx);
+}
+
+#[test]
+fn a_family_needs_something_that_obtains_and_something_that_releases() {
+    let test = object(&[("x_malloc", PUSHES), ("x_mallctl", PUSHES)]);
+    assert_eq!(all_planned(&test, &[]), Ok(Vec::new()));
+}
+
+#[test]
+fn given_names_are_an_allocator_although_nothing_tells() {
+    let test = object(&[("sn_malloc", PUSHES), ("sn_free", CHECKS)]);
+    assert_eq!(all_planned(&test, &[]), Ok(Vec::new()));
+    let given = GivenNames { prefix: "sn_".to_owned(), library: None };
+    let plans = all_planned(&test, &[given]).unwrap();
+    assert_eq!((plans[0].allocator, plans[0].prefix.as_str()), (AllocatorId::Unknown, "sn_"));
+    assert_eq!(plans[0].probes.len(), 2);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! kernel single-steps all of them, and what it simulates is seldom before the first store.
 
 use super::{FunctionCode, Site, SiteCost, SiteError, Verdict};
-use crate::sys::kernel::KernelVersion;
+use crate::{model::ArgumentPlaces, sys::kernel::KernelVersion};
 
 /// Since when the kernel simulates `nop`.
 const SIMULATES_NOP: KernelVersion = KernelVersion::new(6, 13);
@@ -28,7 +28,7 @@ pub(super) fn instruction_at(code: FunctionCode<'_>, offset: usize) -> Option<&[
 }
 
 fn site(bytes: &[u8], cost: SiteCost) -> Site {
-    Site { offset: 0, cost, code: bytes.to_vec() }
+    Site { offset: 0, cost, code: bytes.to_vec(), arguments: ArgumentPlaces::USUAL }
 }
 
 fn word(bytes: &[u8]) -> Option<u32> {

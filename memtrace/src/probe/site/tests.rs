@@ -60,12 +60,16 @@ fn check(fixture: &str, expected: &[(&str, u64, SiteCost, &str)]) {
             .into_iter()
             .map(|(name, address, body)| {
                 let code = whole(address, &body);
-                (name, choose(Machine::X86_64, code, shape_of(name), kernel).unwrap())
+                let site = choose(Machine::X86_64, code, shape_of(name), kernel).unwrap();
+                (name, Site { arguments: ArgumentPlaces::USUAL, ..site })
             })
             .collect();
         let expected: Vec<_> = expected
             .iter()
-            .map(|&(name, offset, cost, code)| (name, Site { offset, cost, code: unhex(code) }))
+            .map(|&(name, offset, cost, code)| {
+                let code = unhex(code);
+                (name, Site { offset, cost, code, arguments: ArgumentPlaces::USUAL })
+            })
             .collect();
         assert_eq!(found, expected, "on {kernel}");
     }
@@ -117,7 +121,7 @@ fn musl_is_probed_at_its_tail_jumps() {
             ("aligned_alloc", 0, EMULATED, "55"),
             ("posix_memalign", 0, EMULATED, "53"),
             // mov %rdi,%rsi is fine, mov $0x1000,%edi overwrites the size.
-            ("valloc", 0, STEPPED, "48 89 fe"),
+            ("valloc", 8, EMULATED, "e9 a3 49 ff ff"),
             ("mmap", 0, EMULATED, "41 54"),
             ("mmap64", 0, EMULATED, "41 54"),
             ("munmap", 0, EMULATED, "55"),
@@ -161,13 +165,15 @@ fn tcmalloc_is_probed_at_its_hook_checks() {
 }
 
 #[test]
-fn mimalloc_overwrites_its_arguments_early_and_is_stepped_there() {
+fn mimalloc_is_probed_where_its_arguments_have_been_moved() {
     check(
         MIMALLOC,
         &[
-            ("malloc", 0, STEPPED, "48 8b 05 49 b4 00 00"),
-            ("calloc", 0, STEPPED, "48 8b 15 c9 ad 00 00"),
-            ("realloc", 0, STEPPED, "48 8b 05 49 a9 00 00"),
+            // mov %rdi,%rsi; mov (heap),%rdi: the size is in %rsi at the comparison with 1024.
+            ("malloc", 21, EMULATED, "77 29"),
+            // Before mul: the count is in %rax.
+            ("calloc", 18, EMULATED, "74 08"),
+            ("realloc", 20, EMULATED, "e9 f7 4e ff ff"),
             ("reallocarray", 0, EMULATED, "e9 5b 5c ff ff"),
             ("free", 6, EMULATED, "74 5d"),
             ("memalign", 0, EMULATED, "e9 fb 5a ff ff"),
@@ -177,6 +183,35 @@ fn mimalloc_overwrites_its_arguments_early_and_is_stepped_there() {
             ("pvalloc", 0, EMULATED, "e9 ab 5b ff ff"),
         ],
     );
+}
+
+#[test]
+fn arguments_are_found_where_mimalloc_puts_them() {
+    let places = |name: &str| {
+        let all = functions(MIMALLOC);
+        let (_, address, body) = all.iter().find(|(of, ..)| *of == name).unwrap();
+        let shape = shape_of(name);
+        let site = choose(Machine::X86_64, whole(*address, body), shape, LINUX_6_18).unwrap();
+        [0, 1, 2].map(|index| site.arguments.place(index))
+    };
+    // Numbers of registers in instructions, plus one: 7 is %rsi, 1 %rax, 3 %rdx.
+    assert_eq!(places("malloc"), [7, 0, 0]);
+    assert_eq!(places("calloc"), [1, 0, 0]);
+    assert_eq!(places("realloc"), [7, 3, 0]);
+    assert_eq!(places("free"), [0, 0, 0]);
+}
+
+#[test]
+fn an_argument_that_is_nowhere_or_in_r15_is_not_crossed_over() {
+    // mov %rdi,%r15; xor %edi,%edi; push %rbx
+    let in_r15 = [0x49, 0x89, 0xff, 0x31, 0xff, 0x53];
+    assert_eq!(chosen(&in_r15, CallShape::Size), Ok((0, STEPPED)));
+    // mov %rdi,%r14; xor %edi,%edi; push %rbx
+    let in_r14 = [0x49, 0x89, 0xfe, 0x31, 0xff, 0x53];
+    assert_eq!(chosen(&in_r14, CallShape::Size), Ok((5, EMULATED)));
+    // mov %edi,%eax; xor %edi,%edi; push: half of it is lost.
+    let half = [0x89, 0xf8, 0x31, 0xff, 0x53];
+    assert_eq!(chosen(&half, CallShape::Size), Ok((0, STEPPED)));
 }
 
 #[test]

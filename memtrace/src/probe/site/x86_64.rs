@@ -3,17 +3,15 @@
 
 use std::ops::RangeInclusive;
 
-use iced_x86::{
-    Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, OpAccess, OpKind,
-    Register,
+use iced_x86::{Decoder, DecoderOptions, Instruction, OpKind};
+
+use super::{
+    FunctionCode, REACH_BYTES, Site, SiteCost, SiteError, Verdict, arguments::Whereabouts,
 };
-
-use super::{FunctionCode, REACH_BYTES, Site, SiteCost, SiteError, Verdict};
-use crate::{model::CallShape, sys::kernel::KernelVersion};
-
-/// Integer arguments in order (System V AMD64 ABI, 3.2.3).
-const ARGUMENTS: [Register; 6] =
-    [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
+use crate::{
+    model::{ArgumentPlaces, CallShape},
+    sys::kernel::KernelVersion,
+};
 
 const OPERAND_SIZE: u8 = 0x66;
 const REX_B: u8 = 0x41;
@@ -43,9 +41,10 @@ pub(super) fn emulated_site(
     shape: CallShape,
     kernel: KernelVersion,
 ) -> Option<Site> {
-    let offset = first_emulated(code, shape, kernel)?;
+    let (offset, arguments) = first_emulated(code, shape, kernel)?;
     let proven = offset == 0 || (code.is_whole && !is_jumped_into(code, offset));
-    proven.then(|| site(code, offset, SiteCost::Emulated)).flatten()
+    let site = proven.then(|| site(code, offset, SiteCost::Emulated)).flatten()?;
+    Some(Site { arguments, ..site })
 }
 
 /// The entry, whatever it costs.
@@ -91,46 +90,33 @@ pub(super) fn entered_windows(
 
 fn site(code: FunctionCode<'_>, offset: usize, cost: SiteCost) -> Option<Site> {
     let instruction = instruction_at(code, offset)?;
-    Some(Site { offset: offset as u64, cost, code: instruction.to_vec() })
+    Some(Site {
+        offset: offset as u64,
+        cost,
+        code: instruction.to_vec(),
+        arguments: ArgumentPlaces::USUAL,
+    })
 }
 
 fn first_emulated(
     code: FunctionCode<'_>,
     shape: CallShape,
     kernel: KernelVersion,
-) -> Option<usize> {
-    let mut info = InstructionInfoFactory::new();
+) -> Option<(usize, ArgumentPlaces)> {
+    let mut arguments = Whereabouts::at_entry(shape);
     for (instruction, range) in instructions(code) {
         let offset = *range.start();
         if offset > REACH_BYTES {
             return None;
         }
         if verdict(code.body.get(range)?, kernel) == Verdict::Emulates {
-            return Some(offset);
+            return Some((offset, arguments.places()?));
         }
-        if !can_be_crossed(&instruction, shape, &mut info) {
+        if !arguments.cross(&instruction) {
             return None;
         }
     }
     None
-}
-
-/// Whether the next instruction always follows, with the arguments and the stack as before.
-fn can_be_crossed(
-    instruction: &Instruction,
-    shape: CallShape,
-    info: &mut InstructionInfoFactory,
-) -> bool {
-    let kept = &ARGUMENTS[..shape.argument_count()];
-    instruction.flow_control() == FlowControl::Next
-        && info.info(instruction).used_registers().iter().all(|used| {
-            let register = used.register().full_register();
-            !is_write(used.access()) || (register != Register::RSP && !kept.contains(&register))
-        })
-}
-
-fn is_write(access: OpAccess) -> bool {
-    !matches!(access, OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess)
 }
 
 /// Whether a jump of the function leads to `1..=offset`, or that cannot be told because some of
@@ -148,14 +134,14 @@ fn is_jumped_into(code: FunctionCode<'_>, offset: usize) -> bool {
     decoded != code.body.len()
 }
 
-fn branch_target(instruction: &Instruction) -> Option<u64> {
+pub(super) fn branch_target(instruction: &Instruction) -> Option<u64> {
     let near = [OpKind::NearBranch16, OpKind::NearBranch32, OpKind::NearBranch64];
     let is_near = instruction.op_count() > 0 && near.contains(&instruction.op0_kind());
     is_near.then(|| instruction.near_branch_target())
 }
 
 /// The instructions of a linear decode with their offsets, up to the first that is none.
-fn instructions(
+pub(super) fn instructions(
     code: FunctionCode<'_>,
 ) -> impl Iterator<Item = (Instruction, RangeInclusive<usize>)> {
     let mut decoder = Decoder::with_ip(64, code.body, code.address, DecoderOptions::NONE);

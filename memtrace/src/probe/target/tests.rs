@@ -38,7 +38,7 @@ fn process_with(files: &[(&str, Vec<u8>)]) -> (TempDir, ProcFs) {
 
 fn plan_of(files: &[(&str, Vec<u8>)]) -> Result<TargetPlan, PlanError> {
     let (_root, proc) = process_with(files);
-    plan_target(&proc, PID, &proc.maps(PID).unwrap(), LINUX)
+    plan_target(&proc, PID, &proc.maps(PID).unwrap(), LINUX, &[])
 }
 
 /// push %rbp; ret
@@ -189,7 +189,7 @@ fn a_file_that_cannot_be_opened_is_left_out_by_name() {
     let maps = proc.maps(PID).unwrap();
     let (start, end) = (maps[1].start, maps[1].end);
     fs::remove_file(root.path().join(format!("{PID}/map_files/{start:x}-{end:x}"))).unwrap();
-    let error = plan_target(&proc, PID, &maps, LINUX).unwrap_err();
+    let error = plan_target(&proc, PID, &maps, LINUX, &[]).unwrap_err();
     assert!(error.to_string().contains("/lib/libc.so.6: it cannot be opened"), "{error}");
 }
 
@@ -198,14 +198,14 @@ fn a_process_that_ends_meanwhile_has_ended() {
     let (root, proc) = process_with(&[("/bin/a", program().build())]);
     let maps = proc.maps(PID).unwrap();
     fs::remove_dir_all(root.path().join(PID.to_string())).unwrap();
-    let error = plan_target(&proc, PID, &maps, LINUX).unwrap_err();
+    let error = plan_target(&proc, PID, &maps, LINUX, &[]).unwrap_err();
     assert!(matches!(error, PlanError::Process(ProcError::Ended { pid: PID })), "{error}");
 }
 
 #[test]
 fn a_process_without_user_memory_is_a_kernel_thread() {
     let proc = ProcFs::new("/proc");
-    let error = plan_target(&proc, 2, &[], LINUX).unwrap_err();
+    let error = plan_target(&proc, 2, &[], LINUX, &[]).unwrap_err();
     assert!(matches!(error, PlanError::Process(ProcError::KernelThread { pid: 2 })));
 }
 
@@ -215,10 +215,10 @@ fn the_c_library_of_this_process_is_planned_and_passes_verification() {
     let pid = process::id();
     let maps = proc.maps(pid).unwrap();
     let kernel = proc.kernel_version().unwrap();
-    let target = plan_target(&proc, pid, &maps, kernel).unwrap();
+    let target = plan_target(&proc, pid, &maps, kernel, &[]).unwrap();
     // Tests of other modules map small allocators for a moment: they were loaded by no linker, so
     // they come after the C library.
-    let PlannedObject { plan, file } = &target.objects[0];
+    let PlannedObject { plan, file, .. } = &target.objects[0];
     assert!(matches!(plan.allocator, AllocatorId::Glibc | AllocatorId::Musl), "{plan:?}");
     assert!(plan.version.as_deref().is_some_and(|version| version.contains('.')), "{plan:?}");
     assert!(plan.mapping.base_name().contains("libc") || plan.mapping.base_name().contains("musl"));

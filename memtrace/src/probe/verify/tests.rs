@@ -58,7 +58,7 @@ impl Mapped {
         maps.retain(|mapping| mapping.name == path);
         let content = fs::read(&self.path).unwrap();
         let elf = Elf::parse(content.as_slice()).unwrap();
-        plan_object(&elf, &maps, KernelVersion::new(6, 18)).unwrap().unwrap()
+        plan_object(&elf, &maps, KernelVersion::new(6, 18), &[]).unwrap().remove(0)
     }
 
     fn verify(&self, plan: &ObjectPlan) -> Result<(), VerifyError> {

@@ -6,13 +6,19 @@ use crate::{
         site::Amount,
         size::{Units, count, duration_ns},
     },
-    render::label::{clean, described, plural},
+    render::{
+        estimate,
+        label::{clean, described, plural},
+    },
 };
 
 /// `What was never freed grew by 12.0 MiB`.
 pub fn headline(diff: &Diff, units: Units) -> String {
     let what = format!("What was {}", diff.view.label());
-    let by = units.bytes(diff.total.growth_bytes.unsigned_abs());
+    let mut by = units.bytes(diff.total.growth_bytes.unsigned_abs());
+    if let Some(error) = estimate::growth_error(&diff.total, units) {
+        by = format!("~ {by} {error}");
+    }
     match diff.total.growth_bytes {
         0 => format!("{what} did not grow"),
         1.. => format!("{what} grew by {by}"),
@@ -34,14 +40,18 @@ fn blocks(amount: Amount, units: Units) -> String {
     match amount.count {
         0 => "nothing".to_owned(),
         blocks => {
-            format!("{} in {} block{}", units.bytes(amount.bytes), count(blocks), plural(blocks))
+            let (bytes, number) = (estimate::bytes(amount, units), estimate::blocks_count(amount));
+            format!("{bytes} in {number} block{}", plural(blocks))
         }
     }
 }
 
 /// `+2.0 KiB in +1 block`.
 pub(in crate::render) fn signed_blocks(change: &Change, units: Units) -> String {
-    let bytes = units.signed_bytes(change.growth_bytes);
+    let mut bytes = units.signed_bytes(change.growth_bytes);
+    if let Some(error) = estimate::growth_error(change, units) {
+        bytes = format!("~ {bytes} {error}");
+    }
     let sign = match change.growth_count {
         0 => return format!("{bytes} in as many blocks"),
         ..0 => '-',

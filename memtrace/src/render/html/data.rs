@@ -17,12 +17,13 @@ use crate::{
         verdict::Verdict,
     },
     render::{
+        estimate,
         label::{end_reason, pattern, place},
         text::rss_table,
     },
     report::{
         Births, Completeness, Distribution, GroupBy, GroupReport, HeapReport, Report, Rss,
-        SiteReport, Survivors, Target, Totals, View, Window,
+        Sampling, SiteReport, Survivors, Target, Totals, View, Window,
     },
 };
 
@@ -51,6 +52,9 @@ pub(super) struct Page<'a> {
     timeline: &'a Timeline,
     verdict: &'a Option<Verdict>,
     summary: &'a [String],
+    sampling: &'a Option<Sampling>,
+    /// In words; nothing where no number is an estimate.
+    sampled: Option<String>,
     totals: &'a Totals,
     sizes: &'a Option<Distribution>,
     lifetimes: &'a Option<Distribution>,
@@ -98,6 +102,8 @@ impl<'a> Page<'a> {
             timeline: &report.timeline,
             verdict: &report.verdict,
             summary: &report.summary,
+            sampling: &report.sampling,
+            sampled: estimate::explanation(report),
             totals: &report.totals,
             sizes: &report.sizes,
             lifetimes: &report.lifetimes,

@@ -63,15 +63,13 @@ fn expected<T>(report: &Report, of: impl Fn(&crate::report::SiteReport) -> T) ->
 
 fn amounts(column: &Value) -> Vec<Amount> {
     let counts = numbers(&column["count"]);
-    let pair = |(bytes, count)| Amount { bytes, count };
+    let pair = |(bytes, count)| Amount::new(bytes, count);
     numbers(&column["bytes"]).into_iter().zip(counts).map(pair).collect()
 }
 
 fn plus(amount: Amount, difference: Amount) -> Amount {
-    Amount {
-        bytes: added(amount.bytes, difference.bytes),
-        count: added(amount.count, difference.count),
-    }
+    let bytes = added(amount.bytes, difference.bytes);
+    Amount::new(bytes, added(amount.count, difference.count))
 }
 
 #[test]
@@ -120,7 +118,7 @@ fn births_are_those_of_the_survivors() {
         let mut bin = 0;
         let birth = |numbers: &[u64]| {
             bin += numbers[0];
-            (bin, Amount { bytes: numbers[1], count: numbers[2] })
+            (bin, Amount::new(numbers[1], numbers[2]))
         };
         read.insert(stack, births.chunks(3).map(birth).collect::<Vec<_>>());
     }

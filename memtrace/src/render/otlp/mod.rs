@@ -104,7 +104,7 @@ impl<'a> Builder<'a> {
             time_unix_nano: start_unix_ns(self.report).try_into().unwrap_or_default(),
             duration_nano: self.report.window.duration_ns,
             period_type: Some(self.value_type(profile::PERIOD)),
-            period: 1,
+            period: super::estimate::period(&self.report.sampling),
             attribute_indices: about.to_vec(),
             ..Profile::default()
         }

@@ -11,8 +11,12 @@ use std::io::{self, Write};
 use flate2::{Compression, write::GzEncoder};
 use prost::Message;
 
-use super::profile::{
-    self, Sample, Strings, Tables, comments, held, samples, shown_first, start_unix_ns, value_types,
+use super::{
+    estimate,
+    profile::{
+        self, Sample, Strings, Tables, comments, held, samples, shown_first, start_unix_ns,
+        value_types,
+    },
 };
 use crate::report::{Module, Report};
 
@@ -53,7 +57,7 @@ impl<'a> Builder<'a> {
             time_nanos: start_unix_ns(self.report),
             duration_nanos: self.report.window.duration_ns.try_into().unwrap_or(i64::MAX),
             period_type: Some(self.value_type(profile::PERIOD)),
-            period: 1,
+            period: estimate::period(&self.report.sampling),
             comment: comments(self.report).iter().map(|it| self.string(it)).collect(),
             default_sample_type: self.string(shown_first(self.report.view).name),
             string_table: self.strings.into_vec(),

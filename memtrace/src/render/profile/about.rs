@@ -2,7 +2,10 @@
 
 use crate::{
     model::size,
-    render::label::{clean, end_reason},
+    render::{
+        estimate,
+        label::{clean, end_reason},
+    },
     report::{LossReport, Report, View},
 };
 
@@ -22,6 +25,7 @@ pub(in crate::render) fn comments(report: &Report) -> Vec<String> {
         meaning(report),
         "alloc: allocated in the window".to_owned(),
     ];
+    comments.extend(estimate::explanation(report));
     comments.extend(losses(report));
     comments.extend(report.completeness.notes.iter().map(|note| clean(note)));
     comments

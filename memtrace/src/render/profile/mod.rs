@@ -24,7 +24,7 @@ pub(super) struct ValueType {
     pub(super) unit: &'static str,
 }
 
-/// What there is one of between two samples: every byte is seen.
+/// What samples are a distance of apart: the period, 1 where every byte is seen.
 pub(super) const PERIOD: ValueType = ValueType { name: "space", unit: "bytes" };
 
 /// The numbers of a sample, in this order: what was allocated, then what is held. Those are the

@@ -75,10 +75,8 @@ fn limit(share: &ThreadShare, view: View) -> Amount {
 }
 
 fn without(amount: Amount, part: Amount) -> Amount {
-    Amount {
-        bytes: amount.bytes.saturating_sub(part.bytes),
-        count: amount.count.saturating_sub(part.count),
-    }
+    let bytes = amount.bytes.saturating_sub(part.bytes);
+    Amount::new(bytes, amount.count.saturating_sub(part.count))
 }
 
 fn sum(amounts: &[Amount]) -> Amount {
@@ -93,7 +91,7 @@ mod tests {
     use crate::{model::site::SiteStats, report::sample};
 
     fn amount(bytes: u64) -> Amount {
-        Amount { bytes, count: u64::from(bytes > 0) }
+        Amount::new(bytes, u64::from(bytes > 0))
     }
 
     fn share(tid: u32, allocated: u64, live: u64) -> ThreadShare {
@@ -104,10 +102,9 @@ mod tests {
     fn site(threads: Vec<ThreadShare>, allocated: u64, kept: u64) -> SiteReport {
         let mut site = sample::leaking().sites.remove(0);
         let count = threads.len() as u64;
-        site.stats =
-            SiteStats { allocated: Amount { bytes: allocated, count }, ..SiteStats::default() };
+        site.stats = SiteStats { allocated: Amount::new(allocated, count), ..SiteStats::default() };
         let kept_count = threads.iter().filter(|it| it.live.count > 0).count() as u64;
-        site.survivors.amount = Amount { bytes: kept, count: kept_count };
+        site.survivors.amount = Amount::new(kept, kept_count);
         site.threads = threads;
         site
     }
@@ -144,7 +141,7 @@ mod tests {
     #[test]
     fn what_was_freed_is_known_by_thread() {
         let mut site = site(vec![share(1, 30, 20), share(2, 10, 0)], 40, 20);
-        site.stats.freed = Amount { bytes: 20, count: 1 };
+        site.stats.freed = Amount::new(20, 1);
         let freed: Vec<_> = samples(&site, View::Freed).iter().map(|it| it.held.bytes).collect();
         assert_eq!(freed, [10, 10]);
     }

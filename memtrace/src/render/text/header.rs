@@ -3,10 +3,13 @@
 use crate::{
     model::{
         site::Amount,
-        size::{Units, count, duration_ns},
+        size::{Units, duration_ns},
     },
-    render::label::{end_reason, place, plural},
-    report::{AllocatorReport, PythonReport, Report, Rss, Totals},
+    render::{
+        estimate,
+        label::{end_reason, place, plural},
+    },
+    report::{AllocatorReport, GrowthReport, PythonReport, Report, Rss, Totals},
 };
 
 use super::{
@@ -21,6 +24,9 @@ pub(super) fn write(page: &mut Page, report: &Report) {
     page.prose(Some(Style::Strong), 0, &title(report));
     if let Some(selection) = selection(&report.selection) {
         page.prose(Some(Style::Warning), 0, &selection);
+    }
+    for (label, text) in estimate::explanations(report, page.units()) {
+        page.field(label, &text);
     }
     rss_table::write(page, report);
     match &report.verdict {
@@ -39,13 +45,24 @@ pub(super) fn write(page: &mut Page, report: &Report) {
         page.field("Python", &python_line(python));
     }
     page.field("RSS", &rss(report.rss, page.units()));
-    page.field("live", &live(&report.totals, page.units()));
-    if report.verdict.is_none() && !report.summary.is_empty() {
+    match &report.growth {
+        None => page.field("live", &live(&report.totals, page.units())),
+        Some(growth) => page.field("probes", growth_probes(growth)),
+    }
+    let says_more = report.verdict.is_none() || report.growth.is_some();
+    if says_more && !report.summary.is_empty() {
         page.gap();
         report.summary.iter().for_each(|sentence| page.prose(None, 0, sentence));
     }
     if !report.completeness.complete {
         page.prose(Some(Style::Warning), 0, "Events were lost: see INCOMPLETE below.");
+    }
+}
+
+fn growth_probes(growth: &GrowthReport) -> &'static str {
+    match growth.probes.at_functions {
+        true => "growth: at functions of the kernel; nothing in the process",
+        false => "growth: at tracepoints of the kernel; nothing in the process",
     }
 }
 
@@ -111,9 +128,9 @@ fn rss(rss: Rss, units: Units) -> String {
 fn live(totals: &Totals, units: Units) -> String {
     let grown = |live: Amount, unit: &str| {
         format!(
-            "+{} in {} {unit}{}",
-            units.bytes(live.bytes),
-            count(live.count),
+            "{} in {} {unit}{}",
+            estimate::grown(live, units),
+            estimate::blocks_count(live),
             plural(live.count)
         )
     };
@@ -139,7 +156,7 @@ mod tests {
     #[test]
     fn arenas_of_small_objects_are_shown_apart() {
         let mut totals = Totals::default();
-        totals.pymalloc_arenas.live = Amount { bytes: 3 << 20, count: 3 };
+        totals.pymalloc_arenas.live = Amount::new(3 << 20, 3);
         let expected = "heap +0 B in 0 blocks; Python's small objects +3.0 MiB in 3 arenas";
         assert_eq!(live(&totals, Units::Auto), expected);
     }

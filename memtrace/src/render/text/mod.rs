@@ -35,14 +35,30 @@ impl Default for TextOptions {
     }
 }
 
+/// Writes the report, with what another one of the same window lists behind what it lists itself.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_both(
+    report: &Report,
+    other: Option<&Report>,
+    options: TextOptions,
+    out: &mut impl io::Write,
+) -> io::Result<()> {
+    let mut page = Page::new(options);
+    header::write(&mut page, report);
+    sites::write(&mut page, report, options.top);
+    if let Some(other) = other {
+        sites::write(&mut page, other, options.top);
+    }
+    quality::write(&mut page, report);
+    out.write_all(page.finish().as_bytes())
+}
+
 /// Writes the report.
 ///
 /// # Errors
 /// Those of the writer.
 pub fn write(report: &Report, options: TextOptions, out: &mut impl io::Write) -> io::Result<()> {
-    let mut page = Page::new(options);
-    header::write(&mut page, report);
-    sites::write(&mut page, report, options.top);
-    quality::write(&mut page, report);
-    out.write_all(page.finish().as_bytes())
+    write_both(report, None, options, out)
 }

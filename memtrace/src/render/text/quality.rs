@@ -1,7 +1,10 @@
 //! What the blocks were like, and how far to trust the numbers.
 
 use crate::{
-    model::size::{Units, count, duration_ns},
+    model::{
+        cost::Cost,
+        size::{Units, count, duration_ns},
+    },
     render::label::plural,
     report::{Completeness, Distribution, Report, Totals},
 };
@@ -22,6 +25,9 @@ pub(super) fn write(page: &mut Page, report: &Report) {
         page.field("", &text);
     }
     page.field("memtrace", &own_cost(report, units));
+    if let Some(cost) = &report.cost {
+        write_cost(page, cost);
+    }
     for note in &report.completeness.notes {
         page.field("note", note);
     }
@@ -29,6 +35,34 @@ pub(super) fn write(page: &mut Page, report: &Report) {
         page.field(if index == 0 { "files" } else { "" }, file);
     }
     write_losses(page, &report.completeness);
+}
+
+fn write_cost(page: &mut Page, cost: &Cost) {
+    if let Some(overhead) = cost.overhead {
+        let limit = cost.max_overhead.map(|limit| format!(" (limit {})", percent(limit)));
+        let setting = cost.setting.as_deref().unwrap_or_default();
+        let text = format!(
+            "the target was about {} slower{}; looked at {setting}",
+            percent(overhead),
+            limit.unwrap_or_default(),
+        );
+        page.field("cost", &text);
+    }
+    if let Some(covered) = cost.covered.filter(|covered| *covered < 1.0) {
+        let text = format!("all probes were armed {} of the time", percent(covered));
+        page.field("", &text);
+    }
+    for change in &cost.changes {
+        let after = duration_ns(change.at_ns);
+        page.field("", &format!("after {after}: {}, because {}", change.to, change.why));
+    }
+}
+
+fn percent(share: f64) -> String {
+    match share * 100.0 {
+        percent if percent < 10.0 => format!("{percent:.1} %"),
+        percent => format!("{percent:.0} %"),
+    }
 }
 
 fn own_cost(report: &Report, units: Units) -> String {

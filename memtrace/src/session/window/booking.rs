@@ -34,7 +34,7 @@ impl Window {
         }
         let drained = ring.drain(limit, |record| self.book(record));
         self.solve_puzzles();
-        if drained > 0 && !self.trampoline_known {
+        if drained > 0 && !self.trampoline_known && self.growth.is_none() {
             self.find_trampoline();
         }
         if std::mem::take(&mut self.code_changed) || self.python.is_due(clock::monotonic_ns()) {
@@ -60,9 +60,15 @@ impl Window {
     }
 
     fn book_memory(&mut self, event: Event) {
+        if self.growth.is_some() {
+            return self.book_growth(event);
+        }
         let is_arena = self.arena_calls.is_arena(&event);
         let event = if is_arena { event } else { self.late_heaps.attribute(event) };
-        let kept = KeptEvent { event, is_arena, is_unseen: false };
+        self.keep(KeptEvent { event, is_arena, is_unseen: false });
+    }
+
+    pub(super) fn keep(&mut self, kept: KeptEvent) {
         capture::apply(&mut self.ledger, &kept);
         if let Some(recorder) = &mut self.recorder {
             recorder.event(kept);

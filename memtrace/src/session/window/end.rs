@@ -12,7 +12,7 @@ use super::{
 use crate::{
     capture::Header,
     ledger::Ledger,
-    model::timeline::Timeline,
+    model::{cost::Cost, coverage::Coverage, footprint::RssChanges, timeline::Timeline},
     probe::{ring::Ring, target::PlannedObject},
     report::{self, AttachStep, EndReason, Rss},
     sys::{clock, procfs::Process},
@@ -60,10 +60,18 @@ pub struct Ending {
     pub notes: Vec<String>,
     /// What was known when the window was opened.
     pub header: Header,
+    /// How resident memory went; only where growth was followed.
+    pub rss_changes: Option<RssChanges>,
     /// Names of threads, as far as they were seen.
     pub thread_names: BTreeMap<u32, String>,
     /// Writes the rest of the capture.
     pub recorder: Option<Recorder>,
+    /// What it cost the target.
+    pub cost: Cost,
+    /// When the probes were there.
+    pub coverage: Coverage,
+    /// The mean distance of samples at the end, in bytes; `None` where each allocation was looked at.
+    pub sample_bytes: Option<u64>,
 }
 
 impl Window {
@@ -77,17 +85,21 @@ impl Window {
         }
         self.drain(&mut ring, usize::MAX);
         self.memory.sample_end(self.live_bytes());
+        let (cost, coverage) = self.finish_budget(closed_ns);
+        let sample_bytes = self.governing.sample_bytes(&self.kernel);
         let detaching = Instant::now();
         self.kernel.detach();
         let detach_ns = detaching.elapsed().as_nanos() as u64;
         // A program that ran on another CPU when the window was closed may have finished since.
         self.drain(&mut ring, usize::MAX);
-        let counters = self.kernel.counters().unwrap_or_else(|error| {
+        let mut counters = self.kernel.counters().unwrap_or_else(|error| {
             self.notes.push(format!("losses in the kernel are not known: {error}"));
             KernelCounters::default()
         });
+        self.governing.counted_in_window(&mut counters);
         self.notes.append(&mut self.walks.notes);
         let walks = self.finish_walks(closed_ns);
+        let rss_changes = self.rss_changes();
         let (rss, timeline) = self.memory.finish();
         Ending {
             process: self.process,
@@ -110,8 +122,12 @@ impl Window {
             detach_ns,
             notes: self.notes,
             header: self.header,
+            rss_changes,
             thread_names: self.thread_names,
             recorder: self.recorder,
+            cost,
+            coverage,
+            sample_bytes,
         }
     }
 }

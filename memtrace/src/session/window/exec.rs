@@ -3,7 +3,7 @@
 use super::{
     super::{
         AttachError,
-        attach::{allocator_code, arm},
+        attach::{First, allocator_code, arm_sides},
     },
     Window, left_out_note,
 };
@@ -51,11 +51,16 @@ impl Window {
         maps: &[Mapping],
         executable: &str,
     ) -> Result<&'static str, AttachError> {
+        if self.growth.is_some() {
+            return Ok("its growth is followed from its start");
+        }
         let pid = self.process.pid;
         let version = self.proc.kernel_version().map_err(AttachError::KernelVersion)?;
         let known: Vec<Option<FileId>> =
             self.objects.iter().map(|object| object.plan.mapping.file).collect();
-        let TargetPlan { mut objects, left_out, .. } = plan_target(&self.proc, pid, maps, version)?;
+        let TargetPlan { mut objects, left_out, files, .. } =
+            plan_target(&self.proc, pid, maps, version, &self.given)?;
+        self.files = files;
         self.notes.extend(left_out.iter().map(left_out_note));
         self.plan_pymalloc(maps, version, &mut objects);
         let code = allocator_code(&objects, executable);
@@ -63,12 +68,14 @@ impl Window {
         let is_armed = |object: &PlannedObject| {
             let allocators = known.iter().zip(&self.objects);
             allocators.into_iter().any(|(file, armed)| {
-                *file == object.plan.mapping.file && armed.plan.allocator == object.plan.allocator
+                *file == object.plan.mapping.file && armed.plan.is_of_same(&object.plan)
             })
         };
         objects.retain(|object| !is_armed(object));
-        let first_site = self.objects.iter().map(|object| object.plan.probes.len()).sum::<usize>();
-        self.probes += arm(&mut self.kernel, &objects, &self.proc, pid, first_site as u32)?;
+        let first = First::after(&self.objects);
+        let sides = self.governing.sides();
+        let kernel = &mut self.kernel;
+        self.probes += arm_sides(kernel, &objects, &self.proc, pid, first, sides)?;
         let since = if objects.is_empty() {
             "it is traced from its start"
         } else {

@@ -23,6 +23,7 @@ impl Window {
         self.maps_read_ns = clock::monotonic_ns();
         let Ok(maps) = self.proc.maps(self.process.pid) else { return false };
         self.add_mappings(&maps);
+        self.look_for_allocators(&maps);
         true
     }
 

@@ -44,12 +44,18 @@ impl Window {
     /// What was allocated or mapped in the window and is still there.
     pub(super) fn live_bytes(&self) -> u64 {
         let totals = self.ledger.totals();
+        if self.growth.is_some() {
+            // Pages in use are what RSS is set against.
+            return totals.heap.live.bytes;
+        }
         totals.heap.live.bytes.saturating_add(totals.mappings.live.bytes)
     }
 
     /// What the next walk of the heap is to look for.
     pub(in crate::session) fn walk_request(&self, is_last: bool) -> Request {
-        let suspects = is_last.then(|| self.ledger.suspects(MOST_BLOCKS));
+        // Pages are no blocks of the heap.
+        let has_blocks = is_last && self.growth.is_none();
+        let suspects = has_blocks.then(|| self.ledger.suspects(MOST_BLOCKS));
         Request { image: self.ledger.totals().execs, suspects }
     }
 
@@ -90,6 +96,7 @@ impl Window {
                 time_ns: closed_ns,
                 internal: false,
                 interval: Default::default(),
+                object: Default::default(),
                 action,
             };
             if let Some(recorder) = recorder {

@@ -57,7 +57,7 @@ fn any_census() -> impl Strategy<Value = Census> {
 }
 
 fn any_amount() -> impl Strategy<Value = Amount> {
-    (any::<u64>(), any::<u64>()).prop_map(|(bytes, count)| Amount { bytes, count })
+    (any::<u64>(), any::<u64>()).prop_map(|(bytes, count)| Amount::new(bytes, count))
 }
 
 fn any_traced() -> impl Strategy<Value = Traced> {
@@ -74,6 +74,7 @@ fn any_traced() -> impl Strategy<Value = Traced> {
     let amounts = [any_amount(), any_amount(), any_amount(), any_amount()];
     (amounts, any::<(u64, bool, bool)>(), prop::collection::vec(site, 0..5)).prop_map(
         |([allocated, freed, heap_live, mapped_live], (number, complete, lost), sites)| Traced {
+            unwatched_percent: (number % 101) as u8,
             allocated,
             freed,
             heap_live,

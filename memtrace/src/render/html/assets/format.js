@@ -32,6 +32,10 @@ function share(part, whole) {
   return percent.toFixed(1) + " %";
 }
 
+// Numbers that are estimates have an interval that they are in with 95 % confidence.
+const intervalWords = ({ estimate: of }) =>
+  of ? `${bytes(of.low_bytes)} to ${bytes(of.high_bytes)} (95 %)` : null;
+
 const plural = (number, word) => count(number) + " " + word + (number === 1 ? "" : "s");
 
 // Control characters and those that turn the direction of writing mislead a reader.

@@ -38,6 +38,7 @@ function showHead() {
         "RSS",
         `${bytes(rss.start_bytes)} → ${bytes(rss.end_bytes)} (${signedBytes(rss.end_bytes - rss.start_bytes)}), peak ${bytes(rss.peak_bytes)}${limit}`,
       ],
+      ["Estimates", estimateWords()],
       [
         "Complete",
         completeness.complete
@@ -50,6 +51,12 @@ function showHead() {
 
 const pythonWords = ({ version, path, refused }) =>
   `${version || "of unknown version"} (${path})${refused ? `; its frames are missing: ${refused}` : ""}`;
+
+// What was sampled, and how sure the sum is.
+function estimateWords() {
+  const whole = intervalWords(report.totals.survivors);
+  return report.sampled && [report.sampled, whole && `never freed: ${whole}`].filter(Boolean).join(". ");
+}
 
 const losses = () => completeness.losses.map((loss) => `${count(loss.count)} ${loss.sentence}`);
 

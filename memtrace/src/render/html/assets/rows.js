@@ -73,6 +73,7 @@ function rowOf(row) {
   const told = facts && !state.selected && state.view === "never_freed";
   const words = [
     told && facts.pattern,
+    told && intervalWords(facts.survivors),
     told && sizeWords(facts),
     ageWords(row),
     row.weighing.length > 1 && `on ${plural(row.weighing.length, "stack")}`,
@@ -96,10 +97,10 @@ function rowOf(row) {
     { class: "site", role: "row", click: () => toggle(row) },
     cell(
       "c-bytes num bytes",
-      el("b", null, bytes(row.bytes)),
+      el("b", null, (report.sampled ? "~ " : "") + bytes(row.bytes)),
       meter([["var(--in-use)", row.bytes]], state.total.bytes || 1),
     ),
-    cell("c-count num", count(row.count)),
+    cell("c-count num", (report.sampled ? "~ " : "") + count(row.count)),
     cell("c-age num", hasAges() && row.count ? duration(row.oldest * 1e6) : ""),
     cell("c-growth", spark(group)),
     cell(

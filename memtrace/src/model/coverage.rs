@@ -1,0 +1,167 @@
+//! When probes were armed: a budget can take those of a family of functions off for a while.
+
+use serde::{Deserialize, Serialize};
+
+use super::AllocFn;
+
+/// Functions whose probes come and go together.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// malloc and kin, `free` apart, which stays.
+    Heap,
+    /// `PyObject_Malloc` and kin.
+    Python,
+    /// mmap and kin.
+    Mappings,
+    /// One that a later version knows.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+impl Family {
+    /// That of a function which obtains memory.
+    pub fn of(function: AllocFn) -> Self {
+        if function.is_python() {
+            Self::Python
+        } else if function.shape().is_mapping() {
+            Self::Mappings
+        } else {
+            Self::Heap
+        }
+    }
+}
+
+/// A span of the window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Phase {
+    /// Its start, since the window's start.
+    pub since_ns: u64,
+    /// Its end, since the window's start.
+    pub until_ns: u64,
+}
+
+impl Phase {
+    /// How long it is.
+    pub fn duration_ns(self) -> u64 {
+        self.until_ns.saturating_sub(self.since_ns)
+    }
+
+    /// What of it lies in another, on the clock of that one.
+    fn within(self, window: Self) -> Option<Self> {
+        let since_ns = self.since_ns.max(window.since_ns);
+        let until_ns = self.until_ns.min(window.until_ns);
+        (since_ns < until_ns).then(|| Self {
+            since_ns: since_ns - window.since_ns,
+            until_ns: until_ns - window.since_ns,
+        })
+    }
+}
+
+/// When the probes of a family that obtain memory were armed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FamilyCoverage {
+    /// Which.
+    pub family: Family,
+    /// How long they were armed, all together.
+    pub covered_ns: u64,
+    /// How long the window was.
+    pub window_ns: u64,
+    /// When they were armed: in order, apart from each other, inside of the window.
+    pub phases: Vec<Phase>,
+}
+
+impl FamilyCoverage {
+    /// Armed in these phases, which are in order and apart from each other, of a window.
+    pub fn new(family: Family, window_ns: u64, phases: Vec<Phase>) -> Self {
+        let covered_ns = phases.iter().map(|phase| phase.duration_ns()).sum();
+        Self { family, covered_ns, window_ns, phases }
+    }
+
+    /// The part of the time that they were armed, from 0 to 1.
+    pub fn share(&self) -> f64 {
+        (self.covered_ns as f64 / self.window_ns.max(1) as f64).min(1.0)
+    }
+}
+
+/// When which probes were armed. A family that is not listed was all the time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Coverage {
+    /// Families that were not armed all the time.
+    pub families: Vec<FamilyCoverage>,
+}
+
+impl Coverage {
+    /// Everything was armed all the time.
+    pub fn is_full(&self) -> bool {
+        self.families.iter().all(|family| family.covered_ns >= family.window_ns)
+    }
+
+    /// The part of the time that a family was armed, from 0 to 1.
+    pub fn share_of(&self, family: Family) -> f64 {
+        let known = self.families.iter().find(|known| known.family == family);
+        known.map_or(1.0, FamilyCoverage::share)
+    }
+
+    /// How many times more there was than was seen, if what was not seen went on at the rate of what
+    /// was: 1 where all or none was seen.
+    pub fn factor_of(&self, family: Family) -> f64 {
+        match self.share_of(family) {
+            0.0 => 1.0,
+            share => share.recip(),
+        }
+    }
+
+    /// That of a part of the window.
+    pub fn within(&self, part: Phase) -> Self {
+        let cut = |known: &FamilyCoverage| {
+            let phases = known.phases.iter().filter_map(|phase| phase.within(part)).collect();
+            FamilyCoverage::new(known.family, part.duration_ns(), phases)
+        };
+        Self { families: self.families.iter().map(cut).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn phase(since_ns: u64, until_ns: u64) -> Phase {
+        Phase { since_ns, until_ns }
+    }
+
+    fn coverage() -> Coverage {
+        let phases = vec![phase(0, 10), phase(40, 50)];
+        Coverage { families: vec![FamilyCoverage::new(Family::Heap, 100, phases)] }
+    }
+
+    #[test]
+    fn what_is_not_listed_was_armed_all_the_time() {
+        assert_eq!(coverage().share_of(Family::Heap), 0.2);
+        assert_eq!(coverage().factor_of(Family::Heap), 5.0);
+        assert_eq!(coverage().share_of(Family::Mappings), 1.0);
+        assert!(!coverage().is_full() && Coverage::default().is_full());
+    }
+
+    #[test]
+    fn a_part_of_the_window_has_the_phases_that_lie_in_it() {
+        let part = coverage().within(phase(5, 45));
+        assert_eq!(part.families[0].phases, [phase(0, 5), phase(35, 40)]);
+        assert_eq!(part.share_of(Family::Heap), 0.25);
+        assert_eq!(coverage().within(phase(10, 40)).factor_of(Family::Heap), 1.0, "none is seen");
+    }
+
+    #[test]
+    fn functions_belong_to_the_family_that_their_probes_are_armed_with() {
+        let of = [AllocFn::Calloc, AllocFn::PyMemMalloc, AllocFn::Mmap].map(Family::of);
+        assert_eq!(of, [Family::Heap, Family::Python, Family::Mappings]);
+        let unknown: Family = serde_json::from_str("\"of_the_future\"").unwrap();
+        assert_eq!(unknown, Family::Unknown);
+    }
+}

@@ -1,0 +1,184 @@
+//! The growth mode in the kernel: programs at functions of the kernel itself, nothing in the target.
+//! Where that is refused, at tracepoints.
+
+use aya::{
+    Btf,
+    maps::Array,
+    programs::{
+        FEntry, FExit, Program, ProgramError, RawTracePoint, fentry::FEntryLink, fexit::FExitLink,
+        raw_trace_point::RawTracePointLink,
+    },
+};
+use memtrace_common::growth::{GrowthConfig, RssCounts};
+
+use super::{
+    error::{LoadError, classify_program_error, missing_map},
+    load::Kernel,
+};
+
+/// Programs at the start of functions. The end comes first in time to be armed, and the start last:
+/// so each start has its end.
+const AT_ENTRY: [(&str, &str); 3] = [
+    ("enter_sys_munmap", "__x64_sys_munmap"),
+    ("enter_sys_mremap", "__x64_sys_mremap"),
+    ("enter_sys_madvise", "__x64_sys_madvise"),
+];
+
+/// Programs at their end.
+const AT_EXIT: [(&str, &str); 5] = [
+    ("leave_sys_mmap", "__x64_sys_mmap"),
+    ("leave_sys_munmap", "__x64_sys_munmap"),
+    ("leave_sys_mremap", "__x64_sys_mremap"),
+    ("leave_sys_brk", "__x64_sys_brk"),
+    ("leave_sys_mprotect", "__x64_sys_mprotect"),
+];
+
+/// What is called for each new page: by this name since Linux 6.8, and by the other before.
+const NEW_PAGE: [&str; 2] = ["folio_add_new_anon_rmap", "page_add_new_anon_rmap"];
+
+/// Tracepoints, and the programs of the same names, where programs cannot hang on functions: that is
+/// forbidden in some sandboxes, and not possible without BTF.
+const AT_TRACEPOINTS: [&str; 4] = ["sys_exit", "sys_enter", "page_fault_user", "page_fault_kernel"];
+
+/// An armed program; dropping it removes it.
+#[expect(dead_code, reason = "held for its drop")]
+pub(super) enum GrowthLink {
+    Entry(FEntryLink),
+    Exit(FExitLink),
+    Tracepoint(RawTracePointLink),
+}
+
+impl Kernel {
+    /// Arms all that the growth mode needs; returns how many probes that made, and whether
+    /// they are at functions. `initial` is what is resident now.
+    ///
+    /// # Errors
+    /// [`LoadError::NoGrowth`] where the kernel has not got what it takes.
+    pub fn grow(
+        &mut self,
+        config: &GrowthConfig,
+        initial: &RssCounts,
+    ) -> Result<(usize, bool), LoadError> {
+        self.write_growth(config, initial)?;
+        let functions = self.arm_functions();
+        if let Err(error) = &functions {
+            log::info!("programs cannot hang on the kernel's functions: {error}");
+            self.growth.clear();
+            self.arm_tracepoints()?;
+        }
+        self.arm_rss(config)?;
+        Ok((self.growth.len(), functions.is_ok()))
+    }
+
+    /// Only what is listed costs anything.
+    fn arm_functions(&mut self) -> Result<(), LoadError> {
+        let btf = Btf::from_sys_fs()
+            .map_err(|error| LoadError::NoGrowth { reason: error.to_string() })?;
+        for (program, function) in AT_EXIT {
+            self.arm_exit(program, function, &btf)?;
+        }
+        for (program, function) in AT_ENTRY {
+            self.arm_entry(program, function, &btf)?;
+        }
+        self.arm_pages(&btf)
+    }
+
+    /// Every system call of every process takes a little longer.
+    fn arm_tracepoints(&mut self) -> Result<(), LoadError> {
+        AT_TRACEPOINTS.iter().try_for_each(|name| self.arm_tracepoint(name, name))
+    }
+
+    fn write_growth(
+        &mut self,
+        config: &GrowthConfig,
+        initial: &RssCounts,
+    ) -> Result<(), LoadError> {
+        let map = self.ebpf.map_mut("GROWTH").ok_or_else(missing_map)?;
+        Array::<_, GrowthConfig>::try_from(map)
+            .and_then(|mut array| array.set(0, config, 0))
+            .map_err(|source| LoadError::Map { name: "GROWTH", source })?;
+        let map = self.ebpf.map_mut("RSS").ok_or_else(missing_map)?;
+        Array::<_, RssCounts>::try_from(map)
+            .and_then(|mut array| array.set(0, initial, 0))
+            .map_err(|source| LoadError::Map { name: "RSS", source })
+    }
+
+    /// What the kernel counted so far.
+    pub fn rss_counts(&self) -> Result<RssCounts, LoadError> {
+        let map = self.ebpf.map("RSS").ok_or_else(missing_map)?;
+        Array::<_, RssCounts>::try_from(map)
+            .and_then(|array| array.get(&0, 0))
+            .map_err(|source| LoadError::Map { name: "RSS", source })
+    }
+
+    fn arm_pages(&mut self, btf: &Btf) -> Result<(), LoadError> {
+        let [current, former] = NEW_PAGE;
+        match self.arm_entry("enter_new_page", current, btf) {
+            Err(LoadError::NoGrowth { .. }) => self.arm_entry("enter_new_page", former, btf),
+            other => other,
+        }
+    }
+
+    /// Both have the tracepoint's name; a kernel that does not tell values refuses the one that reads
+    /// them.
+    fn arm_rss(&mut self, config: &GrowthConfig) -> Result<(), LoadError> {
+        let name = if config.rss_count == 0 { "rss_stat_counted" } else { "rss_stat" };
+        self.arm_tracepoint(name, "rss_stat")
+    }
+
+    fn arm_tracepoint(&mut self, name: &str, tracepoint: &str) -> Result<(), LoadError> {
+        let program: &mut RawTracePoint = self.loaded_program(name)?;
+        let link = program
+            .attach(tracepoint)
+            .and_then(|id| program.take_link(id))
+            .map_err(|source| classify_program_error(name, source.into()))?;
+        self.growth.push(GrowthLink::Tracepoint(link));
+        Ok(())
+    }
+
+    fn arm_entry(&mut self, name: &str, function: &str, btf: &Btf) -> Result<(), LoadError> {
+        let program: &mut FEntry = self.program_named(name)?;
+        let armed = match program.load(function, btf) {
+            Err(ProgramError::AlreadyLoaded) | Ok(()) => program.attach(),
+            Err(error) => Err(error),
+        };
+        let link = armed
+            .and_then(|id| program.take_link(id))
+            .map_err(|source| refused(name, function, source))?;
+        self.growth.push(GrowthLink::Entry(link));
+        Ok(())
+    }
+
+    fn arm_exit(&mut self, name: &str, function: &str, btf: &Btf) -> Result<(), LoadError> {
+        let program: &mut FExit = self.program_named(name)?;
+        let armed = match program.load(function, btf) {
+            Err(ProgramError::AlreadyLoaded) | Ok(()) => program.attach(),
+            Err(error) => Err(error),
+        };
+        let link = armed
+            .and_then(|id| program.take_link(id))
+            .map_err(|source| refused(name, function, source))?;
+        self.growth.push(GrowthLink::Exit(link));
+        Ok(())
+    }
+
+    fn program_named<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, LoadError>
+    where
+        &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+    {
+        let missing = || LoadError::MissingProgram { name: name.to_owned() };
+        let program = self.ebpf.program_mut(name).ok_or_else(missing)?;
+        program
+            .try_into()
+            .map_err(|source: ProgramError| classify_program_error(name, source.into()))
+    }
+}
+
+fn refused(name: &str, function: &str, source: ProgramError) -> LoadError {
+    match source {
+        ProgramError::Btf(error) => {
+            LoadError::NoGrowth { reason: format!("its BTF has no {function}: {error}") }
+        }
+        source => classify_program_error(name, source.into()),
+    }
+}

@@ -1,0 +1,211 @@
+//! What numbers are estimates of: which blocks were looked at, and when.
+
+use memtrace_common::sample::Interval;
+use serde::Serialize;
+
+use crate::{
+    capture::{Capture, CapturedSite},
+    model::{
+        coverage::{Coverage, Family},
+        site::{Amount, SiteStats},
+        trace::{Totals, Walks},
+    },
+};
+
+use super::build::SiteInput;
+
+/// How blocks were sampled.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Sampling {
+    /// The mean distance of samples in bytes allocated, where it was the largest; `None` where every
+    /// block was looked at while probes were armed.
+    pub interval_bytes: Option<u64>,
+    /// Heap blocks that were looked at.
+    pub samples: u64,
+    /// Families whose probes were not armed all the time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub coverage: Vec<Covered>,
+}
+
+/// How long probes of a family were armed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Covered {
+    /// Which.
+    pub family: Family,
+    /// The part of the window, from 0 to 1.
+    pub share: f64,
+    /// How long that was.
+    pub covered_ns: u64,
+    /// In how many pieces.
+    pub phases: u64,
+}
+
+impl Sampling {
+    /// `None` where every block was looked at, all the time.
+    pub(super) fn of(capture: &Capture) -> Option<Self> {
+        let ending = &capture.ending;
+        let allocated = ending.totals.heap.allocated;
+        let met = (!allocated.is_exact()).then_some(allocated.spread.unit_bytes as u64);
+        let interval_bytes = met.max(ending.sample_interval_bytes);
+        let coverage = covered(&ending.coverage);
+        let samples = allocated.samples();
+        (interval_bytes.is_some() || !coverage.is_empty()).then_some(Self {
+            interval_bytes,
+            samples,
+            coverage,
+        })
+    }
+
+    /// The smallest part of the time that probes of a family were armed.
+    pub fn share(&self) -> f64 {
+        self.coverage.iter().map(|covered| covered.share).fold(1.0, f64::min)
+    }
+}
+
+fn covered(coverage: &Coverage) -> Vec<Covered> {
+    let families = coverage.families.iter().filter(|family| family.share() < 1.0);
+    families
+        .map(|family| Covered {
+            family: family.family,
+            share: family.share(),
+            covered_ns: family.covered_ns,
+            phases: family.phases.len() as u64,
+        })
+        .collect()
+}
+
+/// How many times more a site did than was seen.
+pub(super) fn factor(coverage: &Coverage, site: &CapturedSite) -> f64 {
+    coverage.factor_of(site.function.map_or(Family::Heap, Family::of))
+}
+
+/// The site as if its probes had been armed all the time, at the rate of when they were; survivors
+/// and births are already.
+pub(super) fn scaled(mut site: SiteInput, factor: f64) -> SiteInput {
+    if factor <= 1.0 {
+        return site;
+    }
+    let scale = |amount: &mut Amount| *amount = amount.scaled(factor);
+    let SiteStats { live, allocated, freed, peak } = &mut site.stats;
+    [live, allocated, freed, peak].into_iter().for_each(scale);
+    let extras = &mut site.extras;
+    extras.at_peak.iter_mut().chain(&mut extras.temporary).for_each(scale);
+    for share in &mut extras.threads {
+        scale(&mut share.allocated);
+        scale(&mut share.live);
+    }
+    site
+}
+
+/// The sums of such sites.
+pub(super) fn totals(capture: &Capture, sites: &[SiteInput]) -> Totals {
+    let (mut totals, coverage) = (capture.ending.totals, &capture.ending.coverage);
+    if coverage.is_full() {
+        totals.heap = among_samples(totals.heap, capture.ending.sample_interval_bytes);
+        return totals;
+    }
+    let (mut heap, mut mappings) = (SiteStats::default(), SiteStats::default());
+    for site in sites {
+        let is_mapping = site.function.is_some_and(|it| it.shape().is_mapping());
+        let sum = if is_mapping { &mut mappings } else { &mut heap };
+        sum.live += site.stats.live;
+        sum.allocated += site.stats.allocated;
+        sum.freed += site.stats.freed;
+    }
+    heap.peak = totals.heap.peak.scaled(coverage.factor_of(Family::Heap));
+    mappings.peak = totals.mappings.peak.scaled(coverage.factor_of(Family::Mappings));
+    totals.heap = among_samples(heap, capture.ending.sample_interval_bytes);
+    totals.mappings = mappings;
+    totals
+}
+
+/// Where no sample was seen there can be blocks nevertheless.
+fn among_samples(heap: SiteStats, interval_bytes: Option<u64>) -> SiteStats {
+    let interval = interval_bytes.map(Interval::nearest).unwrap_or_default();
+    let [live, allocated, freed, peak] =
+        [heap.live, heap.allocated, heap.freed, heap.peak].map(|it| it.among_samples(interval));
+    SiteStats { live, allocated, freed, peak }
+}
+
+/// The walks, with what was traced of the heap estimated for all the time.
+pub(super) fn walks(capture: &Capture) -> Walks {
+    let factor = capture.ending.coverage.factor_of(Family::Heap);
+    let mut walks = capture.walks.clone();
+    walks.traced_in_use = walks.traced_in_use.map(|traced| traced.scaled(factor));
+    walks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        capture::Ending,
+        model::{
+            AllocFn,
+            coverage::{FamilyCoverage, Phase},
+            site::LiveItem,
+        },
+        report::{Report, ReportOptions},
+    };
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// A heap site that was watched in the first fifth of a window, and a mapping all the time.
+    fn capture() -> Capture {
+        let site = |function, bytes| CapturedSite {
+            function: Some(function),
+            stats: SiteStats {
+                live: Amount::new(bytes, 1),
+                allocated: Amount::new(bytes, 1),
+                ..SiteStats::default()
+            },
+            ..CapturedSite::default()
+        };
+        let live = |site, bytes| LiveItem { site, bytes, ..LiveItem::default() };
+        let phases = vec![Phase { since_ns: 0, until_ns: 2 * SECOND }];
+        let families = vec![FamilyCoverage::new(Family::Heap, 10 * SECOND, phases)];
+        Capture {
+            sites: vec![site(AllocFn::Malloc, 1000), site(AllocFn::Mmap, 700)],
+            live: vec![live(0, 1000), live(1, 700)],
+            ending: Ending {
+                coverage: Coverage { families },
+                closed_ns: 10 * SECOND,
+                ..Ending::default()
+            },
+            ..Capture::default()
+        }
+    }
+
+    #[test]
+    fn what_was_watched_a_fifth_of_the_time_is_taken_for_a_fifth() {
+        let report = Report::of(&capture(), ReportOptions::default());
+        let [heap, mapping] = &report.sites[..] else { panic!("{:?}", report.sites) };
+        assert_eq!((heap.stats.live.bytes, heap.survivors.amount.bytes), (5000, 5000));
+        assert_eq!((mapping.stats.live.bytes, mapping.survivors.amount.bytes), (700, 700));
+        assert!(mapping.survivors.amount.is_exact() && !heap.survivors.amount.is_exact());
+        assert_eq!(report.totals.heap.live.bytes, 5000);
+        assert_eq!(report.totals.survivors.bytes, 5700);
+        assert_eq!(report.groups[0].survivors.amount.bytes, 5000);
+        let sampling = report.sampling.expect("it was not watched all the time");
+        assert_eq!((sampling.share(), sampling.interval_bytes), (0.2, None));
+    }
+
+    #[test]
+    fn a_heap_of_which_no_sample_was_seen_can_hold_some_intervals() {
+        let mut capture = Capture::default();
+        capture.ending.sample_interval_bytes = Some(512 << 10);
+        let report = Report::of(&capture, ReportOptions::default());
+        let live = report.totals.heap.live;
+        assert_eq!((live.bytes, live.bytes_bounds().low), (0, 0));
+        assert!(live.bytes_bounds().high > 3 * (512 << 10), "{live:?}");
+        assert_eq!(report.sampling.unwrap().interval_bytes, Some(512 << 10));
+    }
+
+    #[test]
+    fn what_was_watched_all_the_time_is_no_estimate() {
+        let mut capture = capture();
+        capture.ending.coverage = Coverage::default();
+        let report = Report::of(&capture, ReportOptions::default());
+        assert_eq!((report.sampling, report.sites[0].stats.live.bytes), (None, 1000));
+    }
+}

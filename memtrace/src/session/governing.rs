@@ -1,0 +1,416 @@
+//! The budget at work: calls are counted before the window opens, and while it is open the probes
+//! come and go as the governor says.
+
+use std::{
+    io,
+    sync::mpsc::Receiver,
+    time::{Duration, Instant},
+};
+
+use memtrace_common::{
+    loss::{KernelCounters, KernelLoss},
+    sample::Interval,
+};
+
+use super::{
+    attach::{AttachError, First, arm_sides},
+    prices::{Prices, RECORD_NS},
+};
+use crate::{
+    budget::{
+        Activity, Armed, Change, Choice, Governor, Load, Presence, Reading, Rules, Setting, Step,
+    },
+    model::{
+        cost::{Cost, Expected, ProbeCosts, SettingChange},
+        coverage::{Coverage, Family, FamilyCoverage, Phase},
+    },
+    probe::{load::Kernel, side::Side, target::PlannedObject},
+    sys::{clock, procfs::ProcFs},
+};
+
+/// How long calls are counted before the window opens.
+const COUNT: Duration = Duration::from_millis(200);
+/// How often it is looked whether that is enough.
+const COUNT_STEP: Duration = Duration::from_millis(5);
+/// After this, little is enough: a target that hardly allocates.
+const LEAST_COUNT: Duration = Duration::from_millis(100);
+/// A count this large is exact to a percent.
+const ENOUGH_CALLS: u64 = 20_000;
+/// The count itself may not take more of the target's time.
+const MOST_COUNT_NS: f64 = 10e6;
+/// An overhead that nobody would notice: then there is nothing to choose.
+const NOTHING: f64 = 0.005;
+/// How long is waited for the calibration, which takes some 20 ms and began earlier.
+const CALIBRATION: Duration = Duration::from_millis(500);
+
+/// Drawn at this distance, nothing is: for when the probes come and go.
+const CLOSED: Interval = Interval::MAX;
+
+/// Where the probes belong.
+pub(super) struct Place<'p> {
+    pub(super) kernel: &'p mut Kernel,
+    pub(super) objects: &'p [PlannedObject],
+    pub(super) proc: &'p ProcFs,
+    pub(super) pid: u32,
+}
+
+/// Keeps a trace to its budget.
+pub(super) struct Governing {
+    /// `None` without a limit.
+    governor: Option<Governor>,
+    prices: Prices,
+    cost: Cost,
+    armed: Armed,
+    /// When the governor wants to look again, `CLOCK_MONOTONIC`.
+    due_ns: u64,
+    opened_ns: u64,
+    /// When everything was armed, since the window's start.
+    phases: Vec<Phase>,
+    /// Since when everything is.
+    open_since_ns: Option<u64>,
+    /// Releases are seen again since the last step.
+    came_back: bool,
+    /// What had been counted when the window opened.
+    before: KernelCounters,
+}
+
+/// What the budget is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limit {
+    /// By which share the target may become slower; `None` without a limit.
+    pub max_overhead: Option<f64>,
+    /// What may be chosen.
+    pub choice: Choice,
+}
+
+impl Governing {
+    /// Counts calls, chooses how closely to look, and opens the window. All probes are armed, and
+    /// nothing has been drawn yet.
+    pub(super) fn open(
+        place: &mut Place<'_>,
+        limit: Limit,
+        calibration: Option<Receiver<io::Result<ProbeCosts>>>,
+    ) -> Result<Self, AttachError> {
+        let probes = costs_of(calibration);
+        let prices = Prices::of(place.objects, &probes, place.kernel.has_sessions());
+        let cost = Cost { max_overhead: limit.max_overhead, probes, ..Cost::default() };
+        let mut governing = Self {
+            governor: None,
+            prices,
+            cost,
+            armed: Armed::All,
+            due_ns: u64::MAX,
+            opened_ns: 0,
+            phases: Vec::new(),
+            open_since_ns: Some(0),
+            came_back: false,
+            before: KernelCounters::default(),
+        };
+        if let Some(max_overhead) = limit.max_overhead {
+            let rules = Rules { max_overhead, choice: limit.choice, record_ns: RECORD_NS };
+            governing.choose(place, rules)?;
+        }
+        governing.before = place.kernel.counters()?;
+        governing.opened_ns = clock::monotonic_ns();
+        Ok(governing)
+    }
+
+    fn choose(&mut self, place: &mut Place<'_>, rules: Rules) -> Result<(), AttachError> {
+        let (first, last) = self.count(place)?;
+        let activity = last.activity.since(&first.activity);
+        let cpu_ns = last.cpu_ns.saturating_sub(first.cpu_ns) as f64;
+        let load = Load::of(&activity, cpu_ns, RECORD_NS);
+        let (governor, step) = Governor::begin(rules, load, last);
+        self.cost.expected =
+            Some(expected(&activity, &load, &first, &last, step.setting, rules.max_overhead));
+        self.cost.setting = Some(step.setting.to_string());
+        self.governor = Some(governor);
+        self.apply(place, &step)?;
+        Ok(())
+    }
+
+    /// Counts until it is enough.
+    fn count(&self, place: &Place<'_>) -> Result<(Reading, Reading), AttachError> {
+        let first = self.reading(place)?;
+        let begun = Instant::now();
+        loop {
+            std::thread::sleep(COUNT_STEP);
+            let now = self.reading(place)?;
+            if is_enough(&first, &now, begun.elapsed()) {
+                return Ok((first, now));
+            }
+        }
+    }
+
+    fn reading(&self, place: &Place<'_>) -> Result<Reading, AttachError> {
+        Ok(Reading {
+            at_ns: clock::monotonic_ns(),
+            // A process that has ended uses no more.
+            cpu_ns: clock::process_cpu_ns(place.pid).unwrap_or_default(),
+            activity: self.prices.activity(&place.kernel.counters()?),
+        })
+    }
+
+    /// When [`Self::step`] is due; `None` when it never is.
+    pub(super) fn due_ns(&self) -> Option<u64> {
+        (self.governor.is_some() && self.due_ns < u64::MAX).then_some(self.due_ns)
+    }
+
+    /// Looks at what was counted, and does what follows.
+    ///
+    /// # Errors
+    /// When the probes cannot be armed again; they stay away then.
+    pub(super) fn step(&mut self, place: &mut Place<'_>) -> Result<Option<Change>, AttachError> {
+        let now = self.reading(place)?;
+        let Some(governor) = &mut self.governor else { return Ok(None) };
+        let step = governor.step(now);
+        if let Some(change) = &step.change {
+            self.note(change, now.at_ns);
+        }
+        let outcome = self.apply(place, &step);
+        if outcome.is_err() {
+            self.give_up(place, now.at_ns);
+        }
+        outcome.map(|()| step.change)
+    }
+
+    fn note(&mut self, change: &Change, at_ns: u64) {
+        self.cost.changes.push(SettingChange {
+            at_ns: at_ns.saturating_sub(self.opened_ns),
+            from: change.from.to_string(),
+            to: change.to.to_string(),
+            why: change.why.clone(),
+        });
+    }
+
+    /// Arms and disarms what a step asks for.
+    fn apply(&mut self, place: &mut Place<'_>, step: &Step) -> Result<(), AttachError> {
+        self.due_ns = step.next_ns;
+        if step.armed != Armed::All {
+            self.pause();
+            place.kernel.set_interval(CLOSED)?;
+        }
+        if step.setting.presence == Presence::Never && step.armed == Armed::Nothing {
+            place.kernel.disarm(&Side::ALL);
+        }
+        let moved = step.armed != self.armed;
+        if moved {
+            self.move_to(place, step.armed)?;
+        }
+        if step.armed == Armed::All {
+            place.kernel.set_interval(step.setting.interval)?;
+            self.resume();
+        }
+        if moved {
+            let now = self.reading(place)?;
+            if let Some(governor) = &mut self.governor {
+                self.due_ns = governor.settled(now);
+            }
+        }
+        Ok(())
+    }
+
+    fn move_to(&mut self, place: &mut Place<'_>, armed: Armed) -> Result<(), AttachError> {
+        let (had, wanted) = (sides(self.armed), sides(armed));
+        let leaving: Vec<_> = had.iter().copied().filter(|side| !wanted.contains(side)).collect();
+        let coming: Vec<_> = wanted.iter().copied().filter(|side| !had.contains(side)).collect();
+        self.came_back |= self.armed == Armed::Nothing;
+        self.cost.misses_releases |= armed == Armed::Nothing;
+        self.armed = armed;
+        place.kernel.disarm(&leaving);
+        if !coming.is_empty() {
+            arm_again(place, &coming)?;
+        }
+        Ok(())
+    }
+
+    /// The mean distance of samples while all probes are armed, in bytes; `None` where each allocation
+    /// is looked at.
+    pub(super) fn sample_bytes(&self, kernel: &Kernel) -> Option<u64> {
+        let chosen = self.governor.as_ref().map(|governor| governor.setting().interval);
+        let interval = chosen.unwrap_or_else(|| kernel.interval());
+        (!interval.is_exact()).then(|| interval.mean_bytes())
+    }
+
+    /// The probes that are armed now, for objects that come later.
+    pub(super) fn sides(&self) -> &'static [Side] {
+        sides(self.armed)
+    }
+
+    fn pause(&mut self) {
+        let until_ns = self.now_ns();
+        if let Some(since_ns) = self.open_since_ns.take() {
+            self.phases.push(Phase { since_ns, until_ns });
+        }
+    }
+
+    fn resume(&mut self) {
+        self.open_since_ns = self.open_since_ns.or(Some(self.now_ns()));
+    }
+
+    /// Since the window was opened.
+    fn now_ns(&self) -> u64 {
+        match self.opened_ns {
+            0 => 0,
+            opened_ns => clock::monotonic_ns().saturating_sub(opened_ns),
+        }
+    }
+
+    fn give_up(&mut self, place: &mut Place<'_>, at_ns: u64) {
+        self.pause();
+        place.kernel.disarm(&Side::ALL);
+        (self.armed, self.due_ns) = (Armed::Nothing, u64::MAX);
+        if let Some(governor) = &self.governor {
+            let from = governor.setting();
+            let to = Setting { presence: Presence::Never, ..from };
+            let why = "the probes could not be armed again".to_owned();
+            self.note(&Change { from, to, why }, at_ns);
+        }
+    }
+
+    /// Whether releases are seen again that were not until the last step.
+    pub(super) fn is_back_since_last_step(&mut self) -> bool {
+        std::mem::take(&mut self.came_back)
+    }
+
+    /// Whether releases are not seen now.
+    pub(super) fn misses_releases(&self) -> bool {
+        self.armed == Armed::Nothing
+    }
+
+    /// What was counted in the window alone.
+    pub(super) fn counted_in_window(&self, counters: &mut KernelCounters) {
+        for (counted, before) in counters.functions.iter_mut().zip(&self.before.functions) {
+            counted.entries -= before.entries.min(counted.entries);
+            counted.nested -= before.nested.min(counted.nested);
+            counted.void -= before.void.min(counted.void);
+            counted.passed_over -= before.passed_over.min(counted.passed_over);
+            counted.requested_bytes -= before.requested_bytes.min(counted.requested_bytes);
+            counted.returns -= before.returns.min(counted.returns);
+        }
+        // A call that was in flight when the probes were taken out is no loss.
+        let abandoned = &mut counters.losses[KernelLoss::AbandonedCall as usize];
+        *abandoned = abandoned.saturating_sub(self.interrupted());
+        // A return in a closed window is nothing that the window cut.
+        for (counted, before) in counters.losses.iter_mut().zip(&self.before.losses) {
+            *counted -= (*before).min(*counted);
+        }
+    }
+
+    /// How many calls the coming and going of probes may have interrupted: one a thread, of which
+    /// there are not many in the allocator at once.
+    fn interrupted(&self) -> u64 {
+        match self.cost.misses_releases {
+            true => self.phases.len() as u64,
+            false => 0,
+        }
+    }
+
+    /// What it cost so far.
+    pub(super) fn cost(&self) -> &Cost {
+        &self.cost
+    }
+
+    /// Takes the last count, and hands over what is to be reported.
+    pub(super) fn finish(&mut self, place: &Place<'_>) -> (Cost, Coverage) {
+        self.pause();
+        let window_ns = self.now_ns();
+        let last = self.reading(place);
+        if let (Some(governor), Ok(last)) = (&mut self.governor, last) {
+            governor.step(last);
+            self.cost.overhead = Some(governor.overhead());
+        }
+        let covered_ns: u64 = self.phases.iter().map(|phase| phase.duration_ns()).sum();
+        self.cost.covered = Some((covered_ns as f64 / window_ns.max(1) as f64).min(1.0));
+        let was_always_open = self.phases.len() == 1 && self.armed == Armed::All;
+        let coverage = match was_always_open {
+            true => Coverage::default(),
+            false => coverage(window_ns, &self.phases),
+        };
+        (self.cost.clone(), coverage)
+    }
+}
+
+/// All families that come and go.
+fn coverage(window_ns: u64, phases: &[Phase]) -> Coverage {
+    let family = |family| FamilyCoverage::new(family, window_ns, phases.to_vec());
+    Coverage { families: vec![family(Family::Heap), family(Family::Python)] }
+}
+
+/// The probes of mappings stay, as long as there is a chance of others.
+fn sides(armed: Armed) -> &'static [Side] {
+    match armed {
+        Armed::Nothing => &[Side::Mappings],
+        Armed::Releases => &[Side::Mappings, Side::Releases],
+        Armed::All => &Side::ALL,
+    }
+}
+
+/// Arms sides of all objects. One that is not mapped any more, after an exec, is left out.
+fn arm_again(place: &mut Place<'_>, sides: &[Side]) -> Result<(), AttachError> {
+    let (mut armed, mut failure) = (0, None);
+    for (at, object) in place.objects.iter().enumerate() {
+        let first = First::after(&place.objects[..at]);
+        let objects = std::slice::from_ref(object);
+        match arm_sides(place.kernel, objects, place.proc, place.pid, first, sides) {
+            Ok(count) => armed += count,
+            Err(error) => failure = Some(error),
+        }
+    }
+    match failure {
+        Some(error) if armed == 0 => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn costs_of(calibration: Option<Receiver<io::Result<ProbeCosts>>>) -> ProbeCosts {
+    let measured = calibration.map(|receiver| receiver.recv_timeout(CALIBRATION));
+    match measured {
+        Some(Ok(Ok(costs))) => costs,
+        Some(Ok(Err(error))) => {
+            log::info!("the cost of a probe is not measured: {error}");
+            ProbeCosts::default()
+        }
+        Some(Err(_)) | None => ProbeCosts::default(),
+    }
+}
+
+fn is_enough(first: &Reading, now: &Reading, elapsed: Duration) -> bool {
+    let activity = now.activity.since(&first.activity);
+    let calls = activity.acquisitions + activity.releases;
+    let cpu_ns = now.cpu_ns.saturating_sub(first.cpu_ns) as f64;
+    let price = || Load::of(&activity, cpu_ns, RECORD_NS).price(Interval::EXACT);
+    elapsed >= COUNT
+        || calls >= ENOUGH_CALLS
+        || activity.added_ns() >= MOST_COUNT_NS
+        || elapsed >= LEAST_COUNT && price() < NOTHING
+}
+
+fn expected(
+    activity: &Activity,
+    load: &Load,
+    first: &Reading,
+    last: &Reading,
+    setting: Setting,
+    max_overhead: f64,
+) -> Expected {
+    let counted_ns = last.at_ns.saturating_sub(first.at_ns);
+    let cpu_ns = last.cpu_ns.saturating_sub(first.cpu_ns) as f64;
+    let calls = (activity.acquisitions + activity.releases) as f64;
+    let target_cpus = cpu_ns / counted_ns.max(1) as f64;
+    let exact_overhead = load.price(Interval::EXACT);
+    Expected {
+        counted_ns,
+        // As many as it would make if nobody counted.
+        calls_per_second: calls * 1e9 / counted_ns.max(1) as f64 * cpu_ns
+            / (cpu_ns - activity.added_ns()).max(cpu_ns * 0.004).max(1.0),
+        target_cpus,
+        exact_cpus: target_cpus * exact_overhead / (1.0 + exact_overhead),
+        exact_overhead,
+        overhead: match setting.presence {
+            Presence::Always => load.price(setting.interval),
+            Presence::AcquisitionsAtTimes | Presence::AtTimes => max_overhead,
+            Presence::Never => 0.0,
+        },
+    }
+}

@@ -1,0 +1,125 @@
+//! What was counted in the kernel, at the price of each call.
+
+use memtrace_common::loss::{FunctionCounters, KernelCounters};
+
+use crate::{
+    budget::Activity,
+    model::{AllocFn, cost::ProbeCosts},
+    probe::{side::Side, site::SiteCost, target::PlannedObject},
+};
+
+/// A hit costs more in a target than in a loop that does nothing else: its caches are cold. By how much
+/// is not known; what is too high leads to fewer looks, and what is too low to a slower target.
+const COLD: f64 = 1.3;
+
+/// What a record with its stack takes until it was measured: 20 native frames that are recalled, or
+/// as many of Python.
+pub(super) const RECORD_NS: f64 = 1500.0;
+
+/// The price of a call of each function.
+#[derive(Clone, Debug)]
+pub(super) struct Prices {
+    /// Of an entry, by [`AllocFn`].
+    entry_ns: [f64; AllocFn::COUNT],
+    return_ns: f64,
+    /// Calls that are not recorded are spared their return probe.
+    skips_returns: bool,
+}
+
+impl Prices {
+    /// By the armed sites. Of a function with several, the dearest counts.
+    pub(super) fn of(objects: &[PlannedObject], costs: &ProbeCosts, skips_returns: bool) -> Self {
+        let mut entry_ns = [costs.emulated_ns * COLD; AllocFn::COUNT];
+        for probe in objects.iter().flat_map(|object| &object.plan.probes) {
+            if probe.cost != SiteCost::Emulated {
+                entry_ns[probe.function as usize] = costs.stepped_ns * COLD;
+            }
+        }
+        Self { entry_ns, return_ns: costs.return_ns * COLD, skips_returns }
+    }
+
+    /// What was counted.
+    pub(super) fn activity(&self, counters: &KernelCounters) -> Activity {
+        let mut activity = Activity::default();
+        for function in AllocFn::ALL {
+            self.add(&mut activity, function, counters.function(function));
+        }
+        activity.record_ns = activity.recorded as f64 * RECORD_NS;
+        activity
+    }
+
+    fn add(&self, activity: &mut Activity, function: AllocFn, counted: &FunctionCounters) {
+        let calls = counted.entries + counted.nested;
+        let recorded = counted.entries.saturating_sub(counted.passed_over);
+        let traps_ns = calls as f64 * self.entry_ns[function as usize]
+            + self.returns(function, calls, recorded) as f64 * self.return_ns;
+        match Side::of(function) {
+            Side::Acquisitions => {
+                activity.acquisitions += counted.entries;
+                activity.acquire_trap_ns += traps_ns;
+            }
+            Side::Releases | Side::Mappings => {
+                activity.releases += counted.entries;
+                activity.release_trap_ns += traps_ns;
+            }
+        }
+        if function.shape().needs_return() && !function.shape().is_mapping() {
+            activity.requested_bytes += counted.requested_bytes;
+            activity.recorded += recorded;
+        }
+    }
+
+    fn returns(&self, function: AllocFn, calls: u64, recorded: u64) -> u64 {
+        match (function.shape().needs_return(), self.skips_returns) {
+            (false, _) => 0,
+            (true, true) => recorded,
+            (true, false) => calls,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prices(skips_returns: bool) -> Prices {
+        let costs = ProbeCosts {
+            emulated_ns: 500.0 / COLD,
+            stepped_ns: 1000.0 / COLD,
+            return_ns: 400.0 / COLD,
+            measured: true,
+        };
+        let mut prices = Prices::of(&[], &costs, skips_returns);
+        prices.entry_ns[AllocFn::Free as usize] = costs.stepped_ns * COLD;
+        prices
+    }
+
+    fn counters() -> KernelCounters {
+        let mut counters = KernelCounters::default();
+        let calls = |entries, passed_over, requested_bytes| FunctionCounters {
+            entries,
+            passed_over,
+            requested_bytes,
+            ..FunctionCounters::default()
+        };
+        counters.functions[AllocFn::Malloc as usize] = calls(100, 90, 6400);
+        counters.functions[AllocFn::Free as usize] = calls(50, 45, 0);
+        counters
+    }
+
+    #[test]
+    fn a_call_costs_its_traps_and_a_recorded_one_its_stack() {
+        let activity = prices(false).activity(&counters());
+        assert_eq!(activity.acquisitions, 100);
+        assert_eq!(activity.acquire_trap_ns.round(), 100.0 * (500.0 + 400.0));
+        assert_eq!(activity.release_trap_ns.round(), 50.0 * 1000.0);
+        assert_eq!((activity.recorded, activity.requested_bytes), (10, 6400));
+        assert_eq!(activity.record_ns, 10.0 * RECORD_NS);
+    }
+
+    #[test]
+    fn calls_that_are_passed_over_are_spared_their_return_where_the_kernel_can() {
+        let activity = prices(true).activity(&counters());
+        assert_eq!(activity.acquire_trap_ns.round(), 100.0 * 500.0 + 10.0 * 400.0);
+    }
+}

@@ -1,0 +1,149 @@
+//! A trace keeps to its budget: measured by what its target gets done.
+
+use std::time::{Duration, Instant};
+
+use memtrace_tests::{
+    attach::Attach,
+    report::{Cost, Report},
+    target::Target,
+};
+use serde::Deserialize;
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Done {
+    rounds: u64,
+    leaked: u64,
+}
+
+/// A program that allocates as fast as it can, or at a rate.
+struct Hot(Target);
+
+impl Hot {
+    fn start(threads: &str, rounds_per_ms: &str) -> Self {
+        Self(Target::start("hot", &[threads, rounds_per_ms]))
+    }
+
+    fn done(&mut self) -> Done {
+        self.0.go();
+        let line = self.0.line();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// Rounds in a second, over a while.
+    fn rate(&mut self, over: Duration) -> f64 {
+        let (before, start) = (self.done(), Instant::now());
+        std::thread::sleep(over);
+        let after = self.done();
+        (after.rounds - before.rounds) as f64 / start.elapsed().as_secs_f64()
+    }
+}
+
+/// How much slower it was traced than not, phases of both alternating: the machine may be busy with
+/// other things.
+fn slow_down(target: &mut Hot, options: &[&str]) -> (f64, Vec<Report>) {
+    let (mut bare, mut traced, mut reports) = (0.0, 0.0, Vec::new());
+    for _ in 0..3 {
+        bare += target.rate(Duration::from_secs(2));
+        let tracing = Attach::to(target.0.pid()).args(options).armed();
+        traced += target.rate(Duration::from_secs(3));
+        reports.push(tracing.interrupt().report());
+    }
+    (bare / traced, reports)
+}
+
+fn cost(report: &Report) -> &Cost {
+    report.cost.as_ref().expect("what it cost is reported")
+}
+
+fn is_in_bursts(cost: &Cost) -> bool {
+    cost.setting.as_deref().is_some_and(|setting| setting.ends_with("in short bursts"))
+}
+
+#[test]
+fn a_tight_loop_keeps_its_speed_and_its_leak_is_found() {
+    let mut target = Hot::start("1", "0");
+    let (slow_down, reports) = slow_down(&mut target, &["--max-overhead", "10%"]);
+    // Each call recorded, it would be a hundred times as slow.
+    assert!(slow_down < 1.4, "{slow_down}");
+    for report in &reports {
+        let cost = cost(report);
+        assert!(is_in_bursts(cost), "{cost:?}");
+        assert!(cost.covered.is_some_and(|covered| (0.001..0.5).contains(&covered)), "{cost:?}");
+        assert!(cost.expected.is_some_and(|it| it.exact_overhead > 3.0), "{cost:?}");
+        assert!(cost.overhead.is_some_and(|overhead| overhead < 0.2), "{cost:?}");
+    }
+    let last = reports.last().unwrap();
+    assert_eq!(last.sites[0].caller(), "leak_here", "{:?}", last.sites[0]);
+    assert!(target.0.quit().success());
+}
+
+#[test]
+fn many_threads_keep_to_the_same_budget() {
+    let mut target = Hot::start("8", "0");
+    let (slow_down, reports) = slow_down(&mut target, &["--max-overhead", "10%"]);
+    assert!(slow_down < 1.4, "{slow_down}");
+    assert!(reports.iter().all(|report| is_in_bursts(cost(report))));
+    assert!(target.0.quit().success());
+}
+
+#[test]
+fn a_quiet_target_is_seen_exactly_and_all_the_time() {
+    let mut target = Hot::start("1", "1");
+    let before = target.done();
+    let tracing = Attach::to(target.0.pid()).args(&["--max-overhead", "10%"]).armed();
+    let armed = target.done();
+    std::thread::sleep(Duration::from_secs(2));
+    let ending = target.done();
+    let report = tracing.interrupt().report();
+    let cost = cost(&report);
+    assert_eq!(cost.setting.as_deref(), Some("every allocation"));
+    assert!(cost.changes.is_empty() && cost.covered == Some(1.0), "{cost:?}");
+    let rounds = report.function("malloc").calls;
+    assert!(rounds >= ending.rounds - armed.rounds, "{rounds} {ending:?} {armed:?}");
+    assert!(rounds <= target.done().rounds - before.rounds + 10, "{rounds}");
+    assert!(report.completeness.complete, "{:?}", report.completeness);
+    assert!(target.0.quit().success());
+}
+
+#[test]
+fn a_limit_that_allows_for_nothing_detaches_and_says_so() {
+    let mut target = Hot::start("1", "0");
+    let tracing = Attach::to(target.0.pid()).args(&["--max-overhead", "0.01%"]).armed();
+    std::thread::sleep(Duration::from_secs(2));
+    let rate = target.rate(Duration::from_secs(1));
+    let finished = tracing.interrupt();
+    let stderr = finished.stderr.clone();
+    let report = finished.report();
+    let bare = target.rate(Duration::from_secs(1));
+    assert!(bare / rate < 1.4, "{bare} {rate}");
+    assert!(stderr.contains("detached"), "{stderr}");
+    let last = cost(&report).changes.last().expect("the change is reported");
+    assert_eq!(last.to, "nothing");
+    assert!(target.0.quit().success());
+}
+
+#[test]
+fn without_a_limit_every_call_is_seen_whatever_it_costs() {
+    let mut target = Hot::start("1", "200");
+    let tracing = Attach::to(target.0.pid()).args(&["--max-overhead", "none"]).armed();
+    let first = target.done();
+    std::thread::sleep(Duration::from_secs(1));
+    let last = target.done();
+    let report = tracing.interrupt().report();
+    assert!(report.function("malloc").calls >= last.rounds - first.rounds);
+    assert!(last.leaked > first.leaked);
+    let cost = cost(&report);
+    assert!(cost.max_overhead.is_none() && cost.overhead.is_none(), "{cost:?}");
+    assert!(target.0.quit().success());
+}
+
+#[test]
+fn what_it_will_cost_is_said_before_the_window_opens() {
+    let mut target = Hot::start("1", "0");
+    let finished = Attach::to(target.0.pid()).args(&["-d", "1s", "--max-overhead", "10%"]).run();
+    let said = finished.stderr.find("calls a second").expect("the rate is said");
+    let opened = finished.stderr.find("probes armed").expect("the opening is said");
+    assert!(said < opened, "{}", finished.stderr);
+    assert!(finished.stderr.contains("times as slow"), "{}", finished.stderr);
+    assert!(target.0.quit().success());
+}

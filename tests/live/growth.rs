@@ -1,0 +1,196 @@
+//! The growth mode against what targets did, and against what the kernel says of them.
+
+use std::{fs, path::Path};
+
+use memtrace_tests::{
+    attach::Attach,
+    binary::{run, stderr},
+    python_target::PythonTarget,
+    python_truth::{KnownLine, group_place},
+    pythons::system,
+    report::{Growth, Report},
+    target::Target,
+    truth::assert_complete,
+};
+use serde::Deserialize;
+use tempfile::TempDir;
+
+const MIB: u64 = 1 << 20;
+
+/// What a target did, in bytes.
+#[derive(Debug, Deserialize)]
+struct Grown {
+    address_space: u64,
+    resident: u64,
+}
+
+/// A target that grew, and both views of it.
+struct Run {
+    truth: Grown,
+    /// By how much the kernel says that its anonymous memory grew.
+    rss_anon_bytes: u64,
+    address_space: Report,
+    resident: Report,
+}
+
+impl Run {
+    fn of(program: &str, way: &str) -> Self {
+        let mut target = Target::start(program, &[way]);
+        let directory = TempDir::new().unwrap();
+        let prefix = directory.path().join("grown");
+        let tracing = Attach::to(target.pid()).args(&["--growth"]).output(&prefix).armed();
+        let before = rss_anon_bytes(target.pid());
+        target.go();
+        let truth = serde_json::from_str(&target.line()).unwrap();
+        let rss_anon_bytes = rss_anon_bytes(target.pid()) - before;
+        let address_space = tracing.interrupt().report();
+        assert!(target.quit().success(), "{program} was harmed");
+        for picture in ["grown.svg", "grown-resident.svg"] {
+            let svg = fs::read_to_string(directory.path().join(picture)).unwrap();
+            assert!(svg.contains("growth of"), "{picture}: {svg}");
+        }
+        let resident = of_capture(&prefix.with_extension("memtrace"), "resident-grown");
+        assert_complete(&address_space);
+        Self { truth, rss_anon_bytes, address_space, resident }
+    }
+
+    fn growth(&self) -> Growth {
+        self.address_space.growth.unwrap()
+    }
+
+    /// The estimate is of what the kernel says, within five standard deviations.
+    fn assert_same_resident(&self) {
+        let Growth { resident, rss, .. } = self.growth();
+        let allowed = resident.error_bytes * 5 / 2 + MIB;
+        let truth = self.truth.resident;
+        assert!(resident.bytes.abs_diff(truth) <= allowed, "{resident:?} is not {truth}");
+        assert!(self.rss_anon_bytes.abs_diff(truth) <= MIB, "{}: {truth}", self.rss_anon_bytes);
+        let at_end = rss.unwrap().at_end.anonymous_bytes;
+        assert!(at_end.abs_diff(truth) < 4 * MIB, "{rss:?} is not {truth}");
+    }
+
+    fn assert_same_address_space(&self, slack_bytes: u64) {
+        let grown = self.growth().address_space.bytes;
+        let truth = self.truth.address_space;
+        assert!(grown >= truth && grown - truth <= slack_bytes, "{grown} is not {truth}");
+    }
+}
+
+fn of_capture(capture: &Path, view: &str) -> Report {
+    let output = run(&["report", capture.to_str().unwrap(), "--view", view, "--format", "json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn rss_anon_bytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// Live bytes of the sites whose stacks go through a function.
+fn through(report: &Report, function: &str) -> u64 {
+    let sites = report
+        .sites
+        .iter()
+        .filter(|site| site.stack.frames.iter().any(|frame| frame.function == function));
+    sites.map(|site| site.stats.live.bytes).sum()
+}
+
+#[test]
+fn smoke_growth_of_mappings_is_exact_and_that_of_memory_is_estimated() {
+    let run = Run::of("grows", "mappings");
+    run.assert_same_address_space(0);
+    run.assert_same_resident();
+    assert_eq!(through(&run.address_space, "grow_unused"), 200 * MIB);
+    assert_eq!(through(&run.resident, "grow_unused"), 0, "nobody used it");
+    let used = through(&run.resident, "grow_and_use");
+    assert_eq!(used, run.growth().resident.bytes, "all of it was used there");
+    let peak = run.growth().rss.unwrap().peak_bytes;
+    assert!(peak >= (64 + 48) * MIB, "what was unmapped was resident once: {peak}");
+}
+
+#[test]
+fn smoke_memory_that_moves_stays_with_who_used_it() {
+    let run = Run::of("grows", "moves");
+    run.assert_same_address_space(0);
+    run.assert_same_resident();
+    assert_eq!(through(&run.address_space, "grow_moved"), 80 * MIB);
+    assert_eq!(through(&run.resident, "grow_moved"), 0);
+}
+
+#[test]
+fn smoke_the_program_break_grows_and_shrinks() {
+    let run = Run::of("grows", "break");
+    run.assert_same_address_space(0);
+    run.assert_same_resident();
+    assert_eq!(through(&run.address_space, "grow_break"), 48 * MIB - 16 * MIB);
+}
+
+/// 64 MiB are reserved; what can be used of them is what the thread has filled.
+#[test]
+fn an_arena_grows_by_what_is_permitted_and_not_by_what_is_reserved() {
+    let run = Run::of("grows", "arena");
+    // The stack of the thread.
+    run.assert_same_address_space(9 * MIB);
+    run.assert_same_resident();
+    let permitted: u64 = run
+        .address_space
+        .sites
+        .iter()
+        .filter(|site| site.function == "mprotect")
+        .map(|site| site.stats.live.bytes)
+        .sum();
+    assert!(permitted >= run.truth.address_space, "{permitted}");
+    let used = through(&run.resident, "grow_arena");
+    assert!(used * 10 >= run.growth().resident.bytes * 9, "{used}");
+}
+
+#[test]
+fn an_allocator_that_nobody_knows_is_followed_like_any_other() {
+    let run = Run::of("grows", "unknown");
+    run.assert_same_address_space(0);
+    run.assert_same_resident();
+    assert_eq!(through(&run.address_space, "grow_by_itself"), 64 * MIB);
+    assert_eq!(through(&run.resident, "grow_by_itself"), run.growth().resident.bytes);
+}
+
+#[test]
+fn a_static_and_stripped_program_is_followed_too() {
+    for way in ["mappings", "unknown"] {
+        let run = Run::of("grows_static_stripped", way);
+        run.assert_same_address_space(0);
+        run.assert_same_resident();
+    }
+}
+
+#[test]
+fn pages_that_the_kernel_fills_belong_to_the_system_call() {
+    let run = Run::of("grows", "reads");
+    run.assert_same_resident();
+    let read = through(&run.resident, "grow_by_reading");
+    assert!(read * 10 >= run.growth().resident.bytes * 9, "{read}");
+}
+
+#[test]
+fn a_model_server_grows_on_the_line_that_loads_models() {
+    let mut target =
+        PythonTarget::start_with(system().command_with_numpy(), "model_server.py", &[]);
+    let directory = TempDir::new().unwrap();
+    let prefix = directory.path().join("server");
+    let tracing = Attach::to(target.pid()).args(&["--growth"]).output(&prefix).armed();
+    let truth: KnownLine = target.ask("deploy 4 0.1");
+    tracing.interrupt().report();
+    let report = of_capture(&prefix.with_extension("memtrace"), "resident-grown");
+    let largest = &report.groups[0];
+    assert_eq!(group_place(largest).as_ref(), Some(&truth.place));
+    let grown = largest.survivors.bytes;
+    let error = report.growth.unwrap().resident.error_bytes;
+    assert!(grown.abs_diff(truth.survivors.bytes) <= error * 5 / 2, "{grown}: {truth:?}");
+}
+
+#[test]
+fn options_of_allocators_do_not_go_with_growth() {
+    let finished = Attach::to(std::process::id()).args(&["--growth", "--pymalloc"]).run();
+    finished.assert_refused(&["--growth", "--pymalloc"]);
+}

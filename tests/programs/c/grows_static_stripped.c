@@ -1,0 +1,3 @@
+// cflags: -pthread -static -s
+// Nothing in it has a name.
+#include "grows.c"
