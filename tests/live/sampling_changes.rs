@@ -32,7 +32,7 @@ impl Window {
     fn open(pid: u32, interval: Interval) -> Self {
         let proc = ProcFs::new("/proc");
         let maps = proc.maps(pid).unwrap();
-        let plan = plan_target(&proc, pid, &maps, proc.kernel_version().unwrap()).unwrap();
+        let plan = plan_target(&proc, pid, &maps, proc.kernel_version().unwrap(), &[]).unwrap();
         let mut kernel = Kernel::load(LoadOptions {
             pid: NonZeroU32::new(pid).unwrap(),
             ring_bytes: 64 << 20,
@@ -41,6 +41,7 @@ impl Window {
             table_words: TableWords::default(),
             debug_log: false,
             perf_event_links: false,
+            uprobes: true,
             sampling: Sampling::Variable { interval, blocks: 100_000 },
         })
         .unwrap();
@@ -69,7 +70,9 @@ fn sites(object: &PlannedObject) -> Vec<ProbeSite> {
     let site = |(probe, site): (&memtrace::probe::plan::PlannedProbe, u32)| ProbeSite {
         function: probe.function,
         shape: probe.shape,
+        arguments: probe.arguments,
         site,
+        object: Default::default(),
         is_leaf: object.plan.is_leaf(probe.function),
         offset: probe.file_offset,
     };
