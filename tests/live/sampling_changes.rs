@@ -41,6 +41,7 @@ impl Window {
             table_words: TableWords::default(),
             debug_log: false,
             perf_event_links: false,
+            uprobes: true,
             sampling: Sampling::Variable { interval, blocks: 100_000 },
             task_tgid: 0,
             uprobes: true,

@@ -55,6 +55,20 @@ pub struct Reading {
     pub activity: Activity,
 }
 
+/// A target that uses less of a CPU than this is taken for one that uses so much: what is added to
+/// next to nothing is not felt, however many times as much it is.
+const LEAST_CPUS: f64 = 0.1;
+
+impl Reading {
+    /// CPU time that the target used since an earlier reading, in nanoseconds: what a budget is a
+    /// share of.
+    pub fn used_since_ns(&self, earlier: &Self) -> f64 {
+        let cpu_ns = self.cpu_ns.saturating_sub(earlier.cpu_ns) as f64;
+        let passed_ns = self.at_ns.saturating_sub(earlier.at_ns) as f64;
+        cpu_ns.max(passed_ns * LEAST_CPUS)
+    }
+}
+
 /// What to do, and until when.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
@@ -97,7 +111,8 @@ pub struct Governor {
     leaving_price: f64,
     /// What the target has lost so far, in nanoseconds of CPU time.
     lost_ns: f64,
-    first: Reading,
+    /// What it has used, tracing included.
+    used_ns: f64,
 }
 
 impl Governor {
@@ -115,9 +130,11 @@ impl Governor {
             finer_since_ns: None,
             leaving_price: 0.0,
             lost_ns: 0.0,
-            first: now,
+            used_ns: 0.0,
         };
-        governor.setting = governor.finest(Account::steady_price(rules.max_overhead));
+        // Where even bursts cost too much, the first step says so.
+        let steady = Account::steady_price(rules.max_overhead);
+        governor.setting = rules.choice.finest(&governor.load, steady);
         // The window opens with what is armed for the count: the first burst.
         let next_ns = now.at_ns + governor.open_ns();
         let step = Step { armed: Armed::All, setting: governor.setting, next_ns, change: None };
@@ -136,7 +153,7 @@ impl Governor {
 
     /// By which share the target was slower so far, by what was counted.
     pub fn overhead(&self) -> f64 {
-        let used_ns = self.last.cpu_ns.saturating_sub(self.first.cpu_ns) as f64;
+        let used_ns = self.used_ns;
         self.lost_ns / (used_ns - self.lost_ns).max(used_ns * 0.01).max(1.0)
     }
 
@@ -174,7 +191,7 @@ impl Governor {
     }
 
     fn learn(&mut self, now: &Reading) {
-        let cpu_ns = now.cpu_ns.saturating_sub(self.last.cpu_ns) as f64;
+        let cpu_ns = now.used_since_ns(&self.last);
         if self.armed == Armed::Nothing || cpu_ns < LEAST_CPU_NS {
             return;
         }
@@ -188,7 +205,7 @@ impl Governor {
 
     /// Books the time since the last reading.
     fn book(&mut self, now: &Reading) {
-        let cpu_ns = now.cpu_ns.saturating_sub(self.last.cpu_ns) as f64;
+        let cpu_ns = now.used_since_ns(&self.last);
         let activity = now.activity.since(&self.last.activity);
         let lost_ns = match self.setting.is_at_times() {
             // Probes are there a little longer than they count.
@@ -198,6 +215,7 @@ impl Governor {
         let lost_ns = lost_ns.max(activity.added_ns()).min(cpu_ns);
         self.account.book(cpu_ns, lost_ns);
         self.lost_ns += lost_ns;
+        self.used_ns += cpu_ns;
     }
 
     fn lost_share_since_last(&self, now_ns: u64) -> f64 {

@@ -147,8 +147,8 @@ fn a_tight_loop_is_seen_in_bursts_that_cost_no_more_than_the_budget() {
 fn a_budget_that_allows_for_nothing_ends_in_nothing() {
     let mut world = World::new(TIGHT_LOOP);
     let (mut governor, step) = begin(&world, 0.0005);
-    assert_eq!(step.setting.presence, Presence::Never);
-    let (overhead, _) = world.run(&mut governor, step, 200.0);
+    let (overhead, changes) = world.run(&mut governor, step, 200.0);
+    assert_eq!(changes.iter().map(|it| it.to.presence).collect::<Vec<_>>(), [Presence::Never]);
     assert!(overhead < 0.003, "{overhead}");
     assert_eq!(world.armed, Armed::Nothing);
 }
@@ -170,6 +170,14 @@ fn a_target_that_becomes_busy_and_quiet_again_is_followed_without_flapping() {
     let (_, finer) = world.run(&mut governor, step, 30.0);
     assert_eq!(governor.setting(), Setting::EXACT, "{finer:?}");
     assert!(coarser.len() + finer.len() <= 8, "{coarser:?} {finer:?}");
+}
+
+#[test]
+fn a_target_that_hardly_runs_may_be_slowed_down_by_more() {
+    let reading = Reading { at_ns: 1_000_000_000, cpu_ns: 10_000_000, ..Reading::default() };
+    assert_eq!(reading.used_since_ns(&Reading::default()), 1e8);
+    let busy = Reading { cpu_ns: 900_000_000, ..reading };
+    assert_eq!(busy.used_since_ns(&Reading::default()), 9e8);
 }
 
 #[test]

@@ -118,7 +118,7 @@ impl Governing {
     fn choose(&mut self, place: &mut Place<'_>, rules: Rules) -> Result<(), AttachError> {
         let (first, last) = self.count(place)?;
         let activity = last.activity.since(&first.activity);
-        let cpu_ns = last.cpu_ns.saturating_sub(first.cpu_ns) as f64;
+        let cpu_ns = last.used_since_ns(&first);
         let load = Load::of(&activity, cpu_ns, RECORD_NS);
         let (governor, step) = Governor::begin(rules, load, last);
         self.cost.expected =
@@ -187,7 +187,7 @@ impl Governing {
     fn apply(&mut self, place: &mut Place<'_>, step: &Step) -> Result<(), AttachError> {
         self.due_ns = step.next_ns;
         if step.armed != Armed::All {
-            self.pause();
+            self.pause(self.now_ns());
             place.kernel.set_interval(CLOSED)?;
         }
         if step.setting.presence == Presence::Never && step.armed == Armed::Nothing {
@@ -237,8 +237,7 @@ impl Governing {
         sides(self.armed)
     }
 
-    fn pause(&mut self) {
-        let until_ns = self.now_ns();
+    fn pause(&mut self, until_ns: u64) {
         if let Some(since_ns) = self.open_since_ns.take() {
             self.phases.push(Phase { since_ns, until_ns });
         }
@@ -257,7 +256,7 @@ impl Governing {
     }
 
     fn give_up(&mut self, place: &mut Place<'_>, at_ns: u64) {
-        self.pause();
+        self.pause(self.now_ns());
         place.kernel.disarm(&Side::ALL);
         (self.armed, self.due_ns) = (Armed::Nothing, u64::MAX);
         if let Some(governor) = &self.governor {
@@ -313,8 +312,8 @@ impl Governing {
 
     /// Takes the last count, and hands over what is to be reported.
     pub(super) fn finish(&mut self, place: &Place<'_>) -> (Cost, Coverage) {
-        self.pause();
         let window_ns = self.now_ns();
+        self.pause(window_ns);
         let last = self.reading(place);
         if let (Some(governor), Ok(last)) = (&mut self.governor, last) {
             governor.step(last);
@@ -378,7 +377,7 @@ fn costs_of(calibration: Option<Receiver<io::Result<ProbeCosts>>>) -> ProbeCosts
 fn is_enough(first: &Reading, now: &Reading, elapsed: Duration) -> bool {
     let activity = now.activity.since(&first.activity);
     let calls = activity.acquisitions + activity.releases;
-    let cpu_ns = now.cpu_ns.saturating_sub(first.cpu_ns) as f64;
+    let cpu_ns = now.used_since_ns(first);
     let price = || Load::of(&activity, cpu_ns, RECORD_NS).price(Interval::EXACT);
     elapsed >= COUNT
         || calls >= ENOUGH_CALLS
@@ -397,13 +396,13 @@ fn expected(
     let counted_ns = last.at_ns.saturating_sub(first.at_ns);
     let cpu_ns = last.cpu_ns.saturating_sub(first.cpu_ns) as f64;
     let calls = (activity.acquisitions + activity.releases) as f64;
+    // It would make as many more if nobody counted.
+    let undisturbed = cpu_ns / (cpu_ns - activity.added_ns()).max(cpu_ns * 0.004).max(1.0);
     let target_cpus = cpu_ns / counted_ns.max(1) as f64;
     let exact_overhead = load.price(Interval::EXACT);
     Expected {
         counted_ns,
-        // As many as it would make if nobody counted.
-        calls_per_second: calls * 1e9 / counted_ns.max(1) as f64 * cpu_ns
-            / (cpu_ns - activity.added_ns()).max(cpu_ns * 0.004).max(1.0),
+        calls_per_second: calls * 1e9 / counted_ns.max(1) as f64 * undisturbed,
         target_cpus,
         exact_cpus: target_cpus * exact_overhead / (1.0 + exact_overhead),
         exact_overhead,

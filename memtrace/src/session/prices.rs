@@ -111,8 +111,8 @@ mod tests {
     fn a_call_costs_its_traps_and_a_recorded_one_its_stack() {
         let activity = prices(false).activity(&counters());
         assert_eq!(activity.acquisitions, 100);
-        assert_eq!(activity.acquire_trap_ns.round(), (100.0 * (350.0 + 250.0) * COLD).round());
-        assert_eq!(activity.release_trap_ns.round(), (50.0 * 850.0 * COLD).round());
+        assert_eq!(activity.acquire_trap_ns.round(), 100.0 * (500.0 + 400.0));
+        assert_eq!(activity.release_trap_ns.round(), 50.0 * 1000.0);
         assert_eq!((activity.recorded, activity.requested_bytes), (10, 6400));
         assert_eq!(activity.record_ns, 10.0 * RECORD_NS);
     }
@@ -120,9 +120,6 @@ mod tests {
     #[test]
     fn calls_that_are_passed_over_are_spared_their_return_where_the_kernel_can() {
         let activity = prices(true).activity(&counters());
-        assert_eq!(
-            activity.acquire_trap_ns.round(),
-            ((100.0 * 350.0 + 10.0 * 250.0) * COLD).round()
-        );
+        assert_eq!(activity.acquire_trap_ns.round(), 100.0 * 500.0 + 10.0 * 400.0);
     }
 }

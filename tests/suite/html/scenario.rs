@@ -334,7 +334,6 @@ fn input(sites: Vec<SiteInput>, groups: Vec<GroupFacts>) -> ReportInput {
             duration_ns: u64::from(BINS) * SECOND,
             ended_by: EndReason::Duration,
             min_age_ns: 0,
-            sample_bytes: None,
             attach_ns: 84_000_000,
             attach_steps: Vec::new(),
             detach_ns: 41_000_000,
