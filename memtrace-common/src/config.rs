@@ -115,6 +115,8 @@ pub struct Config {
     pub generation: u64,
     /// The reader is woken when this many bytes are waiting, and not once per record.
     pub wake_bytes: u64,
+    /// Where `task_struct` has the thread group id; 0 where nobody wants to know who was forked.
+    pub task_tgid: u64,
     /// [`Interval::exponent`]: which allocations are looked at from now on.
     pub interval: u32,
     /// How many [`crate::remembered::Bucket`]s there are, a power of two; 0 = no address is

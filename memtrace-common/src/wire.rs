@@ -44,11 +44,13 @@ pub enum RecordKind {
     Protect = 15,
     /// [`RangeRecord`]: `madvise` was entered, and will give the range's pages back.
     Discard = 16,
+    /// [`ChildRecord`]: who was forked; follows its [`RecordKind::Fork`] where that is wanted.
+    Child = 17,
 }
 
 impl RecordKind {
     /// How many kinds there are; discriminants are below it.
-    pub const COUNT: usize = 17;
+    pub const COUNT: usize = 18;
 
     /// Every kind, in discriminant order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -69,6 +71,7 @@ impl RecordKind {
         Self::CodeChange,
         Self::Protect,
         Self::Discard,
+        Self::Child,
     ];
 
     /// The kind with this discriminant.
@@ -333,6 +336,19 @@ pub struct ProcessRecord {
     pub header: RecordHeader,
 }
 
+/// A child that the target forked.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChildRecord {
+    /// Head, kind [`RecordKind::Child`].
+    pub header: RecordHeader,
+    /// Its process id, in the initial pid namespace.
+    pub pid: u32,
+    /// 1 when it runs in its parent's memory (`CLONE_VM`: vfork, posix_spawn), else 0: it has a copy
+    /// then, made on write.
+    pub shares_memory: u32,
+}
+
 // The kernel and the user side are compiled apart: a size that drifts must not compile.
 const _: () = {
     assert!(size_of::<RecordHeader>() == 16);
@@ -346,6 +362,7 @@ const _: () = {
     assert!(size_of::<BreakRecord>() == 40);
     assert!(size_of::<StackHeader>() == 40);
     assert!(size_of::<ProcessRecord>() == 16);
+    assert!(size_of::<ChildRecord>() == 24);
 };
 
 #[cfg(test)]

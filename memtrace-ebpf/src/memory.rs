@@ -45,6 +45,17 @@ pub fn kernel_word(address: u64) -> Option<u64> {
     (result == 0).then_some(value)
 }
 
+/// A number of 32 bits at this offset of a `task_struct`.
+#[inline(always)]
+pub fn task_number(task: u64, offset: u64) -> Option<u32> {
+    let mut value = 0u32;
+    let source = task.wrapping_add(offset) as *const _;
+    // SAFETY: the helper checks the address, and the value has as many bytes.
+    let result =
+        unsafe { bpf_probe_read_kernel((&raw mut value).cast(), size_of::<u32>() as u32, source) };
+    (result == 0).then_some(value)
+}
+
 /// `struct pt_regs` of x86-64 (arch/x86/include/asm/ptrace.h), from `bp` on.
 #[repr(C)]
 pub struct UserRegisters {

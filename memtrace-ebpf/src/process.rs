@@ -6,25 +6,40 @@ use aya_ebpf::{
 };
 use memtrace_common::{
     config::Config,
-    wire::{ProcessRecord, RecordKind},
+    wire::{ChildRecord, ProcessRecord, RecordKind},
 };
 
 use crate::{
     emit, in_flight,
     maps::{active_config, next_image},
+    memory::task_number,
 };
 
 /// `CLONE_THREAD` of include/uapi/linux/sched.h.
 const CLONE_THREAD: u64 = 0x0001_0000;
 
+/// `CLONE_VM`, likewise.
+const CLONE_VM: u64 = 0x0000_0100;
+
 /// `task_newtask(struct task_struct *task, u64 clone_flags)`: runs in the parent.
 #[raw_tracepoint(tracepoint = "task_newtask")]
 pub fn task_newtask(ctx: RawTracePointContext) -> u32 {
-    let clone_flags: u64 = ctx.arg(1);
+    let (task, clone_flags): (u64, u64) = (ctx.arg(0), ctx.arg(1));
     if clone_flags & CLONE_THREAD == 0 {
         tell(RecordKind::Fork);
+        tell_child(task, clone_flags);
     }
     0
+}
+
+/// Says who was forked, at once: whoever wants to know is in a hurry.
+#[inline(always)]
+fn tell_child(task: u64, clone_flags: u64) {
+    let Some(config) = target_config().filter(|config| config.task_tgid != 0) else { return };
+    let Some(pid) = task_number(task, config.task_tgid) else { return };
+    let header = emit::plain_header(RecordKind::Child);
+    let shares_memory = u32::from(clone_flags & CLONE_VM != 0);
+    emit::record_now(RecordKind::Child, ChildRecord { header, pid, shares_memory });
 }
 
 /// `sched_process_exec(struct task_struct *task, pid_t old_pid, struct linux_binprm *binary)`

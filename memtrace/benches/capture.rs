@@ -99,7 +99,7 @@ fn kept(tid: u64, time_ns: u64, function: AllocFn, action: Action) -> KeptEvent 
         object: Default::default(),
         action,
     };
-    KeptEvent { event, is_arena: false, is_unseen: false }
+    KeptEvent { event, is_arena: false, is_unseen: false, process: 0 }
 }
 
 fn stack(index: u64) -> StackId {

@@ -58,7 +58,7 @@ fn kept(time_ns: u64, function: AllocFn, action: Action) -> KeptEvent {
         object: Default::default(),
         action,
     };
-    KeptEvent { event, is_arena: false, is_unseen: false }
+    KeptEvent { event, is_arena: false, is_unseen: false, process: 0 }
 }
 
 fn alloc(time_ns: u64, block: u64) -> KeptEvent {

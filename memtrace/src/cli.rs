@@ -87,9 +87,24 @@ pub enum Command {
 /// `memtrace attach`.
 #[derive(Debug, Args)]
 pub struct AttachArgs {
-    /// The process to trace
-    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
-    pub pid: u32,
+    /// The process to trace; several (-p 1 -p 2, or -p 1,2) go into one capture
+    #[arg(
+        short = 'p',
+        long = "pid",
+        value_name = "PID",
+        required = true,
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff)
+    )]
+    pub pids: Vec<u32>,
+
+    /// Trace their children, too: those that are there and those that come, at most 32 processes at a time
+    #[arg(long)]
+    pub follow_forks: bool,
+
+    /// Split stacks by process, where several were traced: in the text, and in pictures by a frame at the root
+    #[arg(long)]
+    pub by_process: bool,
 
     /// End after this time (30s, 5m, 1h 30m; a bare number is seconds); without it: on Ctrl-C, SIGTERM or the process's end
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
@@ -299,6 +314,10 @@ pub struct ReportArgs {
     #[arg(long)]
     pub by_thread: bool,
 
+    /// Split stacks by process, where several were traced: by a frame at the root
+    #[arg(long)]
+    pub by_process: bool,
+
     /// What sizes are written in (text, svg)
     #[arg(long, value_name = "UNITS", value_enum, default_value_t)]
     pub units: UnitsArg,
@@ -322,6 +341,10 @@ pub struct ReportArgs {
     /// Only what this thread obtained, whoever freed it; can be given several times
     #[arg(long = "thread", value_name = "TID", help_heading = PART)]
     pub threads: Vec<u32>,
+
+    /// Only this process, where several were traced: as if it had been traced alone
+    #[arg(long, value_name = "PID", help_heading = PART)]
+    pub process: Option<u32>,
 
     /// Only stacks of which a function, a module or a FILE:LINE matches
     #[arg(long, value_name = "REGEX", value_parser = parse_regex, help_heading = PART)]

@@ -8,9 +8,9 @@ use bytes::Buf;
 use memtrace_common::python::{MAX_PYTHON_FRAMES, PythonEnd, PythonFrame};
 use memtrace_common::sample::{FLAGS_MASK, Interval};
 use memtrace_common::wire::{
-    AllocRecord, BreakRecord, FLAG_INTERNAL, FreeRecord, MAX_FRAMES, MapRecord, OBJECT_FLAGS_MASK,
-    ObjectNumber, ProcessRecord, RangeRecord, ReallocRecord, RecordHeader, RecordKind, RemapRecord,
-    STACK_GUESSED, StackEnd, StackHeader, UnmapRecord,
+    AllocRecord, BreakRecord, ChildRecord, FLAG_INTERNAL, FreeRecord, MAX_FRAMES, MapRecord,
+    OBJECT_FLAGS_MASK, ObjectNumber, ProcessRecord, RangeRecord, ReallocRecord, RecordHeader,
+    RecordKind, RemapRecord, STACK_GUESSED, StackEnd, StackHeader, UnmapRecord,
 };
 use thiserror::Error;
 
@@ -96,6 +96,7 @@ fn struct_bytes(kind: RecordKind) -> usize {
         RecordKind::Fork | RecordKind::Exec | RecordKind::ThreadExit | RecordKind::CodeChange => {
             size_of::<ProcessRecord>()
         }
+        RecordKind::Child => size_of::<ChildRecord>(),
     }
 }
 
@@ -163,6 +164,10 @@ fn take_action(kind: RecordKind, rest: &mut &[u8]) -> Result<Action, DecodeError
         RecordKind::Exec => Action::Exec,
         RecordKind::ThreadExit => Action::ThreadExit,
         RecordKind::CodeChange => Action::CodeChange,
+        RecordKind::Child => {
+            let (pid, shares_memory) = (rest.get_u32_le(), rest.get_u32_le());
+            Action::Child { pid, shares_memory: boolean(shares_memory.into())? }
+        }
         RecordKind::Stack => take_stack(rest)?,
         RecordKind::Map
         | RecordKind::UnmapBegin
@@ -235,7 +240,11 @@ fn take_nonzero(rest: &mut &[u8], what: &'static str) -> Result<u64, DecodeError
 }
 
 fn take_bool(rest: &mut &[u8]) -> Result<bool, DecodeError> {
-    match rest.get_u64_le() {
+    boolean(rest.get_u64_le())
+}
+
+fn boolean(word: u64) -> Result<bool, DecodeError> {
+    match word {
         0 => Ok(false),
         1 => Ok(true),
         other => Err(DecodeError::NotBoolean(other)),

@@ -37,6 +37,7 @@ fn kind_of(action: &Action) -> RecordKind {
         Action::Exec => RecordKind::Exec,
         Action::ThreadExit => RecordKind::ThreadExit,
         Action::CodeChange => RecordKind::CodeChange,
+        Action::Child { .. } => RecordKind::Child,
         Action::Protect { .. } => RecordKind::Protect,
         Action::Discard { .. } => RecordKind::Discard,
     }
@@ -86,6 +87,10 @@ fn put_action(action: &Action, out: &mut Vec<u8>) {
             put_words(out, &[stack.0]);
         }
         Action::Stack { id, ref stack } => put_stack(id.0, stack, out),
+        Action::Child { pid, shares_memory } => {
+            out.put_u32_le(pid);
+            out.put_u32_le(shares_memory.into());
+        }
         Action::Fork | Action::Exec | Action::ThreadExit | Action::CodeChange => {}
     }
 }

@@ -13,6 +13,7 @@ mod doctor;
 mod endings;
 mod exact_counts;
 mod exit_races;
+mod follow_forks;
 mod fork_exec;
 mod growth;
 mod heap_walk;

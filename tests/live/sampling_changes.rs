@@ -43,6 +43,8 @@ impl Window {
             perf_event_links: false,
             uprobes: true,
             sampling: Sampling::Variable { interval, blocks: 100_000 },
+            task_tgid: 0,
+            uprobes: true,
         })
         .unwrap();
         let mut code = AllocatorCode::default();

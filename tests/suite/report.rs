@@ -42,7 +42,7 @@ fn event(tid: u32, at_s: u64, function: AllocFn, action: Action) -> KeptEvent {
         object: Default::default(),
         action,
     };
-    KeptEvent { event, is_arena: false, is_unseen: false }
+    KeptEvent { event, is_arena: false, is_unseen: false, process: 0 }
 }
 
 pub(crate) fn alloc(tid: u32, at_s: u64, stack: u64, address: u64, size_bytes: u64) -> KeptEvent {
@@ -128,7 +128,7 @@ pub(crate) fn capture(events: &[KeptEvent]) -> Capture {
             .map(|(_, entry)| {
                 let (stack, function) = entry.site.map_or((None, None), site);
                 let object = entry.site.map(|site| site.object).unwrap_or_default();
-                CapturedSite { stack, function, object, stats: entry.account.stats() }
+                CapturedSite { stack, function, object, stats: entry.account.stats(), process: 0 }
             })
             .collect(),
         live,

@@ -119,6 +119,18 @@ impl Tracing {
         assert!(armed.is_some(), "memtrace ended before it traced:\n{}", self.stderr.rest());
     }
 
+    /// Waits until it says on stderr that it follows these processes, in any order.
+    pub fn wait_until_it_follows(&mut self, pids: &[u32]) {
+        let mut missing = pids.to_vec();
+        while !missing.is_empty() {
+            let Some(line) = self.stderr.find("following ") else {
+                panic!("memtrace ended and did not follow {missing:?}");
+            };
+            let said = |pid: &u32| line.contains(&format!("following {pid} "));
+            missing.retain(|pid| !said(pid));
+        }
+    }
+
     /// Whether it has not ended.
     pub fn is_running(&mut self) -> bool {
         self.process.is_running()

@@ -47,6 +47,10 @@ pub struct Report {
     pub verdict: Option<Verdict>,
     pub totals: Totals,
     #[serde(default)]
+    pub processes: Vec<ProcessReport>,
+    #[serde(default)]
+    pub summary: Vec<String>,
+    #[serde(default)]
     pub allocators: Vec<AllocatorTotals>,
     pub sites: Vec<SiteReport>,
     #[serde(default)]
@@ -57,6 +61,63 @@ pub struct Report {
     pub completeness: Completeness,
     pub cost: Option<Cost>,
     pub files: Vec<String>,
+}
+
+/// One of several processes.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct ProcessReport {
+    pub pid: u32,
+    pub command: String,
+    pub parent: Option<u32>,
+    pub unseen_ns: Option<u64>,
+    pub ended_ns: Option<u64>,
+    pub pages_after: Option<PrivatePages>,
+    pub live: Amount,
+    pub survivors: Amount,
+    pub inherited: Option<Inherited>,
+    pub inherited_live: Option<Amount>,
+    pub complete: bool,
+    pub top: Option<TopGroup>,
+}
+
+/// What is a process's own.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct PrivatePages {
+    pub rss_bytes: u64,
+    pub pss_bytes: u64,
+    pub private_bytes: u64,
+    pub shared_bytes: u64,
+}
+
+/// What a process got by fork.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Inherited {
+    pub at_fork: Amount,
+    pub freed: Amount,
+    pub is_sum_only: bool,
+}
+
+/// Where a process allocated most of what it kept.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct TopGroup {
+    pub function: Option<String>,
+    pub file: Option<String>,
+    pub line: Option<u32>,
+    pub survivors: Amount,
+}
+
+/// Children that could not be followed.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct NotFollowed {
+    pub ended_early: u64,
+    pub beyond_limit: u64,
+    pub beyond_window: u64,
+    pub refused_count: u64,
 }
 
 /// What the trace cost.
@@ -391,6 +452,8 @@ pub struct Completeness {
     pub events: u64,
     pub cut_calls: u64,
     pub forks: u64,
+    #[serde(default)]
+    pub not_followed: NotFollowed,
     pub execs: u64,
     pub discarded_by_exec: Amount,
     pub losses: Vec<LossReport>,

@@ -38,6 +38,7 @@ impl Floor {
         let maps = proc.maps(pid)?;
         let plan = plan_target(&proc, pid, &maps, proc.kernel_version()?, &[])?;
         let mut kernel = Kernel::load(LoadOptions {
+            task_tgid: 0,
             pid: NonZeroU32::new(pid).context("no pid")?,
             ring_bytes: 64 << 10,
             stacks: StackMode::Off,

@@ -3,11 +3,12 @@
 use std::io::{Read, Seek};
 
 use super::{
-    Capture, Events as _, EventsKept,
+    Capture, CapturedProcess, CapturedSite, Events as _, EventsKept, OfProcess,
     cut::Cut,
     format::{BlockKind, MAX_STACKS},
     found::Found,
     frames::FrameReader,
+    merge::merge,
     parts::Parts,
     raw_stacks::{RecordedStack, read_raw_stacks},
     read::{Opened, ReadError},
@@ -50,7 +51,7 @@ pub(super) fn assemble<R: Read + Seek>(
 }
 
 fn capture(parts: Parts) -> Result<Capture, ReadError> {
-    let Parts { header, modules, mut stacks, sites, live, .. } = parts;
+    let Parts { header, modules, mut stacks, mut sites, live, processes, .. } = parts;
     let Parts { threads, timeline, walks, kept, ending, .. } = parts;
     if !stacks.is_sorted_by_key(|(id, _)| *id) {
         stacks.sort_by_key(|(id, _)| *id);
@@ -58,6 +59,7 @@ fn capture(parts: Parts) -> Result<Capture, ReadError> {
     let (ending, events) = (ending.unwrap_or_default(), kept.unwrap_or_default());
     let header = header.ok_or(ReadError::NoHeader)?;
     let (selected, extras) = Default::default();
+    tell_whose(&mut sites, &processes);
     Ok(Capture {
         header,
         modules,
@@ -71,6 +73,7 @@ fn capture(parts: Parts) -> Result<Capture, ReadError> {
         walks,
         ending,
         events,
+        processes,
     })
 }
 
@@ -81,8 +84,11 @@ fn recover<R: Read + Seek>(
     has_ending: bool,
 ) {
     let damaged_events = found.count_damaged(BlockKind::Events);
+    if !has_ending && !capture.processes.is_empty() {
+        return recover_processes(capture, events, damaged_events);
+    }
     if !has_ending {
-        let (kept, result) = recover_books(capture, events);
+        let (kept, result) = recover_books(capture, events, events.at_most());
         recover_ending(capture);
         capture.events = EventsKept { kept, left_out: damaged_events };
         note_error(capture, result);
@@ -102,10 +108,57 @@ fn recover_lost_books<R: Read + Seek>(capture: &mut Capture, events: &StoredEven
         capture.live.clear();
         return note(capture, BOOKS_LOST.to_owned());
     }
-    let ending = std::mem::take(&mut capture.ending);
-    let (_, result) = recover_books(capture, events);
-    capture.ending = ending;
+    let (ending, processes) =
+        (std::mem::take(&mut capture.ending), std::mem::take(&mut capture.processes));
+    let result = if processes.is_empty() {
+        recover_books(capture, events, events.at_most()).1
+    } else {
+        let whole = Capture { processes: processes.clone(), ..capture.clone() };
+        let (recovered, result) = recovered_parts(&whole, events);
+        let Capture { sites, live, .. } = merge(recovered);
+        (capture.sites, capture.live) = (sites, live);
+        result
+    };
+    (capture.ending, capture.processes) = (ending, processes);
     note_error(capture, result);
+}
+
+/// Each process by its own events.
+fn recover_processes<R: Read + Seek>(
+    capture: &mut Capture,
+    events: &StoredEvents<R>,
+    damaged_events: u64,
+) {
+    let (mut parts, result) = recovered_parts(capture, events);
+    parts.iter_mut().for_each(recover_ending);
+    let stacks = std::mem::take(&mut capture.stacks);
+    *capture = merge(parts);
+    capture.stacks = stacks;
+    capture.events.left_out += damaged_events;
+    note_error(capture, result);
+}
+
+fn recovered_parts<R: Read + Seek>(
+    capture: &Capture,
+    events: &StoredEvents<R>,
+) -> (Vec<Capture>, Result<(), EventsError>) {
+    let (mut parts, mut result) = (capture.parts(), Ok(()));
+    for (part, process) in parts.iter_mut().zip(&capture.processes) {
+        let own = OfProcess { events, number: process.number };
+        let (kept, read) = recover_books(part, &own, events.at_most());
+        part.events = EventsKept { kept, left_out: 0 };
+        result = result.and(read);
+    }
+    (parts, result)
+}
+
+/// Says of sites of a file whose they are.
+fn tell_whose(sites: &mut [CapturedSite], processes: &[CapturedProcess]) {
+    for process in processes {
+        let (first, count) = (process.first_site as usize, process.sites as usize);
+        let own = sites.iter_mut().skip(first).take(count);
+        own.for_each(|site| site.process = process.number);
+    }
 }
 
 /// A damaged block does not tell how many events it had, but the others do.
@@ -150,7 +203,7 @@ fn recorded<R: Read + Seek>(
     blocks: &[BlockRef],
 ) -> (Vec<RecordedStack>, Result<(), EventsError>) {
     let (mut recorded, mut names) = (Vec::new(), FrameReader::default());
-    let result = source.each(blocks, |payload| {
+    let result = source.each(blocks, |_, payload| {
         let result = read_raw_stacks(payload, &mut names, &mut recorded);
         recorded.truncate(MAX_STACKS);
         result

@@ -35,7 +35,13 @@ impl Books {
             let (stack, function) =
                 (entry.site.map(|it| it.stack), entry.site.map(|it| it.function));
             let object = entry.site.map(|it| it.object).unwrap_or_default();
-            sites.push(CapturedSite { stack, function, object, stats: entry.account.stats() });
+            sites.push(CapturedSite {
+                stack,
+                function,
+                object,
+                stats: entry.account.stats(),
+                process: 0,
+            });
         }
         let live = live(ledger, |site| places.get(site as usize).copied().unwrap_or_default());
         let old_enough = |it: &&LiveItem| now_ns.saturating_sub(it.time_ns) >= min_age_ns;

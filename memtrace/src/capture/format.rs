@@ -69,6 +69,9 @@ pub const FLAG_REQUIRED: u16 = 1;
 /// The record goes on in the next block of the same kind.
 pub const FLAG_CONTINUED: u16 = 2;
 
+/// Where a block of events has the number of the process whose they are in its flags.
+pub const PROCESS_SHIFT: u32 = 8;
+
 /// What a block holds. In the file: a `u16`.
 #[repr(u16)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,11 +106,13 @@ pub enum BlockKind {
     Ending = 14,
     /// How much there should be, JSON. The file is whole.
     End = 15,
+    /// [`crate::capture::CapturedProcess`], JSON. A later one of the same number takes its place.
+    Process = 16,
 }
 
 impl BlockKind {
     /// Every kind.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Header,
         Self::Modules,
         Self::RawStacks,
@@ -123,6 +128,7 @@ impl BlockKind {
         Self::EventsKept,
         Self::Ending,
         Self::End,
+        Self::Process,
     ];
 
     /// The kind with this number; `None` for those of later versions.
@@ -173,7 +179,7 @@ mod tests {
     #[test]
     fn kinds_are_numbered_without_gaps_so_that_none_is_forgotten() {
         let numbers: Vec<u16> = BlockKind::ALL.into_iter().map(|kind| kind as u16).collect();
-        assert_eq!(numbers, (1..=15).collect::<Vec<_>>());
-        assert_eq!(BlockKind::from_u16(16), None);
+        assert_eq!(numbers, (1..=16).collect::<Vec<_>>());
+        assert_eq!(BlockKind::from_u16(17), None);
     }
 }

@@ -115,6 +115,7 @@ mod tests {
             function,
             object: Default::default(),
             stats: SiteStats { live: Amount::one(1), ..SiteStats::default() },
+            process: 0,
         };
         let live = |(site, bytes)| LiveItem { site, bytes, ..LiveItem::default() };
         Capture {

@@ -7,6 +7,7 @@
 mod assemble;
 pub mod block;
 mod books;
+mod by_process;
 mod codec;
 mod cut;
 mod estimates;
@@ -16,8 +17,10 @@ mod found;
 mod frames;
 pub mod growth;
 pub mod matching;
+mod merge;
 mod name;
 mod parts;
+mod processes;
 mod raw_stacks;
 mod read;
 mod records;
@@ -40,6 +43,8 @@ pub use self::{
     books::{Books, apply},
     codec::Malformed,
     cut::Cut,
+    merge::merge,
+    processes::{CapturedProcess, OfProcess},
     read::{Opened, ReadError, Reader, UnknownRecord},
     stored::{EventsError, StoredEvents},
     write::{Writer, write},
@@ -90,6 +95,9 @@ pub struct Capture {
     pub ending: Ending,
     /// What became of the events.
     pub events: EventsKept,
+    /// The processes that were traced together, in the order of their numbers; empty where one was
+    /// traced alone. The rest is of all of them then.
+    pub processes: Vec<CapturedProcess>,
 }
 
 impl Capture {
@@ -146,6 +154,8 @@ pub struct CapturedSite {
     pub object: ObjectNumber,
     /// Accounting over the window.
     pub stats: SiteStats,
+    /// The number of the process whose site it is.
+    pub process: u8,
 }
 
 /// Which part of a window it is.
@@ -268,6 +278,8 @@ pub struct KeptEvent {
     pub is_arena: bool,
     /// A free that was not seen, and that the heap told of at the end.
     pub is_unseen: bool,
+    /// The number of the process that did it.
+    pub process: u8,
 }
 
 /// The events of a capture, which need not be in memory.

@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use super::{
-    CapturedSite, Ending, EventsKept, Header, LiveItem, ThreadName,
+    CapturedProcess, CapturedSite, Ending, EventsKept, Header, LiveItem, ThreadName,
     codec::Malformed,
     format::{BlockKind, FLAG_CONTINUED, MAX_RECORD_BYTES, MAX_SAMPLES, MAX_SITES},
     records::{EndRecord, WalksRecord},
@@ -48,6 +48,8 @@ pub struct Parts {
     pub kept: Option<EventsKept>,
     /// Known when the window was closed.
     pub ending: Option<Ending>,
+    /// Processes that were traced together.
+    pub processes: Vec<CapturedProcess>,
     /// The file is whole.
     pub end: Option<EndRecord>,
     stack_decoder: StackDecoder,
@@ -99,6 +101,7 @@ impl Parts {
             BlockKind::EventsKept => self.kept = Some(json(payload)?),
             BlockKind::Ending => self.ending = Some(json(payload)?),
             BlockKind::End => self.end = Some(json(payload)?),
+            BlockKind::Process => self.process(json(payload)?),
         }
         Ok(())
     }
@@ -117,6 +120,13 @@ impl Parts {
         read_live(payload, &mut self.live)?;
         let most = usize::try_from(self.max_live).unwrap_or(usize::MAX);
         bound(&mut self.live, most)
+    }
+
+    fn process(&mut self, process: CapturedProcess) {
+        match self.processes.iter_mut().find(|known| known.number == process.number) {
+            Some(known) => *known = process,
+            None => self.processes.push(process),
+        }
     }
 
     fn threads(&mut self, threads: Vec<ThreadName>) -> Result<(), Malformed> {

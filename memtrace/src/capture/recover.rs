@@ -1,15 +1,13 @@
 //! What a capture lacks that ends early, as far as its events tell.
 
-use std::io::{Read, Seek};
-
 use hashbrown::{HashMap, HashSet};
 
 use super::{
-    Capture, Events as _, LossCount,
+    Capture, Events, LossCount,
     books::{Books, apply},
     name::{Namer, unknown},
     raw_stacks::RecordedStack,
-    stored::{EventsError, StoredEvents},
+    stored::EventsError,
 };
 use crate::{
     ledger::{Ledger, Limits, Start},
@@ -46,8 +44,11 @@ struct Replay {
 }
 
 impl Replay {
-    fn of<R: Read + Seek>(capture: &Capture, events: &StoredEvents<R>, live_blocks: usize) -> Self {
-        let mut ledger = ledger(capture, events.at_most(), live_blocks);
+    fn of<E>(capture: &Capture, events: &E, at_most: usize, live_blocks: usize) -> Self
+    where
+        E: Events<Error = EventsError>,
+    {
+        let mut ledger = ledger(capture, at_most, live_blocks);
         let (mut count, mut last_ns) = (0, capture.header.opened_ns);
         let mut calls = [0; AllocFn::COUNT];
         let result = events.replay(&mut |kept| {
@@ -67,13 +68,16 @@ impl Replay {
 
     /// With as small a table of live blocks as suffices: a large one takes memory although it is
     /// nearly empty.
-    fn with_room<R: Read + Seek>(capture: &Capture, events: &StoredEvents<R>) -> Self {
-        let mut replay = Self::of(capture, events, MAX_LIVE[0]);
+    fn with_room<E>(capture: &Capture, events: &E, at_most: usize) -> Self
+    where
+        E: Events<Error = EventsError>,
+    {
+        let mut replay = Self::of(capture, events, at_most, MAX_LIVE[0]);
         for live_blocks in &MAX_LIVE[1..] {
             if replay.has_room() {
                 break;
             }
-            replay = Self::of(capture, events, *live_blocks);
+            replay = Self::of(capture, events, at_most, *live_blocks);
         }
         replay
     }
@@ -81,11 +85,17 @@ impl Replay {
 
 /// Computes sites, live records and sums from the events. The window ends with what happened last.
 /// How many events there are; when some cannot be read, it is as if they ended there.
-pub fn recover_books<R: Read + Seek>(
+/// There are `at_most` so many.
+pub fn recover_books<E>(
     capture: &mut Capture,
-    events: &StoredEvents<R>,
-) -> (u64, Result<(), EventsError>) {
-    let Replay { ledger, events, last_ns, calls, result } = Replay::with_room(capture, events);
+    events: &E,
+    at_most: usize,
+) -> (u64, Result<(), EventsError>)
+where
+    E: Events<Error = EventsError>,
+{
+    let Replay { ledger, events, last_ns, calls, result } =
+        Replay::with_room(capture, events, at_most);
     let closed_ns = last_ns.max(last_sample_ns(capture));
     Books::of(&ledger, closed_ns, capture.header.min_age_ns).put_into(capture);
     capture.ending.functions = functions(&calls);

@@ -10,9 +10,10 @@ use zstd::bulk::Decompressor;
 
 use super::{
     Events, KeptEvent,
-    block::unpack,
+    block::{BlockHeader, unpack},
     codec::Malformed,
     events::EventDecoder,
+    format::PROCESS_SHIFT,
     scan::BlockRef,
     upgrade::{Upgrade, upgrade},
 };
@@ -61,14 +62,15 @@ impl<R: Read + Seek> BlockSource<R> {
     pub(super) fn each(
         &self,
         blocks: &[BlockRef],
-        mut visit: impl FnMut(&[u8]) -> Result<(), Malformed>,
+        mut visit: impl FnMut(&BlockHeader, &[u8]) -> Result<(), Malformed>,
     ) -> Result<(), EventsError> {
         let (stored, plain) = (Vec::new(), Vec::new());
         let mut buffers = Buffers { zstd: Decompressor::new()?, stored, plain };
         for block in blocks {
             self.payload(block, &mut buffers)?;
             let offset = block.offset;
-            visit(&buffers.plain).map_err(|why| EventsError::Malformed { offset, why })?;
+            visit(&block.header, &buffers.plain)
+                .map_err(|why| EventsError::Malformed { offset, why })?;
         }
         Ok(())
     }
@@ -131,6 +133,9 @@ impl<R: Read + Seek> Events for StoredEvents<R> {
 
     fn replay(&self, visit: &mut dyn FnMut(&KeptEvent)) -> Result<(), EventsError> {
         let mut decoder = EventDecoder::default();
-        self.source.each(&self.blocks, |payload| decoder.block(payload, visit))
+        self.source.each(&self.blocks, |header, payload| {
+            let process = (header.flags >> PROCESS_SHIFT) as u8;
+            decoder.block(payload, process, visit)
+        })
     }
 }

@@ -74,7 +74,7 @@ pub fn read_sites(payload: &[u8], out: &mut Vec<CapturedSite>) -> Result<(), Mal
         let stack = if *has_stack == 0 { None } else { Some(StackId(stacks.word()?)) };
         let mut stats = stats(&mut amounts)?;
         estimates.take(&mut stats)?;
-        out.push(CapturedSite { stack, function, object, stats });
+        out.push(CapturedSite { stack, function, object, stats, process: 0 });
     }
     Ok(())
 }
@@ -180,7 +180,7 @@ mod tests {
         let stats = SiteStats { live: largest, allocated: largest, freed: largest, peak: largest };
         let stack = Some(StackId(u64::MAX));
         let (function, object) = (Some(AllocFn::Malloc), ObjectNumber::of(2));
-        let site = CapturedSite { stack, function, object, stats };
+        let site = CapturedSite { stack, function, object, stats, process: 0 };
         let bytes = put_sites(&vec![site; rows_a_block(&[site])]).len();
         assert!(bytes <= crate::capture::format::MAX_BLOCK_BYTES, "{bytes}");
         largest.spread = Spread {

@@ -111,7 +111,7 @@ pub fn any_event() -> impl Strategy<Value = KeptEvent> {
         let (internal, is_arena, is_unseen, interval) = bits;
         let object = ObjectNumber::of(tid as usize % 32);
         let event = Event { function, tid, time_ns, internal, interval, object, action };
-        KeptEvent { event, is_arena, is_unseen }
+        KeptEvent { event, is_arena, is_unseen, process: 0 }
     })
 }
 
@@ -192,6 +192,7 @@ pub fn any_site() -> impl Strategy<Value = CapturedSite> {
             function,
             object: ObjectNumber::of(object),
             stats,
+            process: 0,
         },
     )
 }
@@ -386,7 +387,7 @@ fn small_events() -> Vec<KeptEvent> {
             object: Default::default(),
             action,
         };
-        KeptEvent { event, is_arena: false, is_unseen: false }
+        KeptEvent { event, is_arena: false, is_unseen: false, process: 0 }
     });
     events.collect()
 }

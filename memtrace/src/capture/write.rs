@@ -8,11 +8,12 @@ use std::{error::Error, io, sync::Arc};
 use serde::Serialize;
 
 use super::{
-    Capture, Events, EventsKept, Header, KeptEvent,
+    Capture, CapturedProcess, CapturedSite, Events, EventsKept, Header, KeptEvent,
     block::Packer,
     events::EventEncoder,
     format::{
-        BlockKind, FLAG_CONTINUED, FLAG_REQUIRED, MAX_BLOCK_BYTES, MAX_RECORD_BYTES, preamble,
+        BlockKind, FLAG_CONTINUED, FLAG_REQUIRED, MAX_BLOCK_BYTES, MAX_RECORD_BYTES, PROCESS_SHIFT,
+        preamble,
     },
     raw_stacks::RawStackEncoder,
     read::UnknownRecord,
@@ -39,6 +40,8 @@ pub struct Writer<W: io::Write> {
     packer: Packer,
     events: EventEncoder,
     event_count: u64,
+    /// Whose events wait.
+    process: u8,
     raw_stacks: RawStackEncoder,
     samples: Vec<TimelineSample>,
     payload: Vec<u8>,
@@ -56,6 +59,7 @@ impl<W: io::Write> Writer<W> {
             packer: Packer::new()?,
             events: EventEncoder::default(),
             event_count: 0,
+            process: 0,
             raw_stacks: RawStackEncoder::default(),
             samples: Vec::new(),
             payload: Vec::new(),
@@ -95,7 +99,20 @@ impl<W: io::Write> Writer<W> {
     /// When blocks cannot be written.
     #[inline]
     pub fn event(&mut self, event: &KeptEvent) -> io::Result<()> {
+        if event.process != self.process {
+            self.end_events()?;
+            self.process = event.process;
+        }
         if self.events.push(event) { self.end_events() } else { Ok(()) }
+    }
+
+    /// What is known of a process; takes the place of what was given of it before. Where one is
+    /// traced alone there is none.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn process(&mut self, process: &CapturedProcess) -> io::Result<()> {
+        self.record(BlockKind::Process, process)
     }
 
     /// A sample of the timeline; it may wait for more.
@@ -166,6 +183,7 @@ impl<W: io::Write> Writer<W> {
         }
         self.timeline(&capture.timeline)?;
         self.walks(&capture.walks)?;
+        capture.processes.iter().try_for_each(|it| self.process(&placed(it, &capture.sites)))?;
         for record in unknown {
             let (header, stored) = record.as_stored();
             self.put(&header)?;
@@ -225,7 +243,8 @@ impl<W: io::Write> Writer<W> {
         let mut payload = std::mem::take(&mut self.payload);
         payload.clear();
         self.event_count += self.events.take(&mut payload) as u64;
-        let result = self.block(BlockKind::Events, &payload);
+        let flags = u16::from(self.process) << PROCESS_SHIFT;
+        let result = self.part(BlockKind::Events, flags, &payload);
         self.payload = payload;
         result
     }
@@ -278,6 +297,14 @@ impl<W: io::Write> Writer<W> {
         self.bytes_written += bytes.len() as u64;
         self.out.write_all(bytes)
     }
+}
+
+/// With the places of its sites.
+fn placed(process: &CapturedProcess, sites: &[CapturedSite]) -> CapturedProcess {
+    let is_own = |site: &CapturedSite| site.process == process.number;
+    let first_site = sites.iter().position(is_own).unwrap_or_default() as u64;
+    let count = sites.iter().filter(|site| is_own(site)).count() as u64;
+    CapturedProcess { first_site, sites: count, ..process.clone() }
 }
 
 /// Writes a whole capture.

@@ -56,14 +56,18 @@ pub fn run(args: &AttachArgs, verbose: u8, quiet: bool) -> Result<Status> {
     };
     let ending = session::trace(&options(args, verbose), Some(sink), &mut progress)?;
     progress.naming(ending.site_count());
-    let (capture, recorder) = ending.into_capture();
+    let (mut capture, recorder) = ending.into_capture();
+    let whole = args.by_process.then(|| capture.clone());
+    if args.by_process {
+        capture.split_by_process();
+    }
     let options = ReportOptions { group_by: group_by(args.by), ..ReportOptions::default() };
     let mut report = Report::of(&capture, options);
     let of_pages = resident.map(|file| {
         (Report::of(&capture, ReportOptions { growth: GrowthView::Resident, ..options }), file)
     });
     progress.clear();
-    let mut status = keep_capture(&mut report, capture, recorder, file);
+    let mut status = keep_capture(&mut report, whole.unwrap_or(capture), recorder, file);
     if write_pictures(&mut report, files) == Status::Incomplete {
         status = Status::Incomplete;
     }
@@ -81,8 +85,9 @@ pub fn run(args: &AttachArgs, verbose: u8, quiet: bool) -> Result<Status> {
 
 fn options(args: &AttachArgs, verbose: u8) -> Options {
     Options {
-        // The parser has refused 0.
-        pid: NonZeroU32::new(args.pid).unwrap_or(NonZeroU32::MIN),
+        pid: nonzero(args.pids.first()),
+        more_pids: args.pids.iter().skip(1).map(|pid| nonzero(Some(pid))).collect(),
+        follow_forks: args.follow_forks,
         duration: args.duration,
         ring_bytes: args.ring_size,
         max_live: args.max_live,
@@ -110,6 +115,11 @@ fn options(args: &AttachArgs, verbose: u8) -> Options {
         min_age_ns: args.min_age.as_nanos() as u64,
         command_line: command_line(),
     }
+}
+
+/// The parser has refused 0, and no pid at all.
+fn nonzero(pid: Option<&u32>) -> NonZeroU32 {
+    pid.copied().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
 }
 
 /// The interval is not always the one that was asked for.
@@ -160,15 +170,18 @@ fn prefix(args: &AttachArgs) -> Result<PathBuf> {
     if let Some(prefix) = &args.output {
         return Ok(prefix.clone());
     }
-    let process = ProcFs::new("/proc").process(args.pid)?;
-    process.check_traceable()?;
+    let proc = ProcFs::new("/proc");
+    for pid in &args.pids {
+        proc.process(*pid)?.check_traceable()?;
+    }
+    let process = proc.process(nonzero(args.pids.first()).get())?;
     let command: String = process
         .command
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' })
         .collect();
     let time = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-    Ok(PathBuf::from(format!("memtrace-{command}-{}-{time}", args.pid)))
+    Ok(PathBuf::from(format!("memtrace-{command}-{}-{time}", process.pid)))
 }
 
 fn with_suffix(prefix: &Path, suffix: &str) -> PathBuf {

@@ -111,6 +111,12 @@ impl Observer for Progress {
         ));
     }
 
+    fn followed(&mut self, target: &str, since_fork_ns: Option<u64>) {
+        let late = since_fork_ns
+            .map(|late_ns| format!(", from {} after its fork on", size::duration_ns(late_ns)));
+        self.say(&format!("following {target}{}", late.unwrap_or_default()));
+    }
+
     fn sample(&mut self, sample: &Sample) {
         self.tell_rate(sample);
         let lost = match sample.lost {

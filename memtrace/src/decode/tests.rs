@@ -206,6 +206,8 @@ fn any_other_action() -> impl Strategy<Value = Action> {
         Just(Action::Exec),
         Just(Action::ThreadExit),
         Just(Action::CodeChange),
+        (any::<u32>(), any::<bool>())
+            .prop_map(|(pid, shares_memory)| Action::Child { pid, shares_memory }),
     ]
 }
 

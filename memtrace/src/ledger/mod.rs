@@ -12,6 +12,7 @@ mod check;
 pub mod distribution;
 mod heap;
 mod index;
+mod inherited;
 mod live;
 mod losses;
 mod mapped;
@@ -27,6 +28,7 @@ pub use self::{
     account::Account,
     check::{LiveBlock, Suspects},
     distribution::Distribution,
+    inherited::{HeapAtFork, InheritedHeap},
     sites::{SiteEntry, SiteId},
 };
 use memtrace_common::sample::Interval;
@@ -335,6 +337,11 @@ impl Ledger {
             interval: block.interval,
         });
         blocks.chain(self.mappings.mapped().live_items())
+    }
+
+    /// Address and requested bytes of every live heap block.
+    pub fn heap_blocks(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.heap.blocks().map(|block| (block.address.get(), block.size_bytes))
     }
 
     /// Requested bytes of every heap block, reallocated ones anew.

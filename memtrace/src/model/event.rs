@@ -145,12 +145,34 @@ pub enum Action {
         /// Its frames.
         stack: RawStack,
     },
-    /// The target forked a child process (which is not followed).
+    /// The target forked a child process.
     Fork,
+    /// Who that was; reported where children are followed. It changes no memory and is not kept.
+    Child {
+        /// Its process id, in the initial pid namespace.
+        pid: u32,
+        /// It runs in the target's own memory until it executes a program (vfork, posix_spawn).
+        shares_memory: bool,
+    },
     /// The target executed a new program: its old memory is gone.
     Exec,
     /// A thread of the target ended.
     ThreadExit,
     /// The target loads or unloads libraries.
     CodeChange,
+}
+
+impl Action {
+    /// The stack that it refers to, or brings.
+    pub fn stack_mut(&mut self) -> Option<&mut StackId> {
+        match self {
+            Self::Alloc { stack, .. }
+            | Self::ReallocEnd { stack, .. }
+            | Self::Map { stack, .. }
+            | Self::RemapEnd { stack, .. }
+            | Self::Break { stack, .. }
+            | Self::Stack { id: stack, .. } => Some(stack),
+            _ => None,
+        }
+    }
 }

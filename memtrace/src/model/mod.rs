@@ -13,6 +13,7 @@ pub mod loss;
 pub mod mapping;
 pub mod memory;
 pub mod place;
+pub mod process;
 pub mod site;
 pub mod size;
 pub mod stack;

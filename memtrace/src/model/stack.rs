@@ -15,6 +15,9 @@ impl StackId {
     pub const NONE: Self = Self(0);
 }
 
+/// The module of the frame at the root of a stack that says which process it is of.
+pub const PROCESS: &str = "[process]";
+
 /// A stack as addresses of the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawStack {

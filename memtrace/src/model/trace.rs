@@ -223,8 +223,11 @@ pub struct Completeness {
     pub events: u64,
     /// Calls in flight when the window opened or closed.
     pub cut_calls: u64,
-    /// Children that the target forked; they are not followed.
+    /// Children that the target forked.
     pub forks: u64,
+    /// Those that were to be followed and could not.
+    #[serde(skip_serializing_if = "NotFollowed::is_nothing")]
+    pub not_followed: NotFollowed,
     /// Programs that the target executed; memory of the ones before is gone.
     pub execs: u64,
     /// Bytes and blocks that were live when an exec discarded them.
@@ -233,6 +236,44 @@ pub struct Completeness {
     pub losses: Vec<LossReport>,
     /// Anything else a reader must know, as sentences.
     pub notes: Vec<String>,
+}
+
+/// Children that were to be followed and could not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NotFollowed {
+    /// They ended before memtrace had attached to them.
+    pub ended_early: u64,
+    /// There were too many processes at a time, or in all.
+    pub beyond_limit: u64,
+    /// The window was closed before memtrace had attached to them.
+    pub beyond_window: u64,
+    /// memtrace could not attach to them.
+    pub refused_count: u64,
+    /// Some of those, with the reason.
+    pub refused: Vec<Refused>,
+}
+
+impl NotFollowed {
+    /// All were followed.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.ended_early + self.beyond_limit + self.beyond_window + self.refused_count
+    }
+}
+
+/// A process that memtrace could not attach to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Refused {
+    /// Its process id.
+    pub pid: u32,
+    /// Why.
+    pub reason: String,
 }
 
 /// The size of the unwind tables at the end of the window.

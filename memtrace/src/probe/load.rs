@@ -64,6 +64,9 @@ pub struct LoadOptions {
     pub table_words: TableWords,
     /// Forward the BPF side's debug messages to the `log` crate.
     pub debug_log: bool,
+    /// Where the kernel's `task_struct` has the thread group id, if children are wanted by name; 0 if
+    /// not.
+    pub task_tgid: u64,
     /// Use perf-event links even where multi-uprobe links work; for tests of the former.
     pub perf_event_links: bool,
     /// How densely allocations are looked at.
@@ -213,6 +216,7 @@ impl Kernel {
         let config = Config {
             stacks: options.stacks as u32,
             tgid: options.pid.get(),
+            task_tgid: options.task_tgid,
             wake_bytes: u64::from(options.ring_bytes / 8).min(256 << 10),
             interval: options.sampling.interval().exponent().into(),
             remembered_buckets: options.sampling.buckets(),

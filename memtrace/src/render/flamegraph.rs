@@ -21,7 +21,7 @@ use crate::{
 
 use super::{
     folded::{self, frame_name},
-    label::clean,
+    label::{clean, who},
 };
 
 /// Kinds of loss that the subtitle has room for.
@@ -88,9 +88,8 @@ fn title(report: &Report, units: Units) -> String {
         return growth_title(report, growth, units);
     }
     format!(
-        "{} (pid {}): {} {} {}",
-        clean(&report.target.command),
-        report.target.pid,
+        "{}: {} {} {}",
+        clean(&who(report)),
         estimate::blocks(weight, units),
         in_window(report.view),
         size::duration_ns(report.window.duration_ns),

@@ -6,9 +6,9 @@ use crate::{
         growth::GrowthPattern,
         place::Place,
         size::{Units, bytes, count, duration_ns},
-        stack::{Frame, Language},
+        stack::{Frame, Language, PROCESS},
     },
-    report::EndReason,
+    report::{EndReason, Report},
 };
 
 /// Stands for a character that must not be printed.
@@ -24,11 +24,23 @@ pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if harmful(c) { REPLACEMENT } else { c }).collect()
 }
 
+/// `gunicorn (pid 4242)`, and how many more.
+pub(super) fn who(report: &Report) -> String {
+    let first = format!("{} (pid {})", report.target.command, report.target.pid);
+    match report.processes.len() {
+        0 | 1 => first,
+        2 => format!("{first} and 1 more process"),
+        all => format!("{first} and {} more processes", count(all as u64 - 1)),
+    }
+}
+
 /// `model.cc:42`, or the module where the source is not known; empty where that is in the name.
 pub(super) fn short_place(frame: &Frame) -> String {
     match source(frame) {
         Some(source) => last_part(&source).to_owned(),
-        None if frame.function.starts_with(&frame.module) => String::new(),
+        None if frame.function.starts_with(&frame.module) || frame.module == PROCESS => {
+            String::new()
+        }
         None => clean(&frame.module),
     }
 }

@@ -18,7 +18,8 @@ use crate::{
 
 use super::{
     Completeness, Distribution, FunctionReport, GrowthReport, HeapReport, LossReport, Module,
-    Report, Rss, SCHEMA, SiteReport, Target, Totals, UnwindTables, Walks, Window, allocator,
+    ProcessReport, Report, Rss, SCHEMA, SiteReport, Target, Totals, UnwindTables, Walks, Window,
+    allocator,
     group::{self, GroupBy, GroupFacts, GroupReport, group_slots},
     key_frame::key_frame,
     profile::{Births, SiteExtras, View},
@@ -31,6 +32,8 @@ use super::{
 pub struct ReportInput {
     /// Who was traced.
     pub target: Target,
+    /// The processes, where there are several.
+    pub processes: Vec<ProcessReport>,
     /// Where it ran.
     pub place: Place,
     /// When, how long, why it ended.
@@ -109,6 +112,7 @@ impl ReportInput {
         let mut report = Report {
             schema: SCHEMA,
             target: self.target,
+            processes: self.processes,
             place: self.place,
             window: self.window,
             selection: self.selected.what,
@@ -138,7 +142,9 @@ impl ReportInput {
             files: self.files,
         };
         report.totals.survivors = survivors(&report.sites);
-        if !self.selected.is_slice {
+        if report.processes.len() > 1 {
+            report.summary = summary::of_processes(&report.processes);
+        } else if !self.selected.is_slice {
             report.summary = summary::sentences(&report);
             report.verdict = Some(verdict::of(&report, &patterns, self.walks));
         }

@@ -42,11 +42,7 @@ impl<'c> Survived<'c> {
             opened_ns: capture.header.opened_ns,
             closed_ns: capture.ending.closed_ns,
             min_age_ns,
-            factors: capture
-                .sites
-                .iter()
-                .map(|site| factor(&capture.ending.coverage, site))
-                .collect(),
+            factors: capture.sites.iter().map(|site| factor(capture, site)).collect(),
         }
     }
 

@@ -13,7 +13,7 @@ use super::{
 use crate::model::{
     growth::GrowthPattern,
     site::{Amount, SiteStats, Survivors},
-    stack::{Frame, Language, NamedStack},
+    stack::{Frame, Language, NamedStack, PROCESS},
 };
 
 /// What sites are taken together by.
@@ -34,6 +34,9 @@ pub enum GroupBy {
 /// Sites that were taken together.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GroupReport {
+    /// The process, where sites are split by process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<String>,
     /// The key frame's function, or that of the allocator where there is no frame; `None` by
     /// module.
     pub function: Option<String>,
@@ -62,6 +65,14 @@ pub struct GroupReport {
     pub largest_site: usize,
 }
 
+impl GroupReport {
+    /// What it is called by.
+    pub fn name(&self) -> GroupName {
+        let Self { function, module, file, line, language, .. } = self.clone();
+        GroupName { function, module, file, line, language }
+    }
+}
+
 /// What is known of a group beyond its sites.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GroupFacts {
@@ -81,10 +92,16 @@ struct Key<'a> {
     language: Language,
     stack: Option<&'a NamedStack>,
     allocator: Option<&'a str>,
+    process: Option<&'a str>,
 }
 
 impl GroupBy {
     fn key<'a>(self, allocator: &'static str, stack: &'a NamedStack) -> Key<'a> {
+        let process = process_of(stack);
+        Key { process, ..self.key_of_frames(allocator, stack) }
+    }
+
+    fn key_of_frames<'a>(self, allocator: &'static str, stack: &'a NamedStack) -> Key<'a> {
         let Some(index) = key_frame(&stack.frames) else {
             return Key { function: Some(allocator), stack: self.stack(stack), ..Key::default() };
         };
@@ -112,6 +129,12 @@ impl GroupBy {
     fn stack(self, stack: &NamedStack) -> Option<&NamedStack> {
         (self == Self::Stack).then_some(stack)
     }
+}
+
+/// The process that a stack is of, where stacks are split by process.
+fn process_of(stack: &NamedStack) -> Option<&str> {
+    let root = stack.frames.last().filter(|frame| frame.module == PROCESS)?;
+    Some(&root.function)
 }
 
 /// A native function is the same whichever of its lines it is met at, also in headers.
@@ -188,8 +211,10 @@ pub(super) fn of_site(
     site: &super::SiteReport,
     index: usize,
 ) -> GroupReport {
-    let Key { function, module, file, line, language, .. } = by.key(site.function, &site.stack);
+    let Key { function, module, file, line, language, process, .. } =
+        by.key(site.function, &site.stack);
     GroupReport {
+        process: process.map(str::to_owned),
         function: function.map(str::to_owned),
         module: module.to_owned(),
         file: file.map(str::to_owned),

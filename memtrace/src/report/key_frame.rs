@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::model::stack::{Frame, Language};
+use crate::model::stack::{Frame, Language, PROCESS};
 
 /// Objects whose frames only pass an allocation on, by the start of their file name.
 const PASSING_MODULES: [&str; 14] = [
@@ -93,6 +93,13 @@ const PYTHON_LIBRARY: &str = "/python3.";
 /// Python code, or else the innermost of any Python code. When every frame only passes on: the
 /// outermost of the wrappers, since `HashMap::insert` says more than `alloc`. `None` without frames.
 pub(super) fn key_frame(frames: &[Arc<Frame>]) -> Option<usize> {
+    // The process is nothing to look at, unless there is nothing else.
+    if let [own @ .., root] = frames
+        && root.module == PROCESS
+        && !own.is_empty()
+    {
+        return key_frame(own);
+    }
     if let Some(index) = python_key_frame(frames) {
         return Some(index);
     }

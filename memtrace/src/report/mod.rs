@@ -12,6 +12,7 @@ mod growth;
 mod heap;
 mod key_frame;
 mod of_capture;
+mod process;
 mod profile;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -29,6 +30,7 @@ pub use self::{
     growth::{Estimate, GrowthReport},
     heap::HeapReport,
     of_capture::ReportOptions,
+    process::{ProcessReport, TopGroup},
     profile::{Birth, Births, SiteExtras, ThreadShare, View},
     sampling::{Covered, Sampling},
 };
@@ -70,6 +72,10 @@ pub struct Report {
     pub schema: &'static str,
     /// Who was traced.
     pub target: Target,
+    /// The processes that were traced together; nothing where one was traced alone. Everything else
+    /// is of all of them then, but for `target`, which is the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<ProcessReport>,
     /// Where it ran.
     pub place: Place,
     /// When, how long, why it ended.

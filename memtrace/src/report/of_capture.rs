@@ -6,11 +6,12 @@ use super::{
     GroupBy, GrowthReport, GrowthView, Report, View, allocator,
     build::{ReportInput, SiteInput},
     facts::Survived,
+    process::processes,
     profile::{Birth, SiteExtras, ThreadShare},
     sampling::{self, Sampling},
 };
 use crate::{
-    capture::{Capture, CapturedExtras, CapturedShare, Header, LossCount, growth},
+    capture::{Capture, CapturedExtras, CapturedShare, CapturedSite, Header, LossCount, growth},
     model::{
         loss::Loss,
         place::Place,
@@ -55,6 +56,7 @@ impl Report {
         completeness.notes.extend(unreadable_note(&sites));
         ReportInput {
             target: ending.target.clone(),
+            processes: processes(capture, options),
             place: place(&capture.header),
             window: Window { min_age_ns, ..ending.window.clone() },
             selected: capture.selected.clone(),
@@ -91,8 +93,10 @@ fn sites(capture: &Capture, survived: &Survived) -> Vec<SiteInput> {
     let stacks: HashMap<StackId, &NamedStack> =
         capture.stacks.iter().map(|(id, stack)| (*id, stack)).collect();
     let name = |id: Option<StackId>| id.and_then(|id| stacks.get(&id)).copied().cloned();
-    let allocators: Vec<String> =
-        capture.ending.target.allocators.iter().map(allocator::label).collect();
+    let allocator_of = |site: &CapturedSite| {
+        let own = &capture.ending_of(site).target.allocators;
+        site.function.and_then(|_| own.get(site.object.position()).map(allocator::label))
+    };
     let facts = survived.by_site().into_iter().zip(survived.births());
     let extras = capture.extras.iter().map(Some).chain(std::iter::repeat(None));
     capture
@@ -103,15 +107,13 @@ fn sites(capture: &Capture, survived: &Survived) -> Vec<SiteInput> {
         .map(|((site, known), (survivors, births))| {
             let input = SiteInput {
                 function: site.function,
-                allocator: site
-                    .function
-                    .and_then(|_| allocators.get(site.object.position()).cloned()),
+                allocator: allocator_of(site),
                 stack: name(site.stack).unwrap_or_default(),
                 stats: site.stats,
                 survivors,
                 extras: extras_of(capture, known, births),
             };
-            sampling::scaled(input, sampling::factor(&capture.ending.coverage, site))
+            sampling::scaled(input, sampling::factor(capture, site))
         })
         .collect()
 }

@@ -412,6 +412,7 @@ pub(crate) fn leaking_input() -> ReportInput {
     ReportInput {
         cost: None,
         target: target(),
+        processes: Vec::new(),
         sampling: None,
         place: place(),
         window: window(),

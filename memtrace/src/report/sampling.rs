@@ -4,7 +4,7 @@ use memtrace_common::sample::Interval;
 use serde::Serialize;
 
 use crate::{
-    capture::{Capture, CapturedSite},
+    capture::{Capture, CapturedSite, Ending},
     model::{
         coverage::{Coverage, Family},
         site::{Amount, SiteStats},
@@ -75,8 +75,8 @@ fn covered(coverage: &Coverage) -> Vec<Covered> {
 }
 
 /// How many times more a site did than was seen.
-pub(super) fn factor(coverage: &Coverage, site: &CapturedSite) -> f64 {
-    coverage.factor_of(site.function.map_or(Family::Heap, Family::of))
+pub(super) fn factor(capture: &Capture, site: &CapturedSite) -> f64 {
+    capture.ending_of(site).coverage.factor_of(site.function.map_or(Family::Heap, Family::of))
 }
 
 /// The site as if its probes had been armed all the time, at the rate of when they were; survivors
@@ -99,8 +99,8 @@ pub(super) fn scaled(mut site: SiteInput, factor: f64) -> SiteInput {
 
 /// The sums of such sites.
 pub(super) fn totals(capture: &Capture, sites: &[SiteInput]) -> Totals {
-    let (mut totals, coverage) = (capture.ending.totals, &capture.ending.coverage);
-    if coverage.is_full() {
+    let (mut totals, endings) = (capture.ending.totals, capture.endings());
+    if endings.iter().all(|ending| ending.coverage.is_full()) {
         totals.heap = among_samples(totals.heap, capture.ending.sample_interval_bytes);
         return totals;
     }
@@ -112,8 +112,10 @@ pub(super) fn totals(capture: &Capture, sites: &[SiteInput]) -> Totals {
         sum.allocated += site.stats.allocated;
         sum.freed += site.stats.freed;
     }
-    heap.peak = totals.heap.peak.scaled(coverage.factor_of(Family::Heap));
-    mappings.peak = totals.mappings.peak.scaled(coverage.factor_of(Family::Mappings));
+    for Ending { totals, coverage, .. } in endings {
+        heap.peak += totals.heap.peak.scaled(coverage.factor_of(Family::Heap));
+        mappings.peak += totals.mappings.peak.scaled(coverage.factor_of(Family::Mappings));
+    }
     totals.heap = among_samples(heap, capture.ending.sample_interval_bytes);
     totals.mappings = mappings;
     totals

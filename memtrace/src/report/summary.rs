@@ -2,7 +2,7 @@
 
 use crate::model::{site::SiteStats, size};
 
-use super::{EndReason, Report, Rss};
+use super::{EndReason, ProcessReport, Report, Rss};
 
 /// From this share of the growth of RSS on, live memory explains it.
 const EXPLAINS: f64 = 0.8;
@@ -38,6 +38,24 @@ pub(super) fn sentences(report: &Report) -> Vec<String> {
     }
     let live = parts.iter().fold(0, |sum: u64, part| sum.saturating_add(part.live.bytes));
     [Some(growth(report.rss, live)), pace(report)].into_iter().flatten().collect()
+}
+
+/// Of several: which of them it is.
+pub(super) fn of_processes(processes: &[ProcessReport]) -> Vec<String> {
+    let all: u64 = processes.iter().map(|it| it.survivors.bytes).sum();
+    let most = processes.iter().max_by_key(|it| it.survivors.bytes);
+    let Some(most) = most.filter(|it| it.survivors.bytes > 0) else {
+        return vec!["Nothing that these processes allocated was never freed.".to_owned()];
+    };
+    let share = most.survivors.bytes as f64 / all as f64;
+    vec![format!(
+        "{} of the {} that were never freed are of process {} ({}): {:.0} %.",
+        size::bytes(most.survivors.bytes),
+        size::bytes(all),
+        most.pid,
+        most.command,
+        share * 100.0
+    )]
 }
 
 /// How fast RSS grows, for who must know how long there is still time. Not said of short windows

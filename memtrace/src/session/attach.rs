@@ -1,13 +1,17 @@
 //! From a pid to armed probes: look, plan, verify, arm, open the window.
 
-use std::{io, os::fd::AsFd as _, path::PathBuf};
+use std::{
+    io,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+};
 
 use jiff::Timestamp;
 use thiserror::Error;
 
 use super::{
     Observer, Options, PythonFrames, StackMode,
-    code::Code,
+    code::CodeTables,
     governing::{Governing, Place},
     growth,
     python::Python,
@@ -32,12 +36,11 @@ use crate::{
     },
     report::AttachStep,
     symbolize::{
-        Symbolizer,
         debug_file::{DebugRoots, NoDirectory},
         perf_map::PerfMap,
     },
     sys::{
-        btf::BtfError,
+        btf::{BtfError, KERNEL_BTF, task_tgid},
         clock,
         kernel::KernelVersion,
         pidfd::PidFd,
@@ -130,7 +133,8 @@ pub struct Attached {
     pub(super) files: Vec<FileId>,
     pub(super) pymalloc: PymallocPlan,
     pub(super) maps: Vec<Mapping>,
-    pub(super) code: Code,
+    pub(super) code: CodeTables,
+    pub(super) debug_roots: DebugRoots,
     pub(super) python: Python,
     /// `CLOCK_MONOTONIC` when the window was opened.
     pub(super) opened_ns: u64,
@@ -172,9 +176,7 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
     objects.append(&mut pymalloc.objects);
     steps.over("plan the probes");
     let debug_roots = debug_roots(&proc, pid, &options.debug_dirs)?;
-    let symbolizer = Symbolizer::with_names(debug_roots, perf_map(&proc, &process))
-        .with_python_frames(options.python);
-    let mut code = Code::new(options.stacks == StackMode::Tables, symbolizer);
+    let mut code = CodeTables::new(options.stacks == StackMode::Tables);
     if options.growth.is_some() {
         code = code.everywhere();
     }
@@ -188,6 +190,7 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
         table_words: code.table_words(),
         debug_log: options.debug_log,
         perf_event_links: options.perf_event_links,
+        task_tgid: if options.follow_forks { wanted_tgid() } else { 0 },
         sampling: options.sampling,
         uprobes: options.growth.is_none(),
     })?;
@@ -232,6 +235,7 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
         pymalloc,
         maps,
         code,
+        debug_roots,
         python,
         opened_ns: clock::monotonic_ns(),
         started_at: Timestamp::now(),
@@ -240,6 +244,14 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
         probes,
         governing,
         growth,
+    })
+}
+
+/// Where the kernel has the ids of children; 0 where it does not say: then none are followed.
+fn wanted_tgid() -> u64 {
+    task_tgid(Path::new(KERNEL_BTF)).unwrap_or_else(|error| {
+        log::warn!("children are not followed: {error}");
+        0
     })
 }
 

@@ -44,9 +44,8 @@ const SPARE_ROWS: usize = 128 << 10;
 /// Room for their pages.
 const SPARE_PAGES: usize = 32 << 10;
 
-/// See the module.
-pub(super) struct Code {
-    symbolizer: Symbolizer,
+/// The tables that the kernel side walks stacks by.
+pub(super) struct CodeTables {
     tables: Tables,
     /// Objects that have been looked at, with or without success.
     seen: HashMap<ObjectKey, bool>,
@@ -57,11 +56,10 @@ pub(super) struct Code {
     notes: Vec<String>,
 }
 
-impl Code {
+impl CodeTables {
     /// Knows no code; makes tables only if stacks are to be walked by them.
-    pub(super) fn new(walk_by_tables: bool, symbolizer: Symbolizer) -> Self {
+    pub(super) fn new(walk_by_tables: bool) -> Self {
         Self {
-            symbolizer,
             tables: Tables::new(LIMITS),
             seen: HashMap::new(),
             walk_by_tables,
@@ -81,7 +79,6 @@ impl Code {
     /// Takes up the code in these mappings.
     pub(super) fn add(&mut self, proc: &ProcFs, pid: u32, maps: &[Mapping]) {
         let opener = Opener { proc, pid };
-        self.symbolizer.add_mappings(maps, &opener);
         if !self.walk_by_tables {
             return;
         }
@@ -195,6 +192,44 @@ impl Code {
     fn object(&self, mapping: &Mapping) -> Option<&ObjectRef> {
         self.tables.object(&key_of(mapping)?)
     }
+}
+
+/// See the module.
+pub(super) struct Code {
+    symbolizer: Symbolizer,
+    tables: CodeTables,
+}
+
+impl Code {
+    /// Names what is in these tables.
+    pub(super) fn new(tables: CodeTables, symbolizer: Symbolizer) -> Self {
+        Self { symbolizer, tables }
+    }
+
+    /// Takes up the names of the code in these mappings.
+    pub(super) fn add_names(&mut self, proc: &ProcFs, pid: u32, maps: &[Mapping]) {
+        self.symbolizer.add_mappings(maps, &Opener { proc, pid });
+    }
+
+    /// Takes up the code in these mappings.
+    pub(super) fn add(&mut self, proc: &ProcFs, pid: u32, maps: &[Mapping]) {
+        self.add_names(proc, pid, maps);
+        self.tables.add(proc, pid, maps);
+    }
+
+    /// How large the tables are; `None` where stacks are not walked by them.
+    pub(super) fn table_sizes(&self) -> Option<UnwindTables> {
+        self.tables.table_sizes()
+    }
+
+    /// Brings the kernel's tables up to date, the mappings last.
+    pub(super) fn publish(
+        &mut self,
+        kernel: &mut Kernel,
+        maps: &[Mapping],
+    ) -> Result<(), LoadError> {
+        self.tables.publish(kernel, maps)
+    }
 
     /// Keeps a stack, resolved against the mappings of this moment.
     pub(super) fn observe(
@@ -232,7 +267,7 @@ impl Code {
 
     /// Takes what a reader of the result must know.
     pub(super) fn take_notes(&mut self) -> Vec<String> {
-        let mut notes = std::mem::take(&mut self.notes);
+        let mut notes = std::mem::take(&mut self.tables.notes);
         notes.dedup();
         if self.symbolizer.out_of_place() > 0 {
             notes.push(format!(

@@ -156,6 +156,7 @@ fn try_kernel(pid: NonZeroU32, version: KernelVersion) -> Result<bool, LoadError
         table_words: TableWords::default(),
         debug_log: false,
         perf_event_links: false,
+        task_tgid: 0,
         sampling: Sampling::Exact,
         uprobes: true,
     })?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use memtrace_common::loss::{KernelCounters, KernelLoss};
 
-use super::{Recorder, code::Code, examine::hex, window::Ending};
+use super::{code::Code, examine::hex, window::Ending};
 use crate::{
     capture::{Books, Capture, CapturedSite, Ending as Finish, LossCount, ThreadName},
     model::{
@@ -28,10 +28,8 @@ impl Ending {
         self.ledger.sites().count()
     }
 
-    /// Names every stack and hands over all that is known of the window, and what writes it.
-    pub fn into_capture(mut self) -> (Capture, Option<Recorder>) {
-        let mut recorder = self.recorder.take();
-        let events = recorder.as_mut().map(Recorder::events_kept).unwrap_or_default();
+    /// Names every stack and hands over all that is known of the window.
+    pub fn into_capture(mut self) -> Capture {
         self.code.refresh_names();
         let books = Books::of(&self.ledger, self.closed_ns, self.header.min_age_ns);
         let stacks = stacks(&books.sites, &mut self.code);
@@ -69,11 +67,12 @@ impl Ending {
             timeline: self.timeline,
             walks: self.walks,
             ending,
-            events,
+            events: self.events,
+            processes: self.process_facts.into_iter().collect(),
             ..Capture::default()
         };
         books.put_into(&mut capture);
-        (capture, recorder)
+        capture
     }
 }
 

@@ -5,17 +5,20 @@ mod attach;
 mod code;
 mod compile;
 mod examine;
+mod follow;
 mod gather;
 mod governing;
 mod growth;
 mod header;
 mod inspect;
 mod memory;
+mod outcome;
 mod prices;
 mod python;
 mod recorder;
 mod run;
 mod steps;
+mod traced;
 mod walker;
 mod walks;
 mod window;
@@ -32,6 +35,7 @@ pub use attach::AttachError;
 pub use examine::{Examination, ExamineOptions, examine};
 pub use governing::Limit;
 pub use inspect::{InspectError, Inspector, SeriesEnd, SeriesObserver, SeriesOptions, series};
+pub use outcome::Outcome;
 pub use recorder::{Recorder, Sink};
 pub use run::trace;
 pub use window::Ending;
@@ -43,6 +47,10 @@ use crate::{budget::Change, model::cost::Cost, report::EndReason};
 pub struct Options {
     /// The target.
     pub pid: NonZeroU32,
+    /// More of them, in the same capture.
+    pub more_pids: Vec<NonZeroU32>,
+    /// Trace the children of all of them, too: those that are there and those that come.
+    pub follow_forks: bool,
     /// End after this time.
     pub duration: Option<Duration>,
     /// Size of the ring buffer, a power of two.
@@ -81,6 +89,13 @@ pub struct Options {
     pub command_line: Vec<String>,
 }
 
+impl Options {
+    /// Whether there may be more than one process.
+    fn is_of_several(&self) -> bool {
+        self.follow_forks || !self.more_pids.is_empty()
+    }
+}
+
 /// Tells how the trace goes; progress on a terminal, silence elsewhere.
 pub trait Observer {
     /// What the trace is likely to cost, before the window opens.
@@ -89,6 +104,8 @@ pub trait Observer {
     fn changed(&mut self, change: &Change);
     /// All probes are armed and the window is open.
     fn tracing(&mut self, target: &str, probes: usize, attach_ns: u64);
+    /// A child is traced from here on, so long after its fork, where that was seen.
+    fn followed(&mut self, target: &str, since_fork_ns: Option<u64>);
     /// About once a second.
     fn sample(&mut self, sample: &Sample);
     /// The window is closed; what follows may take a moment.

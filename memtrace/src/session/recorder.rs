@@ -3,6 +3,7 @@
 //! accounting does not depend on it.
 
 use std::{
+    collections::HashMap,
     io::{self, Write},
     sync::{
         Arc,
@@ -13,7 +14,7 @@ use std::{
 };
 
 use crate::{
-    capture::{Capture, EventsKept, Header, KeptEvent, Writer},
+    capture::{Capture, CapturedProcess, EventsKept, Header, KeptEvent, Writer},
     model::{
         stack::{Frame, RawStack, StackId},
         timeline::TimelineSample,
@@ -40,30 +41,26 @@ pub struct Sink {
     pub max_bytes: u64,
 }
 
-/// Something for the file.
+/// Something for the file; events and their number are those of a process.
 enum Item {
-    Events(Vec<KeptEvent>),
+    Events(u8, Vec<KeptEvent>),
     Stacks(Vec<NewStack>),
     Modules(Vec<Module>),
+    Process(Box<CapturedProcess>),
     Sample(TimelineSample),
     /// All events have been given: how many were kept?
-    Count(Sender<EventsKept>),
+    Count(u8, Sender<EventsKept>),
     Finish(Box<Capture>),
 }
 
 /// A stack and what its Python frames are called.
 type NewStack = (StackId, RawStack, Vec<Option<Arc<Frame>>>);
 
-/// The thread, as the window sees it.
+/// The thread.
 pub struct Recorder {
     items: SyncSender<Item>,
     thread: JoinHandle<io::Result<()>>,
     wants_events: bool,
-    batch: Vec<KeptEvent>,
-    /// Go before the events that name them.
-    stacks: Vec<NewStack>,
-    /// Those for which the thread was too slow.
-    left_out: u64,
 }
 
 impl Recorder {
@@ -77,14 +74,58 @@ impl Recorder {
         let thread = std::thread::Builder::new()
             .name("capture writer".to_owned())
             .spawn(move || Thread::new(sink, &header)?.run(&received))?;
-        Ok(Self {
-            items,
-            thread,
-            wants_events,
+        Ok(Self { items, thread, wants_events })
+    }
+
+    /// What a window gives its own to.
+    pub(super) fn feed(&self) -> Feed {
+        Feed {
+            items: self.items.clone(),
+            process: None,
+            wants_events: self.wants_events,
             batch: Vec::with_capacity(BATCH),
             stacks: Vec::new(),
             left_out: 0,
-        })
+        }
+    }
+
+    /// Writes the rest and ends the thread, once all feeds are gone.
+    ///
+    /// # Errors
+    /// The first that the file gave, also earlier.
+    pub fn finish(self, capture: Capture) -> io::Result<()> {
+        // Fails when the thread has ended, which its result tells more about.
+        let _ = self.items.send(Item::Finish(Box::new(capture)));
+        drop(self.items);
+        match self.thread.join() {
+            Ok(written) => written,
+            Err(_) => Err(io::Error::other("the writer of the capture has failed")),
+        }
+    }
+}
+
+/// The thread, as a window sees it.
+pub(super) struct Feed {
+    items: SyncSender<Item>,
+    /// Of several.
+    process: Option<Box<CapturedProcess>>,
+    wants_events: bool,
+    batch: Vec<KeptEvent>,
+    /// Go before the events that name them.
+    stacks: Vec<NewStack>,
+    /// Those for which the thread was too slow.
+    left_out: u64,
+}
+
+impl Feed {
+    /// What is given from here on is of this process, one of several.
+    pub(super) fn begin(&mut self, process: CapturedProcess) {
+        let _ = self.items.send(Item::Process(Box::new(process.clone())));
+        self.process = Some(Box::new(process));
+    }
+
+    fn number(&self) -> u8 {
+        self.process.as_ref().map_or(0, |process| process.number)
     }
 
     /// Takes an event.
@@ -108,9 +149,9 @@ impl Recorder {
         }
         let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
         if let Err(
-            TrySendError::Full(Item::Events(batch))
-            | TrySendError::Disconnected(Item::Events(batch)),
-        ) = self.items.try_send(Item::Events(batch))
+            TrySendError::Full(Item::Events(_, batch))
+            | TrySendError::Disconnected(Item::Events(_, batch)),
+        ) = self.items.try_send(Item::Events(self.number(), batch))
         {
             self.left_out += batch.len() as u64;
         }
@@ -126,39 +167,34 @@ impl Recorder {
     }
 
     /// Takes what code there is now, for the same.
-    pub(super) fn modules(&self, modules: Vec<Module>) {
-        let _ = self.items.try_send(Item::Modules(modules));
+    pub(super) fn modules(&mut self, modules: Vec<Module>) {
+        if let Some(process) = &mut self.process {
+            process.modules.clone_from(&modules);
+            let _ = self.items.try_send(Item::Process(process.clone()));
+        }
+        if self.number() == 0 {
+            let _ = self.items.try_send(Item::Modules(modules));
+        }
     }
 
-    /// Takes a sample of the target's memory.
+    /// Takes a sample of the target's memory. Those of the first of several processes are in the
+    /// file at once.
     pub(super) fn sample(&mut self, sample: TimelineSample) {
         // With the events so far, so that a file that ends here tells both.
         self.hand_over();
-        let _ = self.items.try_send(Item::Sample(sample));
+        if self.number() == 0 {
+            let _ = self.items.try_send(Item::Sample(sample));
+        }
     }
 
     /// What became of the events; waits until those so far are written.
     pub(super) fn events_kept(&mut self) -> EventsKept {
         self.hand_over();
         let (answer, kept) = channel();
-        let asked = self.items.send(Item::Count(answer));
+        let asked = self.items.send(Item::Count(self.number(), answer));
         let mut kept = asked.ok().and_then(|()| kept.recv().ok()).unwrap_or_default();
         kept.left_out += self.left_out;
         kept
-    }
-
-    /// Writes the rest and ends the thread.
-    ///
-    /// # Errors
-    /// The first that the file gave, also earlier.
-    pub fn finish(self, capture: Capture) -> io::Result<()> {
-        // Fails when the thread has ended, which its result tells more about.
-        let _ = self.items.send(Item::Finish(Box::new(capture)));
-        drop(self.items);
-        match self.thread.join() {
-            Ok(written) => written,
-            Err(_) => Err(io::Error::other("the writer of the capture has failed")),
-        }
     }
 }
 
@@ -166,7 +202,8 @@ impl Recorder {
 struct Thread {
     writer: Writer<Box<dyn Write + Send>>,
     max_bytes: u64,
-    kept: EventsKept,
+    /// By process.
+    kept: HashMap<u8, EventsKept>,
     flushed: Instant,
 }
 
@@ -176,7 +213,7 @@ impl Thread {
         Ok(Self {
             writer,
             max_bytes: sink.max_bytes,
-            kept: EventsKept::default(),
+            kept: HashMap::new(),
             flushed: Instant::now(),
         })
     }
@@ -184,11 +221,14 @@ impl Thread {
     fn run(mut self, items: &Receiver<Item>) -> io::Result<()> {
         for item in items {
             match item {
-                Item::Events(events) => self.events(&events)?,
+                Item::Events(process, events) => self.events(process, &events)?,
                 Item::Stacks(stacks) => self.stacks(&stacks)?,
                 Item::Modules(modules) => self.writer.modules(&modules)?,
                 Item::Sample(sample) => self.sample(&sample)?,
-                Item::Count(answer) => _ = answer.send(self.kept),
+                Item::Process(process) => self.writer.process(&process)?,
+                Item::Count(process, answer) => {
+                    _ = answer.send(self.kept.get(&process).copied().unwrap_or_default());
+                }
                 Item::Finish(capture) => return self.writer.finish(&capture).map(drop),
             }
         }
@@ -199,12 +239,13 @@ impl Thread {
         stacks.iter().try_for_each(|(id, stack, python)| self.writer.raw_stack(*id, stack, python))
     }
 
-    fn events(&mut self, events: &[KeptEvent]) -> io::Result<()> {
+    fn events(&mut self, process: u8, events: &[KeptEvent]) -> io::Result<()> {
+        let kept = self.kept.entry(process).or_default();
         if self.writer.bytes_written() >= self.max_bytes {
-            self.kept.left_out += events.len() as u64;
+            kept.left_out += events.len() as u64;
             return Ok(());
         }
-        self.kept.kept += events.len() as u64;
+        kept.kept += events.len() as u64;
         events.iter().try_for_each(|event| self.writer.event(event))
     }
 

@@ -1,6 +1,13 @@
 //! The loop: one closed set of events, from the opened window to the detached target.
 
-use std::{io, os::fd::AsRawFd, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    num::NonZeroU32,
+    os::fd::AsRawFd,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -9,15 +16,18 @@ use tokio::{
 };
 
 use super::{
-    Observer, Options, Sink,
+    Observer, Options, Outcome, Recorder, Sample, Sink,
     attach::{AttachError, Attached, attach},
-    walker::{NoWalk, Walk, Walker},
-    window::{Ending, Window},
+    follow::Follower,
+    traced::{Occurrence, Traced},
+    walker::Walker,
+    window::{Ending, Place, SeenFork, Window},
 };
 use crate::{
+    capture::Header,
     probe::ring::Ring,
     report::EndReason,
-    sys::{pidfd::PidFd, signals::HeldSignals},
+    sys::{pidfd::PidFd, procfs::ProcFs, signals::HeldSignals},
 };
 
 /// The ring is looked at this often even if the kernel side sees no reason to wake memtrace.
@@ -38,16 +48,16 @@ const DRAIN_BATCH: usize = 1 << 16;
 const LONGEST_LAST_WALK: Duration = Duration::from_secs(30);
 
 /// Everything that can happen to a running trace.
-#[derive(Debug)]
 enum Happening {
-    Records,
     Tick,
     Sample,
     WalkIsDue,
-    /// The budget is to be looked at.
+    /// A budget is to be looked at.
     BudgetIsDue,
-    /// `None` when there will be no more.
-    Walked(Option<Result<Box<Walk>, NoWalk>>),
+    /// To the process at this place of the list.
+    Process(usize, Occurrence),
+    /// A child has been attached to.
+    Followed(Box<Attached>, Place),
     Ended(EndReason),
 }
 
@@ -85,72 +95,73 @@ pub fn trace(
     options: &Options,
     sink: Option<Sink>,
     observer: &mut dyn Observer,
-) -> Result<Ending, AttachError> {
+) -> Result<Outcome, AttachError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(AttachError::Runtime)?;
     runtime.block_on(async {
         let mut signals = Signals::listen().map_err(AttachError::Runtime)?;
-        // The heap is to be walked as it is when the window opens, and much of a first walk can
-        // be done while the probes are armed.
-        let walker = options.walk.then(|| Walker::start(options.pid)).transpose();
-        let walker = walker.map_err(AttachError::Runtime)?;
         let held = HeldSignals::hold();
-        let attached = attach(options, observer)?;
+        let attached = attach_all(options, observer)?;
         drop(held);
-        run(attached, walker, options, sink, &mut signals, observer).await
+        run(attached, options, sink, &mut signals, observer).await
     })
 }
 
+/// All that were asked for, or none: whoever names a process wants it.
+fn attach_all(
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Vec<(Attached, Option<Walker>)>, AttachError> {
+    let pids = std::iter::once(options.pid).chain(options.more_pids.iter().copied());
+    let attach = |pid| {
+        // The heap is to be walked as it is when the window opens, and much of a first walk can
+        // be done while the probes are armed.
+        let walker = options.walk.then(|| Walker::start(pid)).transpose();
+        let walker = walker.map_err(AttachError::Runtime)?;
+        Ok((attach(&Options { pid, ..options.clone() }, observer)?, walker))
+    };
+    pids.map(attach).collect()
+}
+
 async fn run(
-    attached: Attached,
-    walker: Option<Walker>,
+    attached: Vec<(Attached, Option<Walker>)>,
     options: &Options,
     sink: Option<Sink>,
     signals: &mut Signals,
     observer: &mut dyn Observer,
-) -> Result<Ending, AttachError> {
-    let (mut window, ring, pidfd) = Window::open(attached, options, sink);
+) -> Result<Outcome, AttachError> {
+    let mut trace = Trace::open(attached, options, sink)?;
     let clock = Clock::start(options.duration);
-    let ring = readable(ring).map_err(AttachError::Runtime)?;
-    let pidfd = readable(pidfd).map_err(AttachError::Runtime)?;
-    let mut sources = Sources { ring, pidfd, signals, clock, walker };
-    sources.clock.budget_at = window.budget_is_due_in().map(|wait| Instant::now() + wait);
-    observer.tracing(&window.target(), window.probes(), window.attach_ns());
+    let mut sources = Sources { signals, clock };
+    let (target, probes) = (trace.target(), trace.probes());
+    observer.tracing(&target, probes, trace.attach_ns());
     let reason = loop {
-        match sources.next().await {
+        match sources.next(&mut trace).await {
             Happening::Ended(reason) => break reason,
-            other => sources.handle(other, &mut window, observer),
+            other => trace.handle(other, &mut sources.clock, observer),
+        }
+        if trace.is_over() {
+            break EndReason::TargetExited;
         }
     };
     observer.ended(reason);
     if reason != EndReason::TargetExited {
-        walk_again(&mut sources, &mut window, observer).await;
+        walk_again(&mut sources, &mut trace, observer).await;
     }
-    Ok(window.close(sources.ring.into_inner(), reason))
+    Ok(trace.close(reason))
 }
 
-/// The last walk, with the window still open: what it says of a block holds for as long as no
+/// The last walks, with the windows still open: what one says of a block holds for as long as no
 /// record says otherwise, and none is missed.
-async fn walk_again(sources: &mut Sources<'_>, window: &mut Window, observer: &mut dyn Observer) {
+async fn walk_again(sources: &mut Sources<'_>, trace: &mut Trace, observer: &mut dyn Observer) {
     sources.clock.deadline = Some(Instant::now() + LONGEST_LAST_WALK);
-    let mut asked = false;
-    while let Some(walker) = &mut sources.walker {
-        if !walker.is_walking() {
-            if asked {
-                return;
-            }
-            asked = walker.walk(window.walk_request(true));
-            if !asked {
-                return;
-            }
-        }
-        match sources.next().await {
-            Happening::WalkIsDue => return,
-            Happening::Ended(EndReason::TargetExited) => return,
-            Happening::Ended(_) => return window.miss_last_walk(),
-            other => sources.handle(other, window, observer),
+    while trace.walk_last() {
+        match sources.next(trace).await {
+            Happening::Ended(_) => return trace.miss_last_walks(),
+            Happening::Followed(..) | Happening::WalkIsDue => {}
+            other => trace.handle(other, &mut sources.clock, observer),
         }
     }
 }
@@ -171,8 +182,6 @@ struct Clock {
     slower_at: Option<Instant>,
     progress_at: Instant,
     deadline: Option<Instant>,
-    /// When the budget is to be looked at.
-    budget_at: Option<Instant>,
 }
 
 impl Clock {
@@ -184,7 +193,6 @@ impl Clock {
             slower_at: Some(now + FIRST),
             progress_at: now,
             deadline: duration.and_then(|duration| now.checked_add(duration)),
-            budget_at: None,
         }
     }
 
@@ -210,74 +218,65 @@ fn skipping(mut interval: Interval) -> Interval {
     interval
 }
 
-/// What the loop waits for.
+/// What the loop waits for besides the processes.
 struct Sources<'s> {
-    ring: AsyncFd<Ring>,
-    pidfd: AsyncFd<PidFd>,
     signals: &'s mut Signals,
     clock: Clock,
-    /// `None` when the heap is not walked, or not any more.
-    walker: Option<Walker>,
 }
 
 impl Sources<'_> {
-    async fn next(&mut self) -> Happening {
-        let Self { ring, pidfd, signals, clock, walker } = self;
-        let walk_at = walker.as_ref().and_then(Walker::next_at);
-        tokio::select! {
+    async fn next(&mut self, trace: &mut Trace) -> Happening {
+        let Self { signals, clock } = self;
+        let Trace { processes, follower, .. } = trace;
+        let walk_at = processes.iter().filter_map(Traced::next_walk_at).min();
+        let budget_at = processes.iter().filter_map(|it| it.budget_at).min();
+        let Clock { sample, drain, deadline, .. } = clock;
+        let of_processes = poll_fn(|context| {
             // In this order: under a flood of records, ends and samples must still be seen.
+            poll_changes(processes, context)
+                .or_else_ready(|| sample.poll_tick(context).map(|_| Happening::Sample))
+                .or_else_ready(|| poll_records(processes, context))
+        });
+        tokio::select! {
             biased;
             reason = signals.next() => Happening::Ended(reason),
-            _ = pidfd.readable() => Happening::Ended(EndReason::TargetExited),
-            () = until(clock.deadline) => Happening::Ended(EndReason::Duration),
-            _ = clock.sample.tick() => Happening::Sample,
-            () = until(clock.budget_at) => Happening::BudgetIsDue,
-            walked = end_of_walk(walker) => Happening::Walked(walked),
+            () = until(*deadline) => Happening::Ended(EndReason::Duration),
+            (attached, place) = follower.next() => Happening::Followed(attached, place),
+            () = until(budget_at) => Happening::BudgetIsDue,
+            happening = of_processes => happening,
             () = until(walk_at) => Happening::WalkIsDue,
-            Ok(mut ready) = ring.readable_mut() => {
-                ready.clear_ready();
-                Happening::Records
-            }
-            _ = clock.drain.tick() => Happening::Tick,
+            _ = drain.tick() => Happening::Tick,
         }
     }
+}
 
-    /// Does what an event asks for; its end is the loop's.
-    fn handle(&mut self, event: Happening, window: &mut Window, observer: &mut dyn Observer) {
-        match event {
-            Happening::Records | Happening::Tick => {
-                window.drain(self.ring.get_mut(), DRAIN_BATCH);
-            }
-            Happening::Sample => {
-                window.sample_memory();
-                if self.clock.progress_is_due() {
-                    observer.sample(&window.sample());
-                }
-            }
-            Happening::BudgetIsDue => {
-                if let Some(change) = window.keep_budget() {
-                    observer.changed(&change);
-                }
-                let wait = window.budget_is_due_in();
-                self.clock.budget_at = wait.map(|wait| Instant::now() + wait);
-            }
-            Happening::WalkIsDue => {
-                if let Some(walker) = &mut self.walker {
-                    walker.walk(window.walk_request(false));
-                }
-            }
-            Happening::Walked(walked) => {
-                if walked.is_none() {
-                    self.walker = None;
-                }
-                let is_of_use = window.take_walk(walked);
-                if let Some(walker) = self.walker.as_mut().filter(|_| !is_of_use) {
-                    walker.walk(window.walk_request(false));
-                }
-            }
-            Happening::Ended(_) => {}
+/// Asks the next one if this one has nothing.
+trait OrElseReady {
+    fn or_else_ready(self, next: impl FnOnce() -> Self) -> Self;
+}
+
+impl<T> OrElseReady for Poll<T> {
+    fn or_else_ready(self, next: impl FnOnce() -> Self) -> Self {
+        if self.is_ready() { self } else { next() }
+    }
+}
+
+fn poll_changes(processes: &mut [Traced], context: &mut Context<'_>) -> Poll<Happening> {
+    for (at, process) in processes.iter_mut().enumerate() {
+        if let Poll::Ready(change) = process.poll_change(context) {
+            return Poll::Ready(Happening::Process(at, change));
         }
     }
+    Poll::Pending
+}
+
+fn poll_records(processes: &mut [Traced], context: &mut Context<'_>) -> Poll<Happening> {
+    for (at, process) in processes.iter_mut().enumerate() {
+        if let Poll::Ready(Ok(())) = process.poll_records(context) {
+            return Poll::Ready(Happening::Process(at, Occurrence::Records));
+        }
+    }
+    Poll::Pending
 }
 
 async fn until(time: Option<Instant>) {
@@ -287,9 +286,187 @@ async fn until(time: Option<Instant>) {
     }
 }
 
-async fn end_of_walk(walker: &mut Option<Walker>) -> Option<Result<Box<Walk>, NoWalk>> {
-    match walker {
-        Some(walker) => walker.walked().await,
-        None => std::future::pending().await,
+/// All windows of a trace.
+struct Trace {
+    processes: Vec<Traced>,
+    follower: Follower,
+    /// Of the processes that have ended.
+    endings: Vec<Ending>,
+    recorder: Option<Recorder>,
+    options: Options,
+    /// Why there is none.
+    no_capture: Option<String>,
+}
+
+impl Trace {
+    fn open(
+        attached: Vec<(Attached, Option<Walker>)>,
+        options: &Options,
+        sink: Option<Sink>,
+    ) -> Result<Self, AttachError> {
+        let mut trace = Self {
+            processes: Vec::new(),
+            follower: Follower::new(options, attached.len()),
+            endings: Vec::new(),
+            recorder: None,
+            options: options.clone(),
+            no_capture: None,
+        };
+        let mut sink = sink;
+        for (number, (attached, walker)) in attached.into_iter().enumerate() {
+            let number = number as u8;
+            let place = options.is_of_several().then(|| Place { number, ..Place::default() });
+            let opened = Window::open(attached, options, place);
+            if let Some(sink) = sink.take() {
+                trace.record(sink, opened.0.header());
+            }
+            trace.add(opened, walker)?;
+        }
+        if options.follow_forks {
+            trace.follow_present();
+        }
+        Ok(trace)
+    }
+
+    fn record(&mut self, sink: Sink, header: &Header) {
+        match Recorder::start(sink, header) {
+            Ok(recorder) => self.recorder = Some(recorder),
+            Err(error) => self.no_capture = Some(format!("there is no capture: {error}")),
+        }
+    }
+
+    fn add(
+        &mut self,
+        (mut window, ring, pidfd): (Window, Ring, PidFd),
+        walker: Option<Walker>,
+    ) -> Result<(), AttachError> {
+        if let Some(recorder) = &self.recorder {
+            window.record_to(recorder.feed());
+        }
+        window.notes_of_start(self.no_capture.take());
+        self.processes.push(Traced::new((window, ring, pidfd), walker)?);
+        Ok(())
+    }
+
+    /// Children that are there already, and theirs.
+    fn follow_present(&mut self) {
+        let proc = ProcFs::new("/proc");
+        let traced: Vec<u32> = self.processes.iter().map(|it| it.window.pid()).collect();
+        let mut children: Vec<(u32, u32)> =
+            traced.iter().flat_map(|pid| proc.descendants(*pid)).collect();
+        children.retain(|(pid, _)| !traced.contains(pid) && *pid != std::process::id());
+        children.sort_unstable();
+        children.dedup_by_key(|(pid, _)| *pid);
+        let known = |(pid, parent)| SeenFork { pid, parent, time_ns: 0, heap: None };
+        self.follow(children.into_iter().map(known).collect());
+    }
+
+    fn follow(&mut self, children: Vec<SeenFork>) {
+        if self.options.follow_forks && !children.is_empty() {
+            self.follower.follow(children, self.processes.len());
+        }
+    }
+
+    fn target(&self) -> String {
+        let targets: Vec<String> = self.processes.iter().map(|it| it.window.target()).collect();
+        targets.join(", ")
+    }
+
+    fn probes(&self) -> usize {
+        self.processes.iter().map(|it| it.window.probes()).sum()
+    }
+
+    fn attach_ns(&self) -> u64 {
+        self.processes.iter().map(|it| it.window.attach_ns()).sum()
+    }
+
+    /// Nobody is left, and nobody is to come.
+    fn is_over(&self) -> bool {
+        self.processes.is_empty() && self.follower.pending() == 0
+    }
+
+    /// Does what an event asks for; its end is the loop's.
+    fn handle(&mut self, event: Happening, clock: &mut Clock, observer: &mut dyn Observer) {
+        match event {
+            Happening::Tick => (0..self.processes.len()).for_each(|at| self.drain(at)),
+            Happening::Sample => {
+                self.processes.iter_mut().for_each(|it| it.window.sample_memory());
+                if clock.progress_is_due() {
+                    observer.sample(&self.sample());
+                }
+            }
+            Happening::WalkIsDue => {
+                let now = Instant::now();
+                self.processes.iter_mut().for_each(|it| it.walk_if_due(now));
+            }
+            Happening::BudgetIsDue => {
+                let now = Instant::now();
+                let changes = self.processes.iter_mut().filter_map(|it| it.keep_budget(now));
+                changes.for_each(|change| observer.changed(&change));
+            }
+            Happening::Process(at, Occurrence::Records) => self.drain(at),
+            Happening::Process(at, Occurrence::Walked(walked)) => {
+                self.processes[at].take_walk(walked);
+            }
+            Happening::Process(at, Occurrence::Exited) => self.end(at),
+            Happening::Followed(attached, place) => self.take_up(*attached, place, observer),
+            Happening::Ended(_) => {}
+        }
+    }
+
+    fn drain(&mut self, at: usize) {
+        self.processes[at].drain(DRAIN_BATCH);
+        let children = self.processes[at].window.take_forks();
+        self.follow(children);
+    }
+
+    fn end(&mut self, at: usize) {
+        let mut ending = self.processes.remove(at).close(EndReason::TargetExited);
+        let children = ending.take_forks();
+        self.endings.push(ending);
+        self.follow(children);
+    }
+
+    /// A child begins to be traced.
+    fn take_up(&mut self, attached: Attached, place: Place, observer: &mut dyn Observer) {
+        let since_fork_ns = place.forked_ns.map(|at| attached.opened_ns.saturating_sub(at));
+        let pid = attached.process.pid;
+        let walker = NonZeroU32::new(pid).filter(|_| self.options.walk).map(Walker::start);
+        let walker = walker.and_then(Result::ok);
+        let opened = Window::open(attached, &self.options, Some(place));
+        let target = opened.0.target();
+        match self.add(opened, walker) {
+            Ok(()) => observer.followed(&target, since_fork_ns),
+            Err(error) => log::warn!("process {pid} is not followed: {error}"),
+        }
+    }
+
+    fn sample(&mut self) -> Sample {
+        let mut sum = Sample::default();
+        for process in &mut self.processes {
+            let sample = process.window.sample();
+            sum.elapsed_ns = sum.elapsed_ns.max(sample.elapsed_ns);
+            sum.events += sample.events;
+            sum.lost += sample.lost;
+            sum.live_bytes += sample.live_bytes;
+            sum.rss_bytes += sample.rss_bytes;
+        }
+        sum
+    }
+
+    fn walk_last(&mut self) -> bool {
+        // Each is to be asked.
+        self.processes.iter_mut().fold(false, |any, process| process.walk_last() | any)
+    }
+
+    fn miss_last_walks(&mut self) {
+        self.processes.iter_mut().for_each(Traced::miss_last_walk);
+    }
+
+    fn close(self, reason: EndReason) -> Outcome {
+        let mut endings = self.endings;
+        endings.extend(self.processes.into_iter().map(|process| process.close(reason)));
+        endings.sort_by_key(Ending::number);
+        Outcome { endings, not_followed: self.follower.finish(), recorder: self.recorder }
     }
 }

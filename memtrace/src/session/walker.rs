@@ -1,6 +1,11 @@
 //! Walks the target's heap on a thread of its own, so that the ring is drained meanwhile.
 
-use std::{num::NonZeroU32, sync::mpsc, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::mpsc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use tokio::{sync::mpsc as answers, time::Instant};
 
@@ -111,17 +116,20 @@ impl Walker {
     }
 
     /// The end of the walk under way. `None` when the thread is gone.
-    pub(super) async fn walked(&mut self) -> Option<Result<Box<Walk>, NoWalk>> {
+    pub(super) fn poll_walked(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Box<Walk>, NoWalk>>> {
         if self.begun.is_none() {
-            return std::future::pending().await;
+            return Poll::Pending;
         }
-        let answer = self.answers.recv().await;
+        let answer = ready!(self.answers.poll_recv(context));
         let begun = self.begun.take();
         self.next_at = match (&answer, begun) {
             (Some(Ok(walk)), Some(begun)) => begun.checked_add(pause(walk.cpu)),
             _ => None,
         };
-        answer
+        Poll::Ready(answer)
     }
 }
 

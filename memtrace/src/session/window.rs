@@ -5,6 +5,7 @@ mod booking;
 mod budget;
 mod end;
 mod exec;
+mod family;
 mod growth;
 mod mappings;
 mod memory;
@@ -15,25 +16,27 @@ use jiff::Timestamp;
 
 use self::booking::Puzzling;
 pub use self::end::Ending;
+pub(super) use self::family::{Place, SeenFork};
 use super::{
     Options,
-    attach::Attached,
+    attach::{Attached, perf_map},
     code::Code,
     governing::Governing,
     header::header,
     memory::MemoryWatch,
     python::Python,
-    recorder::{Recorder, Sink},
+    recorder::Feed,
     walks::Walks,
 };
 use crate::{
     allocator::{GivenNames, LateHeaps, pymalloc::ArenaCalls},
     capture::Header,
     growth::Growth,
-    ledger::{Ledger, Limits, Start},
+    ledger::{InheritedHeap, Ledger, Limits, Start},
     model::{
         event::Event,
         mapping::{FileId, Mapping},
+        process::PrivatePages,
     },
     probe::{
         load::{Kernel, KernelLog},
@@ -42,6 +45,7 @@ use crate::{
         target::{LeftOut, PlannedObject},
     },
     report::AttachStep,
+    symbolize::Symbolizer,
     sys::{
         pidfd::PidFd,
         procfs::{ProcFs, Process},
@@ -93,8 +97,15 @@ pub(super) struct Window {
     notes: Vec<String>,
     header: Header,
     thread_names: BTreeMap<u32, String>,
-    /// Writes the capture; `None` when there is to be none.
-    recorder: Option<Recorder>,
+    /// Takes what the capture is to hold; `None` when there is to be none.
+    recorder: Option<Feed>,
+    /// Its place among several; `None` where it is alone.
+    place: Option<Place>,
+    /// What it has of its parent's heap; `None` where that is not known.
+    inherited: Option<InheritedHeap>,
+    pages_before: Option<PrivatePages>,
+    /// Children that nobody has asked for yet.
+    forks: Vec<SeenFork>,
     governing: Governing,
 }
 
@@ -103,14 +114,15 @@ impl Window {
     pub(super) fn open(
         attached: Attached,
         options: &Options,
-        sink: Option<Sink>,
+        place: Option<Place>,
     ) -> (Self, Ring, PidFd) {
         let header = header(&attached, options);
         let Attached {
             kernel,
             ring,
             kernel_log,
-            code,
+            code: tables,
+            debug_roots,
             python,
             pidfd,
             proc,
@@ -124,6 +136,10 @@ impl Window {
             governing,
             ..
         } = attached;
+        let symbolizer = Symbolizer::with_names(debug_roots, perf_map(&proc, &process))
+            .with_python_frames(options.python);
+        let mut code = Code::new(tables, symbolizer);
+        code.add_names(&proc, process.pid, &maps);
         let limits =
             Limits { live_blocks: options.max_live, live_ranges: MAX_RANGES, sites: MAX_SITES };
         let start = Start {
@@ -175,10 +191,14 @@ impl Window {
             thread_names: BTreeMap::new(),
             recorder: None,
             header,
+            inherited: place.as_ref().and_then(|it| it.heap.as_ref()).map(InheritedHeap::new),
+            place,
+            pages_before: None,
+            forks: Vec::new(),
             governing,
         };
         window.read_thread_names();
-        window.start_recorder(sink);
+        window.look_at_pages();
         if options.reset_peak {
             window.reset_peak();
         }
@@ -192,16 +212,27 @@ impl Window {
         }
     }
 
-    fn start_recorder(&mut self, sink: Option<Sink>) {
-        match sink.map(|sink| Recorder::start(sink, &self.header)).transpose() {
-            Ok(recorder) => self.recorder = recorder,
-            Err(error) => self.notes.push(format!("there is no capture: {error}")),
+    /// What happens from here on goes there.
+    pub(super) fn record_to(&mut self, mut feed: Feed) {
+        if let Some(place) = &self.place {
+            feed.begin(place.begun(self.header.clone()));
         }
+        self.recorder = Some(feed);
         self.record_modules();
     }
 
+    /// What was known when it was opened.
+    pub(super) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// What a reader must know of it, if anything.
+    pub(super) fn notes_of_start(&mut self, note: Option<String>) {
+        self.notes.extend(note);
+    }
+
     fn record_modules(&mut self) {
-        if let Some(recorder) = &self.recorder {
+        if let Some(recorder) = &mut self.recorder {
             recorder.modules(self.code.modules());
         }
     }

@@ -1,6 +1,7 @@
-//! Where the running kernel keeps a thread's thread pointer, from its BTF.
+//! Where the running kernel keeps a thread's thread pointer and its process id, from its BTF.
 //!
-//! Only this one offset is wanted of more than 100,000 types, and only when the target is a Python:
+//! Only these offsets are wanted of more than 100,000 types, and only when the target is a Python or
+//! its children are followed:
 //! the types are passed over without making anything of them, which takes some milliseconds.
 //! (aya-obj does not show members, and btf-rs has another license.)
 
@@ -26,10 +27,7 @@ const THREAD_POINTER: &[&str] = &["thread", "uw", "tp_value"];
 #[derive(Debug, Error)]
 pub enum BtfError {
     /// The kernel was built without it, or does not show it.
-    #[error(
-        "Python stacks are not available, because the kernel shows no BTF (CONFIG_DEBUG_INFO_BTF): \
-         cannot read {path}: {source}"
-    )]
+    #[error("the kernel shows no BTF (CONFIG_DEBUG_INFO_BTF): cannot read {path}: {source}")]
     Missing {
         /// Where it should be.
         path: String,
@@ -37,9 +35,7 @@ pub enum BtfError {
         source: io::Error,
     },
     /// It has not got the offset.
-    #[error(
-        "Python stacks are not available, because the kernel's BTF does not say where {what} is"
-    )]
+    #[error("the kernel's BTF does not say where {what} is")]
     Unknown {
         /// A type or a member, or the types as such.
         what: &'static str,
@@ -51,11 +47,24 @@ pub enum BtfError {
 /// # Errors
 /// A [`BtfError`], in words for the user.
 pub fn task_thread_pointer(btf: &Path) -> Result<u64, BtfError> {
+    task_member(btf, THREAD_POINTER)
+}
+
+/// The offset of the thread group id, which is the process id, in the kernel's `task_struct`, in
+/// bytes.
+///
+/// # Errors
+/// A [`BtfError`].
+pub fn task_tgid(btf: &Path) -> Result<u64, BtfError> {
+    task_member(btf, &["tgid"])
+}
+
+fn task_member(btf: &Path, path: &[&'static str]) -> Result<u64, BtfError> {
     let bytes = fs::read(btf).map_err(|source| {
         let path = btf.display().to_string();
         BtfError::Missing { path, source }
     })?;
-    member_offset(&bytes, "task_struct", THREAD_POINTER)
+    member_offset(&bytes, "task_struct", path)
 }
 
 /// The offset in bytes of a member of a member of ... a struct.

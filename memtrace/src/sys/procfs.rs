@@ -1,11 +1,13 @@
 //! The only reader of `/proc`.
 
 mod error;
+mod family;
 mod host;
 mod maps;
 mod mounts;
 mod process;
 mod resident;
+mod rollup;
 mod smaps;
 mod tasks;
 

@@ -50,7 +50,7 @@ fuzz_target!(|input: &[u8]| {
         0 => look(rest),
         1 => look(&file(rest)),
         _ => {
-            let _ = EventDecoder::default().block(rest, &mut |_| {});
+            let _ = EventDecoder::default().block(rest, 0, &mut |_| {});
         }
     }
 });

@@ -94,6 +94,7 @@ pub fn report() -> Report {
         file_offset: 0x1000,
     };
     let input = ReportInput {
+        processes: Vec::new(),
         cost: None,
         growth: None,
         place: Default::default(),

@@ -322,6 +322,7 @@ fn input(sites: Vec<SiteInput>, groups: Vec<GroupFacts>) -> ReportInput {
         peak: live,
     };
     ReportInput {
+        processes: Vec::new(),
         cost: None,
         growth: None,
         place: Default::default(),

@@ -65,6 +65,7 @@ fn site(id: StackId, index: u32) -> CapturedSite {
         function: Some(AllocFn::Malloc),
         object: Default::default(),
         stats,
+        process: 0,
     }
 }
 

@@ -60,7 +60,7 @@ struct Columns<'a> {
 }
 
 impl EventDecoder {
-    /// Calls `visit` with the events of a block's payload. Stacks whose block is lost are
+    /// Calls `visit` with the events of a block's payload, which are of this process. Stacks whose block is lost are
     /// [`StackId::NONE`].
     ///
     /// # Errors
@@ -68,6 +68,7 @@ impl EventDecoder {
     pub fn block(
         &mut self,
         payload: &[u8],
+        process: u8,
         visit: &mut dyn FnMut(&KeptEvent),
     ) -> Result<(), Malformed> {
         let mut fields = Fields(payload);
@@ -87,7 +88,8 @@ impl EventDecoder {
         self.seen.clear();
         self.block = self.block.wrapping_add(1);
         for _ in 0..count {
-            visit(&self.event(&mut block)?);
+            let kept = self.event(&mut block)?;
+            visit(&KeptEvent { process, ..kept });
         }
         Ok(())
     }
@@ -126,7 +128,7 @@ impl EventDecoder {
             action: flat.action()?,
         };
         let is_arena = shape.flags & ARENA != 0;
-        Ok(KeptEvent { event, is_arena, is_unseen: shape.flags & UNSEEN != 0 })
+        Ok(KeptEvent { event, is_arena, is_unseen: shape.flags & UNSEEN != 0, process: 0 })
     }
 
     #[inline]

@@ -25,7 +25,7 @@ fn blocks(events: &[KeptEvent], a_block: usize) -> Vec<Vec<u8>> {
 fn decoded(blocks: &[Vec<u8>]) -> Vec<KeptEvent> {
     let (mut decoder, mut events) = (EventDecoder::default(), Vec::new());
     for block in blocks {
-        decoder.block(block, &mut |event| events.push(event.clone())).expect("it was encoded");
+        decoder.block(block, 0, &mut |event| events.push(event.clone())).expect("it was encoded");
     }
     events
 }
@@ -41,7 +41,7 @@ fn alloc(time_ns: u64, stack: u64) -> KeptEvent {
         object: Default::default(),
         action,
     };
-    KeptEvent { event, is_arena: false, is_unseen: false }
+    KeptEvent { event, is_arena: false, is_unseen: false, process: 0 }
 }
 
 proptest! {
@@ -57,7 +57,7 @@ proptest! {
 
     #[test]
     fn no_payload_makes_the_decoder_panic(payload: Vec<u8>) {
-        let _ = EventDecoder::default().block(&payload, &mut |_| {});
+        let _ = EventDecoder::default().block(&payload, 0, &mut |_| {});
     }
 
     #[test]
@@ -69,7 +69,7 @@ proptest! {
         let mut block = blocks(&events, 50).remove(0);
         let at = at.index(block.len());
         block[at] = byte;
-        let _ = EventDecoder::default().block(&block, &mut |_| {});
+        let _ = EventDecoder::default().block(&block, 0, &mut |_| {});
     }
 }
 
@@ -101,5 +101,5 @@ fn a_stack_is_no_event() {
 fn a_claim_of_more_events_than_there_are_is_an_error() {
     let mut block = blocks(&[alloc(1, 1)], 1).remove(0);
     block[0] = 2;
-    assert!(EventDecoder::default().block(&block, &mut |_| {}).is_err());
+    assert!(EventDecoder::default().block(&block, 0, &mut |_| {}).is_err());
 }

@@ -9,6 +9,7 @@ mod keys;
 mod notes;
 mod outcome;
 mod part;
+mod processes;
 mod replay;
 mod temporary;
 #[cfg(test)]
@@ -100,6 +101,18 @@ pub enum SelectError<E> {
 /// # Errors
 /// See [`SelectError`].
 pub fn select<E: Events + ?Sized>(
+    capture: &Capture,
+    events: &E,
+    selection: &Selection,
+) -> Result<Capture, SelectError<E::Error>> {
+    if capture.processes.len() > 1 {
+        return processes::select_each(capture, events, selection);
+    }
+    select_one(capture, events, selection)
+}
+
+/// Of a capture of one process.
+fn select_one<E: Events + ?Sized>(
     capture: &Capture,
     events: &E,
     selection: &Selection,

@@ -111,6 +111,7 @@ impl SiteSums {
             function: site.map(|site| site.function),
             object: site.map(|site| site.object).unwrap_or_default(),
             stats: *stats,
+            process: 0,
         };
         self.sites.iter().zip(&self.stats).map(site).collect()
     }

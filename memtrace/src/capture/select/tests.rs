@@ -55,7 +55,7 @@ impl Program {
             object: Default::default(),
             action,
         };
-        self.events.push(KeptEvent { event, is_arena: false, is_unseen: false });
+        self.events.push(KeptEvent { event, is_arena: false, is_unseen: false, process: 0 });
     }
 
     fn tick(&mut self) {
@@ -145,6 +145,7 @@ impl Program {
                 function: entry.site.map(|site| site.function),
                 object: entry.site.map(|site| site.object).unwrap_or_default(),
                 stats: entry.account.stats(),
+                process: 0,
             })
             .collect();
         capture.ending.totals.heap = ledger.totals().heap;
@@ -371,7 +372,7 @@ fn unseen_free(address: u64) -> KeptEvent {
         object: Default::default(),
         action,
     };
-    KeptEvent { event, is_arena: false, is_unseen: true }
+    KeptEvent { event, is_arena: false, is_unseen: true, process: 0 }
 }
 
 #[test]

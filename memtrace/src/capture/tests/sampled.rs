@@ -25,7 +25,7 @@ fn kept(time_ns: u64, interval: Interval, action: Action) -> KeptEvent {
         object: Default::default(),
         action,
     };
-    KeptEvent { event, is_arena: false, is_unseen: false }
+    KeptEvent { event, is_arena: false, is_unseen: false, process: 0 }
 }
 
 /// Samples of blocks of many sizes, every third of which is freed; the interval grows.

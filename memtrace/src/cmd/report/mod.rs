@@ -20,7 +20,7 @@ use self::{
 use super::{Status, output::say};
 use crate::{
     capture::{
-        Capture, Events,
+        Capture, Events, OfProcess,
         matching::matching,
         select::{Selection, select},
     },
@@ -72,6 +72,31 @@ fn report<E: Events>(capture: Capture, events: &E, args: &ReportArgs) -> Result<
 where
     E::Error: std::error::Error + Send + Sync + 'static,
 {
+    let is_alone = capture.processes.is_empty();
+    let wanted = args.process.filter(|pid| !is_alone || *pid != capture.header.target.pid);
+    let Some(pid) = wanted else { return report_of(capture, events, args) };
+    let process = capture.process(pid).with_context(|| no_such_process(&capture, pid))?;
+    let (alone, number) = (capture.of_process(process), process.number);
+    let alone = Capture { processes: Vec::new(), ..alone };
+    report_of(alone, &OfProcess { events, number }, args)
+}
+
+fn no_such_process(capture: &Capture, pid: u32) -> String {
+    let pids: Vec<String> =
+        capture.processes.iter().map(|it| it.header.target.pid.to_string()).collect();
+    match &pids[..] {
+        [] => format!(
+            "there is no process {pid} in the capture: only {} was traced",
+            capture.header.target.pid
+        ),
+        pids => format!("there is no process {pid} in the capture; it has {}", pids.join(", ")),
+    }
+}
+
+fn report_of<E: Events>(capture: Capture, events: &E, args: &ReportArgs) -> Result<Report>
+where
+    E::Error: std::error::Error + Send + Sync + 'static,
+{
     let is_of_growth = matches!(args.view, ViewArg::Grown | ViewArg::ResidentGrown);
     if is_of_growth && capture.header.growth.is_none() {
         bail!(
@@ -89,6 +114,9 @@ where
         capture = matching(&capture, pattern).with_context(|| {
             format!("no function, module or line of any stack matches --site {pattern}")
         })?;
+    }
+    if args.by_process {
+        capture.split_by_process();
     }
     let options = ReportOptions {
         min_age_ns: args.min_age.map(nanoseconds),

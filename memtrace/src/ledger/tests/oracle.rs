@@ -113,6 +113,7 @@ impl Oracle {
             }
             Action::Stack { .. }
             | Action::Fork
+            | Action::Child { .. }
             | Action::CodeChange
             | Action::Protect { .. }
             | Action::Discard { .. } => {}

@@ -7,7 +7,7 @@ use crate::{
     },
     render::{
         estimate,
-        label::{end_reason, place, plural},
+        label::{end_reason, place, plural, who},
     },
     report::{AllocatorReport, GrowthReport, PythonReport, Report, Rss, Totals},
 };
@@ -84,9 +84,8 @@ fn selection(what: &[String]) -> Option<String> {
 
 fn title(report: &Report) -> String {
     format!(
-        "{} (pid {}), traced for {} from {}, {}",
-        report.target.command,
-        report.target.pid,
+        "{}, traced for {} from {}, {}",
+        who(report),
         duration_ns(report.window.duration_ns),
         report.window.started_at,
         end_reason(report.window.ended_by),

@@ -5,6 +5,7 @@ pub mod doctor;
 mod header;
 pub mod inspect;
 mod page;
+mod processes;
 mod quality;
 pub(super) mod rss_table;
 mod sites;
@@ -47,6 +48,7 @@ pub fn write_both(
 ) -> io::Result<()> {
     let mut page = Page::new(options);
     header::write(&mut page, report);
+    processes::write(&mut page, report);
     sites::write(&mut page, report, options.top);
     if let Some(other) = other {
         sites::write(&mut page, other, options.top);

@@ -21,7 +21,7 @@ pub(super) fn write(page: &mut Page, report: &Report) {
         page.field("lifetimes", &percentiles(lifetimes, duration_ns, ["longest", "freed"]));
     }
     page.field("events", &events(&report.completeness, &report.totals, units));
-    for text in processes(&report.completeness, units) {
+    for text in processes(report, units) {
         page.field("", &text);
     }
     page.field("memtrace", &own_cost(report, units));
@@ -111,12 +111,12 @@ fn events(completeness: &Completeness, totals: &Totals, units: Units) -> String 
 }
 
 /// Processes that are not, or no longer, followed.
-fn processes(completeness: &Completeness, units: Units) -> Vec<String> {
+fn processes(report: &Report, units: Units) -> Vec<String> {
+    let completeness = &report.completeness;
     let mut texts = Vec::new();
     if completeness.forks > 0 {
         let forks = completeness.forks;
-        let text = format!("{} fork{}: children are not followed", count(forks), plural(forks));
-        texts.push(text);
+        texts.push(format!("{} fork{}: {}", count(forks), plural(forks), fate(report)));
     }
     if completeness.execs > 0 {
         let (execs, lost) = (completeness.execs, completeness.discarded_by_exec);
@@ -130,6 +130,25 @@ fn processes(completeness: &Completeness, units: Units) -> Vec<String> {
         ));
     }
     texts
+}
+
+/// What became of children.
+fn fate(report: &Report) -> String {
+    let missed = &report.completeness.not_followed;
+    if !report.processes.iter().any(|process| process.parent.is_some()) && missed.is_nothing() {
+        return "children are not followed (see --follow-forks)".to_owned();
+    }
+    let followed = report.processes.iter().filter(|it| it.unseen_ns.is_some()).count() as u64;
+    let parts = [
+        (missed.ended_early, "ended before they could be"),
+        (missed.beyond_limit, "were too many to be"),
+        (missed.beyond_window, "came too late to be"),
+        (missed.refused_count, "could not be"),
+    ];
+    let missed = parts.iter().filter(|(number, _)| *number > 0);
+    let missed: String =
+        missed.map(|(number, why)| format!(", {} {why}", count(*number))).collect();
+    format!("{} of the children followed{missed}", count(followed))
 }
 
 fn write_losses(page: &mut Page, completeness: &Completeness) {

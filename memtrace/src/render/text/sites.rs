@@ -215,6 +215,9 @@ fn write_group(page: &mut Page, report: &Report, group: &GroupReport, rank: Rank
     let head = format!("{}{sizes}, {share}", pieces(report, group.weight, units));
     let number = format!("#{}", rank.number);
     page.line(Some(Style::Strong), &format!("{number:<INDENT$}{head}"));
+    if let Some(process) = &group.process {
+        page.line(Some(Style::Strong), &format!("{:INDENT$}{}", "", clean(process)));
+    }
     let title = cut_to_fit(&title(group), page.room(INDENT));
     page.line(Some(Style::Strong), &format!("{:INDENT$}{title}", ""));
     let has_pattern = is_survivors && survivors.amount.count > 1;

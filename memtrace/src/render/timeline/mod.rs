@@ -16,7 +16,7 @@ use crate::{
     report::Report,
 };
 
-use super::label::clean;
+use super::label::{clean, who};
 
 /// Width and height in pixels; as wide as the flamegraph.
 const CANVAS: (u32, u32) = (1200, 480);
@@ -99,9 +99,8 @@ fn draw_head(report: &Report, lines: &[Line], head: &Area) -> Drawn {
 
 fn title(report: &Report) -> String {
     format!(
-        "{} (pid {}): RSS {} to {} in {}",
-        report.target.command,
-        report.target.pid,
+        "{}: RSS {} to {} in {}",
+        who(report),
         size::bytes(report.rss.start_bytes),
         size::bytes(report.rss.end_bytes),
         size::duration_ns(report.window.duration_ns),

@@ -44,10 +44,11 @@ impl Window {
     }
 
     fn book(&mut self, record: &[u8]) {
-        let Ok(event) = decode(record) else {
+        let Ok(mut event) = decode(record) else {
             self.undecodable += 1;
             return;
         };
+        self.salt(&mut event);
         match &event.action {
             Action::Stack { id, stack } => self.observe(*id, stack, event.time_ns),
             Action::Exec => {
@@ -55,6 +56,9 @@ impl Window {
                 self.follow_exec(&event);
             }
             Action::CodeChange => self.code_changed = true,
+            Action::Child { pid, shares_memory } => {
+                self.see_child(*pid, *shares_memory, event.time_ns);
+            }
             _ => self.book_memory(event),
         }
     }
@@ -65,7 +69,11 @@ impl Window {
         }
         let is_arena = self.arena_calls.is_arena(&event);
         let event = if is_arena { event } else { self.late_heaps.attribute(event) };
-        self.keep(KeptEvent { event, is_arena, is_unseen: false });
+        if let Some(inherited) = &mut self.inherited {
+            inherited.see(&event);
+        }
+        let process = self.number();
+        self.keep(KeptEvent { event, is_arena, is_unseen: false, process });
     }
 
     pub(super) fn keep(&mut self, kept: KeptEvent) {

@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use memtrace_common::loss::KernelCounters;
 
 use super::{
-    super::{code::Code, python::Python, recorder::Recorder},
-    Window,
+    super::{code::Code, python::Python, recorder::Feed},
+    SeenFork, Window,
 };
 use crate::{
-    capture::Header,
-    ledger::Ledger,
+    capture::{CapturedProcess, EventsKept, Header},
+    ledger::{InheritedHeap, Ledger},
     model::{cost::Cost, coverage::Coverage, footprint::RssChanges, timeline::Timeline},
     probe::{ring::Ring, target::PlannedObject},
     report::{self, AttachStep, EndReason, Rss},
@@ -64,14 +64,30 @@ pub struct Ending {
     pub rss_changes: Option<RssChanges>,
     /// Names of threads, as far as they were seen.
     pub thread_names: BTreeMap<u32, String>,
-    /// Writes the rest of the capture.
-    pub recorder: Option<Recorder>,
+    /// What became of the events.
+    pub events: EventsKept,
+    /// What it is among several; `None` where it was alone.
+    pub process_facts: Option<CapturedProcess>,
+    /// Children that nobody has asked for.
+    pub(in crate::session) forks: Vec<SeenFork>,
     /// What it cost the target.
     pub cost: Cost,
     /// When the probes were there.
     pub coverage: Coverage,
     /// The mean distance of samples at the end, in bytes; `None` where each allocation was looked at.
     pub sample_bytes: Option<u64>,
+}
+
+impl Ending {
+    /// Its number among several.
+    pub(in crate::session) fn number(&self) -> u8 {
+        self.process_facts.as_ref().map_or(0, |process| process.number)
+    }
+
+    /// Children that were forked shortly before.
+    pub(in crate::session) fn take_forks(&mut self) -> Vec<SeenFork> {
+        std::mem::take(&mut self.forks)
+    }
 }
 
 impl Window {
@@ -85,6 +101,7 @@ impl Window {
         }
         self.drain(&mut ring, usize::MAX);
         self.memory.sample_end(self.live_bytes());
+        let pages_after = self.proc.private_pages(self.process.pid).ok();
         let (cost, coverage) = self.finish_budget(closed_ns);
         let sample_bytes = self.governing.sample_bytes(&self.kernel);
         let detaching = Instant::now();
@@ -100,6 +117,13 @@ impl Window {
         self.notes.append(&mut self.walks.notes);
         let walks = self.finish_walks(closed_ns);
         let rss_changes = self.rss_changes();
+        let events = self.recorder.as_mut().map(Feed::events_kept).unwrap_or_default();
+        let process_facts = self.place.as_ref().map(|place| CapturedProcess {
+            pages_before: self.pages_before,
+            pages_after: pages_after.filter(|_| reason != EndReason::TargetExited),
+            inherited: self.inherited.as_ref().map(InheritedHeap::report),
+            ..place.begun(self.header.clone())
+        });
         let (rss, timeline) = self.memory.finish();
         Ending {
             process: self.process,
@@ -124,7 +148,9 @@ impl Window {
             header: self.header,
             rss_changes,
             thread_names: self.thread_names,
-            recorder: self.recorder,
+            events,
+            process_facts,
+            forks: self.forks,
             cost,
             coverage,
             sample_bytes,

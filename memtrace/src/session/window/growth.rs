@@ -17,7 +17,12 @@ impl Window {
         let mut grown = std::mem::take(&mut self.grown);
         growth.book(event, &mut grown);
         for event in grown.drain(..) {
-            self.keep(KeptEvent { event, is_arena: false, is_unseen: false });
+            self.keep(KeptEvent {
+                event,
+                is_arena: false,
+                is_unseen: false,
+                process: self.number(),
+            });
         }
         self.grown = grown;
     }

@@ -85,6 +85,7 @@ impl Window {
 
     /// Books what the last walk found to be free, also in the capture.
     pub(super) fn finish_walks(&mut self, closed_ns: u64) -> report::Walks {
+        let process = self.number();
         let recorder = &mut self.recorder;
         let walks = std::mem::take(&mut self.walks);
         walks.finish(&mut self.ledger, |block| {
@@ -100,7 +101,7 @@ impl Window {
                 action,
             };
             if let Some(recorder) = recorder {
-                recorder.event(KeptEvent { event, is_arena: false, is_unseen: true });
+                recorder.event(KeptEvent { event, is_arena: false, is_unseen: true, process });
             }
         })
     }

@@ -55,11 +55,7 @@ fn the_offsets_of_nested_members_add_up() {
 #[test]
 fn what_is_not_there_is_named() {
     let bytes = btf(&types(false));
-    let missing = |what| {
-        format!(
-            "Python stacks are not available, because the kernel's BTF does not say where {what} is"
-        )
-    };
+    let missing = |what| format!("the kernel's BTF does not say where {what} is");
     assert_eq!(offset(&bytes, &["thread", "thread"]), Err(missing("thread")));
     assert_eq!(offset(&bytes, &["fsbase"]), Err(missing("fsbase")));
     assert_eq!(offset(&bytes, &["thread_info", "fsbase"]), Err(missing("fsbase")));

@@ -111,7 +111,7 @@ fn gone(pid: u32, error: ProcError) -> ProcError {
 }
 
 /// `/proc/PID/stat` through the procfs crate, which wants text after the command's parentheses.
-fn parse_stat(pid: u32, bytes: &[u8]) -> Result<Stat, ProcError> {
+pub(super) fn parse_stat(pid: u32, bytes: &[u8]) -> Result<Stat, ProcError> {
     let malformed = || ProcError::Malformed {
         pid,
         file: "stat",
