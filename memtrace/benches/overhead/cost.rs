@@ -9,7 +9,7 @@ use crate::{
     machine::Cpus,
     results::{Requirement, Results, Unit},
     target::{Target, Timing, Work},
-    tracer::Tracer,
+    tracer::{Tracer, exact, sampled},
 };
 
 const GROUP: &str = "Cost of a malloc and its free, to the target";
@@ -28,28 +28,34 @@ const MOST_OF_EMPTY: f64 = 1.5;
 /// The same with a stack of 20 frames.
 const MOST_WITH_STACKS: f64 = 2.5;
 
+/// The same when hardly a call is drawn.
+const MOST_OF_EMPTY_SAMPLED: f64 = 1.15;
+
 /// What is armed while the target runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Variant {
     Bare,
     Empty,
     EmptyFreeAtEntry,
+    Sampled,
     Events,
     Stacks,
     UsualStacks,
     DeepStacks,
 }
 
-use Variant::{Bare, DeepStacks, Empty, EmptyFreeAtEntry, Events, Stacks, UsualStacks};
+use Variant::{Bare, DeepStacks, Empty, EmptyFreeAtEntry, Events, Sampled, Stacks, UsualStacks};
 
 impl Variant {
-    const ALL: [Self; 7] = [Bare, Empty, EmptyFreeAtEntry, Events, Stacks, UsualStacks, DeepStacks];
+    const ALL: [Self; 8] =
+        [Bare, Empty, EmptyFreeAtEntry, Sampled, Events, Stacks, UsualStacks, DeepStacks];
 
     fn name(self) -> &'static str {
         match self {
             Bare => "nothing armed",
             Empty => "empty programs on memtrace's sites",
             EmptyFreeAtEntry => "empty programs, free at its first instruction",
+            Sampled => "memtrace --sample-bytes 512KiB",
             Events => "memtrace --no-stacks",
             Stacks => "memtrace, a stack of 4 frames",
             UsualStacks => "memtrace, a stack of 20 frames",
@@ -61,7 +67,7 @@ impl Variant {
         match self {
             UsualStacks => USUAL,
             DeepStacks => DEEP,
-            Bare | Empty | EmptyFreeAtEntry | Events | Stacks => 0,
+            Bare | Empty | EmptyFreeAtEntry | Sampled | Events | Stacks => 0,
         }
     }
 }
@@ -97,7 +103,7 @@ pub fn measure(setup: &Setup, cpus: Cpus, results: &mut Results) -> Result<()> {
 fn sizes(variant: Variant) -> &'static [u64] {
     match variant {
         Bare | Empty | Events => &SIZES_BYTES,
-        EmptyFreeAtEntry | Stacks | UsualStacks | DeepStacks => &[SIZE_BYTES],
+        EmptyFreeAtEntry | Sampled | Stacks | UsualStacks | DeepStacks => &[SIZE_BYTES],
     }
 }
 
@@ -117,8 +123,14 @@ fn run(
             floor.detach();
             Ok(())
         }
-        Events => traced(setup, &["--no-stacks"], target, variant, pairs, series),
-        Stacks | UsualStacks | DeepStacks => traced(setup, &[], target, variant, pairs, series),
+        Sampled => traced(setup, &sampled(&setup.memtrace), target, variant, pairs, series),
+        Events => {
+            let arguments = [&exact(&setup.memtrace)[..], &["--no-stacks"]].concat();
+            traced(setup, &arguments, target, variant, pairs, series)
+        }
+        Stacks | UsualStacks | DeepStacks => {
+            traced(setup, &exact(&setup.memtrace), target, variant, pairs, series)
+        }
     }
 }
 
@@ -130,10 +142,10 @@ fn traced(
     pairs: u64,
     series: &mut [&mut Series],
 ) -> Result<()> {
-    let tracer = Tracer::attach(&setup.memtrace, target.pid(), arguments)?;
+    let tracer = Tracer::attach_as(&setup.memtrace, target.pid(), arguments)?;
     let made = time_all(target, variant, pairs, series)?;
     let report = tracer.finish()?;
-    // A tracer that drops events is cheap.
+    // A tracer that drops events is cheap. Calls that are not drawn are counted all the same.
     let seen = (report.calls("malloc"), report.calls("free"), report.completeness.complete);
     ensure!(
         seen == (made, made, true),
@@ -176,6 +188,10 @@ fn add_rows(series: &[Series], results: &mut Results) {
         let requirement = Some(Requirement::MedianAtMost(MOST_OF_EMPTY));
         results.add(GROUP, name, Unit::Ratio, &ratios, requirement);
     }
+    let sampled = ratios(of(Sampled, SIZE_BYTES), of(Empty, SIZE_BYTES), of(Bare, SIZE_BYTES));
+    let name = format!("{} over empty programs", Sampled.name());
+    let requirement = Some(Requirement::MedianAtMost(MOST_OF_EMPTY_SAMPLED));
+    results.add(GROUP, name, Unit::Ratio, &sampled, requirement);
     let (bare, empty) = (of(Bare, SIZE_BYTES), of(Empty, SIZE_BYTES));
     for variant in [Stacks, UsualStacks, DeepStacks, EmptyFreeAtEntry] {
         let name = format!("{} over empty programs", variant.name());
