@@ -21,7 +21,10 @@ pub(super) fn sentence(cost: &Cost) -> Option<String> {
 fn outcome(cost: &Cost, expected: &Expected) -> String {
     let limit = cost.max_overhead.map(percent).unwrap_or_default();
     match expected.overhead {
-        overhead if overhead > 0.0 => format!("about {} (limit {limit})", slower(overhead)),
+        // Where something is chosen, something is likely to be spent.
+        overhead if overhead > 0.0 || expected.exact_overhead == 0.0 => {
+            format!("about {} (limit {limit})", slower(overhead))
+        }
         _ => format!("because of the limit of {limit}"),
     }
 }
@@ -36,6 +39,7 @@ fn slower(overhead: f64) -> String {
 
 fn percent(share: f64) -> String {
     match share * 100.0 {
+        percent if percent > 0.0 && percent < 0.1 => format!("{percent:.2} %"),
         percent if percent < 10.0 => format!("{percent:.1} %"),
         percent => format!("{percent:.0} %"),
     }
@@ -68,6 +72,14 @@ mod tests {
                     about 10 % slower (limit 10 %)";
         assert_eq!(sentence(&cost(0.8, 0.1)).as_deref(), Some(text));
         assert!(sentence(&cost(162.0, 0.1)).is_some_and(|it| it.contains("163.0 times as slow")));
+    }
+
+    #[test]
+    fn a_small_limit_and_a_target_that_rests_are_said_as_they_are() {
+        let said = sentence(&Cost { max_overhead: Some(0.0001), ..cost(162.0, 0.0) });
+        assert!(said.is_some_and(|it| it.ends_with("because of the limit of 0.01 %")));
+        let said = sentence(&cost(0.0, 0.0));
+        assert!(said.is_some_and(|it| it.ends_with("about 0.0 % slower (limit 10 %)")));
     }
 
     #[test]
