@@ -44,7 +44,6 @@ impl Window {
             uprobes: true,
             sampling: Sampling::Variable { interval, blocks: 100_000 },
             task_tgid: 0,
-            uprobes: true,
         })
         .unwrap();
         let mut code = AllocatorCode::default();
