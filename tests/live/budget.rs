@@ -1,6 +1,6 @@
 //! A trace keeps to its budget: measured by what its target gets done.
 
-use std::time::{Duration, Instant};
+use std::{fs, time::Duration};
 
 use memtrace_tests::{
     attach::Attach,
@@ -29,12 +29,20 @@ impl Hot {
         serde_json::from_str(&line).unwrap()
     }
 
-    /// Rounds in a second, over a while.
+    /// Rounds for each second of its CPU time, over a while: probes take that, and who else runs on
+    /// the machine does not.
     fn rate(&mut self, over: Duration) -> f64 {
-        let (before, start) = (self.done(), Instant::now());
+        let (before, start) = (self.done(), self.cpu_seconds());
         std::thread::sleep(over);
         let after = self.done();
-        (after.rounds - before.rounds) as f64 / start.elapsed().as_secs_f64()
+        (after.rounds - before.rounds) as f64 / (self.cpu_seconds() - start)
+    }
+
+    /// Fields 14 and 15 of proc_pid_stat(5), in hundredths of a second.
+    fn cpu_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.pid())).unwrap();
+        let fields = stat.rsplit(')').next().unwrap().split_whitespace();
+        fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap() / 100.0).sum()
     }
 }
 

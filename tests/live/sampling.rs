@@ -22,7 +22,8 @@ fn samples_of<'r>(report: &'r Report, name: &'r str) -> impl Iterator<Item = &'r
     report.sites.iter().filter(is_on_stack)
 }
 
-/// Of a site whose blocks are all of one size: how many samples would be expected, and are there.
+/// Of a site whose blocks are all of one size: how many samples would be expected, and are there. The
+/// report says what they stand for, each for as many blocks.
 fn assert_estimates(site: &SiteTruth, report: &Report, interval: Interval) {
     let (mut drawn, mut live) = (0, 0);
     for seen in samples_of(report, &site.name) {
@@ -35,11 +36,12 @@ fn assert_estimates(site: &SiteTruth, report: &Report, interval: Interval) {
     assert_likely(live, site.stats.live.count, probability, &site.name);
 }
 
-fn assert_likely(drawn: u64, of: u64, probability: f64, what: &str) {
+fn assert_likely(estimate: u64, of: u64, probability: f64, what: &str) {
     let expected = of as f64 * probability;
+    let drawn = (estimate as f64 * probability).round();
     // Half a sample, because they are whole ones.
     let allowed = DEVIATIONS * (expected * (1.0 - probability)).sqrt() + 0.5;
-    let off = (drawn as f64 - expected).abs();
+    let off = (drawn - expected).abs();
     assert!(off <= allowed, "{what}: {drawn} samples of {of}, {expected} expected");
 }
 
@@ -52,7 +54,10 @@ fn assert_sampled(truth: &Truth, report: &Report, interval: Interval) {
     }
     let known = truth.sites.iter().flat_map(|site| samples_of(report, &site.name));
     let live: u64 = known.map(|site| site.stats.live.count).sum();
-    assert_eq!(report.totals.heap.live.count, live, "nothing but the program's is live");
+    // Each estimate is rounded by itself.
+    let rounded = truth.sites.len() as u64;
+    let total = report.totals.heap.live.count;
+    assert!(total.abs_diff(live) <= rounded, "{total} and {live}: only the program's are live");
 }
 
 fn sampled(threads: &str, rounds: &str, exponent: u8) -> (Truth, Report, Interval) {
@@ -151,7 +156,16 @@ fn calls_inside_of_pythons_are_no_calls_of_their_own_when_they_are_not_drawn() {
     let of_python = exact.iter().filter(|(function, _)| function.starts_with("Py"));
     assert!(of_python.map(|(_, calls)| calls).sum::<u64>() > 1000, "{exact:?}");
     for size in ["256", "16MiB"] {
-        assert_eq!(calls_of_python(&["--sample-bytes", size]), exact, "{size}");
+        let sampled = calls_of_python(&["--sample-bytes", size]);
+        for ((function, expected), (same, calls)) in exact.iter().zip(&sampled) {
+            assert_eq!(function, same);
+            // An interpreter does not do the same to the last call each time it is started.
+            let allowed = expected / 20 + 10;
+            assert!(
+                calls.abs_diff(*expected) <= allowed,
+                "{size}: {function}: {exact:?} {sampled:?}"
+            );
+        }
     }
 }
 
