@@ -56,7 +56,8 @@ impl SiteCookie {
     /// Whether the function is CPython's own.
     #[inline(always)]
     pub fn is_of_python(self) -> bool {
-        self.function() >= AllocFn::PyMemMalloc as u8
+        let function = self.function();
+        function >= AllocFn::PyMemMalloc as u8 && function <= AllocFn::PyObjectFree as u8
     }
 
     /// Says that the site is armed for entries and returns at once.
