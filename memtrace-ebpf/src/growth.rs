@@ -249,7 +249,7 @@ impl SystemCall<'_> {
 
     #[inline(always)]
     fn stack<C: EbpfContext>(&self, ctx: &C) -> u64 {
-        let registers = Registers { sp: self.registers.sp, bp: self.registers.bp };
+        let registers = Registers { sp: self.registers.sp, bp: self.registers.bp() };
         let from = stack::From::Place(self.registers.ip);
         let thread_pointer = &mut Opaque::default();
         stack::capture(ctx, self.config, stack::Start { from, registers, thread_pointer })
@@ -276,7 +276,7 @@ impl SystemCall<'_> {
             address: if is_map { result } else { self.registers.di },
             length_bytes: self.registers.si,
             prot: self.registers.dx as u32,
-            map_flags: if is_map { self.registers.r10 as u32 } else { 0 },
+            map_flags: if is_map { self.registers.r10() as u32 } else { 0 },
             stack,
         };
         self.emit(kind, record);

@@ -1,6 +1,6 @@
 //! The target's memory, read by the helper that cannot fault.
 
-use core::mem::MaybeUninit;
+use core::mem::{MaybeUninit, offset_of};
 
 use aya_ebpf::helpers::{
     bpf_probe_read_user,
@@ -56,17 +56,10 @@ pub fn task_number(task: u64, offset: u64) -> Option<u32> {
     (result == 0).then_some(value)
 }
 
-/// `struct pt_regs` of x86-64 (arch/x86/include/asm/ptrace.h), from `bp` on.
+/// A part of `struct pt_regs` of x86-64 (arch/x86/include/asm/ptrace.h), from `dx` on. What is before
+/// it is read when it is wanted: the stack of a program has no room for all.
 #[repr(C)]
 pub struct UserRegisters {
-    pub bp: u64,
-    bx: u64,
-    r11: u64,
-    pub r10: u64,
-    r9: u64,
-    r8: u64,
-    ax: u64,
-    cx: u64,
     pub dx: u64,
     pub si: u64,
     pub di: u64,
@@ -75,10 +68,26 @@ pub struct UserRegisters {
     cs: u64,
     flags: u64,
     pub sp: u64,
+    /// Where the kernel has them.
+    at: u64,
 }
 
-/// Bytes of `r15`, `r14`, `r13` and `r12`, which come first.
-const BEFORE_BP: u64 = 32;
+/// Offsets in `struct pt_regs`.
+const BP: u64 = 32;
+const R10: u64 = 56;
+const DX: u64 = 96;
+
+impl UserRegisters {
+    #[inline(always)]
+    pub fn bp(&self) -> u64 {
+        kernel_word(self.at.wrapping_add(BP)).unwrap_or_default()
+    }
+
+    #[inline(always)]
+    pub fn r10(&self) -> u64 {
+        kernel_word(self.at.wrapping_add(R10)).unwrap_or_default()
+    }
+}
 
 /// Reads them where the kernel has put them. Into the caller's memory: a copy would be made byte by
 /// byte.
@@ -89,10 +98,12 @@ pub fn user_registers(
 ) -> Option<&UserRegisters> {
     let result = unsafe {
         // SAFETY: the helper checks the address, and the value has as many bytes.
-        let source = at.wrapping_add(BEFORE_BP) as *const _;
-        let bytes = size_of::<UserRegisters>() as u32;
+        let source = at.wrapping_add(DX) as *const _;
+        let bytes = offset_of!(UserRegisters, at) as u32;
         bpf_probe_read_kernel(registers.as_mut_ptr().cast(), bytes, source)
     };
-    // SAFETY: the helper has written all of it, also where it failed; any bits are valid.
+    // SAFETY: it is this function's to write.
+    unsafe { (&raw mut (*registers.as_mut_ptr()).at).write(at) };
+    // SAFETY: the helper has written all before it, also where it failed; any bits are valid.
     (result == 0).then(|| unsafe { registers.assume_init_ref() })
 }
