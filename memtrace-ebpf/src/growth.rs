@@ -249,7 +249,7 @@ impl SystemCall<'_> {
 
     #[inline(always)]
     fn stack<C: EbpfContext>(&self, ctx: &C) -> u64 {
-        let registers = Registers { sp: self.registers.sp, bp: self.registers.bp() };
+        let registers = Registers { sp: self.registers.sp(), bp: self.registers.bp() };
         let from = stack::From::Place(self.registers.ip);
         let thread_pointer = &mut Opaque::default();
         stack::capture(ctx, self.config, stack::Start { from, registers, thread_pointer })

@@ -56,8 +56,8 @@ pub fn task_number(task: u64, offset: u64) -> Option<u32> {
     (result == 0).then_some(value)
 }
 
-/// A part of `struct pt_regs` of x86-64 (arch/x86/include/asm/ptrace.h), from `dx` on. What is before
-/// it is read when it is wanted: the stack of a program has no room for all.
+/// A part of `struct pt_regs` of x86-64 (arch/x86/include/asm/ptrace.h), from `dx` to `ip`. The rest
+/// is read when it is wanted: the stack of a program has no room for all.
 #[repr(C)]
 pub struct UserRegisters {
     pub dx: u64,
@@ -65,9 +65,6 @@ pub struct UserRegisters {
     pub di: u64,
     pub orig_ax: u64,
     pub ip: u64,
-    cs: u64,
-    flags: u64,
-    pub sp: u64,
     /// Where the kernel has them.
     at: u64,
 }
@@ -76,11 +73,17 @@ pub struct UserRegisters {
 const BP: u64 = 32;
 const R10: u64 = 56;
 const DX: u64 = 96;
+const SP: u64 = 152;
 
 impl UserRegisters {
     #[inline(always)]
     pub fn bp(&self) -> u64 {
         kernel_word(self.at.wrapping_add(BP)).unwrap_or_default()
+    }
+
+    #[inline(always)]
+    pub fn sp(&self) -> u64 {
+        kernel_word(self.at.wrapping_add(SP)).unwrap_or_default()
     }
 
     #[inline(always)]

@@ -103,7 +103,7 @@ fn stack_of<C: EbpfContext>(ctx: &C, config: &Config, registers: &UserRegisters)
     // An instruction that was interrupted begins at `ip`; a system call's is before it.
     let interrupted = u64::from(registers.orig_ax == NO_SYSTEM_CALL);
     let from = stack::From::Place(registers.ip + interrupted);
-    let registers = Registers { sp: registers.sp, bp: registers.bp() };
+    let registers = Registers { sp: registers.sp(), bp: registers.bp() };
     let thread_pointer = &mut Opaque::default();
     stack::capture(ctx, config, stack::Start { from, registers, thread_pointer })
 }
