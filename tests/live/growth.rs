@@ -98,7 +98,7 @@ fn through(report: &Report, function: &str) -> u64 {
 }
 
 #[test]
-fn smoke_growth_of_mappings_is_exact_and_that_of_memory_is_estimated() {
+fn growth_of_mappings_is_exact_and_that_of_memory_is_estimated() {
     let run = Run::of("grows", "mappings");
     run.assert_same_address_space(0);
     run.assert_same_resident();
@@ -111,7 +111,7 @@ fn smoke_growth_of_mappings_is_exact_and_that_of_memory_is_estimated() {
 }
 
 #[test]
-fn smoke_memory_that_moves_stays_with_who_used_it() {
+fn memory_that_moves_stays_with_who_used_it() {
     let run = Run::of("grows", "moves");
     run.assert_same_address_space(0);
     run.assert_same_resident();
@@ -120,7 +120,7 @@ fn smoke_memory_that_moves_stays_with_who_used_it() {
 }
 
 #[test]
-fn smoke_the_program_break_grows_and_shrinks() {
+fn the_program_break_grows_and_shrinks() {
     let run = Run::of("grows", "break");
     run.assert_same_address_space(0);
     run.assert_same_resident();
