@@ -1,0 +1,281 @@
+//! Where in its heaps everything lies at one moment: every chunk with its state, and which pages
+//! are there. What a census only has in sums; it holds for a moment that has passed, and nothing of
+//! what is in the chunks.
+
+use super::census::Extent;
+
+/// What a piece of a segment is.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PieceKind {
+    /// A chunk that is handed out.
+    InUse = 0,
+    /// A chunk in a bin.
+    Free = 1,
+    /// A chunk in a fastbin: free for the program, in use for its neighbours.
+    Fastbin = 2,
+    /// A chunk in a thread's tcache: the same.
+    Tcache = 3,
+    /// The unused end of a heap.
+    Top = 4,
+    /// The allocator's own: headers, fence posts.
+    Metadata = 5,
+    /// Memory of others within the heap, or what was not understood.
+    Unknown = 6,
+}
+
+impl PieceKind {
+    /// Every kind, in the order of their numbers.
+    pub const ALL: [Self; 7] = [
+        Self::InUse,
+        Self::Free,
+        Self::Fastbin,
+        Self::Tcache,
+        Self::Top,
+        Self::Metadata,
+        Self::Unknown,
+    ];
+
+    /// The kind with this number; `None` for those of later versions.
+    pub fn from_u8(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+}
+
+/// A piece of a segment. A chunk's range begins at its header, 16 bytes before the program's memory
+/// (`malloc/malloc.c`, `chunk2mem`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Where it lies.
+    pub extent: Extent,
+    /// What it is.
+    pub kind: PieceKind,
+}
+
+/// A contiguous stretch of an arena, from `start` on without gaps.
+///
+/// A heap of a hundred million chunks is not unusual; a piece takes one or two bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SegmentLayout {
+    start: u64,
+    end: u64,
+    pieces: u64,
+    /// Of each piece: its bytes, over 8, times 8, plus its kind, in LEB128.
+    codes: Vec<u8>,
+}
+
+/// Sizes of pieces are multiples of this.
+pub const PIECE_UNIT_BYTES: u64 = 8;
+
+impl SegmentLayout {
+    /// One that begins here and has no pieces yet.
+    pub fn at(start: u64) -> Self {
+        Self { start, end: start, ..Self::default() }
+    }
+
+    /// First address.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// One past the last address.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// How many pieces it has.
+    pub fn len(&self) -> u64 {
+        self.pieces
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.pieces == 0
+    }
+
+    /// Bytes that the pieces take in memory.
+    pub fn code_bytes(&self) -> usize {
+        self.codes.len()
+    }
+
+    /// The next piece, up to `end`, which is a multiple of [`PIECE_UNIT_BYTES`] behind the last;
+    /// nothing is added where it is not.
+    pub fn push(&mut self, kind: PieceKind, end: u64) {
+        let bytes = end.saturating_sub(self.end);
+        if bytes == 0 || !bytes.is_multiple_of(PIECE_UNIT_BYTES) {
+            return;
+        }
+        let mut code = bytes | kind as u64;
+        while code >= 0x80 {
+            self.codes.push(code as u8 | 0x80);
+            code >>= 7;
+        }
+        self.codes.push(code as u8);
+        self.pieces += 1;
+        self.end = end;
+    }
+
+    /// All pieces, in ascending order.
+    pub fn pieces(&self) -> Pieces<'_> {
+        Pieces { codes: &self.codes, at: self.start }
+    }
+}
+
+/// The pieces of a segment.
+#[derive(Clone, Debug)]
+pub struct Pieces<'s> {
+    codes: &'s [u8],
+    at: u64,
+}
+
+impl Iterator for Pieces<'_> {
+    type Item = Piece;
+
+    fn next(&mut self) -> Option<Piece> {
+        let (mut code, mut shift) = (0_u64, 0);
+        loop {
+            let (byte, rest) = self.codes.split_first()?;
+            self.codes = rest;
+            code |= u64::from(byte & 0x7f).checked_shl(shift)?;
+            if *byte < 0x80 {
+                break;
+            }
+            shift += 7;
+        }
+        let kind = PieceKind::from_u8((code % PIECE_UNIT_BYTES) as u8)?;
+        let start = self.at;
+        self.at = start.checked_add(code - code % PIECE_UNIT_BYTES)?;
+        Some(Piece { extent: Extent { start, end: self.at }, kind })
+    }
+}
+
+/// An arena of glibc's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ArenaLayout {
+    /// Which of the census's glibc heaps it is of.
+    pub heap: u32,
+    /// As [`super::census::Arena::index`].
+    pub index: u32,
+    /// As [`super::census::Arena::attached_threads`].
+    pub attached_threads: Option<u64>,
+    /// Its stretches, ascending.
+    pub segments: Vec<SegmentLayout>,
+}
+
+/// A pool of pymalloc's that has blocks in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolLayout {
+    /// First address.
+    pub start: u64,
+    /// Bytes of a block.
+    pub block_bytes: u32,
+    /// Blocks in use.
+    pub in_use: u32,
+    /// Blocks that it has room for.
+    pub capacity: u32,
+}
+
+/// An arena of pymalloc's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PymallocArenaLayout {
+    /// Where it lies.
+    pub extent: Extent,
+    /// Bytes of a pool, used or not.
+    pub pool_bytes: u64,
+    /// Those with blocks in use, ascending; all others are free.
+    pub pools: Vec<PoolLayout>,
+}
+
+/// All heaps of a process that were walked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeapLayout {
+    /// When it was like this, since the window was opened; negative where it was before.
+    pub at_ns: i64,
+    /// Size of a page.
+    pub page_bytes: u64,
+    /// Size of a huge page where the kernel gives them to the heap by itself; 0 where it does not.
+    pub huge_page_bytes: u64,
+    /// glibc's arenas.
+    pub arenas: Vec<ArenaLayout>,
+    /// Blocks that glibc mapped one by one: whole mappings, ascending.
+    pub mapped: Vec<Extent>,
+    /// CPython's arenas, ascending.
+    pub pymalloc: Vec<PymallocArenaLayout>,
+    /// Which pages are in memory, wherever anything of the above or a live mapping is: ascending, and
+    /// no two touch.
+    pub resident: Vec<Extent>,
+    /// Bytes of heap that found no room in it.
+    pub left_out_bytes: u64,
+}
+
+impl HeapLayout {
+    /// How much of a range is in memory.
+    pub fn resident_bytes(&self, range: Extent) -> u64 {
+        let first = self.resident.partition_point(|run| run.end <= range.start);
+        let runs = self.resident[first..].iter().take_while(|run| run.start < range.end);
+        runs.map(|run| run.end.min(range.end) - run.start.max(range.start)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn pieces_come_back_as_they_were_added() {
+        let mut segment = SegmentLayout::at(0x1000);
+        segment.push(PieceKind::Metadata, 0x1010);
+        segment.push(PieceKind::InUse, 0x1040);
+        segment.push(PieceKind::Top, 0x4000_0000_0000);
+        let pieces: Vec<_> =
+            segment.pieces().map(|it| (it.extent.start, it.extent.end, it.kind)).collect();
+        let expected = [
+            (0x1000, 0x1010, PieceKind::Metadata),
+            (0x1010, 0x1040, PieceKind::InUse),
+            (0x1040, 0x4000_0000_0000, PieceKind::Top),
+        ];
+        assert_eq!(pieces, expected);
+        assert_eq!((segment.len(), segment.end()), (3, 0x4000_0000_0000));
+    }
+
+    #[test]
+    fn what_is_no_piece_is_not_added() {
+        let mut segment = SegmentLayout::at(0x1000);
+        segment.push(PieceKind::InUse, 0x1000);
+        segment.push(PieceKind::InUse, 0x0800);
+        segment.push(PieceKind::InUse, 0x1003);
+        assert!(segment.is_empty() && segment.pieces().next().is_none());
+    }
+
+    #[test]
+    fn a_range_is_as_resident_as_its_pages() {
+        let extent = |start, end| Extent { start, end };
+        let resident = vec![extent(0x1000, 0x3000), extent(0x5000, 0x6000)];
+        let layout = HeapLayout { resident, ..HeapLayout::default() };
+        assert_eq!(layout.resident_bytes(extent(0x2ff0, 0x5010)), 0x20);
+        assert_eq!(layout.resident_bytes(extent(0, 0x10_0000)), 0x3000);
+        assert_eq!(layout.resident_bytes(extent(0x3000, 0x5000)), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn any_pieces_come_back(
+            start in 0..u64::MAX / 2,
+            pieces in prop::collection::vec((1..1_u64 << 40, 0..7_u8), 0..50),
+        ) {
+            let mut segment = SegmentLayout::at(start);
+            let mut expected = Vec::new();
+            let mut at = start;
+            for (units, kind) in pieces {
+                let end = at + units * PIECE_UNIT_BYTES;
+                let kind = PieceKind::from_u8(kind).unwrap();
+                segment.push(kind, end);
+                expected.push(Piece { extent: Extent { start: at, end }, kind });
+                at = end;
+            }
+            prop_assert_eq!(segment.pieces().collect::<Vec<_>>(), expected);
+        }
+    }
+}
