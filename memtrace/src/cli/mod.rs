@@ -1,0 +1,115 @@
+//! What can be typed, a file a command. What it does is in `cmd`.
+
+mod attach;
+mod diff;
+mod doctor;
+mod inspect;
+mod parse;
+mod report;
+mod views;
+
+use clap::{ArgAction, Parser, Subcommand};
+
+pub use self::{
+    attach::{AttachArgs, Events, MaxOverhead, PythonArg},
+    diff::{DiffArgs, DiffFormat},
+    doctor::DoctorArgs,
+    inspect::InspectArgs,
+    report::{ReportArgs, ReportFormat},
+    views::{By, UnitsArg, ViewArg},
+};
+
+const ABOUT: &str = "Where did the memory go, and which line of code holds it?";
+
+const LONG_ABOUT: &str = "\
+Where did the memory go, and which line of code holds it?
+
+memtrace watches the allocator of a running process from the kernel: it does not stop the process,
+inject code into it or need it to be restarted, and leaves nothing behind.";
+
+const EXAMPLES: &str = "\
+Examples:
+  sudo memtrace attach -p 4242             until Ctrl-C; then the report
+  sudo memtrace attach -p 4242 -d 30s      for 30 seconds
+  sudo memtrace attach -p 4242 -d 5m --min-age 1m --json > report.json
+  memtrace report app.memtrace --view peak  what attach wrote, looked at in another way
+  memtrace diff before.memtrace after.memtrace --fail-above 10MiB
+                                           what grew between two captures; 1 if by more than that
+  memtrace inspect -p 4242                  what its memory is now, by what it is for
+  sudo memtrace doctor -p 4242              what would be seen of it, before anything is traced
+
+Exit status: 0 done; 1 diff: more growth than --fail-above; 2 bad usage or it could not be
+done; 130 interrupted before anything was seen.";
+
+/// The heading of options that few need.
+const LIMITS: &str = "Limits and cost";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "memtrace",
+    version,
+    about = ABOUT,
+    long_about = LONG_ABOUT,
+    after_help = EXAMPLES,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// Say more on stderr: -v what is done, -vv also debug messages from the kernel side
+    #[arg(short, long, action = ArgAction::Count, global = true, display_order = 100)]
+    pub verbose: u8,
+
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose", display_order = 101)]
+    pub quiet: bool,
+
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Trace the allocations of a running process; report what is never freed
+    Attach(AttachArgs),
+    /// Show a capture that attach wrote: as text, a picture, a page, or for other tools
+    Report(ReportArgs),
+    /// Compare two captures: what grew, and where
+    Diff(DiffArgs),
+    /// Say what a process's memory is: in use, free but held, files, ...; nothing is traced
+    Inspect(InspectArgs),
+    /// Say what can be traced of a process, what a result would lack and how to get it
+    Doctor(DoctorArgs),
+    /// Print shell completions
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page of memtrace, or of one command
+    Man {
+        /// The command, e.g. `attach`
+        command: Option<String>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sampling_and_exactness_exclude_each_other() {
+        let attach = ["memtrace", "attach", "-p", "1", "--sample-bytes", "4KiB"];
+        assert!(Cli::try_parse_from(attach).is_ok());
+        assert!(Cli::try_parse_from(attach.into_iter().chain(["--exact"])).is_err());
+    }
+}
