@@ -6,16 +6,18 @@ mod doctor;
 mod inspect;
 mod parse;
 mod report;
+mod trace;
 mod views;
 
 use clap::{ArgAction, Parser, Subcommand};
 
 pub use self::{
-    attach::{AttachArgs, Events, MaxOverhead, PythonArg},
+    attach::AttachArgs,
     diff::{DiffArgs, DiffFormat},
     doctor::DoctorArgs,
     inspect::InspectArgs,
     report::{ReportArgs, ReportFormat},
+    trace::{Events, MaxOverhead, PythonArg, TraceArgs},
     views::{By, UnitsArg, ViewArg},
 };
 

@@ -10,6 +10,7 @@ pub mod inspect;
 mod output;
 mod progress;
 pub mod report;
+mod trace;
 
 use std::process::ExitCode;
 
