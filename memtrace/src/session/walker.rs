@@ -78,11 +78,11 @@ pub(super) struct Walker {
 }
 
 impl Walker {
-    /// Starts the thread, and the first walk.
+    /// Starts the thread, and the first walk if that is to be `now`; else it is due after a while.
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub(super) fn start(pid: NonZeroU32) -> std::io::Result<Self> {
+    pub(super) fn start(pid: NonZeroU32, now: bool) -> std::io::Result<Self> {
         let (requests, to_thread) = mpsc::channel();
         let (from_thread, answers) = answers::unbounded_channel();
         std::thread::Builder::new().name("heap walker".to_owned()).spawn(move || {
@@ -94,7 +94,10 @@ impl Walker {
             }
         })?;
         let mut walker = Self { requests, answers, begun: None, next_at: None };
-        walker.walk(Request::default());
+        match now {
+            true => drop(walker.walk(Request::default())),
+            false => walker.next_at = Instant::now().checked_add(SHORTEST_PAUSE),
+        }
         Ok(walker)
     }
 

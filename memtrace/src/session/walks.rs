@@ -21,6 +21,8 @@ const LONGEST_LEAD_NS: u64 = 2_000_000_000;
 pub(super) struct Walks {
     /// `CLOCK_MONOTONIC` when the window was opened.
     opened_ns: u64,
+    /// There was nothing to walk when the window was opened.
+    from_start: bool,
     /// Of the program that ran when the window was opened.
     first: Option<Census>,
     last: Option<Census>,
@@ -33,8 +35,8 @@ pub(super) struct Walks {
 }
 
 impl Walks {
-    pub(super) fn new(opened_ns: u64) -> Self {
-        Self { opened_ns, ..Self::default() }
+    pub(super) fn new(opened_ns: u64, from_start: bool) -> Self {
+        Self { opened_ns, from_start, ..Self::default() }
     }
 
     /// Takes a walk of the target's present program, the `image`th. `false` when it shows the heap
@@ -45,7 +47,8 @@ impl Walks {
         if walk.census.time_ns.saturating_add(LONGEST_LEAD_NS) < self.opened_ns {
             return false;
         }
-        if self.first.is_none() && self.last.is_none() && walk.image == 0 && walk.blocks.is_none() {
+        let may_be_first = !self.from_start && self.first.is_none() && self.last.is_none();
+        if may_be_first && walk.image == 0 && walk.blocks.is_none() {
             self.first = Some(walk.census);
         } else {
             self.last = Some(walk.census);
@@ -138,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_walk_long_before_the_window_does_not_show_how_it_began() {
-        let mut walks = Walks::new(10_000_000_000);
+        let mut walks = Walks::new(10_000_000_000, false);
         assert!(!walks.add(walk(7_900_000_000)));
         assert!(walks.add(walk(9_900_000_000)));
         assert!(walks.add(walk(12_000_000_000)));

@@ -26,6 +26,7 @@ pub fn options(
         pid,
         more_pids: Vec::new(),
         follow_forks: args.follow_forks,
+        from_start: false,
         duration,
         ring_bytes: args.ring_size,
         max_live: args.max_live,
