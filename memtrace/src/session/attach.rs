@@ -217,7 +217,10 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
     steps.over("upload unwind tables");
     let wants_python = options.python != PythonFrames::None && options.stacks != StackMode::Off;
     let mut python = Python::new(wants_python);
-    if let Some(layout) = python.look(&proc, pid, &maps, 0) {
+    if options.from_start {
+        // What it has of Python's memory has not been read in yet.
+        python = python.young();
+    } else if let Some(layout) = python.look(&proc, pid, &maps, 0) {
         kernel.set_python(&layout)?;
     }
     steps.over("look for Python");

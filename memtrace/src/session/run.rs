@@ -19,6 +19,7 @@ use tokio::{
 use super::{
     Observer, Options, Outcome, Recorder, Sample, Sink,
     attach::{AttachError, Attached, attach},
+    escort::{Escorted, escort},
     follow::Follower,
     traced::{Occurrence, Traced},
     walker::Walker,
@@ -127,8 +128,8 @@ pub fn trace_command(
         let held = HeldSignals::hold();
         let attached = attach_all(options, observer)?;
         drop(held);
-        let trace = Trace::open(attached, options, sink)?;
-        command.release().map_err(AttachError::Release)?;
+        let mut trace = Trace::open(attached, options, sink)?;
+        escort(command, &mut trace).map_err(AttachError::Release)?;
         run(trace, &mut Signals::none(), observer).await
     })
 }
@@ -322,6 +323,16 @@ struct Trace {
     options: Options,
     /// Why there is none.
     no_capture: Option<String>,
+}
+
+impl Escorted for Trace {
+    fn see(&mut self) {
+        self.drain(0);
+    }
+
+    fn expects_python(&self) -> bool {
+        self.processes.first().is_some_and(|it| it.window.expects_python())
+    }
 }
 
 impl Trace {

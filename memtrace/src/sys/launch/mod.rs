@@ -15,7 +15,7 @@ mod user;
 
 pub use self::{
     error::LaunchError,
-    held::Held,
+    held::{Held, Progress},
     spawn::Launch,
     user::{User, UserError},
 };

@@ -35,9 +35,26 @@ const EVENT_STOP: i32 = 128;
 /// # Errors
 /// [`Gone`] when it has ended.
 pub(super) fn next_stop(pid: Pid) -> Result<Stop, Gone> {
+    loop {
+        if let Some(stop) = stop_of(pid, WaitPidFlag::empty())? {
+            return Ok(stop);
+        }
+    }
+}
+
+/// The same, if it has come to one by now.
+///
+/// # Errors
+/// [`Gone`] when it has ended.
+pub(super) fn stop_by_now(pid: Pid) -> Result<Option<Stop>, Gone> {
+    stop_of(pid, WaitPidFlag::WNOHANG)
+}
+
+fn stop_of(pid: Pid, how: WaitPidFlag) -> Result<Option<Stop>, Gone> {
     let any = WaitPidFlag::WEXITED | WaitPidFlag::WSTOPPED | WaitPidFlag::__WALL;
-    let status = restarted(|| waitid(Id::Pid(pid), any | WaitPidFlag::WNOWAIT))?;
+    let status = restarted(|| waitid(Id::Pid(pid), any | WaitPidFlag::WNOWAIT | how))?;
     let stop = match status {
+        WaitStatus::StillAlive => return Ok(None),
         WaitStatus::PtraceSyscall(_) => Stop::SystemCall,
         WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_EXEC) => Stop::Exec,
         WaitStatus::PtraceEvent(_, Signal::SIGTRAP, EVENT_STOP) => Stop::Passing(None),
@@ -49,7 +66,7 @@ pub(super) fn next_stop(pid: Pid) -> Result<Stop, Gone> {
     };
     let taken = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
     restarted(|| waitid(Id::Pid(pid), taken))?;
-    Ok(stop)
+    Ok(Some(stop))
 }
 
 /// Lets it go on, up to its next system call if `calls`.
