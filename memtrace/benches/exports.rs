@@ -67,6 +67,7 @@ fn report() -> Report {
     let module = Module { path: "/srv/service".to_owned(), ..Module::default() };
     let input = ReportInput {
         processes: Vec::new(),
+        blame: None,
         selected: Default::default(),
         sampling: None,
         target: Target::default(),
