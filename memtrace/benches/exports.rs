@@ -66,6 +66,8 @@ fn report() -> Report {
     let functions: Vec<_> = (0..FUNCTIONS).map(function).collect();
     let module = Module { path: "/srv/service".to_owned(), ..Module::default() };
     let input = ReportInput {
+        arena_pins: None,
+        pinned_cells: Vec::new(),
         processes: Vec::new(),
         selected: Default::default(),
         sampling: None,

@@ -61,7 +61,11 @@ pub fn run(args: &AttachArgs, verbose: u8, quiet: bool) -> Result<Status> {
     if args.by_process {
         capture.split_by_process();
     }
-    let options = ReportOptions { group_by: group_by(args.by), ..ReportOptions::default() };
+    let options = ReportOptions {
+        group_by: group_by(args.by),
+        with_trapped: args.json,
+        ..ReportOptions::default()
+    };
     let mut report = Report::of(&capture, options);
     let of_pages = resident.map(|file| {
         (Report::of(&capture, ReportOptions { growth: GrowthView::Resident, ..options }), file)

@@ -94,6 +94,8 @@ pub fn report() -> Report {
         file_offset: 0x1000,
     };
     let input = ReportInput {
+        arena_pins: None,
+        pinned_cells: Vec::new(),
         processes: Vec::new(),
         cost: None,
         growth: None,

@@ -1,5 +1,6 @@
 //! The report as one screen of text, for somebody who was just woken up.
 
+mod arena_pins;
 pub mod diff;
 pub mod doctor;
 mod header;
@@ -49,6 +50,7 @@ pub fn write_both(
     let mut page = Page::new(options);
     header::write(&mut page, report);
     processes::write(&mut page, report);
+    arena_pins::write(&mut page, report, options.top);
     sites::write(&mut page, report, options.top);
     if let Some(other) = other {
         sites::write(&mut page, other, options.top);
