@@ -75,6 +75,69 @@ fn arenas_that_a_line_keeps_come_back_when_its_objects_go() {
     assert!(traced > 0, "no Python here lets its small objects be traced");
 }
 
+/// Where `pinned_buffers.py` allocates.
+#[derive(Debug, Deserialize)]
+struct Buffers {
+    buffers: Place,
+    pins: Place,
+}
+
+/// What RSS would drop by, in glibc's heap.
+fn heap_drop(report: &Report, place: &Place) -> u64 {
+    let blame = report.blame.as_ref().expect("the heap was walked");
+    let line = format!(":{})", place.line);
+    let found = blame.culprits.iter().find(|it| it.name.ends_with(&line));
+    found.unwrap_or_else(|| panic!("{place:?} is not in {:?}", blame.culprits)).drop_bytes
+}
+
+#[test]
+fn what_a_line_of_python_pins_in_glibcs_heap_comes_back_when_it_goes() {
+    for python in pythons() {
+        let mut target = PythonTarget::start(python, "pinned_buffers.py", &[]);
+        let tracing = Attach::to(target.pid()).armed();
+        let lines: Buffers = target.ask("work 16000");
+        let report = tracing.interrupt().report();
+        let of = format!("Python {}", python.version());
+        let (pins, buffers) = (heap_drop(&report, &lines.pins), heap_drop(&report, &lines.buffers));
+        assert!(pins > 20 * buffers, "{of}: {pins} and {buffers}");
+        let dropped: Dropped = target.ask("drop pins");
+        assert_about(pins, dropped.bytes(), &of);
+    }
+}
+
+#[test]
+fn the_page_and_the_flamegraph_have_what_is_trapped() {
+    let directory = TempDir::new().unwrap();
+    let prefix = directory.path().join("out");
+    let mut target = PythonTarget::start(system(), "pinned_buffers.py", &[]);
+    let tracing = Attach::to(target.pid()).output(&prefix).armed();
+    let lines: Buffers = target.ask("work 4000");
+    let report = tracing.interrupt().report();
+    let trapped: u64 = report.blame.as_ref().unwrap().trapped_bytes;
+    let small = report.arena_pins.as_ref().map_or(0, |pins| pins.trapped_bytes);
+    let capture = directory.path().join("out.memtrace");
+    let show = |options: &[&str]| {
+        let output = run(&[&["report", capture.to_str().unwrap()], options].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        output.stdout
+    };
+    let text = |options: &[&str]| String::from_utf8(show(options)).unwrap();
+    let folded = text(&["--view", "trapped", "--format", "folded"]);
+    let bytes = |line: &str| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap();
+    assert_eq!(folded.lines().map(bytes).sum::<u64>(), trapped + small);
+    let label = format!("work (pinned_buffers.py:{})", lines.pins.line);
+    assert!(folded.lines().next().unwrap().contains(&label), "{folded}");
+    let picture = text(&["--view", "trapped", "--format", "svg"]);
+    assert!(picture.contains("free memory trapped:") && picture.contains(&label), "{picture}");
+    let page = text(&["--format", "html", "-o", "-"]);
+    assert!(page.contains(r#""pins":[{"name":"work (pinned_buffers.py:"#), "no pins on the page");
+    for format in ["pprof", "otlp", "speedscope"] {
+        assert!(!show(&["--view", "trapped", "--format", format, "-o", "-"]).is_empty());
+    }
+    let output = run(&["report", capture.to_str().unwrap(), "--view", "trapped", "--site", "work"]);
+    assert!(stderr(&output).contains("all blocks together"), "{}", stderr(&output));
+}
+
 #[test]
 fn without_a_trace_of_small_objects_their_sizes_are_told() {
     let directory = TempDir::new().unwrap();

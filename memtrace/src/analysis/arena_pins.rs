@@ -111,7 +111,8 @@ impl Sum<'_> {
         let free = self.residents.free_pools(arena);
         self.share(&all, free);
         self.share_among_classes(&parties, &all, free);
-        self.alone(arena, &all, free + parties.iter().map(|it| it.trapped_bytes).sum::<u64>());
+        let of_pools = parties.iter().map(|party| party.trapped_bytes);
+        self.alone(arena, &all, of_pools.fold(free, u64::saturating_add));
     }
 
     /// Books a pool, and says who is in it.
@@ -151,7 +152,7 @@ impl Sum<'_> {
         let live = Amount::new(blocks * u64::from(block_bytes), blocks);
         let class = self.classes.entry(block_bytes).or_default();
         class.block_bytes = block_bytes;
-        class.trapped_bytes += trapped_bytes;
+        add(&mut class.trapped_bytes, trapped_bytes);
         class.live += live;
         class.pools += 1;
         self.pinned.unowned.live += live;
@@ -167,9 +168,9 @@ impl Sum<'_> {
         if owners.is_empty() {
             return;
         }
-        self.pinned.trapped_bytes += bytes;
+        add(&mut self.pinned.trapped_bytes, bytes);
         for (owner, share) in owners.iter().zip(even(bytes, owners.len())) {
-            self.pins(*owner).trapped_bytes += share;
+            add(&mut self.pins(*owner).trapped_bytes, share);
         }
     }
 
@@ -186,7 +187,7 @@ impl Sum<'_> {
         sizes.dedup();
         for (size, share) in sizes.iter().zip(even(own, sizes.len())) {
             if let Some(class) = self.classes.get_mut(size) {
-                class.trapped_bytes += share;
+                add(&mut class.trapped_bytes, share);
             }
         }
     }
@@ -197,8 +198,8 @@ impl Sum<'_> {
         if let [only] = all {
             let drop_bytes = self.residents.bytes(arena.extent);
             let pins = self.pins(*only);
-            pins.exclusive_bytes += trapped_bytes;
-            pins.drop_bytes += drop_bytes;
+            add(&mut pins.exclusive_bytes, trapped_bytes);
+            add(&mut pins.drop_bytes, drop_bytes);
         }
     }
 
@@ -207,6 +208,11 @@ impl Sum<'_> {
         self.pinned.classes.sort_by_key(|class| std::cmp::Reverse(class.trapped_bytes));
         self.pinned
     }
+}
+
+/// A file can state more than any address space has.
+fn add(sum: &mut u64, bytes: u64) {
+    *sum = sum.saturating_add(bytes);
 }
 
 /// Whose blocks are in a pool.

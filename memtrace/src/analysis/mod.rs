@@ -2,6 +2,7 @@
 
 pub mod arena_pins;
 pub mod births;
+pub mod blame;
 pub mod pattern;
 pub mod residency;
 pub mod survivors;

@@ -17,9 +17,9 @@ use crate::{
 };
 
 use super::{
-    ArenaPinsReport, Completeness, Distribution, FunctionReport, GrowthReport, HeapReport,
-    LossReport, Module, PinnedCells, ProcessReport, Report, Rss, SCHEMA, SiteReport, Target,
-    Totals, UnwindTables, Walks, Window, allocator,
+    ArenaPinsReport, BlameReport, Completeness, Distribution, FunctionReport, GrowthReport,
+    HeapReport, LossReport, Module, PinnedCells, ProcessReport, Report, Rss, SCHEMA, SiteReport,
+    Target, Totals, UnwindTables, Walks, Window, allocator,
     group::{self, GroupBy, GroupFacts, GroupReport, group_slots},
     key_frame::key_frame,
     profile::{Births, SiteExtras, View},
@@ -46,6 +46,8 @@ pub struct ReportInput {
     pub timeline: Timeline,
     /// Walks of the heap at both ends.
     pub walks: Walks,
+    /// Who keeps free memory from being given back.
+    pub blame: Option<BlameReport>,
     /// Who keeps CPython's arenas, where that is known.
     pub arena_pins: Option<ArenaPinsReport>,
     /// Where the blocks lie that keep the most free memory.
@@ -124,6 +126,7 @@ impl ReportInput {
             rss_table: self.walks.after.as_ref().map(|census| census.rss.clone()),
             rss_table_before: self.walks.before.as_ref().map(|census| census.rss.clone()),
             heap: HeapReport::of(&self.walks),
+            blame: self.blame,
             arena_pins: self.arena_pins,
             pinned_cells: self.pinned_cells,
             timeline: self.timeline,

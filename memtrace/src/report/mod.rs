@@ -6,6 +6,7 @@
 
 mod allocator;
 mod arena_pins;
+pub mod blame;
 mod build;
 mod facts;
 mod group;
@@ -29,6 +30,7 @@ pub(crate) use self::group::package;
 pub use self::{
     allocator::AllocatorTotals,
     arena_pins::{ArenaPinsReport, ArenaPlace},
+    blame::{BlameReport, CulpritKind, CulpritReport},
     build::{ReportInput, SiteInput},
     group::{GroupBy, GroupFacts, GroupName, GroupReport, group_slots, slots_of},
     growth::{Estimate, GrowthReport},
@@ -98,6 +100,9 @@ pub struct Report {
     pub rss_table_before: Option<RssTable>,
     /// The heap near the end.
     pub heap: Option<HeapReport>,
+    /// Who keeps free memory from being given back; `None` where that cannot be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blame: Option<BlameReport>,
     /// Who keeps CPython's arenas; `None` where there are none, or it is not known where they lie.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arena_pins: Option<ArenaPinsReport>,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    GroupBy, GrowthReport, GrowthView, Report, View, allocator,
+    BlameReport, GroupBy, GrowthReport, GrowthView, Report, View, allocator,
     arena_pins::ArenaPinsReport,
     build::{ReportInput, SiteInput},
     facts::Survived,
@@ -84,6 +84,7 @@ impl Report {
             rss: ending.rss,
             timeline: capture.timeline.clone(),
             walks: sampling::walks(capture),
+            blame: BlameReport::of(capture, options.group_by, &sites),
             arena_pins: ArenaPinsReport::of(capture, options.group_by, &sites),
             pinned_cells: match options.all_that_traps {
                 true => pin_cells::of(capture, options.group_by, &sites),

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use super::{arena_pins, build::SiteInput, profile::SiteExtras};
+use super::{arena_pins, blame::blame_of, build::SiteInput, profile::SiteExtras};
 use crate::{
-    analysis::arena_pins::UnownedClass,
+    analysis::arena_pins::{Pinned, UnownedClass},
     capture::Capture,
     model::{
         AllocFn,
+        blame::{Blame, Culprit, Share},
         site::{Amount, SiteStats, Survivors},
         size,
         stack::{Frame, NamedStack},
@@ -30,22 +31,55 @@ pub(super) struct Trapped {
 impl Trapped {
     /// As of the last walk of the heap; nothing where it is not known where blocks lay.
     pub(super) fn of(capture: &Capture) -> Self {
-        let Some(pinned) = arena_pins::by_site(capture) else { return Self::default() };
-        let by_site = pinned
-            .owners
-            .iter()
-            .map(|pins| match pins.trapped_bytes {
-                0 => Amount::default(),
-                bytes => Amount::new(bytes, pins.live.count),
-            })
-            .collect();
-        let others = pinned.classes.iter().filter(|class| class.trapped_bytes > 0);
-        Self { by_site, others: others.map(unowned).collect() }
+        // Each site is its own culprit.
+        let Some(blame) = blame_of(capture, &[]) else { return Self::default() };
+        let by_site = vec![Amount::default(); capture.sites.len()];
+        let mut trapped = Self { by_site, others: Vec::new() };
+        trapped.add_heaps(&blame);
+        if let Some(pinned) = arena_pins::by_site(capture) {
+            trapped.add_arenas(&pinned);
+        }
+        trapped
+    }
+
+    /// Of glibc's.
+    fn add_heaps(&mut self, blame: &Blame) {
+        for share in blame.shares.iter().filter(|share| share.trapped_bytes > 0) {
+            let trapped = Amount::new(share.trapped_bytes, share.pins.max(1));
+            match share.culprit {
+                Culprit::Site(site) => self.add(site as usize, trapped),
+                _ => self.others.push(other(AllocFn::Malloc, &[label(share)], trapped)),
+            }
+        }
+    }
+
+    /// Of CPython's small objects.
+    fn add_arenas(&mut self, pinned: &Pinned) {
+        for (site, pins) in pinned.owners.iter().enumerate().filter(|it| it.1.trapped_bytes > 0) {
+            self.add(site, Amount::new(pins.trapped_bytes, pins.live.count));
+        }
+        let trapping = pinned.classes.iter().filter(|class| class.trapped_bytes > 0);
+        self.others.extend(trapping.map(unowned));
+    }
+
+    fn add(&mut self, site: usize, trapped: Amount) {
+        if let Some(of_site) = self.by_site.get_mut(site) {
+            *of_site += trapped;
+        }
     }
 
     /// Of a site, by its place in the capture.
     pub(super) fn of_site(&self, site: usize) -> Option<Amount> {
         self.by_site.get(site).copied()
+    }
+}
+
+fn label(share: &Share) -> &'static str {
+    match share.culprit {
+        Culprit::AllocatorCache => "[allocator cache]",
+        Culprit::BeforeAttach => "[allocated before attach]",
+        Culprit::NotSampled => "[not sampled]",
+        Culprit::Site(_) | Culprit::Allocator => "[the allocator itself]",
     }
 }
 

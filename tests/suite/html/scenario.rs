@@ -344,6 +344,7 @@ fn input(sites: Vec<SiteInput>, groups: Vec<GroupFacts>) -> ReportInput {
         peak: live,
     };
     ReportInput {
+        blame: None,
         arena_pins: None,
         pinned_cells: Vec::new(),
         processes: Vec::new(),

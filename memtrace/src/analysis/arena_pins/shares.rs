@@ -32,7 +32,7 @@ impl<'l> Residents<'l> {
     /// The resident bytes of an arena's pools that are free, or were never made.
     pub fn free_pools(self, arena: &PymallocArenaLayout) -> u64 {
         let pool = |pool: &PoolLayout| self.bytes(extent_of(arena, pool));
-        let used: u64 = arena.pools.iter().map(pool).sum();
+        let used = arena.pools.iter().map(pool).fold(0, u64::saturating_add);
         self.bytes(pools_of(arena)).saturating_sub(used)
     }
 
@@ -46,7 +46,8 @@ impl<'l> Residents<'l> {
         let block_bytes = u64::from(pool.block_bytes);
         let blocks_end = POOL_HEADER_BYTES + u64::from(pool.capacity) * block_bytes;
         let tail = Extent { start: pool.start.saturating_add(blocks_end), end: extent.end };
-        let own = u64::from(pool.in_use) * block_bytes + POOL_HEADER_BYTES + self.bytes(tail);
+        let in_use = u64::from(pool.in_use) * block_bytes;
+        let own = in_use.saturating_add(POOL_HEADER_BYTES).saturating_add(self.bytes(tail));
         self.bytes(extent).saturating_sub(own)
     }
 }
