@@ -98,6 +98,7 @@ pub fn report() -> Report {
         arena_pins: None,
         pinned_cells: Vec::new(),
         processes: Vec::new(),
+        blame: None,
         cost: None,
         growth: None,
         place: Default::default(),
