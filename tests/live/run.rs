@@ -232,9 +232,7 @@ fn without_the_right_to_trace_the_command_is_not_started() {
     let directory = TempDir::new().unwrap();
     let mark = directory.path().join("mark");
     let unprivileged = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-    let finished = Run::of("touch", &[mark.to_str().unwrap()])
-        .under(&unprivileged)
-        .wait();
+    let finished = Run::of("touch", &[mark.to_str().unwrap()]).under(&unprivileged).wait();
     assert_eq!(finished.status.code(), Some(2), "{}", finished.stderr);
     assert!(finished.stderr.contains("the command was not started"), "{}", finished.stderr);
     assert!(!mark.exists());

@@ -22,7 +22,7 @@ use super::{
     escort::{Escorted, escort},
     follow::Follower,
     traced::{Occurrence, Traced},
-    walker::Walker,
+    walker::{FirstWalk, Walker},
     window::{Ending, Place, SeenFork, Window},
 };
 use crate::{
@@ -148,7 +148,11 @@ fn attach_all(
     let attach = |pid| {
         // The heap is to be walked as it is when the window opens, and much of a first walk can
         // be done while the probes are armed.
-        let walker = options.walk.then(|| Walker::start(pid, !options.from_start)).transpose();
+        let first = match options.from_start {
+            true => FirstWalk::Later,
+            false => FirstWalk::Now { layout: options.wants_layouts() },
+        };
+        let walker = options.walk.then(|| Walker::start(pid, first)).transpose();
         let walker = walker.map_err(AttachError::Runtime)?;
         Ok((attach(&Options { pid, ..options.clone() }, observer)?, walker))
     };
@@ -473,9 +477,9 @@ impl Trace {
     fn take_up(&mut self, attached: Attached, place: Place, observer: &mut dyn Observer) {
         let since_fork_ns = place.forked_ns.map(|at| attached.opened_ns.saturating_sub(at));
         let pid = attached.process.pid;
-        let pid_to_walk = NonZeroU32::new(pid).filter(|_| self.options.walk);
-        let walker = pid_to_walk.map(|pid| Walker::start(pid, true));
-        let walker = walker.and_then(Result::ok);
+        let first = FirstWalk::Now { layout: self.options.wants_layouts() };
+        let start = |pid| Walker::start(pid, first).ok();
+        let walker = NonZeroU32::new(pid).filter(|_| self.options.walk).and_then(start);
         let opened = Window::open(attached, &self.options, Some(place));
         let target = opened.0.target();
         match self.add(opened, walker) {

@@ -5,6 +5,7 @@ pub mod btf;
 pub mod cgroup;
 pub mod clock;
 pub mod facilities;
+pub mod huge_pages;
 pub mod kernel;
 pub mod launch;
 pub mod memory;
