@@ -3,6 +3,7 @@
 use memtrace_tests::{
     pythons::{Python, pythons, system},
     run::{Finished, Run},
+    wait_until,
 };
 use tempfile::TempDir;
 
@@ -29,10 +30,10 @@ fn script() -> (TempDir, String) {
 }
 
 fn finish(run: Run) -> Finished {
-    let mut running = run.start();
-    assert!(running.output.find("ready").is_some());
     // What it does is named while it is there.
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    let mut running = run.options(&["-d", "10s"]).start();
+    assert!(running.output.find("ready").is_some());
+    wait_until("the report is written", || running.has_report());
     running.tell("go");
     running.wait()
 }

@@ -119,6 +119,12 @@ impl Ran {
         self.process.signal(signal);
     }
 
+    /// Whether memtrace has written its report, which with `-d` is before its end.
+    pub fn has_report(&self) -> bool {
+        let text = std::fs::read_to_string(self.prefix.with_extension("json"));
+        text.is_ok_and(|text| serde_json::from_str::<Report>(&text).is_ok())
+    }
+
     /// Waits for memtrace's end, with what it left.
     pub fn wait(mut self) -> Finished {
         let status = self.process.wait();
