@@ -23,4 +23,5 @@ pub mod session;
 pub mod symbolize;
 pub mod sys;
 pub mod threads;
+pub mod trigger;
 pub mod unwind;

@@ -71,6 +71,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The inverse of decode, for tests.
     ("encode", &["model"]),
     ("unwind", &["elf", "model"]),
+    ("watch", &["trigger", "model"]),
+    ("trigger", &[]),
     ("elf", &["model"]),
     ("model", &[]),
 ];
