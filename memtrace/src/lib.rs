@@ -25,3 +25,4 @@ pub mod sys;
 pub mod threads;
 pub mod trigger;
 pub mod unwind;
+pub mod watch;

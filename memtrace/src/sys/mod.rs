@@ -9,5 +9,7 @@ pub mod memory;
 pub mod pagemap;
 pub mod pidfd;
 pub mod preflight;
+pub mod preserve;
+pub mod pressure;
 pub mod procfs;
 pub mod signals;
