@@ -10,6 +10,7 @@ pub mod inspect;
 mod output;
 mod progress;
 pub mod report;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,8 @@ pub enum Status {
     Interrupted,
     /// Done, and it is more than the limit that was set.
     AboveLimit,
+    /// What was waited for has happened.
+    Fired,
     /// The result is there, but a part of it could not be delivered; said on stderr.
     Incomplete,
 }
@@ -32,7 +35,7 @@ impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
         match status {
             Status::Done => Self::SUCCESS,
-            Status::AboveLimit => Self::from(1),
+            Status::AboveLimit | Status::Fired => Self::from(1),
             Status::Incomplete => Self::from(2),
             Status::Interrupted => Self::from(130),
         }
@@ -44,6 +47,7 @@ pub fn run(cli: Cli) -> ExitCode {
     init_log(cli.verbose, cli.quiet);
     let result = match &cli.command {
         Command::Attach(args) => attach::run(args, cli.verbose, cli.quiet),
+        Command::Watch(args) => watch::run(args, cli.quiet),
         Command::Report(args) => report::run(args, cli.quiet),
         Command::Diff(args) => diff::run(args, cli.quiet),
         Command::Inspect(args) => inspect::run(args, cli.quiet),

@@ -19,6 +19,7 @@ use super::{
     Observer, Options, Outcome, Recorder, Sample, Sink,
     attach::{AttachError, Attached, attach},
     follow::Follower,
+    stop::Stop,
     traced::{Occurrence, Traced},
     walker::Walker,
     window::{Ending, Place, SeenFork, Window},
@@ -67,6 +68,7 @@ pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
+    stop: Stop,
 }
 
 impl Signals {
@@ -75,6 +77,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
+            stop: Stop::default(),
         })
     }
 
@@ -83,6 +86,7 @@ impl Signals {
             _ = self.interrupt.recv() => EndReason::Interrupted,
             _ = self.terminate.recv() => EndReason::Terminated,
             _ = self.hangup.recv() => EndReason::Terminated,
+            () = self.stop.stopped() => EndReason::Condition,
         }
     }
 }
@@ -96,12 +100,25 @@ pub fn trace(
     sink: Option<Sink>,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, AttachError> {
+    trace_until(options, sink, observer, Stop::default())
+}
+
+/// The same; it ends when it is told to, too.
+///
+/// # Errors
+/// As [`trace`].
+pub fn trace_until(
+    options: &Options,
+    sink: Option<Sink>,
+    observer: &mut dyn Observer,
+    stop: Stop,
+) -> Result<Outcome, AttachError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(AttachError::Runtime)?;
     runtime.block_on(async {
-        let mut signals = Signals::listen().map_err(AttachError::Runtime)?;
+        let mut signals = Signals { stop, ..Signals::listen().map_err(AttachError::Runtime)? };
         let held = HeldSignals::hold();
         let attached = attach_all(options, observer)?;
         drop(held);

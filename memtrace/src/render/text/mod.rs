@@ -3,6 +3,7 @@
 pub mod diff;
 pub mod doctor;
 mod header;
+mod incident;
 pub mod inspect;
 mod page;
 mod processes;
