@@ -145,7 +145,9 @@ impl Captures {
         let prefix = self.store.prefix(&target.command, target.pid)?;
         let file = OutputFile::create(with_suffix(&prefix, ".memtrace"), false)?;
         let path = file.path().to_owned();
-        file.write_with(|out| capture::Writer::new(out, &capture.header)?.finish(capture).map(drop))?;
+        file.write_with(|out| {
+            capture::Writer::new(out, &capture.header)?.finish(capture).map(drop)
+        })?;
         let mut taken = Taken { files: vec![path], ..Taken::default() };
         self.deliver(&mut taken, &capture.ending.incident, target.pid);
         Ok(taken)

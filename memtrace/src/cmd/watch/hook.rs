@@ -11,7 +11,8 @@ use crate::{cmd::output::say, model::incident::Incident};
 pub fn start(command: &str, capture: &Path, pid: u32, incident: &Incident) {
     let condition = incident.fired.as_ref().map(|it| it.condition.as_str()).unwrap_or_default();
     let spawned = Command::new("/bin/sh")
-        .args(["-c", command])
+        // A child would inherit what keeps memtrace alive.
+        .args(["-c", "echo 0 2>/dev/null >/proc/self/oom_score_adj; eval \"$0\"", command])
         .env("MEMTRACE_CAPTURE", capture)
         .env("MEMTRACE_PID", pid.to_string())
         .env("MEMTRACE_CONDITION", condition)

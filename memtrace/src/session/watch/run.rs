@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     Event, Subject, WatchEnd, WatchError, WatchObserver, WatchOptions, clock,
-    job::{Capturer, Done, Jobs, Order},
+    job::{Capturer, Done, Jobs, Order, Taken},
     kills::{Kills, announced},
     looking::{Wants, pressure_file},
     nonzero,
@@ -57,6 +57,9 @@ const ALERT_SHARE: u64 = 30;
 
 /// A process to follow is looked for this often while there is none, and its kill.
 const FOLLOW_NS: u64 = 200_000_000;
+
+/// After a failure it is not tried to follow again before.
+const FAILED_NS: u64 = 5_000_000_000;
 
 /// How long captures that are under way may take at the end.
 const LONGEST_END: Duration = Duration::from_secs(60);
@@ -344,10 +347,11 @@ impl<'w> Watch<'w> {
         if let Some(pid) = target.wants_walk(self.wants, now_ns) {
             self.walk(number, pid);
         }
-        match look.firing {
-            Some(firing) => self.fire(number, &firing.condition, now_ns),
-            None if self.options.follow => self.follow(number, now_ns),
-            None => {}
+        if let Some(firing) = look.firing {
+            self.fire(number, &firing.condition, now_ns);
+        }
+        if self.options.follow {
+            self.follow(number, now_ns);
         }
     }
 
@@ -422,7 +426,7 @@ impl<'w> Watch<'w> {
         let Some(target) = self.targets.get_mut(&number) else { return };
         let Some(aim) = target.members.aim() else { return };
         match &target.running {
-            None if now_ns >= target.cool_until_ns && !is_over => {
+            None if now_ns >= target.follow_after_ns && !is_over => {
                 if let Some(pid) = nonzero(aim.process.pid) {
                     self.capture(number, pid, None, OnceLock::new());
                 }
@@ -450,12 +454,8 @@ impl<'w> Watch<'w> {
 
     /// One of those that are watched, or somebody else.
     fn killed(&mut self, kill: OomKill) {
-        let is_its = |target: &Target| {
-            target.members.get(kill.pid).is_some()
-                || target.left.iter().any(|it| it.process.pid == kill.pid)
-                || target.running.as_ref().is_some_and(|it| it.pid == kill.pid)
-        };
-        let found = self.targets.iter().find(|(_, target)| is_its(target)).map(|(it, _)| *it);
+        let mut targets = self.targets.iter();
+        let found = targets.find(|(_, target)| target.knows(kill.pid)).map(|(number, _)| *number);
         if let Some(number) = found {
             self.book(number, kill);
         }
@@ -471,10 +471,15 @@ impl<'w> Watch<'w> {
         self.status.oom_kills += 1;
         self.kills.add(kill.clone());
         self.observer.happened(Event::Killed(&kill));
-        if target.running.as_ref().is_some_and(|it| it.pid == kill.pid) {
-            // Its capture ends with it, and has the sites.
-            return;
+        // Else its capture ends with it, and has the sites.
+        if target.running.as_ref().is_none_or(|it| it.pid != kill.pid) {
+            self.keep(number, kill);
         }
+    }
+
+    /// What was known of a process that was killed and has no capture.
+    fn keep(&mut self, number: u64, kill: OomKill) {
+        let Some(target) = self.targets.get_mut(&number) else { return };
         let census = target.take_census(kill.pid);
         let Some(member) = target.take_member(kill.pid) else { return };
         let capture = record(&self.proc, member, census, kill, &self.options.command_line);
@@ -491,7 +496,7 @@ impl<'w> Watch<'w> {
         let mut left: Vec<(u64, u32, String)> = target
             .left
             .iter()
-            .map(|it| (it.rss_bytes, it.process.pid, it.process.command.clone()))
+            .map(|(_, it)| (it.rss_bytes, it.process.pid, it.process.command.clone()))
             .filter(|(_, pid, _)| self.kills.known(*pid).is_none())
             .collect();
         left.sort_unstable();
@@ -500,11 +505,7 @@ impl<'w> Watch<'w> {
             self.book(number, OomKill { pid, command, time_ns: now_ns, ..OomKill::default() });
         }
         if let Some(target) = self.targets.get_mut(&number) {
-            // One look later nothing is asked of them any more.
-            let keep_ns = now_ns.saturating_sub(LONGEST_GAP_NS);
-            target.left.retain(|it| it.seen_ns > keep_ns);
-            let surplus = target.left.len().saturating_sub(MOST_LEFT);
-            target.left.drain(..surplus);
+            target.forget_left(now_ns);
         }
     }
 
@@ -533,30 +534,39 @@ impl<'w> Watch<'w> {
     }
 
     fn done(&mut self, done: Done) {
-        let cool_down_ns = self.options.cool_down.as_nanos() as u64;
         if let Some(target) = self.targets.get_mut(&done.target)
             && let Some(running) = target.running.take_if(|it| Some(it.pid) == done.pid)
         {
-            // A failure is not tried again at once, either.
-            let has_fired = running.fired.get().is_some() || done.result.is_err();
-            if has_fired {
-                target.cool_until_ns = monotonic_ns().saturating_add(cool_down_ns);
+            let now_ns = monotonic_ns();
+            let cool_down_ns = self.options.cool_down.as_nanos() as u64;
+            if running.fired.get().is_some() {
+                target.cool_until_ns = now_ns.saturating_add(cool_down_ns);
             }
+            let pause_ns = if done.result.is_ok() { 0 } else { FAILED_NS };
+            target.follow_after_ns = now_ns.saturating_add(pause_ns);
         }
         match done.result {
-            Err(error) => self.fail(&error),
-            Ok(taken) => {
-                self.overheads = taken.overheads.unwrap_or(self.overheads);
-                self.status.captures_removed += taken.removed;
-                for (name, count) in taken.losses {
-                    *self.status.losses.entry(name).or_default() += count;
-                }
-                if !taken.files.is_empty() {
-                    self.status.captures_written += 1;
-                    self.has_captured = true;
-                    self.observer.happened(Event::Taken(&taken.files));
+            Ok(taken) => self.took(taken),
+            Err(error) => {
+                self.fail(&error);
+                // It was killed before it could be traced.
+                if let Some(kill) = done.pid.and_then(|pid| self.kills.known(pid)) {
+                    self.keep(done.target, kill);
                 }
             }
+        }
+    }
+
+    fn took(&mut self, taken: Taken) {
+        self.overheads = taken.overheads.unwrap_or(self.overheads);
+        self.status.captures_removed += taken.removed;
+        for (name, count) in taken.losses {
+            *self.status.losses.entry(name).or_default() += count;
+        }
+        if !taken.files.is_empty() {
+            self.status.captures_written += 1;
+            self.has_captured = true;
+            self.observer.happened(Event::Taken(&taken.files));
         }
     }
 
@@ -607,9 +617,6 @@ impl<'w> Watch<'w> {
         }
     }
 }
-
-/// Those that left are remembered for the news of their kill, at most so many.
-const MOST_LEFT: usize = 64;
 
 fn announcements(proc: &ProcFs) -> Result<AsyncFd<OomEvents>, String> {
     let version = proc.kernel_version().map_err(|error| error.to_string())?;

@@ -33,6 +33,9 @@ const WALK_NS: u64 = 5_000_000_000;
 /// It is walked when the process has grown by this part of its room since.
 const WALK_SHARE: u64 = 10;
 
+/// Those that left are remembered for the news of their kill, at most so many.
+const MOST_LEFT: usize = 64;
+
 /// What is watched.
 pub(super) enum Kind {
     /// A process.
@@ -67,8 +70,10 @@ pub(super) struct Target {
     room: Option<(u64, Option<u64>)>,
     kills_counted: Option<u64>,
     last: Option<GroupUsage>,
-    /// Who went since the last look.
-    pub(super) left: Vec<Member>,
+    /// Who went of late, and when.
+    pub(super) left: Vec<(u64, Member)>,
+    /// Nobody is followed before.
+    pub(super) follow_after_ns: u64,
 }
 
 impl Target {
@@ -120,6 +125,7 @@ impl Target {
             kills_counted: None,
             last: None,
             left: Vec::new(),
+            follow_after_ns: 0,
         };
         target.kills_counted = target.usage().and_then(|usage| usage.oom_kills);
         target
@@ -164,8 +170,8 @@ impl Target {
                 }
             },
         };
-        let mut left = self.members.refresh(proc, &pids, now_ns);
-        self.left.append(&mut left);
+        let left = self.members.refresh(proc, &pids, now_ns);
+        self.left.extend(left.into_iter().map(|member| (now_ns, member)));
         let is_over = matches!(self.kind, Kind::Process(_)) && self.members.len() == 0;
         if is_over { Err(Gone) } else { Ok(()) }
     }
@@ -285,7 +291,21 @@ impl Target {
 
     /// Takes the process out of those that are there, or were until the last look.
     pub(super) fn take_member(&mut self, pid: u32) -> Option<Member> {
-        let left = self.left.iter().position(|it| it.process.pid == pid);
-        left.map(|at| self.left.swap_remove(at)).or_else(|| self.members.remove(pid))
+        let left = self.left.iter().position(|(_, it)| it.process.pid == pid);
+        left.map(|at| self.left.swap_remove(at).1).or_else(|| self.members.remove(pid))
+    }
+
+    /// Whether a process is one of those that are there, or were of late.
+    pub(super) fn knows(&self, pid: u32) -> bool {
+        self.members.get(pid).is_some()
+            || self.left.iter().any(|(_, it)| it.process.pid == pid)
+            || self.running.as_ref().is_some_and(|it| it.pid == pid)
+    }
+
+    /// Those that left long ago are not asked for any more.
+    pub(super) fn forget_left(&mut self, now_ns: u64) {
+        self.left.retain(|(left_ns, _)| now_ns.saturating_sub(*left_ns) < LONGEST_GAP_NS);
+        let surplus = self.left.len().saturating_sub(MOST_LEFT);
+        self.left.drain(..surplus);
     }
 }
