@@ -169,6 +169,7 @@ fn options(args: &WatchArgs) -> Options {
         pid: NonZeroU32::MIN,
         more_pids: Vec::new(),
         follow_forks: false,
+        from_start: false,
         duration: None,
         ring_bytes: RING_BYTES,
         max_live: MAX_LIVE,
