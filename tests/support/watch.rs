@@ -85,6 +85,17 @@ impl Watch {
         paths.filter(|it| it.extension().is_some_and(|it| it == "memtrace")).collect()
     }
 
+    /// Waits until this process is traced: its capture has begun.
+    pub fn wait_until_it_traces(&self, pid: u32) {
+        let name = format!("-{pid}-");
+        crate::wait_until("the process is traced", || {
+            self.captures().iter().any(|path| {
+                let has_begun = path.metadata().is_ok_and(|it| it.len() > 0);
+                has_begun && path.to_string_lossy().contains(&name)
+            })
+        });
+    }
+
     /// Bytes of all files on disk.
     pub fn disk_bytes(&self) -> u64 {
         let entries = std::fs::read_dir(&self.directory).unwrap();

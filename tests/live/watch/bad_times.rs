@@ -101,8 +101,7 @@ fn a_target_that_ends_in_its_capture_has_one_all_the_same() {
     let pid = target.pid().to_string();
     let mut watch = Watch::start(&["-p", &pid, "--when", "rss>16MiB", "-d", "10m", "--once"]);
     watch.event("fired");
-    // It takes a moment until the probes are armed.
-    std::thread::sleep(std::time::Duration::from_secs(5));
+    watch.wait_until_it_traces(target.pid());
     target.signal(rustix::process::Signal::KILL);
     target.wait();
     let report = watch.capture();
@@ -114,7 +113,9 @@ fn a_target_that_ends_in_its_capture_has_one_all_the_same() {
 #[test]
 fn a_watch_that_did_not_get_to_run_says_so() {
     let target = Running::start(Command::new("sleep").arg("600"));
-    let mut watch = Watch::start(&["-p", &target.pid().to_string(), "--when", "rss>1GiB"]);
+    let pid = target.pid().to_string();
+    let mut watch = Watch::start(&["-p", &pid, "--when", "rss>1GiB", "--every", "1s"]);
+    watch.event("status");
     let stopped = rustix::process::Pid::from_raw(watch.pid() as i32).unwrap();
     rustix::process::kill_process(stopped, rustix::process::Signal::STOP).unwrap();
     std::thread::sleep(std::time::Duration::from_secs(17));

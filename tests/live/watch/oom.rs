@@ -4,19 +4,25 @@ use std::process::Stdio;
 
 use memtrace_tests::{
     cgroup::Cgroup,
+    lines::Lines,
     programs,
     running::Running,
     watch::{Watch, top_function},
 };
+use rustix::process::Signal;
 use serde_json::Value;
 
 const LIMIT_BYTES: u64 = 48 << 20;
 const PAGE_BYTES: u64 = 4096;
 
-/// Grows by so much a second, from two seconds after its start.
-fn grower(group: &Cgroup, per_second: &str) -> Running {
+/// Grows by so much a second, from this time after its start or SIGUSR1 on; it waits already.
+fn grower(group: &Cgroup, per_second: &str, wait_seconds: &str) -> Running {
     let mut command = group.command(&programs::path("grower"));
-    Running::start(command.args([per_second, "2"]).stdout(Stdio::null()))
+    let mut target =
+        Running::start(command.args([per_second, wait_seconds]).stdout(Stdio::piped()));
+    let mut output = Lines::of(target.child().stdout.take().unwrap());
+    assert!(output.find("growing").is_some(), "it did not start");
+    target
 }
 
 fn kill_of(report: &Value) -> &Value {
@@ -29,8 +35,10 @@ fn every_kill_in_a_control_group_has_a_capture_with_its_site_and_the_true_peak()
     let never = ["--cgroup", group.name(), "--follow", "--when", "rss>100%", "--max-disk", "1MiB"];
     let mut watch = Watch::start(&never);
     for round in 1..=5 {
-        let mut target = grower(&group, "10000000");
+        let mut target = grower(&group, "10000000", "3600");
         let pid = target.pid();
+        watch.wait_until_it_traces(pid);
+        target.signal(Signal::USR1);
         let announced = watch.event("oom_kill");
         assert_eq!(announced["oom_kill"]["pid"], pid, "round {round}");
         target.wait();
@@ -58,7 +66,7 @@ fn every_kill_in_a_control_group_has_a_capture_with_its_site_and_the_true_peak()
 fn a_kill_that_nobody_traced_has_a_record_of_how_it_came() {
     let group = Cgroup::with_limit(LIMIT_BYTES);
     let mut watch = Watch::start(&["--cgroup", group.name(), "--when", "rss>100%"]);
-    let mut target = grower(&group, "6000000");
+    let mut target = grower(&group, "6000000", "2");
     let report = watch.capture();
     assert_eq!(kill_of(&report)["pid"], target.pid());
     target.wait();
@@ -74,7 +82,7 @@ fn a_kill_that_nobody_traced_has_a_record_of_how_it_came() {
 fn a_kill_elsewhere_is_none_of_the_watch() {
     let (watched, other) = (Cgroup::with_limit(LIMIT_BYTES), Cgroup::with_limit(16 << 20));
     let watch = Watch::start(&["--cgroup", watched.name(), "--when", "rss>100%"]);
-    let mut target = grower(&other, "20000000");
+    let mut target = grower(&other, "20000000", "0");
     target.wait();
     assert_eq!(other.oom_kills(), 1);
     assert_eq!(watch.captures(), [] as [std::path::PathBuf; 0]);

@@ -1,6 +1,6 @@
-// Grows until it is killed: `grower BYTES_PER_SECOND [WAIT_SECONDS]`. One line keeps what it obtains;
-// another one obtains and frees as much. With a limit on its control group, it is killed by the
-// kernel.
+// Grows until it is killed: `grower BYTES_PER_SECOND [WAIT_SECONDS]`, from after the wait on, or from
+// SIGUSR1 on. One line keeps what it obtains; another one obtains and frees as much. With a limit on
+// its control group, it is killed by the kernel.
 #include "program.h"
 
 #include <stdlib.h>
@@ -30,10 +30,15 @@ SITE static void use_and_free(void) {
     free(block);
 }
 
+static void begin(int signal) {
+    (void)signal; // It ends the wait.
+}
+
 int main(int argc, char **argv) {
     long per_second = argc > 1 ? atol(argv[1]) : 1 << 20;
     struct timespec wait = {.tv_sec = argc > 2 ? atol(argv[2]) : 0};
     struct timespec tick = {.tv_nsec = 1000000000 / TICKS_PER_SECOND};
+    signal(SIGUSR1, begin);
     printf("growing\n");
     fflush(stdout);
     nanosleep(&wait, NULL);

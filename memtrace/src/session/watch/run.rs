@@ -491,6 +491,15 @@ impl<'w> Watch<'w> {
     /// Kills that were not announced, by the counter of the group: of those that left since the last
     /// look, the largest.
     fn count_kills(&mut self, number: u64, now_ns: u64) {
+        if self.announcements.is_none() {
+            self.book_counted(number, now_ns);
+        }
+        if let Some(target) = self.targets.get_mut(&number) {
+            target.forget_left(now_ns);
+        }
+    }
+
+    fn book_counted(&mut self, number: u64, now_ns: u64) {
         let Some(target) = self.targets.get_mut(&number) else { return };
         let counted = target.new_kills();
         let mut left: Vec<(u64, u32, String)> = target
@@ -500,12 +509,8 @@ impl<'w> Watch<'w> {
             .filter(|(_, pid, _)| self.kills.known(*pid).is_none())
             .collect();
         left.sort_unstable();
-        let unknown = if self.announcements.is_some() { 0 } else { counted };
-        for (_, pid, command) in left.into_iter().rev().take(unknown as usize) {
+        for (_, pid, command) in left.into_iter().rev().take(counted as usize) {
             self.book(number, OomKill { pid, command, time_ns: now_ns, ..OomKill::default() });
-        }
-        if let Some(target) = self.targets.get_mut(&number) {
-            target.forget_left(now_ns);
         }
     }
 
