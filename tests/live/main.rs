@@ -45,6 +45,7 @@ mod sigkill;
 mod smoke;
 mod stacks;
 mod verdict;
+mod watch;
 
 use memtrace_tests::{attach::Attach, report::Report, target::Target, truth::Truth};
 

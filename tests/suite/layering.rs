@@ -11,6 +11,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "cli",
             "session",
+            "watch",
+            "trigger",
             "budget",
             "probe",
             "allocator",
@@ -26,11 +28,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     // Limits of options.
-    ("cli", &["allocator", "probe"]),
+    ("cli", &["allocator", "probe", "trigger"]),
     (
         "session",
         &[
             "probe",
+            "watch",
+            "trigger",
             "budget",
             "allocator",
             "symbolize",
@@ -71,6 +75,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The inverse of decode, for tests.
     ("encode", &["model"]),
     ("unwind", &["elf", "model"]),
+    ("watch", &["trigger", "model"]),
+    ("trigger", &[]),
     ("elf", &["model"]),
     ("model", &[]),
 ];

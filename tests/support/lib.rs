@@ -10,6 +10,7 @@ pub mod attach;
 pub mod binary;
 pub mod bpf;
 pub mod browser;
+pub mod cgroup;
 pub mod code;
 pub mod glibcs;
 pub mod inspection;
@@ -25,6 +26,7 @@ pub mod run;
 pub mod running;
 pub mod target;
 pub mod truth;
+pub mod watch;
 
 /// How long anything may take. Generous: machines without hardware virtualisation are slow.
 pub const TIMEOUT: Duration = Duration::from_secs(120);

@@ -47,6 +47,7 @@ use crate::model::{
     AllocFn,
     census::RssTable,
     cost::Cost,
+    incident::Incident,
     place::Place,
     site::{Amount, SiteStats},
     stack::NamedStack,
@@ -92,6 +93,9 @@ pub struct Report {
     /// all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub selection: Vec<String>,
+    /// Why the capture was taken, where nobody asked for it.
+    #[serde(skip_serializing_if = "Incident::is_nothing")]
+    pub incident: Incident,
     /// The kernel's view of the target's memory.
     pub rss: Rss,
     /// What RSS consisted of near the end, by a walk of the heap.

@@ -75,7 +75,7 @@ impl Report {
         let mut completeness: Completeness = ending.completeness.clone();
         completeness.notes.extend(unknown);
         completeness.notes.extend(unreadable_note(&sites));
-        ReportInput {
+        let report = ReportInput {
             target: ending.target.clone(),
             processes: processes(capture, options),
             place: place(&capture.header),
@@ -108,7 +108,8 @@ impl Report {
             modules: capture.modules.clone(),
             files: Vec::new(),
         }
-        .build()
+        .build();
+        Self { incident: ending.incident.clone(), ..report }
     }
 }
 

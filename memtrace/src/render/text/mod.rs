@@ -5,6 +5,7 @@ mod blame;
 pub mod diff;
 pub mod doctor;
 mod header;
+mod incident;
 pub mod inspect;
 mod page;
 mod processes;
