@@ -14,6 +14,7 @@ pub mod encode;
 pub mod growth;
 pub mod inspection;
 pub mod ledger;
+pub mod metrics;
 pub mod model;
 pub mod probe;
 pub mod render;

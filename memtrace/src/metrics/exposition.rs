@@ -1,0 +1,235 @@
+//! The text that is scraped: names and units by Prometheus's conventions.
+
+use prometheus::{
+    Counter, GaugeVec, IntCounterVec, Opts, Registry, Result, TextEncoder, core::Collector,
+};
+
+use super::{
+    own::OwnCost,
+    reading::{Quantity, Reading, Target},
+};
+
+/// The text format's.
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// The label that tells targets apart.
+const TARGET: &str = "target";
+
+/// A target, as it is shown.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shown {
+    pub(super) name: String,
+    pub(super) target: Target,
+    /// The most since the scraper's last scrape.
+    pub(super) max: Reading,
+}
+
+/// All that is shown.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scrape {
+    pub(super) targets: Vec<Shown>,
+    pub(super) own: OwnCost,
+    pub(super) started_unix_s: f64,
+}
+
+/// Writes it. Metrics of which nothing is known are left out.
+///
+/// # Errors
+/// When a name is not one, or used twice.
+pub(super) fn encode(scrape: &Scrape) -> Result<String> {
+    let registry = Registry::new();
+    for quantity in Quantity::ALL {
+        sizes(&registry, scrape, quantity)?;
+    }
+    facts(&registry, scrape)?;
+    tallies(&registry, scrape)?;
+    losses(&registry, scrape)?;
+    information(&registry, scrape)?;
+    own(&registry, scrape)?;
+    TextEncoder::new().encode_to_string(&registry.gather())
+}
+
+fn sizes(registry: &Registry, scrape: &Scrape, quantity: Quantity) -> Result<()> {
+    let (name, help) = (quantity.name(), quantity.help());
+    gauge(registry, scrape, &format!("{name}_bytes"), help, |it| it.target.now.get(quantity))?;
+    let help = format!("The most since this scraper's last scrape. {help}");
+    let name = format!("{name}_max_since_last_scrape_bytes");
+    gauge(registry, scrape, &name, &help, |it| it.max.get(quantity))
+}
+
+fn facts(registry: &Registry, scrape: &Scrape) -> Result<()> {
+    let limit = "The lowest memory limit of the target's control groups.";
+    gauge(registry, scrape, "limit_bytes", limit, |it| it.target.limit_bytes)?;
+    let peak = "The most that was ever resident of the target (VmHWM).";
+    gauge(registry, scrape, "rss_peak_bytes", peak, |it| it.target.peak_rss_bytes)?;
+    let peak = "The most that the target's control group was ever charged for.";
+    gauge(registry, scrape, "cgroup_memory_peak_bytes", peak, |it| it.target.peak_cgroup_bytes)?;
+    let looked = "When the target's memory was looked at for the last time.";
+    let name = "memtrace_target_last_look_timestamp_seconds";
+    let vector = GaugeVec::new(Opts::new(name, looked), &[TARGET])?;
+    for shown in &scrape.targets {
+        if let Some(unix_ms) = shown.target.looked_at_unix_ms {
+            vector.with_label_values(&[&shown.name]).set(unix_ms as f64 / 1e3);
+        }
+    }
+    register(registry, vector)
+}
+
+fn tallies(registry: &Registry, scrape: &Scrape) -> Result<()> {
+    let help = "Looks at the target's memory.";
+    counter(registry, scrape, "memtrace_looks_total", help, |it| Some(it.target.tally.looks))?;
+    let help = "Processes of the target that the kernel killed for want of memory.";
+    counter(registry, scrape, "memtrace_oom_kills_total", help, |it| it.target.tally.oom_kills)?;
+    let help = "Captures that were written.";
+    let name = "memtrace_captures_written_total";
+    counter(registry, scrape, name, help, |it| it.target.tally.captures_written)?;
+    let help = "Captures that were begun and could not be written.";
+    let name = "memtrace_captures_failed_total";
+    counter(registry, scrape, name, help, |it| it.target.tally.captures_failed)
+}
+
+fn losses(registry: &Registry, scrape: &Scrape) -> Result<()> {
+    let options = Opts::new("memtrace_losses_total", "What a trace lost, by kind.");
+    let vector = IntCounterVec::new(options, &[TARGET, "kind"])?;
+    for shown in &scrape.targets {
+        for (kind, count) in &shown.target.tally.losses {
+            vector.with_label_values(&[&shown.name, *kind]).inc_by(*count);
+        }
+    }
+    register(registry, vector)
+}
+
+fn information(registry: &Registry, scrape: &Scrape) -> Result<()> {
+    let labels = [TARGET, "pid", "command", "cgroup", "container", "pod_uid"];
+    let options = Opts::new("memtrace_target_info", "What the target is; always 1.");
+    let vector = GaugeVec::new(options, &labels)?;
+    for Shown { name, target, .. } in &scrape.targets {
+        let about = &target.about;
+        let pid = about.pid.map(|pid| pid.to_string()).unwrap_or_default();
+        let values = [name, &pid, &about.command, &about.cgroup, &about.container, &about.pod_uid];
+        vector.with_label_values(&values).set(1.0);
+    }
+    register(registry, vector)?;
+    let options = Opts::new("memtrace_build_info", "The version of memtrace; always 1.");
+    let vector = GaugeVec::new(options, &["version"])?;
+    vector.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+    register(registry, vector)
+}
+
+/// By the names that all exporters have for them.
+fn own(registry: &Registry, scrape: &Scrape) -> Result<()> {
+    if let Some(cpu_ns) = scrape.own.cpu_ns {
+        let help = "CPU time that memtrace has taken.";
+        let counter = Counter::new("process_cpu_seconds_total", help)?;
+        counter.inc_by(cpu_ns as f64 / 1e9);
+        register(registry, counter)?;
+    }
+    if let Some(bytes) = scrape.own.rss_bytes {
+        let help = "Resident memory of memtrace.";
+        let gauge = prometheus::Gauge::new("process_resident_memory_bytes", help)?;
+        gauge.set(bytes as f64);
+        register(registry, gauge)?;
+    }
+    let help = "When memtrace was started, since 1970.";
+    let gauge = prometheus::Gauge::new("process_start_time_seconds", help)?;
+    gauge.set(scrape.started_unix_s);
+    register(registry, gauge)
+}
+
+fn gauge(
+    registry: &Registry,
+    scrape: &Scrape,
+    name: &str,
+    help: &str,
+    value: impl Fn(&Shown) -> Option<u64>,
+) -> Result<()> {
+    let vector = GaugeVec::new(Opts::new(format!("memtrace_target_{name}"), help), &[TARGET])?;
+    for shown in &scrape.targets {
+        if let Some(bytes) = value(shown) {
+            vector.with_label_values(&[&shown.name]).set(bytes as f64);
+        }
+    }
+    register(registry, vector)
+}
+
+fn counter(
+    registry: &Registry,
+    scrape: &Scrape,
+    name: &str,
+    help: &str,
+    value: impl Fn(&Shown) -> Option<u64>,
+) -> Result<()> {
+    let vector = IntCounterVec::new(Opts::new(name, help), &[TARGET])?;
+    for shown in &scrape.targets {
+        if let Some(count) = value(shown) {
+            vector.with_label_values(&[&shown.name]).inc_by(count);
+        }
+    }
+    register(registry, vector)
+}
+
+fn register(registry: &Registry, collector: impl Collector + 'static) -> Result<()> {
+    registry.register(Box::new(collector))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::reading::{About, Tally};
+
+    fn full() -> Scrape {
+        let all = |bytes: u64| {
+            Quantity::ALL
+                .into_iter()
+                .fold(Reading::default(), |it, quantity| it.with(quantity, bytes))
+        };
+        let about = About { pid: Some(42), command: "a \"b\"\n\\".into(), ..About::default() };
+        let tally = Tally {
+            looks: 7,
+            oom_kills: Some(2),
+            captures_written: Some(3),
+            captures_failed: Some(0),
+            losses: [("ring_full", 5)].into(),
+        };
+        let target = Target {
+            about,
+            now: all(1 << 40),
+            limit_bytes: Some(1 << 41),
+            peak_rss_bytes: Some(9),
+            peak_cgroup_bytes: Some(10),
+            looked_at_unix_ms: Some(1_700_000_000_500),
+            tally,
+        };
+        let shown = Shown { name: "app".into(), target, max: all(1 << 40 | 1) };
+        let own = OwnCost { cpu_ns: Some(1_500_000_000), rss_bytes: Some(4096) };
+        Scrape { targets: vec![shown], own, started_unix_s: 1_700_000_000.25 }
+    }
+
+    #[test]
+    fn all_that_is_known_is_written() {
+        let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
+        let text = encode(&full()).unwrap().replace(&version, "version=\"VERSION\"");
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out_and_not_zero() {
+        let shown = Shown { name: "app".into(), ..Shown::default() };
+        let text = encode(&Scrape { targets: vec![shown], ..Scrape::default() }).unwrap();
+        for absent in ["rss_bytes", "limit_bytes", "oom_kills", "losses", "process_cpu"] {
+            assert!(!text.contains(absent), "{absent} in\n{text}");
+        }
+        assert!(text.contains("memtrace_target_info{"), "{text}");
+    }
+
+    #[test]
+    fn a_name_from_the_target_cannot_add_a_line() {
+        let name = "x\"} 1\nmemtrace_oom_kills_total{target=\"y".to_owned();
+        let text = encode(&Scrape {
+            targets: vec![Shown { name, ..Shown::default() }],
+            ..Scrape::default()
+        });
+        let text = text.unwrap();
+        assert!(!text.lines().any(|line| line.starts_with("memtrace_oom_kills")), "{text}");
+    }
+}
