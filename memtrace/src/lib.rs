@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod model;
 pub mod probe;
+pub mod push;
 pub mod render;
 pub mod report;
 pub mod runtime;

@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "probe",
             "allocator",
             "symbolize",
+            "push",
             "render",
             "diff",
             "report",
@@ -52,6 +53,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("probe", &["allocator", "sys", "unwind", "elf", "model"]),
+    ("push", &["render", "report", "model"]),
     ("render", &["diff", "report", "doctor", "inspection", "model"]),
     ("diff", &["report", "model"]),
     ("report", &["capture", "analysis", "model"]),
@@ -78,7 +80,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that may read files, talk to the kernel and run an event loop.
-const SHELL: &[&str] = &["main", "cmd", "cli", "session", "probe", "metrics", "symbolize", "sys"];
+const SHELL: &[&str] =
+    &["main", "cmd", "cli", "session", "probe", "metrics", "push", "symbolize", "sys"];
 
 /// Crates and parts of std that do so.
 const OUTSIDE_WORLD: &[(&str, &[&str])] = &[

@@ -5,6 +5,7 @@ mod diff;
 mod doctor;
 mod inspect;
 mod parse;
+mod push;
 mod report;
 mod views;
 
@@ -15,6 +16,7 @@ pub use self::{
     diff::{DiffArgs, DiffFormat},
     doctor::DoctorArgs,
     inspect::InspectArgs,
+    push::{PushArgs, PushFormat},
     report::{ReportArgs, ReportFormat},
     views::{By, UnitsArg, ViewArg},
 };
@@ -35,6 +37,8 @@ Examples:
   memtrace report app.memtrace --view peak  what attach wrote, looked at in another way
   memtrace diff before.memtrace after.memtrace --fail-above 10MiB
                                            what grew between two captures; 1 if by more than that
+  memtrace push app.memtrace --to http://pyroscope:4040
+                                           its profile, to where profiles are kept
   memtrace inspect -p 4242                  what its memory is now, by what it is for
   sudo memtrace doctor -p 4242              what would be seen of it, before anything is traced
 
@@ -77,6 +81,8 @@ pub enum Command {
     Attach(AttachArgs),
     /// Show a capture that attach wrote: as text, a picture, a page, or for other tools
     Report(ReportArgs),
+    /// Send a capture's profile to Pyroscope or an OpenTelemetry collector
+    Push(PushArgs),
     /// Compare two captures: what grew, and where
     Diff(DiffArgs),
     /// Say what a process's memory is: in use, free but held, files, ...; nothing is traced

@@ -128,9 +128,9 @@ impl SeriesObserver for Lines {
         }
     }
 
-    fn resident(&mut self, resident: Resident) {
+    fn resident(&mut self, resident: Resident, is_set_back: bool) {
         if let Some(exported) = &mut self.exported {
-            exported.resident(resident);
+            exported.resident(resident, is_set_back);
         }
     }
 }

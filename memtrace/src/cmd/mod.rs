@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod inspect;
 mod output;
 mod progress;
+pub mod push;
 pub mod report;
 
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let result = match &cli.command {
         Command::Attach(args) => attach::run(args, cli.verbose, cli.quiet),
         Command::Report(args) => report::run(args, cli.quiet),
+        Command::Push(args) => push::run(args, cli.quiet),
         Command::Diff(args) => diff::run(args, cli.quiet),
         Command::Inspect(args) => inspect::run(args, cli.quiet),
         Command::Doctor(args) => doctor::run(args),

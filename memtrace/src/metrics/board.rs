@@ -12,7 +12,7 @@ use super::{
     exposition::{Scrape, Shown, encode},
     maxima::Maxima,
     own::OwnCost,
-    reading::{Reading, Target},
+    reading::{Reading, Target, Work},
 };
 
 /// Most names of scrapers: each keeps a window of maxima for every target.
@@ -43,6 +43,7 @@ pub struct Board(Arc<Mutex<State>>);
 struct State {
     started_unix_s: f64,
     targets: IndexMap<String, Entry>,
+    work: Option<Work>,
     scrapers: Vec<String>,
 }
 
@@ -56,7 +57,8 @@ impl Default for Board {
     fn default() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let started_unix_s = since.map_or(0.0, |it| it.as_secs_f64());
-        let state = State { started_unix_s, targets: IndexMap::new(), scrapers: Vec::new() };
+        let state =
+            State { started_unix_s, targets: IndexMap::new(), work: None, scrapers: Vec::new() };
         Self(Arc::new(Mutex::new(state)))
     }
 }
@@ -79,6 +81,11 @@ impl Board {
         }
     }
 
+    /// What memtrace did so far.
+    pub fn did(&self, work: Work) {
+        self.lock().work = Some(work);
+    }
+
     /// Forgets a target.
     pub fn remove(&self, name: &str) {
         self.lock().targets.shift_remove(name);
@@ -98,9 +105,10 @@ impl Board {
             target: entry.target.clone(),
         });
         let targets = targets.collect();
+        let work = state.work.clone();
         // Nobody who watches waits for the writing.
         drop(state);
-        Ok(encode(&Scrape { targets, own: OwnCost::now(), started_unix_s })?)
+        Ok(encode(&Scrape { targets, work, own: OwnCost::now(), started_unix_s })?)
     }
 
     /// A thread that panicked has left nothing half done: changes are plain stores.

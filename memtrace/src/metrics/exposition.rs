@@ -1,12 +1,13 @@
 //! The text that is scraped: names and units by Prometheus's conventions.
 
 use prometheus::{
-    Counter, GaugeVec, IntCounterVec, Opts, Registry, Result, TextEncoder, core::Collector,
+    Counter, GaugeVec, IntCounter, IntCounterVec, Opts, Registry, Result, TextEncoder,
+    core::Collector,
 };
 
 use super::{
     own::OwnCost,
-    reading::{Quantity, Reading, Target},
+    reading::{Quantity, Reading, Target, Work},
 };
 
 /// The text format's.
@@ -28,6 +29,7 @@ pub(super) struct Shown {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scrape {
     pub(super) targets: Vec<Shown>,
+    pub(super) work: Option<Work>,
     pub(super) own: OwnCost,
     pub(super) started_unix_s: f64,
 }
@@ -42,8 +44,8 @@ pub(super) fn encode(scrape: &Scrape) -> Result<String> {
         sizes(&registry, scrape, quantity)?;
     }
     facts(&registry, scrape)?;
-    tallies(&registry, scrape)?;
-    losses(&registry, scrape)?;
+    counts(&registry, scrape)?;
+    work(&registry, scrape)?;
     information(&registry, scrape)?;
     own(&registry, scrape)?;
     TextEncoder::new().encode_to_string(&registry.gather())
@@ -64,37 +66,40 @@ fn facts(registry: &Registry, scrape: &Scrape) -> Result<()> {
     gauge(registry, scrape, "rss_peak_bytes", peak, |it| it.target.peak_rss_bytes)?;
     let peak = "The most that the target's control group was ever charged for.";
     gauge(registry, scrape, "cgroup_memory_peak_bytes", peak, |it| it.target.peak_cgroup_bytes)?;
+    let count = "Processes of the target.";
+    gauge(registry, scrape, "processes", count, |it| it.target.processes)?;
+    let name = "memtrace_target_time_to_limit_seconds";
+    let help = "When the limit is reached if the target goes on growing as it does.";
+    number(registry, scrape, name, help, |it| Some(it.target.time_to_limit_ns? as f64 / 1e9))?;
     let looked = "When the target's memory was looked at for the last time.";
     let name = "memtrace_target_last_look_timestamp_seconds";
-    let vector = GaugeVec::new(Opts::new(name, looked), &[TARGET])?;
-    for shown in &scrape.targets {
-        if let Some(unix_ms) = shown.target.looked_at_unix_ms {
-            vector.with_label_values(&[&shown.name]).set(unix_ms as f64 / 1e3);
-        }
-    }
-    register(registry, vector)
+    number(registry, scrape, name, looked, |it| Some(it.target.looked_at_unix_ms? as f64 / 1e3))
 }
 
-fn tallies(registry: &Registry, scrape: &Scrape) -> Result<()> {
+fn counts(registry: &Registry, scrape: &Scrape) -> Result<()> {
     let help = "Looks at the target's memory.";
-    counter(registry, scrape, "memtrace_looks_total", help, |it| Some(it.target.tally.looks))?;
+    counter(registry, scrape, "looks_total", help, |it| Some(it.target.looks))?;
     let help = "Processes of the target that the kernel killed for want of memory.";
-    counter(registry, scrape, "memtrace_oom_kills_total", help, |it| it.target.tally.oom_kills)?;
-    let help = "Captures that were written.";
-    let name = "memtrace_captures_written_total";
-    counter(registry, scrape, name, help, |it| it.target.tally.captures_written)?;
-    let help = "Captures that were begun and could not be written.";
-    let name = "memtrace_captures_failed_total";
-    counter(registry, scrape, name, help, |it| it.target.tally.captures_failed)
+    counter(registry, scrape, "oom_kills_total", help, |it| it.target.oom_kills)
 }
 
-fn losses(registry: &Registry, scrape: &Scrape) -> Result<()> {
-    let options = Opts::new("memtrace_losses_total", "What a trace lost, by kind.");
-    let vector = IntCounterVec::new(options, &[TARGET, "kind"])?;
-    for shown in &scrape.targets {
-        for (kind, count) in &shown.target.tally.losses {
-            vector.with_label_values(&[&shown.name, *kind]).inc_by(*count);
-        }
+/// What memtrace did, for all targets together.
+fn work(registry: &Registry, scrape: &Scrape) -> Result<()> {
+    let Some(work) = &scrape.work else { return Ok(()) };
+    for (name, help, count) in [
+        ("firings", "Conditions that were met.", work.firings),
+        ("captures_written", "Captures that were written.", work.captures_written),
+        ("captures_failed", "Captures that could not be taken or written.", work.captures_failed),
+        ("captures_removed", "Captures that were removed to make room.", work.captures_removed),
+    ] {
+        let counter = IntCounter::new(format!("memtrace_{name}_total"), help)?;
+        counter.inc_by(count);
+        register(registry, counter)?;
+    }
+    let options = Opts::new("memtrace_losses_total", "What traces lost, by kind.");
+    let vector = IntCounterVec::new(options, &["kind"])?;
+    for (kind, count) in &work.losses {
+        vector.with_label_values(&[kind]).inc_by(*count);
     }
     register(registry, vector)
 }
@@ -143,10 +148,22 @@ fn gauge(
     help: &str,
     value: impl Fn(&Shown) -> Option<u64>,
 ) -> Result<()> {
-    let vector = GaugeVec::new(Opts::new(format!("memtrace_target_{name}"), help), &[TARGET])?;
+    let name = format!("memtrace_target_{name}");
+    // Exact up to 8 PiB.
+    number(registry, scrape, &name, help, |it| value(it).map(|it| it as f64))
+}
+
+fn number(
+    registry: &Registry,
+    scrape: &Scrape,
+    name: &str,
+    help: &str,
+    value: impl Fn(&Shown) -> Option<f64>,
+) -> Result<()> {
+    let vector = GaugeVec::new(Opts::new(name, help), &[TARGET])?;
     for shown in &scrape.targets {
-        if let Some(bytes) = value(shown) {
-            vector.with_label_values(&[&shown.name]).set(bytes as f64);
+        if let Some(value) = value(shown) {
+            vector.with_label_values(&[&shown.name]).set(value);
         }
     }
     register(registry, vector)
@@ -159,7 +176,8 @@ fn counter(
     help: &str,
     value: impl Fn(&Shown) -> Option<u64>,
 ) -> Result<()> {
-    let vector = IntCounterVec::new(Opts::new(name, help), &[TARGET])?;
+    let options = Opts::new(format!("memtrace_target_{name}"), help);
+    let vector = IntCounterVec::new(options, &[TARGET])?;
     for shown in &scrape.targets {
         if let Some(count) = value(shown) {
             vector.with_label_values(&[&shown.name]).inc_by(count);
@@ -175,7 +193,7 @@ fn register(registry: &Registry, collector: impl Collector + 'static) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::reading::{About, Tally};
+    use crate::metrics::reading::About;
 
     fn full() -> Scrape {
         let all = |bytes: u64| {
@@ -184,12 +202,12 @@ mod tests {
                 .fold(Reading::default(), |it, quantity| it.with(quantity, bytes))
         };
         let about = About { pid: Some(42), command: "a \"b\"\n\\".into(), ..About::default() };
-        let tally = Tally {
-            looks: 7,
-            oom_kills: Some(2),
-            captures_written: Some(3),
-            captures_failed: Some(0),
-            losses: [("ring_full", 5)].into(),
+        let work = Work {
+            firings: 4,
+            captures_written: 3,
+            captures_failed: 1,
+            captures_removed: 2,
+            losses: [("ring_full".to_owned(), 5)].into(),
         };
         let target = Target {
             about,
@@ -198,11 +216,14 @@ mod tests {
             peak_rss_bytes: Some(9),
             peak_cgroup_bytes: Some(10),
             looked_at_unix_ms: Some(1_700_000_000_500),
-            tally,
+            processes: Some(6),
+            time_to_limit_ns: Some(1_500_000_000),
+            looks: 7,
+            oom_kills: Some(2),
         };
         let shown = Shown { name: "app".into(), target, max: all(1 << 40 | 1) };
         let own = OwnCost { cpu_ns: Some(1_500_000_000), rss_bytes: Some(4096) };
-        Scrape { targets: vec![shown], own, started_unix_s: 1_700_000_000.25 }
+        Scrape { targets: vec![shown], work: Some(work), own, started_unix_s: 1_700_000_000.25 }
     }
 
     #[test]
@@ -224,12 +245,12 @@ mod tests {
 
     #[test]
     fn a_name_from_the_target_cannot_add_a_line() {
-        let name = "x\"} 1\nmemtrace_oom_kills_total{target=\"y".to_owned();
+        let name = "x\"} 1\nmemtrace_target_oom_kills_total{target=\"y".to_owned();
         let text = encode(&Scrape {
             targets: vec![Shown { name, ..Shown::default() }],
             ..Scrape::default()
         });
         let text = text.unwrap();
-        assert!(!text.lines().any(|line| line.starts_with("memtrace_oom_kills")), "{text}");
+        assert!(!text.lines().any(|line| line.starts_with("memtrace_target_oom_kills")), "{text}");
     }
 }

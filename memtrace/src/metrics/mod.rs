@@ -16,6 +16,6 @@ pub use self::{
     board::{Board, ScrapeError},
     exposition::CONTENT_TYPE,
     high_water::HighWater,
-    reading::{About, Quantity, Reading, Tally, Target},
+    reading::{About, Quantity, Reading, Target, Work},
     serve::{Exporter, ServeError, serve},
 };

@@ -129,19 +129,19 @@ pub struct About {
     pub pod_uid: String,
 }
 
-/// What happened since memtrace began: only goes up.
+/// What memtrace did since it began, where it takes captures by itself: only goes up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Looks at the target's memory.
-    pub looks: u64,
-    /// Processes of it that the kernel has killed for want of memory; `None` where nobody counts.
-    pub oom_kills: Option<u64>,
-    /// Captures that were written; `None` where none are.
-    pub captures_written: Option<u64>,
-    /// Captures that were begun and could not be written; `None` where none are.
-    pub captures_failed: Option<u64>,
-    /// What was lost, by `model::loss::Loss::name`; empty where nothing is traced.
-    pub losses: BTreeMap<&'static str, u64>,
+pub struct Work {
+    /// Conditions that were met.
+    pub firings: u64,
+    /// Captures that were written.
+    pub captures_written: u64,
+    /// Captures that could not be taken or written.
+    pub captures_failed: u64,
+    /// Captures that were removed to make room.
+    pub captures_removed: u64,
+    /// What traces lost, by [`crate::model::loss::Loss::name`].
+    pub losses: BTreeMap<String, u64>,
 }
 
 /// All that is said of a target.
@@ -157,10 +157,16 @@ pub struct Target {
     pub peak_rss_bytes: Option<u64>,
     /// The most that its control group was ever charged for.
     pub peak_cgroup_bytes: Option<u64>,
+    /// Its processes, where many are watched.
+    pub processes: Option<u64>,
+    /// When the limit will be reached if it goes on growing as it does.
+    pub time_to_limit_ns: Option<u64>,
     /// When its memory was looked at for the last time, in milliseconds since 1970.
     pub looked_at_unix_ms: Option<u64>,
-    /// What happened.
-    pub tally: Tally,
+    /// Looks at its memory so far.
+    pub looks: u64,
+    /// Processes of it that the kernel has killed for want of memory; `None` where nobody counts.
+    pub oom_kills: Option<u64>,
 }
 
 #[cfg(test)]

@@ -46,14 +46,17 @@ impl Exported {
             target.now = Reading::of(inspection);
             target.peak_rss_bytes = target.peak_rss_bytes.max(Some(kernel.peak_rss_bytes));
             target.looked_at_unix_ms = Timestamp::now().as_millisecond().try_into().ok();
-            target.tally.looks += 1;
+            target.looks += 1;
         });
         self.reached(reached);
     }
 
     /// RSS was read.
-    pub(super) fn resident(&mut self, resident: Resident) {
+    pub(super) fn resident(&mut self, resident: Resident, is_set_back: bool) {
         let reached = self.mark.reached(resident.bytes, resident.peak_bytes);
+        if is_set_back {
+            self.mark.set_back(resident.bytes);
+        }
         self.board.update(&self.name, |target| {
             target.now.set(Quantity::Rss, resident.bytes);
             target.peak_rss_bytes = target.peak_rss_bytes.max(Some(resident.peak_bytes));

@@ -52,8 +52,8 @@ pub trait SeriesObserver {
     fn sample(&mut self, inspection: &Inspection) -> io::Result<()>;
     /// Looks take so much CPU time that the interval has to be this long now.
     fn stretched(&mut self, cpu: Duration, every: Duration);
-    /// RSS between looks, and its high-water mark.
-    fn resident(&mut self, _resident: Resident) {}
+    /// RSS between looks, and its high-water mark, which may have been set back since.
+    fn resident(&mut self, _resident: Resident, _is_set_back: bool) {}
 }
 
 /// How a series ended.
@@ -181,14 +181,10 @@ impl Reading<'_> {
         let Some(between) = self.between else { return };
         let (proc, pid) = (&self.inspector.proc, self.inspector.process.pid);
         let Ok(resident) = proc.resident(pid) else { return };
-        self.observer.resident(resident);
         // The kernel takes a lock of the process for it: only where there is something to forget.
-        if between.reset_peak
-            && resident.peak_bytes > resident.bytes
-            && let Err(error) = proc.reset_peak(pid)
-        {
-            log::debug!("the high-water mark of {pid} was not set back: {error}");
-        }
+        let is_due = between.reset_peak && resident.peak_bytes > resident.bytes;
+        let is_set_back = is_due && proc.reset_peak(pid).is_ok();
+        self.observer.resident(resident, is_set_back);
     }
 }
 
