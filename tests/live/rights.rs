@@ -8,7 +8,10 @@ use std::{
 };
 
 use memtrace_tests::{attach::Attach, binary::memtrace, programs, target::Target};
+use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::inspect::containers::Container;
 
 const NOBODY: u32 = 65534;
 
@@ -92,14 +95,18 @@ fn a_process_of_the_same_user_is_traced_without_the_right_to_read_others_files()
     truth.assert_same_heap(&tracing.interrupt().report());
 }
 
+/// The libraries of a program and its loader, by their absolute paths.
+fn libraries(program: &Path) -> Vec<String> {
+    let output = Command::new("ldd").arg(program).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split_whitespace().filter(|word| word.starts_with('/')).map(str::to_owned).collect()
+}
+
 /// The programs, loaders and libraries that are in the image.
 fn image() -> Vec<PathBuf> {
     let mut files = vec![memtrace(), PathBuf::from("/usr/bin/setpriv")];
     for program in files.clone() {
-        let output = Command::new("ldd").arg(program).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let words = text.split_whitespace().filter(|word| word.starts_with('/'));
-        files.extend(words.map(PathBuf::from));
+        files.extend(libraries(&program).iter().map(PathBuf::from));
     }
     files.sort();
     files.dedup();
@@ -137,28 +144,42 @@ fn memtrace_in_a_container() -> (TempDir, PathBuf) {
 #[test]
 fn from_inside_a_container_a_process_of_another_container_is_traced() {
     let (_container, memtrace) = memtrace_in_a_container();
-    // A root directory and mount namespace of the target's own.
-    let root = TempDir::new().unwrap();
-    let program = programs::path("ground_truth").canonicalize().unwrap();
-    let output = Command::new("ldd").arg(&program).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let libraries = text.split_whitespace().filter(|word| word.starts_with('/'));
-    let mut command = Command::new(programs::path("jail"));
-    command.arg(root.path()).arg(&program).args(libraries).arg("--").arg(&program);
-    let mut target = Target::start_command(command.args(["heap", "4"]));
-    let tracing = Attach::to(target.pid()).by(&memtrace).armed();
-    let truth = target.run();
+    // In a user, process and mount namespace of its own, of another user.
+    let mut other = Container::start("ground_truth", &[]);
+    let tracing = Attach::to(other.pid).by(&memtrace).armed();
+    let truth = other.target.run();
     let finished = tracing.interrupt();
     truth.assert_same_heap(&finished.report());
-    let report: serde_json::Value = serde_json::from_str(&finished.stdout).unwrap();
+    let report: Value = serde_json::from_str(&finished.stdout).unwrap();
     // Its files are seen through its own root, by the names that it has for them.
-    let executable = report["target"]["executable"].as_str().unwrap();
-    assert_eq!(Path::new(executable), program);
-    let first = report["sites"][0]["stack"]["frames"].to_string();
-    assert!(first.contains("ground_truth"), "{first}");
-    let pid = target.pid().to_string();
+    assert_eq!(report["target"]["executable"], "/program");
+    let stacks = report["sites"].to_string();
+    assert!(stacks.contains("/program"), "{stacks}");
+    let pid = other.pid.to_string();
     let output = Command::new(&memtrace).args(["inspect", "--json", "-p", &pid]).output().unwrap();
-    let look: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let look: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(look["refusals"].as_array().unwrap().len(), 0, "{look:#}");
-    assert!(target.quit().success());
+    assert!(other.target.quit().success());
+}
+
+/// The program in a chroot, which does not see its files where other processes see them.
+fn in_a_chroot(directory: &TempDir) -> Target {
+    let program = programs::path("ground_truth").canonicalize().unwrap();
+    let mut command = Command::new(programs::path("jail"));
+    command.arg(directory.path()).arg(&program).args(libraries(&program));
+    Target::start_command(command.arg("--").arg(&program).args(["heap", "4"]))
+}
+
+#[test]
+fn files_that_no_path_leads_to_take_one_right_more() {
+    let root = TempDir::new().unwrap();
+    let mut target = in_a_chroot(&root);
+    let (_four, memtrace) = memtrace_with(&ENOUGH);
+    let refused = Attach::to(target.pid()).by(&memtrace).run();
+    refused.assert_refused(&["CAP_CHECKPOINT_RESTORE"]);
+    let (_five, memtrace) = memtrace_with(&[&ENOUGH[..], &["checkpoint_restore"]].concat());
+    let tracing = Attach::to(target.pid()).by(&memtrace).armed();
+    let truth = target.run();
+    truth.assert_same_heap(&tracing.interrupt().report());
 }

@@ -96,6 +96,16 @@ pub enum PlanError {
         /// The executable.
         path: String,
     },
+    /// Files may not be opened.
+    #[error(
+        "the files that process {pid} has mapped may not be opened (permission denied): run as root \
+         (sudo), and in a container with CAP_SYS_PTRACE; files that were deleted or replaced, and \
+         those of a process in a chroot, take CAP_CHECKPOINT_RESTORE, too"
+    )]
+    NotPermitted {
+        /// The target.
+        pid: u32,
+    },
     /// No object defines the functions.
     #[error(
         "no object that process {pid} ({path}) has mapped defines both malloc and free{}; if it \
@@ -358,9 +368,7 @@ impl<'a> Survey<'a> {
         let Executable { path, is_go, is_static, .. } = self.executable;
         match () {
             // The right to look, and not the allocator, is what is missing.
-            () if self.is_denied => {
-                ProcError::PermissionDenied { pid: self.pid, file: "map_files" }.into()
-            }
+            () if self.is_denied => PlanError::NotPermitted { pid: self.pid },
             () if !self.left_out.is_empty() => {
                 PlanError::NoAllocator { pid: self.pid, path, left_out: self.left_out }
             }
