@@ -5,6 +5,7 @@ mod diff;
 mod doctor;
 mod inspect;
 mod parse;
+mod push;
 mod report;
 mod run;
 mod trace;
@@ -18,6 +19,7 @@ pub use self::{
     diff::{DiffArgs, DiffFormat},
     doctor::DoctorArgs,
     inspect::InspectArgs,
+    push::{PushArgs, PushFormat},
     report::{ReportArgs, ReportFormat},
     run::RunArgs,
     trace::{Events, MaxOverhead, PythonArg, TraceArgs},
@@ -42,6 +44,8 @@ Examples:
   memtrace report app.memtrace --view peak  what attach wrote, looked at in another way
   memtrace diff before.memtrace after.memtrace --fail-above 10MiB
                                            what grew between two captures; 1 if by more than that
+  memtrace push app.memtrace --to http://pyroscope:4040
+                                           its profile, to where profiles are kept
   memtrace inspect -p 4242                  what its memory is now, by what it is for
   sudo memtrace watch --unit app --when 'rss>80%'
                                            a capture by itself, before memory has run out
@@ -90,6 +94,8 @@ pub enum Command {
     Watch(WatchArgs),
     /// Show a capture that attach wrote: as text, a picture, a page, or for other tools
     Report(ReportArgs),
+    /// Send a capture's profile to Pyroscope or an OpenTelemetry collector
+    Push(PushArgs),
     /// Compare two captures: what grew, and where
     Diff(DiffArgs),
     /// Say what a process's memory is: in use, free but held, files, ...; nothing is traced

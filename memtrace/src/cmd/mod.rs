@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod inspect;
 mod output;
 mod progress;
+pub mod push;
 pub mod report;
 mod run;
 mod trace;
@@ -55,6 +56,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Run(args) => run::run(args, cli.verbose, cli.quiet),
         Command::Watch(args) => watch::run(args, cli.quiet),
         Command::Report(args) => report::run(args, cli.quiet),
+        Command::Push(args) => push::run(args, cli.quiet),
         Command::Diff(args) => diff::run(args, cli.quiet),
         Command::Inspect(args) => inspect::run(args, cli.quiet),
         Command::Doctor(args) => doctor::run(args),

@@ -37,7 +37,9 @@ pub use crate::{
 pub use attach::AttachError;
 pub use examine::{Examination, ExamineOptions, examine};
 pub use governing::Limit;
-pub use inspect::{InspectError, Inspector, SeriesEnd, SeriesObserver, SeriesOptions, series};
+pub use inspect::{
+    Between, InspectError, Inspector, SeriesEnd, SeriesObserver, SeriesOptions, series,
+};
 pub use outcome::Outcome;
 pub use recorder::{Recorder, Sink};
 pub use run::{trace, trace_command, trace_until};

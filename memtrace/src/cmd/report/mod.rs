@@ -69,7 +69,8 @@ fn check_options(args: &ReportArgs) -> Result<()> {
     Ok(())
 }
 
-fn report<E: Events>(capture: Capture, events: &E, args: &ReportArgs) -> Result<Report>
+/// The report of a capture that was asked for.
+pub(super) fn report<E: Events>(capture: Capture, events: &E, args: &ReportArgs) -> Result<Report>
 where
     E::Error: std::error::Error + Send + Sync + 'static,
 {
