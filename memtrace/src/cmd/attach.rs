@@ -89,7 +89,7 @@ fn options(args: &AttachArgs, verbose: u8) -> Options {
         more_pids: args.pids.iter().skip(1).map(|pid| nonzero(Some(pid))).collect(),
         follow_forks: args.follow_forks,
         duration: args.duration,
-        ring_bytes: args.ring_size,
+        ring_bytes: ring_bytes(args),
         max_live: args.max_live,
         stacks: match args {
             AttachArgs { no_stacks: true, .. } => StackMode::Off,
@@ -115,6 +115,13 @@ fn options(args: &AttachArgs, verbose: u8) -> Options {
         min_age_ns: args.min_age.as_nanos() as u64,
         command_line: command_line(),
     }
+}
+
+/// Twice this of memtrace's own memory: the ring is mapped so that its end is followed by its
+/// beginning.
+fn ring_bytes(args: &AttachArgs) -> u32 {
+    let is_of_everything = matches!(sampling(args), Sampling::Exact) && !args.growth;
+    args.ring_size.unwrap_or(if is_of_everything { 16 << 20 } else { 8 << 20 })
 }
 
 /// The parser has refused 0, and no pid at all.

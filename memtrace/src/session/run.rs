@@ -329,7 +329,7 @@ impl Trace {
     }
 
     fn record(&mut self, sink: Sink, header: &Header) {
-        match Recorder::start(sink, header) {
+        match Recorder::start(sink, header, self.options.ring_bytes) {
             Ok(recorder) => self.recorder = Some(recorder),
             Err(error) => self.no_capture = Some(format!("there is no capture: {error}")),
         }
