@@ -8,6 +8,7 @@
 mod allocators;
 mod bad_targets;
 mod budget;
+mod busy_leaks;
 mod diff;
 mod doctor;
 mod endings;

@@ -42,7 +42,7 @@ const FIRST_SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
 /// How long that is.
 const FIRST: Duration = Duration::from_secs(10);
 /// Records taken from the ring before signals are looked at again.
-const DRAIN_BATCH: usize = 1 << 16;
+pub(super) const DRAIN_BATCH: usize = 1 << 16;
 
 /// How long the end of a trace may be put off by the last walk of the heap.
 const LONGEST_LAST_WALK: Duration = Duration::from_secs(30);

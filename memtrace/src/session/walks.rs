@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::walker::{BlocksFound, NoWalk, Walk};
 use crate::{
-    ledger::{Ledger, LiveBlock},
+    ledger::LiveBlock,
     model::{
         census::Census,
         site::{Amount, SiteStats},
@@ -28,6 +28,8 @@ pub(super) struct Walks {
     cpu: Duration,
     /// By the last walk, if it was asked.
     blocks: Option<BlocksFound>,
+    /// What was freed unseen, by all walks.
+    freed: Amount,
     /// Why a walk is missing.
     pub(super) notes: Vec<String>,
 }
@@ -50,7 +52,7 @@ impl Walks {
         } else {
             self.last = Some(walk.census);
         }
-        self.blocks = walk.blocks;
+        self.blocks = walk.blocks.filter(|_| walk.is_last);
         true
     }
 
@@ -70,10 +72,24 @@ impl Walks {
         (self.first, self.last, self.blocks) = (None, None, None);
     }
 
-    /// Books what the last walk found to be free, tells `freed` of it, and hands over all.
-    pub(super) fn finish(self, ledger: &mut Ledger, freed: impl FnMut(&LiveBlock)) -> Report {
-        let live = ledger.totals().heap;
-        let check = self.blocks.as_ref().map(|blocks| check(blocks, ledger, freed));
+    /// What the last walk found to be free, once.
+    pub(super) fn take_freed(&mut self) -> Vec<LiveBlock> {
+        self.blocks.as_mut().map(|blocks| std::mem::take(&mut blocks.freed)).unwrap_or_default()
+    }
+
+    /// A block that a walk found to be free was booked as freed.
+    pub(super) fn count_freed(&mut self, amount: Amount) {
+        self.freed += amount;
+    }
+
+    /// Hands over all; `live` is what was live before the last walk's findings were booked.
+    pub(super) fn finish(self, live: &SiteStats) -> Report {
+        let check = self.blocks.as_ref().map(|blocks| SurvivorCheck {
+            in_use: blocks.in_use.count,
+            freed: self.freed,
+            unknown: blocks.unknown,
+            unchecked: blocks.others.count,
+        });
         // One walk is as good for the end as for the start, if that is all there is.
         let (before, after) = match (self.first, self.last) {
             (first, Some(last)) => (first, Some(last)),
@@ -81,7 +97,7 @@ impl Walks {
         };
         let at_ns = after.as_ref().map_or(0, |it| it.time_ns.saturating_sub(self.opened_ns));
         let traced_in_use = match (&self.blocks, &after) {
-            (Some(blocks), Some(census)) => Some(traced(blocks, census, &live)),
+            (Some(blocks), Some(census)) => Some(traced(blocks, census, live)),
             _ => None,
         };
         Report {
@@ -93,26 +109,6 @@ impl Walks {
             traced_in_use,
             check,
         }
-    }
-}
-
-fn check(
-    blocks: &BlocksFound,
-    ledger: &mut Ledger,
-    mut tell: impl FnMut(&LiveBlock),
-) -> SurvivorCheck {
-    let mut freed = Amount::default();
-    for block in &blocks.freed {
-        if let Some(amount) = ledger.free_unseen(block) {
-            freed += amount;
-            tell(block);
-        }
-    }
-    SurvivorCheck {
-        in_use: blocks.in_use.count,
-        freed,
-        unknown: blocks.unknown,
-        unchecked: blocks.others.count,
     }
 }
 
@@ -133,7 +129,8 @@ mod tests {
 
     fn walk(time_ns: u64) -> Walk {
         let census = Census { time_ns, ..Census::default() };
-        Walk { image: 0, start_time_ticks: 0, census, cpu: Duration::from_millis(1), blocks: None }
+        let cpu = Duration::from_millis(1);
+        Walk { image: 0, is_last: false, start_time_ticks: 0, census, cpu, blocks: None }
     }
 
     #[test]
