@@ -102,7 +102,7 @@ impl Prints {
 /// Where to read: not at its ends, where allocators and objects keep their books.
 fn middle_of(block: &LiveBlock) -> Option<u64> {
     let spare_bytes = block.size_bytes.checked_sub(READ_BYTES)?;
-    Some(block.address.get() + (spare_bytes / 2 & !7))
+    Some(block.address.get() + ((spare_bytes / 2) & !7))
 }
 
 #[cfg(test)]

@@ -91,6 +91,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether walks are to tell where every block lies: only allocations are set against that.
+    fn wants_layouts(&self) -> bool {
+        self.growth.is_none()
+    }
+
     /// Whether there may be more than one process.
     fn is_of_several(&self) -> bool {
         self.follow_forks || !self.more_pids.is_empty()

@@ -118,7 +118,7 @@ fn attach_all(
     let attach = |pid| {
         // The heap is to be walked as it is when the window opens, and much of a first walk can
         // be done while the probes are armed.
-        let walker = options.walk.then(|| Walker::start(pid)).transpose();
+        let walker = options.walk.then(|| Walker::start(pid, options.wants_layouts())).transpose();
         let walker = walker.map_err(AttachError::Runtime)?;
         Ok((attach(&Options { pid, ..options.clone() }, observer)?, walker))
     };
@@ -431,8 +431,8 @@ impl Trace {
     fn take_up(&mut self, attached: Attached, place: Place, observer: &mut dyn Observer) {
         let since_fork_ns = place.forked_ns.map(|at| attached.opened_ns.saturating_sub(at));
         let pid = attached.process.pid;
-        let walker = NonZeroU32::new(pid).filter(|_| self.options.walk).map(Walker::start);
-        let walker = walker.and_then(Result::ok);
+        let start = |pid| Walker::start(pid, self.options.wants_layouts()).ok();
+        let walker = NonZeroU32::new(pid).filter(|_| self.options.walk).and_then(start);
         let opened = Window::open(attached, &self.options, Some(place));
         let target = opened.0.target();
         match self.add(opened, walker) {

@@ -9,12 +9,13 @@ use std::{
 
 use tokio::{sync::mpsc as answers, time::Instant};
 
-use super::inspect::{BlockStates, InspectError, Inspector};
+use super::inspect::{BlockStates, Found, InspectError, Inspector, Wanted};
 use crate::{
     allocator::glibc::inquiry::BlockState,
     ledger::{LiveBlock, Suspects},
     model::{
         census::{Census, Refusal},
+        layout::HeapLayout,
         site::Amount,
     },
 };
@@ -41,6 +42,8 @@ pub(super) struct Request {
     pub(super) is_last: bool,
     /// Live blocks to look for; `None` where nobody asks.
     pub(super) suspects: Option<Suspects>,
+    /// Where everything lies is wanted, too.
+    pub(super) layout: bool,
 }
 
 /// What a walk found.
@@ -54,6 +57,8 @@ pub(super) struct Walk {
     pub(super) cpu: Duration,
     /// Of the blocks that were asked for.
     pub(super) blocks: Option<BlocksFound>,
+    /// Where everything lay, where that was wanted.
+    pub(super) layout: Option<HeapLayout>,
 }
 
 /// What became of the blocks that were asked for.
@@ -85,11 +90,11 @@ pub(super) struct Walker {
 }
 
 impl Walker {
-    /// Starts the thread, and the first walk.
+    /// Starts the thread, and the first walk, which is to tell where everything lies if `layout`.
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub(super) fn start(pid: NonZeroU32) -> std::io::Result<Self> {
+    pub(super) fn start(pid: NonZeroU32, layout: bool) -> std::io::Result<Self> {
         let (requests, to_thread) = mpsc::channel();
         let (from_thread, answers) = answers::unbounded_channel();
         std::thread::Builder::new().name("heap walker".to_owned()).spawn(move || {
@@ -101,7 +106,7 @@ impl Walker {
             }
         })?;
         let mut walker = Self { requests, answers, begun: None, next_at: None };
-        walker.walk(Request::default());
+        walker.walk(Request { layout, ..Request::default() });
         Ok(walker)
     }
 
@@ -178,23 +183,26 @@ impl Thread {
 }
 
 fn walk(inspector: &mut Inspector, request: Request) -> Result<Walk, InspectError> {
-    let Request { image, is_last, suspects } = request;
+    let Request { image, is_last, suspects, layout } = request;
     let start_time_ticks = inspector.process().start_time_ticks;
-    let Some(Suspects { mut blocks, others }) = suspects else {
-        let look = inspector.look()?;
-        let cpu = Duration::from_nanos(look.cost.cpu_ns);
-        let census = look.census;
-        return Ok(Walk { image, is_last, start_time_ticks, census, cpu, blocks: None });
-    };
+    let asks_for_blocks = suspects.is_some();
+    let Suspects { mut blocks, others } = suspects.unwrap_or_default();
     blocks.sort_unstable();
-    let (look, found) = inspector.look_for(&addresses(&blocks))?;
+    let asked = addresses(&blocks);
+    let (look, found) = inspector.look_for(Wanted { blocks: &asked, layout })?;
+    let Found { blocks: found, layout } = found;
     let mut cpu = Duration::from_nanos(look.cost.cpu_ns);
+    if !asks_for_blocks {
+        let census = look.census;
+        return Ok(Walk { image, is_last, start_time_ticks, census, cpu, blocks: None, layout });
+    }
     let unknown = found.states.iter().filter(|state| **state == BlockState::Unknown).count();
     let mut freed = freed(&blocks, &found);
     if !freed.is_empty() {
-        let (again, found) = inspector.look_for(&addresses(&freed))?;
+        let asked = addresses(&freed);
+        let (again, found) = inspector.look_for(Wanted { blocks: &asked, layout: false })?;
         cpu += Duration::from_nanos(again.cost.cpu_ns);
-        freed = self::freed(&freed, &found);
+        freed = self::freed(&freed, &found.blocks);
     }
     let mut census = look.census;
     if is_wrapped(found.in_use, &freed, blocks.len()) {
@@ -202,7 +210,8 @@ fn walk(inspector: &mut Inspector, request: Request) -> Result<Walk, InspectErro
         freed.clear();
     }
     let blocks = BlocksFound { in_use: found.in_use, freed, unknown: unknown as u64, others };
-    Ok(Walk { image, is_last, start_time_ticks, census, cpu, blocks: Some(blocks) })
+    let blocks = Some(blocks);
+    Ok(Walk { image, is_last, start_time_ticks, census, cpu, blocks, layout })
 }
 
 fn addresses(blocks: &[LiveBlock]) -> Vec<u64> {
@@ -235,8 +244,8 @@ mod tests {
 
     fn walk(cpu_ms: u64, blocks: Option<BlocksFound>) -> Walk {
         let (image, is_last, start_time_ticks) = (0, false, 0);
-        let cpu = Duration::from_millis(cpu_ms);
-        Walk { image, is_last, start_time_ticks, census: Census::default(), cpu, blocks }
+        let (cpu, census, layout) = (Duration::from_millis(cpu_ms), Census::default(), None);
+        Walk { image, is_last, start_time_ticks, census, cpu, blocks, layout }
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod btf;
 pub mod cgroup;
 pub mod clock;
 pub mod facilities;
+pub mod huge_pages;
 pub mod kernel;
 pub mod memory;
 pub mod pagemap;

@@ -7,7 +7,7 @@ use super::{
     },
     Window,
 };
-use crate::{report, sys::clock};
+use crate::{capture::Layouts, report, sys::clock};
 
 impl Window {
     /// How the trace goes.
@@ -48,13 +48,14 @@ impl Window {
         let image = self.ledger.totals().execs;
         // Pages are no blocks of the heap.
         if self.growth.is_some() {
-            return Request { image, is_last, suspects: None };
+            return Request { image, is_last, suspects: None, layout: false };
         }
         let suspects = match is_last {
             true => Some(self.ledger.suspects(MOST_BLOCKS)),
             false => self.doubtful(),
         };
-        Request { image, is_last, suspects }
+        let layout = is_last || self.walks.lacks_first();
+        Request { image, is_last, suspects, layout }
     }
 
     /// Takes a walk, unless it is of a program that the target does not run any more. `false` when
@@ -97,7 +98,7 @@ impl Window {
     }
 
     /// What the walks found.
-    pub(super) fn finish_walks(&mut self, closed_ns: u64) -> report::Walks {
+    pub(super) fn finish_walks(&mut self, closed_ns: u64) -> (report::Walks, Layouts) {
         let freed = self.walks.take_freed();
         let live = self.ledger.totals().heap;
         let freed = self.book_freed(&freed, closed_ns);
