@@ -89,12 +89,24 @@ pub(super) struct Walker {
     next_at: Option<Instant>,
 }
 
+/// When the first walk is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum FirstWalk {
+    /// At once.
+    Now {
+        /// It is to tell where everything lies.
+        layout: bool,
+    },
+    /// After a while: there is nothing to walk yet.
+    Later,
+}
+
 impl Walker {
-    /// Starts the thread, and the first walk, which is to tell where everything lies if `layout`.
+    /// Starts the thread.
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub(super) fn start(pid: NonZeroU32, layout: bool) -> std::io::Result<Self> {
+    pub(super) fn start(pid: NonZeroU32, first: FirstWalk) -> std::io::Result<Self> {
         let (requests, to_thread) = mpsc::channel();
         let (from_thread, answers) = answers::unbounded_channel();
         std::thread::Builder::new().name("heap walker".to_owned()).spawn(move || {
@@ -106,7 +118,12 @@ impl Walker {
             }
         })?;
         let mut walker = Self { requests, answers, begun: None, next_at: None };
-        walker.walk(Request { layout, ..Request::default() });
+        match first {
+            FirstWalk::Now { layout } => {
+                walker.walk(Request { layout, ..Request::default() });
+            }
+            FirstWalk::Later => walker.next_at = Instant::now().checked_add(SHORTEST_PAUSE),
+        }
         Ok(walker)
     }
 

@@ -39,6 +39,8 @@ impl Seen {
 pub(super) struct Walks {
     /// `CLOCK_MONOTONIC` when the window was opened.
     opened_ns: u64,
+    /// There was nothing to walk when the window was opened.
+    from_start: bool,
     /// Of the program that ran when the window was opened.
     first: Option<Seen>,
     last: Option<Seen>,
@@ -53,8 +55,8 @@ pub(super) struct Walks {
 }
 
 impl Walks {
-    pub(super) fn new(opened_ns: u64) -> Self {
-        Self { opened_ns, ..Self::default() }
+    pub(super) fn new(opened_ns: u64, from_start: bool) -> Self {
+        Self { opened_ns, from_start, ..Self::default() }
     }
 
     /// Takes a walk of the target's present program, the `image`th. `false` when it shows the heap
@@ -78,7 +80,7 @@ impl Walks {
 
     /// Whether none has shown yet how the window began.
     pub(super) fn lacks_first(&self) -> bool {
-        self.first.is_none() && self.last.is_none()
+        !self.from_start && self.first.is_none() && self.last.is_none()
     }
 
     /// There was no walk.
@@ -169,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_walk_long_before_the_window_does_not_show_how_it_began() {
-        let mut walks = Walks::new(10_000_000_000);
+        let mut walks = Walks::new(10_000_000_000, false);
         assert!(!walks.add(walk(7_900_000_000)));
         assert!(walks.add(walk(9_900_000_000)));
         assert!(walks.add(walk(12_000_000_000)));

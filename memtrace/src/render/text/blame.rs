@@ -105,3 +105,71 @@ fn remarks(page: &mut Page, blame: &BlameReport, shown: &[&CulpritReport]) {
         page.prose(None, INDENT, &text);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        render::text::{TextOptions, write},
+        report::{blame::CulpritName, sample},
+    };
+
+    const MIB: u64 = 1 << 20;
+
+    fn culprit(kind: CulpritKind, name: &str, trapped_bytes: u64) -> CulpritReport {
+        CulpritReport {
+            name: CulpritName { kind, name: name.to_owned(), group: None },
+            trapped_bytes,
+            exclusive_bytes: trapped_bytes / 2,
+            drop_bytes: trapped_bytes,
+            chunk_bytes: MIB,
+            chunks: 21_845,
+            pin_ratio: Some(trapped_bytes as f64 / MIB as f64),
+            median_age_ns: Some(90_000_000_000),
+            ..CulpritReport::default()
+        }
+    }
+
+    fn text(width: Option<usize>, trapped_mib: u64) -> String {
+        let mut report = sample::leaking();
+        let site =
+            culprit(CulpritKind::Site, "session_new (server.c:42)", 3 * trapped_mib / 4 * MIB);
+        let old =
+            culprit(CulpritKind::BeforeAttach, "allocated before attach", trapped_mib / 4 * MIB);
+        report.blame = Some(BlameReport {
+            trapped_bytes: trapped_mib * MIB,
+            coverage: 0.4,
+            left_out_bytes: MIB,
+            culprits: vec![site, old, culprit(CulpritKind::Site, "small", 1)],
+            ..BlameReport::default()
+        });
+        let mut page = Vec::new();
+        write(&report, TextOptions { width, ..TextOptions::default() }, &mut page).unwrap();
+        String::from_utf8(page).unwrap()
+    }
+
+    #[test]
+    fn those_who_pin_much_are_listed_and_what_is_not_known_is_said() {
+        let shown = text(None, 400);
+        let line = shown.lines().find(|line| line.starts_with("session_new")).unwrap();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(
+            words[2..],
+            ["300.0", "MiB", "150.0", "MiB", "300.0", "MiB", "300", "x", "90.0", "s"]
+        );
+        assert!(shown.contains("What pins the 400.0 MiB trapped"), "{shown}");
+        assert!(shown.contains("RSS would be 300.0 MiB lower"), "{shown}");
+        assert!(shown.contains("60 % of what is in use has no known site"), "{shown}");
+        assert!(shown.contains("1.0 MiB of the heap was not looked at"), "{shown}");
+        assert!(!shown.contains("small "), "{shown}");
+    }
+
+    #[test]
+    fn lines_fit_the_terminal_and_little_is_not_worth_them() {
+        let shown = text(Some(80), 400);
+        let lines: Vec<&str> = shown.lines().filter(|line| line.contains(" x ")).collect();
+        assert_eq!(lines.len(), 2, "{shown}");
+        assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:?}");
+        assert!(!text(Some(80), 4).contains("What pins"));
+    }
+}
