@@ -9,6 +9,7 @@ mod allocators;
 mod bad_targets;
 mod blame;
 mod budget;
+mod busy_leaks;
 mod diff;
 mod doctor;
 mod endings;

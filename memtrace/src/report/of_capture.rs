@@ -60,7 +60,9 @@ impl Report {
     fn of_part(capture: &Capture, options: ReportOptions) -> Self {
         // Of pages, the one would be that of the samples and the other of no calls.
         let is_growth = capture.header.growth.is_some();
-        let min_age_ns = options.min_age_ns.unwrap_or(capture.header.min_age_ns);
+        // At the end it may be more than was asked for at the beginning.
+        let usual_ns = capture.header.min_age_ns.max(capture.ending.window.min_age_ns);
+        let min_age_ns = options.min_age_ns.unwrap_or(usual_ns);
         let survived = Survived::of(capture, min_age_ns);
         let trapped = match options.wants_trapped() {
             true => Trapped::of(capture),

@@ -4,6 +4,7 @@
 mod attach;
 mod code;
 mod compile;
+mod contents;
 mod escort;
 mod examine;
 mod follow;

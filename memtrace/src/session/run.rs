@@ -45,7 +45,7 @@ const FIRST_SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
 /// How long that is.
 const FIRST: Duration = Duration::from_secs(10);
 /// Records taken from the ring before signals are looked at again.
-const DRAIN_BATCH: usize = 1 << 16;
+pub(super) const DRAIN_BATCH: usize = 1 << 16;
 
 /// How long the end of a trace may be put off by the last walk of the heap.
 const LONGEST_LAST_WALK: Duration = Duration::from_secs(30);
@@ -392,7 +392,7 @@ impl Trace {
     }
 
     fn record(&mut self, sink: Sink, header: &Header) {
-        match Recorder::start(sink, header) {
+        match Recorder::start(sink, header, self.options.ring_bytes) {
             Ok(recorder) => self.recorder = Some(recorder),
             Err(error) => self.no_capture = Some(format!("there is no capture: {error}")),
         }
