@@ -77,6 +77,7 @@ fn report() -> Report {
         rss: Rss::default(),
         timeline: Timeline::default(),
         walks: Walks::default(),
+        blame: None,
         totals: Totals::default(),
         sites: (0..STACKS).map(|index| site(&functions, index)).collect(),
         group_by: GroupBy::Line,

@@ -26,7 +26,7 @@ use serde::Serialize;
 pub(crate) use self::group::package;
 pub use self::{
     allocator::AllocatorTotals,
-    blame::{BlameReport, CulpritKind, CulpritReport},
+    blame::{BlameReport, CulpritKind, CulpritReport, NeighbourReport},
     build::{ReportInput, SiteInput},
     group::{GroupBy, GroupFacts, GroupName, GroupReport, group_slots, slots_of},
     growth::{Estimate, GrowthReport},

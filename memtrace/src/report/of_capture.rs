@@ -63,7 +63,7 @@ impl Report {
             rss: ending.rss,
             timeline: capture.timeline.clone(),
             walks: sampling::walks(capture),
-            blame: BlameReport::of(capture, options.group_by, &sites),
+            blame: BlameReport::of(capture, options.group_by),
             sampling: Sampling::of(capture),
             totals: sampling::totals(capture, &sites),
             groups: survived.groups(options.group_by, &sites),

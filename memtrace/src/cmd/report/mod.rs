@@ -124,7 +124,13 @@ where
         view: view(args.view),
         growth: growth_view(args.view),
     };
-    Ok(Report::of(&capture, options))
+    let mut report = Report::of(&capture, options);
+    if let Some(blame) = &mut report.blame {
+        blame
+            .add_neighbours(&capture, events, options.group_by)
+            .with_context(|| format!("cannot read the events of {}", args.capture.display()))?;
+    }
+    Ok(report)
 }
 
 fn selection(args: &ReportArgs) -> Selection {
