@@ -66,6 +66,9 @@ fn report() -> Report {
     let functions: Vec<_> = (0..FUNCTIONS).map(function).collect();
     let module = Module { path: "/srv/service".to_owned(), ..Module::default() };
     let input = ReportInput {
+        blame: None,
+        arena_pins: None,
+        pinned_cells: Vec::new(),
         processes: Vec::new(),
         selected: Default::default(),
         sampling: None,
@@ -77,7 +80,6 @@ fn report() -> Report {
         rss: Rss::default(),
         timeline: Timeline::default(),
         walks: Walks::default(),
-        blame: None,
         totals: Totals::default(),
         sites: (0..STACKS).map(|index| site(&functions, index)).collect(),
         group_by: GroupBy::Line,
