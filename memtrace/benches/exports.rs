@@ -70,7 +70,6 @@ fn report() -> Report {
         arena_pins: None,
         pinned_cells: Vec::new(),
         processes: Vec::new(),
-        blame: None,
         selected: Default::default(),
         sampling: None,
         target: Target::default(),

@@ -30,7 +30,7 @@ pub(crate) use self::group::package;
 pub use self::{
     allocator::AllocatorTotals,
     arena_pins::{ArenaPinsReport, ArenaPlace},
-    blame::{BlameReport, CulpritKind, CulpritReport},
+    blame::{BlameReport, CulpritKind, CulpritReport, NeighbourReport},
     build::{ReportInput, SiteInput},
     group::{GroupBy, GroupFacts, GroupName, GroupReport, group_slots, slots_of},
     growth::{Estimate, GrowthReport},

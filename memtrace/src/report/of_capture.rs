@@ -86,7 +86,7 @@ impl Report {
             rss: ending.rss,
             timeline: capture.timeline.clone(),
             walks: sampling::walks(capture),
-            blame: BlameReport::of(capture, options.group_by, &sites),
+            blame: BlameReport::of(capture, options.group_by),
             arena_pins: ArenaPinsReport::of(capture, options.group_by, &sites),
             pinned_cells: match options.all_that_traps {
                 true => pin_cells::of(capture, options.group_by, &sites),

@@ -132,7 +132,13 @@ where
         with_trapped: args.format == ReportFormat::Json,
         all_that_traps: args.format == ReportFormat::Html,
     };
-    Ok(Report::of(&capture, options))
+    let mut report = Report::of(&capture, options);
+    if let Some(blame) = &mut report.blame {
+        blame
+            .add_neighbours(&capture, events, options.group_by)
+            .with_context(|| format!("cannot read the events of {}", args.capture.display()))?;
+    }
+    Ok(report)
 }
 
 fn selection(args: &ReportArgs) -> Selection {
