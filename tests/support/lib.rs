@@ -22,6 +22,7 @@ pub mod python_truth;
 pub mod pythons;
 pub mod readers;
 pub mod report;
+pub mod run;
 pub mod running;
 pub mod target;
 pub mod truth;

@@ -18,9 +18,9 @@ use crate::{
 };
 
 use super::{
-    BlameReport, Completeness, Distribution, FunctionReport, GrowthReport, HeapReport, LossReport,
-    Module, ProcessReport, Report, Rss, SCHEMA, SiteReport, Target, Totals, UnwindTables, Walks,
-    Window, allocator,
+    ArenaPinsReport, BlameReport, Completeness, Distribution, FunctionReport, GrowthReport,
+    HeapReport, LossReport, Module, PinnedCells, ProcessReport, Report, Rss, SCHEMA, SiteReport,
+    Target, Totals, UnwindTables, Walks, Window, allocator,
     group::{self, GroupBy, GroupFacts, GroupReport, group_slots},
     key_frame::key_frame,
     profile::{Births, SiteExtras, View},
@@ -49,6 +49,10 @@ pub struct ReportInput {
     pub walks: Walks,
     /// Who keeps free memory from being given back.
     pub blame: Option<BlameReport>,
+    /// Who keeps CPython's arenas, where that is known.
+    pub arena_pins: Option<ArenaPinsReport>,
+    /// Where the blocks lie that keep the most free memory.
+    pub pinned_cells: Vec<PinnedCells>,
     /// What numbers are estimates of; `None` where they are none.
     pub sampling: Option<Sampling>,
     /// Sums over all sites. `survivors` is ignored: it is summed over `sites`.
@@ -125,6 +129,8 @@ impl ReportInput {
             rss_table_before: self.walks.before.as_ref().map(|census| census.rss.clone()),
             heap: HeapReport::of(&self.walks),
             blame: self.blame,
+            arena_pins: self.arena_pins,
+            pinned_cells: self.pinned_cells,
             timeline: self.timeline,
             verdict: None,
             sampling: self.sampling,
@@ -208,7 +214,7 @@ impl Merged {
         function: &'static str,
         allocator: Option<String>,
     ) -> SiteReport {
-        let SiteExtras { at_peak, temporary, mut threads, births } = self.extras;
+        let SiteExtras { at_peak, temporary, resident, trapped, mut threads, births } = self.extras;
         threads.sort_by_key(|share| (Reverse(share.allocated.bytes), share.tid));
         SiteReport {
             function,
@@ -219,6 +225,8 @@ impl Merged {
             survivors: self.survivors,
             at_peak,
             temporary,
+            resident,
+            trapped,
             threads,
             births,
         }

@@ -1,5 +1,6 @@
 //! The report as one screen of text, for somebody who was just woken up.
 
+mod arena_pins;
 mod blame;
 pub mod diff;
 pub mod doctor;
@@ -52,6 +53,7 @@ pub fn write_both(
     header::write(&mut page, report);
     blame::write(&mut page, report);
     processes::write(&mut page, report);
+    arena_pins::write(&mut page, report, options.top);
     sites::write(&mut page, report, options.top);
     if let Some(other) = other {
         sites::write(&mut page, other, options.top);
