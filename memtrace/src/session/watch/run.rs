@@ -587,6 +587,7 @@ impl<'w> Watch<'w> {
         }
         self.told_ns = now_ns;
         self.status.time = clock::now();
+        self.targets.values_mut().for_each(|it| it.read_peak(&self.proc));
         self.status.targets = self.targets.values().map(|it| it.status.clone()).collect();
         self.status.own = own_cost(&self.proc);
         self.observer.happened(Event::Status(&self.status));
