@@ -1,7 +1,7 @@
 //! What `memtrace inspect` says adds up to what the kernel counts, and changes nothing.
 
 mod arrays;
-mod containers;
+pub(crate) mod containers;
 mod huge_pages;
 mod libcs;
 mod rights;

@@ -5,10 +5,12 @@
 mod bpf_object;
 mod capture_format;
 mod cli;
+mod deploy;
 mod diff;
 mod exports;
 mod html;
 mod layering;
 mod provisions;
+mod push;
 mod report;
 mod source_paths;

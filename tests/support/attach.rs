@@ -53,6 +53,12 @@ impl Attach {
         self
     }
 
+    /// Runs it by this program, which starts memtrace with the arguments that it is given.
+    pub fn by(mut self, launcher: &Path) -> Self {
+        launcher.clone_into(&mut self.binary);
+        self
+    }
+
     fn command(&self, prefix: &Path) -> Command {
         let mut command = Command::new(&self.binary);
         command.arg("attach").args(["-p", &self.pid.to_string()]).arg("-o").arg(prefix);

@@ -10,20 +10,26 @@ pub mod attach;
 pub mod binary;
 pub mod bpf;
 pub mod browser;
+pub mod cgroup;
 pub mod code;
 pub mod glibcs;
+pub mod http;
 pub mod inspection;
 pub mod lines;
 pub mod programs;
+pub mod prometheus;
 pub mod python_homes;
 pub mod python_target;
 pub mod python_truth;
 pub mod pythons;
 pub mod readers;
+pub mod receiver;
 pub mod report;
+pub mod run;
 pub mod running;
 pub mod target;
 pub mod truth;
+pub mod watch;
 
 /// How long anything may take. Generous: machines without hardware virtualisation are slow.
 pub const TIMEOUT: Duration = Duration::from_secs(120);

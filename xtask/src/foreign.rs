@@ -1,5 +1,6 @@
 //! What other systems have and this one lacks: Pythons and glibcs of other Debian suites, unpacked
-//! below `target/` and never installed, packages of PyPI for the tests, and pprof.
+//! below `target/` and never installed, packages of PyPI for the tests, pprof and
+//! Prometheus.
 //!
 //! A suite that cannot be had is said and left out: the tests count what is there, and fail when
 //! that is too little.
@@ -7,6 +8,7 @@
 mod archive;
 mod memleak;
 mod pprof;
+mod prometheus;
 mod root;
 mod wheels;
 
@@ -39,6 +41,7 @@ pub fn install() {
     }
     left_out_if_failed("packages of PyPI", wheels::install);
     left_out_if_failed("pprof", pprof::install);
+    left_out_if_failed("prometheus", prometheus::install);
 }
 
 fn left_out_if_failed(what: &str, work: impl FnOnce() -> Result<()>) {

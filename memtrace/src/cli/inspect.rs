@@ -1,10 +1,10 @@
 //! `memtrace inspect`.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use clap::Args;
 
-use super::parse::{parse_duration, parse_interval};
+use super::parse::{parse_address, parse_duration, parse_interval};
 
 /// `memtrace inspect`.
 #[derive(Debug, Args)]
@@ -32,4 +32,12 @@ pub struct InspectArgs {
     /// Print one JSON document; with --every one on each line
     #[arg(long)]
     pub json: bool,
+
+    /// Serve the numbers to Prometheus at this address (a port alone is one of this machine only, 127.0.0.1): http://ADDRESS/metrics
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address, requires = "every")]
+    pub metrics: Option<SocketAddr>,
+
+    /// With --metrics: make the kernel forget the process's peak of RSS (VmHWM) up to ten times a second, so that every peak between scrapes is seen, and not only a new highest one; who else reads VmHWM sees the same
+    #[arg(long, requires = "metrics")]
+    pub reset_peak: bool,
 }

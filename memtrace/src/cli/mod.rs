@@ -5,10 +5,12 @@ mod diff;
 mod doctor;
 mod inspect;
 mod parse;
+mod push;
 mod report;
 mod run;
 mod trace;
 mod views;
+mod watch;
 
 use clap::{ArgAction, Parser, Subcommand};
 
@@ -17,10 +19,12 @@ pub use self::{
     diff::{DiffArgs, DiffFormat},
     doctor::DoctorArgs,
     inspect::InspectArgs,
+    push::{PushArgs, PushFormat},
     report::{ReportArgs, ReportFormat},
     run::RunArgs,
     trace::{Events, MaxOverhead, PythonArg, TraceArgs},
     views::{By, UnitsArg, ViewArg},
+    watch::WatchArgs,
 };
 
 const ABOUT: &str = "Where did the memory go, and which line of code holds it?";
@@ -40,11 +44,15 @@ Examples:
   memtrace report app.memtrace --view peak  what attach wrote, looked at in another way
   memtrace diff before.memtrace after.memtrace --fail-above 10MiB
                                            what grew between two captures; 1 if by more than that
+  memtrace push app.memtrace --to http://pyroscope:4040
+                                           its profile, to where profiles are kept
   memtrace inspect -p 4242                  what its memory is now, by what it is for
+  sudo memtrace watch --unit app --when 'rss>80%'
+                                           a capture by itself, before memory has run out
   sudo memtrace doctor -p 4242              what would be seen of it, before anything is traced
 
-Exit status: 0 done; 1 diff: more growth than --fail-above; 2 bad usage or it could not be
-done; 130 interrupted before anything was seen; run: that of the command.";
+Exit status: 0 done; 1 diff: more growth than --fail-above, watch --once: it fired; 2 bad usage or
+it could not be done; 130 interrupted before anything was seen; run: that of the command.";
 
 /// The heading of options that few need.
 const LIMITS: &str = "Limits and cost";
@@ -82,8 +90,12 @@ pub enum Command {
     Attach(AttachArgs),
     /// Start a command and trace it from its first allocation on
     Run(RunArgs),
+    /// Wait until memory runs short or a process is killed for it, and take a capture by itself
+    Watch(WatchArgs),
     /// Show a capture that attach wrote: as text, a picture, a page, or for other tools
     Report(ReportArgs),
+    /// Send a capture's profile to Pyroscope or an OpenTelemetry collector
+    Push(PushArgs),
     /// Compare two captures: what grew, and where
     Diff(DiffArgs),
     /// Say what a process's memory is: in use, free but held, files, ...; nothing is traced

@@ -1,6 +1,9 @@
 //! What is typed as a value: times, sizes, shares, names.
 
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use memtrace_common::sample::Interval;
 use regex::Regex;
@@ -76,6 +79,16 @@ pub(super) fn parse_max_overhead(text: &str) -> Result<MaxOverhead, String> {
     }
 }
 
+/// `127.0.0.1:9464`, or `9464` for a port of this machine only.
+pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let loopback = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let port = text.strip_prefix(':').unwrap_or(text).parse().map(loopback);
+    port.or_else(|_| text.parse()).map_err(|_| {
+        "write an address and a port, like 127.0.0.1:9464, [::1]:9464 or 0.0.0.0:9464, or a port"
+            .to_owned()
+    })
+}
+
 /// The nearest interval that there is; 1 is every allocation.
 pub(super) fn parse_sample_bytes(text: &str) -> Result<Interval, String> {
     let bytes = parse_size::parse_size(text)
@@ -108,6 +121,18 @@ mod tests {
         assert_eq!(parse_ring_size("65536"), Ok(64 << 10));
         for wrong in ["0", "1KiB", "32GiB", "many", "18446744073709551615"] {
             assert!(parse_ring_size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn metrics_are_served_to_this_machine_unless_an_address_is_given() {
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        for text in ["9464", ":9464", "127.0.0.1:9464"] {
+            assert_eq!(parse_address(text), Ok(address("127.0.0.1:9464")), "{text}");
+        }
+        assert_eq!(parse_address("[::]:9464"), Ok(address("[::]:9464")));
+        for wrong in ["", "localhost", "1.2.3.4", "70000", "::1:"] {
+            assert!(parse_address(wrong).unwrap_err().contains("127.0.0.1:9464"), "{wrong}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! `memtrace inspect`: what the memory of a process is, as it is.
 
+mod metrics;
+
 use std::{
     io::{self, Write as _},
     num::NonZeroU32,
@@ -8,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+use self::metrics::Exported;
 use super::{
     Status,
     output::{say, text_options},
@@ -21,7 +24,8 @@ use crate::{
         text::{TextOptions, inspect},
     },
     report::EndReason,
-    session::{InspectError, Inspector, SeriesObserver, SeriesOptions, series},
+    session::{Between, InspectError, Inspector, SeriesObserver, SeriesOptions, series},
+    sys::procfs::Resident,
 };
 
 /// Runs the command.
@@ -57,8 +61,13 @@ fn repeat(
     args: &InspectArgs,
     quiet: bool,
 ) -> Result<Status> {
-    let options = SeriesOptions { every, duration: args.duration, count: args.count };
-    let mut lines = Lines { json: args.json, quiet, begun: false };
+    let exported = args.metrics.map(|address| Exported::start(address, inspector, quiet));
+    let exported = exported.transpose()?;
+    let between = exported
+        .as_ref()
+        .map(|_| Between { every: metrics::READ_EVERY, reset_peak: args.reset_peak });
+    let options = SeriesOptions { every, duration: args.duration, count: args.count, between };
+    let mut lines = Lines { json: args.json, quiet, begun: false, exported };
     let end = match series(inspector, options, &mut lines) {
         // Not an error of memtrace: the reader has gone.
         Err(InspectError::Output(error)) => return Err(error).context("cannot write to stdout"),
@@ -76,6 +85,7 @@ struct Lines {
     json: bool,
     quiet: bool,
     begun: bool,
+    exported: Option<Exported>,
 }
 
 impl Lines {
@@ -94,6 +104,9 @@ impl Lines {
 
 impl SeriesObserver for Lines {
     fn sample(&mut self, inspection: &Inspection) -> io::Result<()> {
+        if let Some(exported) = &mut self.exported {
+            exported.look(inspection);
+        }
         let stdout = io::stdout();
         let options = text_options(&stdout);
         let mut out = stdout.lock();
@@ -112,6 +125,12 @@ impl SeriesObserver for Lines {
                 duration_ns(cpu.as_nanos() as u64),
                 duration_ns(every.as_nanos() as u64)
             ));
+        }
+    }
+
+    fn resident(&mut self, resident: Resident, is_set_back: bool) {
+        if let Some(exported) = &mut self.exported {
+            exported.resident(resident, is_set_back);
         }
     }
 }

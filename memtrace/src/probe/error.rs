@@ -12,8 +12,8 @@ pub enum LoadError {
     /// The caller lacks rights.
     #[error(
         "the kernel refused {what}: permission denied\n  run memtrace as root (sudo), or with \
-         CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE; in a container it also needs --pid=host and a \
-         kernel that is not in lockdown"
+         CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH; in a container it also needs \
+         --pid=host and a kernel that is not in lockdown"
     )]
     Permission {
         /// The operation.

@@ -1,6 +1,6 @@
 //! The plan for a process: every mapped object that serves allocations, with its open file.
 
-use std::fs::File;
+use std::{fs::File, io::ErrorKind};
 
 use object::ReadCache;
 use thiserror::Error;
@@ -96,6 +96,16 @@ pub enum PlanError {
         /// The executable.
         path: String,
     },
+    /// Files may not be opened.
+    #[error(
+        "the files that process {pid} has mapped may not be opened (permission denied): run as root \
+         (sudo), and in a container with CAP_SYS_PTRACE; files that were deleted or replaced, and \
+         those of a process in a chroot, take CAP_CHECKPOINT_RESTORE, too"
+    )]
+    NotPermitted {
+        /// The target.
+        pid: u32,
+    },
     /// No object defines the functions.
     #[error(
         "no object that process {pid} ({path}) has mapped defines both malloc and free{}; if it \
@@ -190,6 +200,8 @@ struct Survey<'a> {
     objects: Vec<PlannedObject>,
     loader: Option<PlannedObject>,
     left_out: Vec<LeftOut>,
+    /// Something was left out for want of rights.
+    is_denied: bool,
 }
 
 impl<'a> Survey<'a> {
@@ -197,7 +209,18 @@ impl<'a> Survey<'a> {
         // The inode alone: overlayfs shows one device here and another in maps.
         let executable_inode = proc.executable_id(pid).map(|id| id.inode);
         let (executable, objects, loader, left_out) = Default::default();
-        Self { proc, pid, kernel, given, executable_inode, executable, objects, loader, left_out }
+        Self {
+            proc,
+            pid,
+            kernel,
+            given,
+            executable_inode,
+            executable,
+            objects,
+            loader,
+            left_out,
+            is_denied: false,
+        }
     }
 
     fn look_at(&mut self, file: FileId, maps: &[Mapping]) -> Result<(), PlanError> {
@@ -215,6 +238,7 @@ impl<'a> Survey<'a> {
         let opened = match self.proc.open_mapped_file(self.pid, first) {
             Ok(opened) => opened,
             Err(ProcError::NotMappedFile { path, source }) => {
+                self.is_denied |= source.kind() == ErrorKind::PermissionDenied;
                 self.leave_out(&path, &format!("it cannot be opened ({source})"));
                 return Ok(());
             }
@@ -343,6 +367,8 @@ impl<'a> Survey<'a> {
     fn nothing(self) -> PlanError {
         let Executable { path, is_go, is_static, .. } = self.executable;
         match () {
+            // The right to look, and not the allocator, is what is missing.
+            () if self.is_denied => PlanError::NotPermitted { pid: self.pid },
             () if !self.left_out.is_empty() => {
                 PlanError::NoAllocator { pid: self.pid, path, left_out: self.left_out }
             }

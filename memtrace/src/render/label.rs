@@ -16,7 +16,7 @@ const REPLACEMENT: char = '?';
 
 /// The text without control characters (terminals obey them, XML forbids them) and without those
 /// that reverse the direction of writing.
-pub(super) fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     let harmful = |c: char| {
         c.is_control()
             || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}'..='\u{ffff}')
@@ -119,6 +119,7 @@ pub(super) fn end_reason(reason: EndReason) -> &'static str {
         EndReason::Interrupted => "until Ctrl-C",
         EndReason::Terminated => "until a signal to terminate",
         EndReason::TargetExited => "until the target ended",
+        EndReason::Condition => "until a condition was met",
         EndReason::Unknown => "until memtrace was stopped",
     }
 }

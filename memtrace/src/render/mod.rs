@@ -17,3 +17,5 @@ pub mod timeline;
 
 #[cfg(test)]
 mod golden;
+
+pub(crate) use self::label::clean;

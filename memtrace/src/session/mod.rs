@@ -20,9 +20,11 @@ mod python;
 mod recorder;
 mod run;
 mod steps;
+mod stop;
 mod traced;
 mod walker;
 mod walks;
+pub mod watch;
 mod window;
 
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
@@ -36,10 +38,13 @@ pub use crate::{
 pub use attach::AttachError;
 pub use examine::{Examination, ExamineOptions, examine};
 pub use governing::Limit;
-pub use inspect::{InspectError, Inspector, SeriesEnd, SeriesObserver, SeriesOptions, series};
+pub use inspect::{
+    Between, InspectError, Inspector, SeriesEnd, SeriesObserver, SeriesOptions, series,
+};
 pub use outcome::Outcome;
 pub use recorder::{Recorder, Sink};
-pub use run::{trace, trace_command};
+pub use run::{trace, trace_command, trace_until};
+pub use stop::Stop;
 pub use window::Ending;
 
 use crate::{budget::Change, model::cost::Cost, report::EndReason};

@@ -1,12 +1,21 @@
 //! What the control groups of a process say of memory. Both hierarchies: the unified one (v2) and
 //! the memory controller's own (v1).
 
+mod find;
+mod group;
+
 use std::{
     fs,
     path::{Component, Path, PathBuf},
 };
 
+pub use self::{
+    find::{FindError, Wanted, find},
+    group::{Group, GroupError, GroupUsage},
+};
+
 use super::procfs::{ProcError, ProcFs};
+use crate::model::place::Container;
 
 /// Where control groups are mounted on nearly every system.
 pub const ROOT: &str = "/sys/fs/cgroup";
@@ -52,7 +61,13 @@ pub fn memory(proc: &ProcFs, root: &Path, pid: u32) -> Result<GroupMemory, ProcE
     let found = groups.lines().filter_map(hierarchy).filter_map(|(hierarchy, group)| {
         hierarchy.mounts.iter().find_map(|mount| read(&hierarchy, &root.join(mount), group))
     });
-    Ok(found.reduce(joined).unwrap_or_default())
+    let outside = groups.lines().filter_map(outside).filter_map(|(hierarchy, end)| {
+        hierarchy.mounts.iter().find_map(|mount| {
+            let mount = root.join(mount);
+            read(&hierarchy, &mount, &group_with_end(&mount, &end)?)
+        })
+    });
+    Ok(found.chain(outside).reduce(joined).unwrap_or_default())
 }
 
 /// The directories of a process's control group and of those that it is in, innermost first. Nothing
@@ -77,9 +92,10 @@ pub(super) fn directories(proc: &ProcFs, root: &Path, pid: u32) -> Vec<PathBuf> 
 /// Those of reading `/proc/PID/cgroup`.
 pub fn path(proc: &ProcFs, pid: u32) -> Result<String, ProcError> {
     let groups = proc.control_groups(pid)?;
-    let paths = groups.lines().filter_map(hierarchy).map(|(_, group)| group);
+    let paths = groups.lines().filter_map(hierarchy).map(|(_, group)| group.to_owned());
+    let ends = groups.lines().filter_map(outside).map(|(_, end)| end);
     // With both hierarchies, a process is often in the root of one.
-    let deepest = paths.max_by_key(|group| group.components().count());
+    let deepest = paths.chain(ends).max_by_key(|group| group.components().count());
     Ok(deepest.map(|group| format!("/{}", group.display())).unwrap_or_default())
 }
 
@@ -97,6 +113,47 @@ fn hierarchy(line: &str) -> Option<(Hierarchy, &Path)> {
         _ if controllers.split(',').any(|it| it == "memory") => Some((V1, group)),
         _ => None,
     }
+}
+
+/// The end of a path that leads out of memtrace's own control group namespace
+/// (cgroup_namespaces(7)): `/../../kubepods/pod1/ID`, as containers see it that are not privileged.
+fn outside(line: &str) -> Option<(Hierarchy, PathBuf)> {
+    let (controllers, path) = line.rsplit_once(":/..")?;
+    let mut end = path;
+    while let Some(rest) = end.strip_prefix("/..") {
+        end = rest;
+    }
+    let line = format!("{controllers}:{end}");
+    let (hierarchy, end) = hierarchy(&line)?;
+    (!end.as_os_str().is_empty()).then(|| (hierarchy, end.to_owned()))
+}
+
+/// How deep a container's group can lie below the root, its own part of the path apart:
+/// `kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID.slice`.
+const MOST_ABOVE: usize = 3;
+
+/// The group below a mount whose path ends so. What lies above is looked for only for containers,
+/// whose names nobody else has.
+fn group_with_end(mount: &Path, end: &Path) -> Option<PathBuf> {
+    if mount.join(end).is_dir() {
+        return Some(end.to_owned());
+    }
+    Container::of_cgroup(&end.to_string_lossy())?;
+    let mut level = vec![PathBuf::new()];
+    for _ in 0..MOST_ABOVE {
+        level = level.iter().flat_map(|above| directories(mount, above)).collect();
+        if let Some(above) = level.iter().find(|above| mount.join(above).join(end).is_dir()) {
+            return Some(above.join(end));
+        }
+    }
+    None
+}
+
+/// Directories in a directory below a mount, by their paths below it.
+fn directories(mount: &Path, above: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(mount.join(above)).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|it| it.is_dir()));
+    directories.map(|entry| above.join(entry.file_name())).collect()
 }
 
 /// `None` where the group has no memory controller under this mount.
@@ -156,6 +213,29 @@ mod tests {
 
     fn group(peak_bytes: Option<u64>, limit_bytes: Option<u64>) -> GroupMemory {
         GroupMemory { peak_bytes, limit_bytes }
+    }
+
+    /// In a container whose control group namespace is its own, with the host's groups mounted.
+    #[test]
+    fn groups_outside_of_the_own_namespace_are_found_by_the_end_of_their_path() {
+        const ID: &str = "4f2a9c0d1e3b5a7c9e0f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f";
+        let limit = format!("cg/kubepods.slice/burstable.slice/pod2.slice/cri-{ID}/memory.max");
+        let files = [(limit.as_str(), "536870912\n"), ("cg/jobs/memory.max", "7\n")];
+        let sibling = format!("0::/../../pod2.slice/cri-{ID}\n");
+        assert_eq!(memory_of(&sibling, &files), group(None, None), "no id of a container");
+        let limit = limit.replace("cri-", "");
+        let files = [(limit.as_str(), "536870912\n"), ("cg/jobs/memory.max", "7\n")];
+        let sibling = format!("0::/../../pod2.slice/{ID}\n");
+        assert_eq!(memory_of(&sibling, &files), group(None, Some(512 << 20)));
+        assert_eq!(memory_of("0::/../../jobs\n", &files), group(None, Some(7)));
+        for nowhere in ["0::/../..\n", "0::/../pod2.slice\n", "0::/../a/../b\n"] {
+            assert_eq!(memory_of(nowhere, &files), group(None, None), "{nowhere}");
+        }
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("42")).unwrap();
+        fs::write(root.path().join("42/cgroup"), &sibling).unwrap();
+        let path = path(&ProcFs::new(root.path()), 42).unwrap();
+        assert_eq!(path, format!("/pod2.slice/{ID}"));
     }
 
     #[test]

@@ -13,15 +13,15 @@ use tempfile::TempDir;
 use super::{NOBODY, inspect_idle, libcs::check_both};
 
 /// A directory that nobody may look into, for the container and for what starts it.
-struct Container {
+pub(crate) struct Container {
     directory: TempDir,
-    target: Target,
-    pid: u32,
+    pub(crate) target: Target,
+    pub(crate) pid: u32,
 }
 
 impl Container {
     /// Starts a program whose libraries are found in `libraries` and not among the system's.
-    fn start(program: &str, libraries: &[PathBuf]) -> Self {
+    pub(crate) fn start(program: &str, libraries: &[PathBuf]) -> Self {
         let directory = TempDir::new().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let launcher = directory.path().join("contained");

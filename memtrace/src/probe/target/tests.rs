@@ -194,6 +194,19 @@ fn a_file_that_cannot_be_opened_is_left_out_by_name() {
 }
 
 #[test]
+fn files_that_may_not_be_opened_are_a_matter_of_rights() {
+    let proc = ProcFs::new("/proc");
+    let mut survey = Survey::new(&proc, PID, LINUX, &[]);
+    survey.leave_out("/lib/libc.so.6", "it cannot be opened");
+    assert!(matches!(survey.nothing(), PlanError::NoAllocator { .. }));
+    let mut survey = Survey::new(&proc, PID, LINUX, &[]);
+    survey.leave_out("/lib/libc.so.6", "it cannot be opened");
+    survey.is_denied = true;
+    let sentence = survey.nothing().to_string();
+    assert!(sentence.contains("CAP_SYS_PTRACE"), "{sentence}");
+}
+
+#[test]
 fn a_process_that_ends_meanwhile_has_ended() {
     let (root, proc) = process_with(&[("/bin/a", program().build())]);
     let maps = proc.maps(PID).unwrap();

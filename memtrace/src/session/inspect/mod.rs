@@ -8,13 +8,13 @@ mod pages;
 mod series;
 mod stacks;
 
-use std::{io, num::NonZeroU32};
+use std::{io, num::NonZeroU32, path::Path};
 
 use jiff::Timestamp;
 use thiserror::Error;
 
 pub(super) use self::heaps::BlockStates;
-pub use self::series::{SeriesEnd, SeriesObserver, SeriesOptions, series};
+pub use self::series::{Between, SeriesEnd, SeriesObserver, SeriesOptions, series};
 
 use self::objects::Objects;
 use crate::{
@@ -24,9 +24,10 @@ use crate::{
         census::{Census, OpaqueAllocator, RssKind},
         layout::HeapLayout,
         mapping::Mapping,
+        place::Place,
     },
     sys::{
-        clock,
+        cgroup, clock,
         memory::ProcessMemory,
         pagemap::Pagemap,
         pidfd::PidFd,
@@ -130,6 +131,24 @@ impl Inspector {
     /// When the process ended, or became another program, meanwhile.
     pub fn look(&mut self) -> Result<Inspection, InspectError> {
         self.look_for(Wanted::default()).map(|(inspection, _)| inspection)
+    }
+
+    /// The pid, as given.
+    pub fn pid(&self) -> u32 {
+        self.process.pid
+    }
+
+    /// The kernel's name of the process, when it was taken hold of.
+    pub fn command(&self) -> &str {
+        &self.process.command
+    }
+
+    /// Where it runs: host, control group and container, memory limit.
+    pub fn place(&self) -> Place {
+        let (proc, pid) = (&self.proc, self.process.pid);
+        let group = cgroup::memory(proc, Path::new(cgroup::ROOT), pid).unwrap_or_default();
+        let path = cgroup::path(proc, pid).unwrap_or_default();
+        Place::new(proc.host(), &path, group.limit_bytes)
     }
 
     /// The process, as it was taken hold of.

@@ -12,7 +12,10 @@ use crate::{
     inspection::Inspection,
     report::EndReason,
     session::run::{Signals, readable},
-    sys::{pidfd::PidFd, procfs::ProcError},
+    sys::{
+        pidfd::PidFd,
+        procfs::{ProcError, Resident},
+    },
 };
 
 /// A look may take this part of the time between looks, of one CPU.
@@ -27,6 +30,17 @@ pub struct SeriesOptions {
     pub duration: Option<Duration>,
     /// The most looks.
     pub count: Option<u64>,
+    /// How RSS is followed between looks; `None`: not at all.
+    pub between: Option<Between>,
+}
+
+/// How RSS is followed between looks, which tell more and cost more.
+#[derive(Clone, Copy, Debug)]
+pub struct Between {
+    /// From one reading to the next; a reading takes some 30 us.
+    pub every: Duration,
+    /// Set the kernel's high-water mark back after each, so that it tells the peak between two.
+    pub reset_peak: bool,
 }
 
 /// Is given every look.
@@ -38,6 +52,8 @@ pub trait SeriesObserver {
     fn sample(&mut self, inspection: &Inspection) -> io::Result<()>;
     /// Looks take so much CPU time that the interval has to be this long now.
     fn stretched(&mut self, cpu: Duration, every: Duration);
+    /// RSS between looks, and its high-water mark, which may have been set back since.
+    fn resident(&mut self, _resident: Resident, _is_set_back: bool) {}
 }
 
 /// How a series ended.
@@ -79,6 +95,9 @@ async fn run(
     let pidfd = PidFd::open(pid).map_err(|source| InspectError::Handle { pid, source })?;
     let pidfd = readable(pidfd).map_err(InspectError::Runtime)?;
     let deadline = options.duration.and_then(|it| Instant::now().checked_add(it));
+    if options.between.is_some_and(|it| it.reset_peak) {
+        inspector.proc.reset_peak(pid)?;
+    }
     let mut samples = 0;
     let mut pace = Pace::new(options.every);
     loop {
@@ -99,7 +118,11 @@ async fn run(
         }
         let next = begun.checked_add(pace.every);
         let over = over(samples, next, deadline, options.count);
-        let reason = if over.is_some() { over } else { wait(next, &pidfd, &mut signals).await };
+        let mut reading = Reading { inspector, between: options.between, observer };
+        let reason = match over {
+            None => reading.until(next, &pidfd, &mut signals).await,
+            over => over,
+        };
         if let Some(reason) = reason {
             return Ok(SeriesEnd { reason, has_changed: false, samples });
         }
@@ -126,6 +149,43 @@ fn over(
     let all_taken = count.is_some_and(|count| samples >= count);
     let too_late = deadline.is_some_and(|deadline| next.is_none_or(|next| next > deadline));
     (all_taken || too_late).then_some(EndReason::Duration)
+}
+
+/// The time between two looks.
+struct Reading<'a> {
+    inspector: &'a Inspector,
+    between: Option<Between>,
+    observer: &'a mut dyn SeriesObserver,
+}
+
+impl Reading<'_> {
+    async fn until(
+        &mut self,
+        next: Option<Instant>,
+        pidfd: &AsyncFd<PidFd>,
+        signals: &mut Signals,
+    ) -> Option<EndReason> {
+        loop {
+            self.read();
+            let due = self.between.and_then(|it| Instant::now().checked_add(it.every));
+            let due = due.filter(|due| next.is_none_or(|next| *due < next));
+            let reason = wait(due.or(next), pidfd, signals).await;
+            if reason.is_some() || due.is_none() {
+                return reason;
+            }
+        }
+    }
+
+    /// A process that has ended is noticed by its pidfd.
+    fn read(&mut self) {
+        let Some(between) = self.between else { return };
+        let (proc, pid) = (&self.inspector.proc, self.inspector.process.pid);
+        let Ok(resident) = proc.resident(pid) else { return };
+        // The kernel takes a lock of the process for it: only where there is something to forget.
+        let is_due = between.reset_peak && resident.peak_bytes > resident.bytes;
+        let is_set_back = is_due && proc.reset_peak(pid).is_ok();
+        self.observer.resident(resident, is_set_back);
+    }
 }
 
 async fn wait(

@@ -19,7 +19,7 @@ pub enum ProcError {
     /// The caller may not look.
     #[error(
         "process {pid} may not be looked at ({file}: permission denied); run as root (sudo), and in \
-         a container with CAP_SYS_PTRACE"
+         a container with CAP_SYS_PTRACE, and CAP_DAC_READ_SEARCH for processes of other users"
     )]
     PermissionDenied {
         /// As given.

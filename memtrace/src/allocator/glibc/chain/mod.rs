@@ -238,7 +238,8 @@ impl<'t, 'o> Chain<'t, 'o> {
     }
 
     fn top(&mut self, course: &mut Course<'_>, start: u64) {
-        let (end, trim) = (course.segment.end, course.segment.top_trim);
+        // A segment that shrinks while it is walked can end before the chunk that was read last.
+        let (end, trim) = (course.segment.end.max(start), course.segment.top_trim);
         course.tally.top(&mut self.book, start, end, trim);
         self.piece(PieceKind::Top, end);
         course.at = end;
@@ -250,7 +251,7 @@ impl<'t, 'o> Chain<'t, 'o> {
     /// Behind a pair of fence posts the segment ends, or somebody else has called `sbrk`.
     fn fence(&mut self, course: &mut Course<'_>, header: Header) -> bool {
         self.settle(course, header.previous_in_use());
-        let (at, end) = (course.at, course.segment.end);
+        let (at, end) = (course.at, course.segment.end.max(course.at));
         let rest = end - at;
         let fence_end = if rest <= FENCE_BYTES { end } else { at + 2 * ALIGNMENT_BYTES };
         course.tally.metadata(&mut self.book, at, fence_end);
