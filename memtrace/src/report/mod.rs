@@ -17,6 +17,7 @@ mod profile;
 #[cfg(test)]
 pub(crate) mod sample;
 mod sampling;
+mod stacks;
 mod summary;
 mod verdict;
 

@@ -1,6 +1,6 @@
 //! From a capture to its report.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use super::{
     GroupBy, GrowthReport, GrowthView, Report, View, allocator,
