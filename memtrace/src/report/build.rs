@@ -24,7 +24,8 @@ use super::{
     allocator,
     group::{self, Caller, GroupBy, GroupFacts, GroupReport, slots_of_places},
     key_frame::key_frame,
-    profile::{Births, SiteExtras, View},
+    process,
+    profile::{Births, SiteExtras, View, threads},
     sampling::Sampling,
     site_function,
     stacks::StackNumbers,
@@ -112,7 +113,7 @@ impl ReportInput {
         let sites = sites(self.view, self.sites, &places);
         let groups = groups(self.view, self.group_by, &sites, &self.groups);
         let patterns = patterns(&sites, &self.groups);
-        let sites = sites.into_iter().map(|(_, site)| site).collect();
+        let sites: Vec<SiteReport> = sites.into_iter().map(|(_, site)| site).collect();
         let mut report = Report {
             schema: SCHEMA,
             target: self.target,
@@ -130,6 +131,7 @@ impl ReportInput {
             totals: self.totals,
             growth: self.growth,
             allocators,
+            threads: threads(sites.iter().flat_map(|site| &site.threads)),
             summary: Vec::new(),
             grouped_by: self.group_by,
             groups,
@@ -148,6 +150,7 @@ impl ReportInput {
         report.totals.survivors = survivors(&report.sites);
         if report.processes.len() > 1 {
             report.summary = summary::of_processes(&report.processes);
+            report.verdict = process::verdict(&report.processes);
         } else if !self.selected.is_slice {
             report.summary = summary::sentences(&report);
             report.verdict = Some(verdict::of(&report, &patterns, self.walks));

@@ -125,6 +125,7 @@ fn extras_of(capture: &Capture, known: Option<&CapturedExtras>, births: Vec<Birt
         name: capture.thread_name(share.tid),
         allocated: share.allocated,
         live: share.live,
+        survivors: share.survivors,
     };
     SiteExtras {
         at_peak: known.at_peak,

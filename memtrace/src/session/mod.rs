@@ -6,6 +6,7 @@ mod code;
 mod compile;
 mod examine;
 mod follow;
+mod forecast;
 mod gather;
 mod governing;
 mod growth;

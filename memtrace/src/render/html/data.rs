@@ -12,6 +12,7 @@ use super::{
 use crate::{
     model::{
         census::{RssKind, RssTable},
+        cost::Cost,
         size::Units,
         timeline::Timeline,
         verdict::Verdict,
@@ -23,7 +24,7 @@ use crate::{
     },
     report::{
         Births, Completeness, Distribution, GroupBy, GroupReport, HeapReport, Report, Rss,
-        Sampling, SiteReport, Survivors, Target, Totals, View, Window,
+        Sampling, SiteReport, Survivors, Target, ThreadShare, Totals, View, Window,
     },
 };
 
@@ -64,6 +65,8 @@ pub(super) struct Page<'a> {
     grouped_by: GroupBy,
     births: &'a Births,
     groups: Vec<Group<'a>>,
+    threads: &'a [ThreadShare],
+    cost: &'a Option<Cost>,
     strings: Strings<'a>,
     frames: Frames<'a>,
     tree: Tree,
@@ -113,6 +116,8 @@ impl<'a> Page<'a> {
             grouped_by: report.grouped_by,
             births: &report.births,
             groups: groups(report, &stacks),
+            threads: &report.threads,
+            cost: &report.cost,
             strings: frames.take_strings(),
             frames,
             tree,
