@@ -94,6 +94,7 @@ fn report() -> Report {
         unwind_tables: None,
         view: View::NeverFreed,
         births: Births::default(),
+        blame: Default::default(),
         modules: vec![module],
         files: Vec::new(),
     };

@@ -84,15 +84,20 @@ pub struct Limit {
 }
 
 impl Governing {
-    /// Counts calls, chooses how closely to look, and opens the window. All probes are armed, and
-    /// nothing has been drawn yet.
+    /// Counts calls if the target `runs`, chooses how closely to look, and opens the window. All probes
+    /// are armed, and nothing has been drawn yet.
     pub(super) fn open(
         place: &mut Place<'_>,
         limit: Limit,
         calibration: Option<Receiver<io::Result<ProbeCosts>>>,
+        runs: bool,
     ) -> Result<Self, AttachError> {
         let mut governing = Self::new(place, limit, calibration);
-        if let Some(step) = governing.choose(place, limit)? {
+        let step = match runs {
+            true => governing.choose(place, limit)?,
+            false => governing.begin(place, limit)?,
+        };
+        if let Some(step) = step {
             governing.apply(place, &step)?;
         }
         governing.before = place.kernel.counters()?;
@@ -133,7 +138,20 @@ impl Governing {
         }
     }
 
-    /// By a count of calls; nothing is to be chosen without a limit.
+    /// Of a target that has not begun to run, nothing is known: it is looked at as closely as may be,
+    /// until it is. Nothing is to be chosen without a limit.
+    fn begin(&mut self, place: &Place<'_>, limit: Limit) -> Result<Option<Step>, AttachError> {
+        let Some(max_overhead) = limit.max_overhead else { return Ok(None) };
+        let rules = Rules { max_overhead, choice: limit.choice, record_ns: RECORD_NS };
+        let now = self.reading(place)?;
+        let nothing = Load::of(&Activity::default(), now.used_since_ns(&now), RECORD_NS);
+        let (governor, step) = Governor::begin(rules, nothing, now);
+        self.cost.setting = Some(step.setting.to_string());
+        self.governor = Some(governor);
+        Ok(Some(step))
+    }
+
+    /// By a count of calls.
     fn choose(&mut self, place: &Place<'_>, limit: Limit) -> Result<Option<Step>, AttachError> {
         let Some(max_overhead) = limit.max_overhead else { return Ok(None) };
         let rules = Rules { max_overhead, choice: limit.choice, record_ns: RECORD_NS };
