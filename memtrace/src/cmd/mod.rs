@@ -2,7 +2,6 @@
 //! exit status.
 
 pub mod attach;
-pub mod cost;
 mod diff;
 mod docs;
 pub mod doctor;

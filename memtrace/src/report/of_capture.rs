@@ -1,6 +1,6 @@
 //! From a capture to its report.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use super::{
     BlameReport, GroupBy, GrowthReport, GrowthView, Report, View, allocator,
@@ -163,6 +163,7 @@ fn extras_of(capture: &Capture, known: Option<&CapturedExtras>, births: Vec<Birt
         name: capture.thread_name(share.tid),
         allocated: share.allocated,
         live: share.live,
+        survivors: share.survivors,
     };
     SiteExtras {
         at_peak: known.at_peak,

@@ -110,7 +110,7 @@ where
     if view(args.view) == View::Trapped {
         layout::check_whole(args)?;
     }
-    let selection = selection(args);
+    let selection = selection(args, &capture);
     let mut capture = match selection.is_everything() {
         true => capture,
         false => select(&capture, events, &selection)
@@ -141,12 +141,16 @@ where
     Ok(report)
 }
 
-fn selection(args: &ReportArgs) -> Selection {
+fn selection(args: &ReportArgs, capture: &Capture) -> Selection {
+    // Nobody can ask a page for what is not in it.
+    let for_page = args.format == ReportFormat::Html && capture.events.is_complete();
+    let by_thread = args.by_thread || for_page;
     Selection {
         since_ns: args.since.filter(|since| !since.is_zero()).map(nanoseconds),
         until_ns: args.until.map(nanoseconds),
         threads: args.threads.clone(),
-        by_thread: args.by_thread,
+        by_thread,
+        min_age_ns: args.min_age.filter(|_| by_thread).map(nanoseconds),
         extras: view(args.view).needs_events(),
     }
 }
