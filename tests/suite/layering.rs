@@ -5,7 +5,7 @@ use crate::source_paths::memtrace_sources;
 /// Each module, and the ones that it may name. From the top down; a module that is not here is
 /// not part of the architecture yet.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("main", &["cli", "cmd"]),
+    ("main", &["cli", "cmd", "replay"]),
     (
         "cmd",
         &[
@@ -15,7 +15,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "probe",
             "allocator",
             "symbolize",
+            "replay",
             "render",
+            "whatif",
             "diff",
             "report",
             "capture",
@@ -26,7 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     // Limits of options.
-    ("cli", &["allocator", "probe"]),
+    ("cli", &["allocator", "probe", "whatif"]),
     (
         "session",
         &[
@@ -51,7 +53,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("probe", &["allocator", "sys", "unwind", "elf", "model"]),
-    ("render", &["diff", "report", "doctor", "inspection", "model"]),
+    // In a process of its own, which it is the whole of.
+    ("replay", &["whatif"]),
+    ("render", &["whatif", "diff", "report", "doctor", "inspection", "model"]),
+    // Its tests keep books of what it says.
+    ("whatif", &["capture", "ledger", "model"]),
     ("diff", &["report", "model"]),
     ("report", &["capture", "analysis", "model"]),
     ("capture", &["ledger", "analysis", "model"]),
@@ -76,7 +82,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that may read files, talk to the kernel and run an event loop.
-const SHELL: &[&str] = &["main", "cmd", "cli", "session", "probe", "symbolize", "sys"];
+const SHELL: &[&str] = &["main", "cmd", "cli", "session", "probe", "symbolize", "sys", "replay"];
 
 /// Crates and parts of std that do so.
 const OUTSIDE_WORLD: &[(&str, &[&str])] = &[

@@ -7,6 +7,7 @@ mod inspect;
 mod parse;
 mod report;
 mod views;
+mod whatif;
 
 use clap::{ArgAction, Parser, Subcommand};
 
@@ -17,6 +18,7 @@ pub use self::{
     inspect::InspectArgs,
     report::{ReportArgs, ReportFormat},
     views::{By, UnitsArg, ViewArg},
+    whatif::{WhatIfArgs, WhatIfFormat},
 };
 
 const ABOUT: &str = "Where did the memory go, and which line of code holds it?";
@@ -35,6 +37,7 @@ Examples:
   memtrace report app.memtrace --view peak  what attach wrote, looked at in another way
   memtrace diff before.memtrace after.memtrace --fail-above 10MiB
                                            what grew between two captures; 1 if by more than that
+  memtrace whatif app.memtrace              what jemalloc, fewer arenas, ... would have made of it
   memtrace inspect -p 4242                  what its memory is now, by what it is for
   sudo memtrace doctor -p 4242              what would be seen of it, before anything is traced
 
@@ -83,6 +86,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Say what can be traced of a process, what a result would lack and how to get it
     Doctor(DoctorArgs),
+    /// Say what another allocator or setting would have made of the same calls: replays a capture
+    Whatif(WhatIfArgs),
     /// Print shell completions
     Completions {
         /// For which shell

@@ -10,6 +10,7 @@ pub mod inspect;
 mod output;
 mod progress;
 pub mod report;
+mod whatif;
 
 use std::process::ExitCode;
 
@@ -48,6 +49,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Diff(args) => diff::run(args, cli.quiet),
         Command::Inspect(args) => inspect::run(args, cli.quiet),
         Command::Doctor(args) => doctor::run(args),
+        Command::Whatif(args) => whatif::run(args, cli.quiet),
         Command::Completions { shell } => docs::completions(*shell),
         Command::Man { command } => docs::man(command.as_deref()),
     };

@@ -1,6 +1,7 @@
 //! `memtrace report`: from a capture to whatever somebody wants to see of it.
 
 mod likeness;
+mod measured;
 pub(super) mod open;
 pub(super) mod sink;
 pub(super) mod working;
@@ -48,7 +49,10 @@ pub fn run(args: &ReportArgs, quiet: bool) -> Result<Status> {
         });
     }
     working.phase("making the report");
-    let report = report(opened.capture, &opened.events, args)?;
+    let mut report = report(opened.capture, &opened.events, args)?;
+    if let Some(path) = &args.whatif {
+        measured::add(&mut report, path)?;
+    }
     match sink.is_terminal() {
         true => working.finish(),
         false => working.phase("writing the report"),

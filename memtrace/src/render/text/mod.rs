@@ -10,6 +10,7 @@ mod quality;
 pub(super) mod rss_table;
 mod sites;
 mod verdict;
+pub mod whatif;
 
 use std::io;
 

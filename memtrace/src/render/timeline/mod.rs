@@ -2,6 +2,7 @@
 
 mod axis;
 mod line;
+pub mod whatif;
 
 use std::io;
 
