@@ -39,6 +39,7 @@ mod sigkill;
 mod smoke;
 mod stacks;
 mod verdict;
+mod whatif;
 
 use memtrace_tests::{attach::Attach, report::Report, target::Target, truth::Truth};
 

@@ -12,3 +12,4 @@ mod layering;
 mod provisions;
 mod report;
 mod source_paths;
+mod whatif;

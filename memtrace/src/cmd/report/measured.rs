@@ -24,11 +24,7 @@ pub fn add(report: &mut Report, path: &Path) -> Result<()> {
         result.schema
     );
     let pid = report.target.pid;
-    ensure!(
-        result.pid == pid,
-        "{name} is of the process {}, and the capture of {pid}",
-        result.pid
-    );
+    ensure!(result.pid == pid, "{name} is of the process {}, and the capture of {pid}", result.pid);
     if let Some(verdict) = &mut report.verdict {
         verdict.remedies.splice(0..0, result.remedies());
     }

@@ -232,3 +232,30 @@ fn filled(row: Row, records: &[Record], outcome: Outcome) -> Row {
         _ => row,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: Record = Record::Sample { at_ns: 1, heap_bytes: 2, calls: 3, cpu_ns: 4 };
+
+    #[test]
+    fn a_replay_that_ends_without_a_word_has_no_outcome_of_its_own() {
+        assert_eq!(outcome(&[], false, None), None);
+        assert_eq!(outcome(&[SAMPLE], false, None), None);
+        assert_eq!(outcome(&[SAMPLE], true, None), Some(Outcome::OverLimit));
+    }
+
+    #[test]
+    fn what_it_said_before_it_ended_stays() {
+        let limit = Record::OverLimit { heap_bytes: 9 };
+        assert_eq!(outcome(&[SAMPLE, limit], false, None), Some(Outcome::OverLimit));
+        let failed = Record::Failed { reason: Failure::Threads as u64 };
+        let Some(Outcome::Failed { reason }) = outcome(&[failed], false, None) else {
+            panic!("it failed")
+        };
+        assert_eq!(reason, "a thread could not be started");
+        let row = filled(Row::default(), &[SAMPLE, limit], Outcome::OverLimit);
+        assert_eq!((row.peak_bytes, row.samples), (2, vec![(1, 2)]));
+    }
+}
