@@ -16,7 +16,7 @@ import zstandard
 
 MAGIC = b"\x89MEMTRC\n"
 (HEADER, MODULES, RAW_STACKS, EVENTS, SAMPLES, WALKS, FRAMES, STACKS, SITES, LIVE, THREADS,
- TIMELINE, EVENTS_KEPT, ENDING, END) = range(1, 16)
+ TIMELINE, EVENTS_KEPT, ENDING, END, PROCESS, LAYOUT) = range(1, 18)
 CONTINUED = 2
 MASK = (1 << 64) - 1
 
@@ -259,9 +259,60 @@ def live(payload):
     return rows
 
 
+def pairs(column):
+    ranges = []
+    while column.more():
+        ranges.append([column.difference(), column.difference()])
+    return ranges
+
+
+def pools(column, start):
+    found, column.last = [], start
+    while column.more():
+        found.append([column.difference()] + [column.number() for _ in range(3)])
+    return found
+
+
+def layout(payload, known):
+    """Adds a block to the layouts that are known, by process and side."""
+    fields = Fields(payload)
+    of, number = fields.number(), fields.number()
+    if number == 0:
+        known[of] = {"arenas": [], "mapped": [], "pymalloc": [], "resident": []}
+    found = known[of]
+    while fields.more():
+        item = fields.number()
+        if item == 0:
+            at = fields.number()
+            found["at_ns"] = at >> 1 ^ -(at & 1)
+            names = ("page_bytes", "huge_page_bytes", "left_out_bytes")
+            found.update({name: fields.number() for name in names})
+        elif item == 1:
+            names = ("heap", "index", "attached_threads")
+            arena = {name: fields.number() for name in names}
+            arena["attached_threads"] = arena["attached_threads"] - 1 if arena["attached_threads"] else None
+            found["arenas"].append({**arena, "segments": []})
+        elif item == 2:
+            segments = found["arenas"][-1]["segments"]
+            segments.append({"start": fields.number(), "pieces": []})
+        elif item == 3:
+            codes = Fields(fields.bytes())
+            while codes.more():
+                code = codes.number()
+                segments[-1]["pieces"].append([code & 7, code & ~7])
+        elif item in (4, 7):
+            found["mapped" if item == 4 else "resident"] += pairs(Fields(fields.bytes()))
+        elif item == 5:
+            start, size, pool = (fields.number() for _ in range(3))
+            found["pymalloc"].append({"start": start, "bytes": size, "pool_bytes": pool, "pools": []})
+        elif item == 6:
+            arena = found["pymalloc"][-1]
+            arena["pools"] += pools(Fields(fields.bytes()), arena["start"])
+
+
 def read(data):
     capture = {"raw_stacks": [], "sites": [], "live": [], "threads": [], "unknown": []}
-    samples, stacks, events = [], Stacks(), Events()
+    samples, stacks, events, layouts = [], Stacks(), Events(), {}
     last = {HEADER: "header", MODULES: "modules", WALKS: "walks", EVENTS_KEPT: "events_kept",
             ENDING: "ending", END: "end"}
     lists = {THREADS: ("threads", json.loads), RAW_STACKS: ("raw_stacks", raw_stacks),
@@ -282,9 +333,12 @@ def read(data):
             samples += json.loads(payload)
         elif kind == TIMELINE:
             capture["timeline"], samples = json.loads(payload), []
+        elif kind == LAYOUT:
+            layout(payload, layouts)
         else:
             capture["unknown"].append(kind)
     capture.setdefault("timeline", {})["samples"] = samples
+    capture["layouts"] = {"before": layouts.get(0), "after": layouts.get(1)}
     return {**capture, "stacks": stacks.stacks, "events": events.events}
 
 

@@ -7,6 +7,7 @@
 
 mod allocators;
 mod bad_targets;
+mod blame;
 mod budget;
 mod diff;
 mod doctor;

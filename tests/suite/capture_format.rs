@@ -5,7 +5,11 @@ use std::{fs::File, path::PathBuf};
 
 use memtrace::{
     capture::{Capture, Events as _, KeptEvent, Opened, Reader},
-    model::stack::{Frame, NamedStack, StackId},
+    model::{
+        census::Extent,
+        layout::{ArenaLayout, HeapLayout, Piece, PoolLayout, PymallocArenaLayout, SegmentLayout},
+        stack::{Frame, NamedStack, StackId},
+    },
 };
 use memtrace_tests::pythons::system;
 use serde_json::{Value, json};
@@ -15,7 +19,7 @@ fn root(path: &str) -> PathBuf {
 }
 
 fn golden() -> PathBuf {
-    root("memtrace/src/capture/golden/v1.memtrace")
+    root("memtrace/src/capture/golden/v1_2.memtrace")
 }
 
 fn opened() -> Opened<File> {
@@ -87,6 +91,51 @@ fn a_reader_that_was_made_from_the_description_finds_what_memtrace_finds() {
     assert_eq!(found["live"], json!(live(capture)));
     assert_eq!(found["raw_stacks"].as_array().unwrap().len(), 3);
     assert_eq!(found["end"]["events"], json!(capture.events.kept));
+}
+
+/// As the other reader shows a layout.
+fn layout(layout: &HeapLayout) -> Value {
+    let extent = |extent: &Extent| json!([extent.start, extent.end]);
+    let segment = |segment: &SegmentLayout| {
+        let piece = |piece: Piece| json!([piece.kind as u8, piece.extent.bytes()]);
+        json!({"start": segment.start(), "pieces": segment.pieces().map(piece).collect::<Vec<_>>()})
+    };
+    let arena = |arena: &ArenaLayout| {
+        json!({
+            "heap": arena.heap,
+            "index": arena.index,
+            "attached_threads": arena.attached_threads,
+            "segments": arena.segments.iter().map(segment).collect::<Vec<_>>(),
+        })
+    };
+    let pool =
+        |pool: &PoolLayout| json!([pool.start, pool.block_bytes, pool.in_use, pool.capacity]);
+    let pymalloc = |arena: &PymallocArenaLayout| {
+        json!({
+            "start": arena.extent.start,
+            "bytes": arena.extent.bytes(),
+            "pool_bytes": arena.pool_bytes,
+            "pools": arena.pools.iter().map(pool).collect::<Vec<_>>(),
+        })
+    };
+    json!({
+        "at_ns": layout.at_ns,
+        "page_bytes": layout.page_bytes,
+        "huge_page_bytes": layout.huge_page_bytes,
+        "left_out_bytes": layout.left_out_bytes,
+        "arenas": layout.arenas.iter().map(arena).collect::<Vec<_>>(),
+        "mapped": layout.mapped.iter().map(extent).collect::<Vec<_>>(),
+        "pymalloc": layout.pymalloc.iter().map(pymalloc).collect::<Vec<_>>(),
+        "resident": layout.resident.iter().map(extent).collect::<Vec<_>>(),
+    })
+}
+
+#[test]
+fn and_the_same_layouts() {
+    let (found, opened) = (by_the_description(), opened());
+    let layouts = &opened.capture.layouts;
+    assert_eq!(found["layouts"]["before"], layout(layouts.before.as_ref().unwrap()));
+    assert_eq!(found["layouts"]["after"], layout(layouts.after.as_ref().unwrap()));
 }
 
 #[test]

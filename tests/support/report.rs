@@ -43,6 +43,8 @@ pub struct Report {
     pub rss_table: Option<RssTable>,
     pub rss_table_before: Option<RssTable>,
     pub heap: Option<Heap>,
+    #[serde(default)]
+    pub blame: Option<Blame>,
     pub timeline: Timeline,
     pub verdict: Option<Verdict>,
     pub totals: Totals,
@@ -485,4 +487,70 @@ impl Report {
     pub fn loss(&self, name: &str) -> u64 {
         self.completeness.losses.iter().find(|loss| loss.name == name).map_or(0, |loss| loss.count)
     }
+}
+
+/// Who keeps free memory from being given back.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Blame {
+    pub trapped_bytes: u64,
+    pub returnable_bytes: u64,
+    pub live_bytes: u64,
+    pub traced_bytes: u64,
+    pub coverage: f64,
+    pub left_out_bytes: u64,
+    pub culprits: Vec<Culprit>,
+    pub tops: Vec<TopPin>,
+    pub stranded: Vec<StrandedArena>,
+}
+
+impl Blame {
+    /// The culprit whose name begins so.
+    pub fn culprit(&self, name: &str) -> &Culprit {
+        let found = self.culprits.iter().find(|culprit| culprit.name.starts_with(name));
+        found.unwrap_or_else(|| panic!("{name} is not among {:?}", self.culprits))
+    }
+}
+
+/// Who does.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Culprit {
+    pub kind: String,
+    pub name: String,
+    pub trapped_bytes: u64,
+    pub exclusive_bytes: u64,
+    pub drop_bytes: u64,
+    pub chunk_bytes: u64,
+    pub chunks: u64,
+    pub pin_ratio: Option<f64>,
+    pub pins: u64,
+    pub median_age_ns: Option<u64>,
+}
+
+/// Who holds the end of an arena.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct TopPin {
+    pub arena: u32,
+    pub name: String,
+    pub chunks: u64,
+    pub behind_bytes: u64,
+}
+
+/// An arena without threads.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct StrandedArena {
+    pub arena: u32,
+    pub resident_bytes: u64,
+    pub holders: Vec<Holding>,
+}
+
+/// Whose bytes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct Holding {
+    pub name: String,
+    pub bytes: u64,
 }

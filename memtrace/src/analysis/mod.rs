@@ -1,6 +1,7 @@
 //! What the numbers mean. Pure: from data of the model to data.
 
 pub mod births;
+pub mod blame;
 pub mod pattern;
 pub mod residency;
 pub mod survivors;

@@ -51,8 +51,8 @@ pub(super) fn assemble<R: Read + Seek>(
 }
 
 fn capture(parts: Parts) -> Result<Capture, ReadError> {
-    let Parts { header, modules, mut stacks, mut sites, live, processes, .. } = parts;
-    let Parts { threads, timeline, walks, kept, ending, .. } = parts;
+    let Parts { header, modules, mut stacks, mut sites, live, mut processes, .. } = parts;
+    let Parts { threads, timeline, walks, layouts, kept, ending, .. } = parts;
     if !stacks.is_sorted_by_key(|(id, _)| *id) {
         stacks.sort_by_key(|(id, _)| *id);
     }
@@ -60,6 +60,7 @@ fn capture(parts: Parts) -> Result<Capture, ReadError> {
     let header = header.ok_or(ReadError::NoHeader)?;
     let (selected, extras) = Default::default();
     tell_whose(&mut sites, &processes);
+    let layouts = layouts.finish(&mut processes);
     Ok(Capture {
         header,
         modules,
@@ -71,6 +72,7 @@ fn capture(parts: Parts) -> Result<Capture, ReadError> {
         threads,
         timeline,
         walks,
+        layouts,
         ending,
         events,
         processes,

@@ -21,7 +21,7 @@ impl std::fmt::Display for Version {
 }
 
 /// The version that is written.
-pub const VERSION: Version = Version { major: 1, minor: 1 };
+pub const VERSION: Version = Version { major: 1, minor: 2 };
 
 /// The oldest memtrace that reads [`VERSION`]; in the file for those that do not.
 pub const NEEDS: &str = "0.1.0";
@@ -59,6 +59,10 @@ pub const MAX_FRAMES: usize = 1 << 22;
 
 /// The most samples.
 pub const MAX_SAMPLES: usize = 1 << 20;
+
+/// The most bytes of the pieces of a layout of heaps, and the most pages, blocks and pools of one:
+/// more than a walk writes.
+pub const MAX_LAYOUT_BYTES: usize = 1 << 28;
 
 /// The most sites.
 pub const MAX_SITES: usize = 1 << 21;
@@ -108,11 +112,13 @@ pub enum BlockKind {
     End = 15,
     /// [`crate::capture::CapturedProcess`], JSON. A later one of the same number takes its place.
     Process = 16,
+    /// Where everything in a heap lay; may be ignored.
+    Layout = 17,
 }
 
 impl BlockKind {
     /// Every kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Header,
         Self::Modules,
         Self::RawStacks,
@@ -129,6 +135,7 @@ impl BlockKind {
         Self::Ending,
         Self::End,
         Self::Process,
+        Self::Layout,
     ];
 
     /// The kind with this number; `None` for those of later versions.
@@ -179,7 +186,7 @@ mod tests {
     #[test]
     fn kinds_are_numbered_without_gaps_so_that_none_is_forgotten() {
         let numbers: Vec<u16> = BlockKind::ALL.into_iter().map(|kind| kind as u16).collect();
-        assert_eq!(numbers, (1..=16).collect::<Vec<_>>());
-        assert_eq!(BlockKind::from_u16(17), None);
+        assert_eq!(numbers, (1..=17).collect::<Vec<_>>());
+        assert_eq!(BlockKind::from_u16(18), None);
     }
 }

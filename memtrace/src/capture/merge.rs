@@ -31,6 +31,7 @@ pub fn merge(parts: Vec<Capture>) -> Capture {
         let timeline = timeline(&processes, merged.header.opened_ns);
         merged.ending = ending(&processes, &timeline);
         (merged.timeline, merged.walks) = (timeline, Default::default());
+        merged.layouts = Default::default();
     }
     merged.stacks.sort_by_key(|(id, _)| *id);
     merged.threads = threads(std::mem::take(&mut merged.threads));
@@ -46,6 +47,7 @@ fn process(part: &Capture) -> Option<CapturedProcess> {
         modules: part.modules.clone(),
         timeline: part.timeline.clone(),
         walks: (&part.walks).into(),
+        layouts: part.layouts.clone(),
         ending: Some(part.ending.clone()),
         events: part.events,
         ..process

@@ -16,6 +16,7 @@ pub mod format;
 mod found;
 mod frames;
 pub mod growth;
+mod layout;
 pub mod matching;
 mod merge;
 mod name;
@@ -37,6 +38,8 @@ mod tests;
 mod upgrade;
 mod write;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -56,6 +59,7 @@ use crate::model::{
     coverage::Coverage,
     event::Event,
     footprint::{GrowthProbes, RssChanges},
+    layout::HeapLayout,
     site::{Amount, SiteStats},
     stack::{NamedStack, StackId},
     timeline::Timeline,
@@ -91,6 +95,9 @@ pub struct Capture {
     pub timeline: Timeline,
     /// Walks of the heap at both ends.
     pub walks: Walks,
+    /// Where everything in the heap lay then; of several processes they are in
+    /// [`Self::processes`].
+    pub layouts: Layouts,
     /// Known when the window was closed.
     pub ending: Ending,
     /// What became of the events.
@@ -106,6 +113,15 @@ impl Capture {
         let at = self.threads.binary_search_by_key(&tid, |thread| thread.tid).ok()?;
         Some(self.threads[at].name.clone())
     }
+}
+
+/// Where everything in a process's heaps lay at both ends of a window.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layouts {
+    /// Near the start.
+    pub before: Option<Arc<HeapLayout>>,
+    /// At the end; `None` where the target was not walked then.
+    pub after: Option<Arc<HeapLayout>>,
 }
 
 /// What is known when a window opens.

@@ -6,6 +6,7 @@ use super::{
     CapturedProcess, CapturedSite, Ending, EventsKept, Header, LiveItem, ThreadName,
     codec::Malformed,
     format::{BlockKind, FLAG_CONTINUED, MAX_RECORD_BYTES, MAX_SAMPLES, MAX_SITES},
+    layout::LayoutDecoder,
     records::{EndRecord, WalksRecord},
     stacks::StackDecoder,
     tables::{read_live, read_sites},
@@ -44,6 +45,8 @@ pub struct Parts {
     pub timeline: Timeline,
     /// The last walks.
     pub walks: Walks,
+    /// Where everything in heaps lay.
+    pub layouts: LayoutDecoder,
     /// What became of the events.
     pub kept: Option<EventsKept>,
     /// Known when the window was closed.
@@ -102,6 +105,7 @@ impl Parts {
             BlockKind::Ending => self.ending = Some(json(payload)?),
             BlockKind::End => self.end = Some(json(payload)?),
             BlockKind::Process => self.process(json(payload)?),
+            BlockKind::Layout => self.layouts.block(payload)?,
         }
         Ok(())
     }

@@ -4,7 +4,8 @@ use hashbrown::HashSet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Capture, CapturedSite, Ending, Events, EventsKept, Header, KeptEvent, records::WalksRecord,
+    Capture, CapturedSite, Ending, Events, EventsKept, Header, KeptEvent, Layouts,
+    records::WalksRecord,
 };
 use crate::model::{
     process::{Inherited, PrivatePages},
@@ -32,6 +33,9 @@ pub struct CapturedProcess {
     pub timeline: Timeline,
     /// Walks of its heap.
     pub walks: WalksRecord,
+    /// Where everything in its heap lay then; a record of its own in a file.
+    #[serde(skip)]
+    pub layouts: Layouts,
     /// Known when its window was closed; `None` of a file that ends before.
     pub ending: Option<Ending>,
     /// What became of its events.
@@ -79,6 +83,7 @@ impl Capture {
             threads: self.threads.clone(),
             timeline: process.timeline.clone(),
             walks: process.walks.clone().into(),
+            layouts: process.layouts.clone(),
             ending: process.ending.clone().unwrap_or_default(),
             events: process.events,
             processes: vec![process.clone()],

@@ -6,8 +6,8 @@ use memtrace_common::{sample::Interval, wire::StackEnd};
 use proptest::prelude::*;
 
 use super::{
-    Capture, CapturedSite, Ending, EventsKept, Header, Host, KeptEvent, LiveItem, LossCount,
-    ThreadName, Writer,
+    Capture, CapturedSite, Ending, EventsKept, Header, Host, KeptEvent, Layouts, LiveItem,
+    LossCount, ThreadName, Writer,
     books::{Books, apply},
     raw_stacks::RecordedStack,
 };
@@ -15,8 +15,12 @@ use crate::{
     ledger,
     model::{
         AllocFn, ObjectNumber,
-        census::Census,
+        census::{Census, Extent},
         event::{Action, Event},
+        layout::{
+            ArenaLayout, HeapLayout, PIECE_UNIT_BYTES, PieceKind, PoolLayout, PymallocArenaLayout,
+            SegmentLayout,
+        },
         site::{Amount, SiteStats},
         stack::{
             ENTRY_MARK, Frame, Language, NamedStack, PythonEnd, PythonFrame, RawStack, StackId,
@@ -216,6 +220,88 @@ fn any_sample() -> impl Strategy<Value = TimelineSample> {
     })
 }
 
+fn ranges() -> impl Strategy<Value = Vec<Extent>> {
+    let steps = proptest::collection::vec((1..1_u64 << 30, 1..1_u64 << 30), 0..6);
+    steps.prop_map(|steps| {
+        let mut at = 0;
+        let range = |(gap, bytes): (u64, u64)| {
+            let start = at + gap;
+            at = start + bytes;
+            Extent { start, end: at }
+        };
+        steps.into_iter().map(range).collect()
+    })
+}
+
+fn any_segment() -> impl Strategy<Value = SegmentLayout> {
+    let pieces = proptest::collection::vec((1..1_u64 << 20, 0..7_u8), 0..20);
+    (0..1_u64 << 47, pieces).prop_map(|(start, pieces)| {
+        let (mut segment, mut end) = (SegmentLayout::at(start), start);
+        for (units, kind) in pieces {
+            end += units * PIECE_UNIT_BYTES;
+            segment.push(PieceKind::from_u8(kind).unwrap_or(PieceKind::Unknown), end);
+        }
+        segment
+    })
+}
+
+fn any_arena() -> impl Strategy<Value = ArenaLayout> {
+    let segments = proptest::collection::vec(any_segment(), 0..3);
+    (0..3_u32, any::<u32>(), prop::option::of(0..9_u64), segments).prop_map(
+        |(heap, index, attached_threads, segments)| ArenaLayout {
+            heap,
+            index,
+            attached_threads,
+            segments,
+        },
+    )
+}
+
+fn any_pymalloc_arena() -> impl Strategy<Value = PymallocArenaLayout> {
+    let pool = (number(), any::<u32>(), any::<u32>(), any::<u32>()).prop_map(
+        |(start, block_bytes, in_use, capacity)| PoolLayout {
+            start,
+            block_bytes,
+            in_use,
+            capacity,
+        },
+    );
+    (0..1_u64 << 47, number(), proptest::collection::vec(pool, 0..4)).prop_map(
+        |(start, pool_bytes, pools)| PymallocArenaLayout {
+            extent: Extent { start, end: start + (1 << 20) },
+            pool_bytes,
+            pools,
+        },
+    )
+}
+
+/// Any layout of heaps.
+pub fn any_layout() -> impl Strategy<Value = HeapLayout> {
+    let arenas = proptest::collection::vec(any_arena(), 0..3);
+    let pymalloc = proptest::collection::vec(any_pymalloc_arena(), 0..3);
+    let sizes = (any::<i64>(), number(), number(), number());
+    (sizes, arenas, ranges(), pymalloc, ranges()).prop_map(
+        |(sizes, arenas, mapped, pymalloc, resident)| {
+            let (at_ns, page_bytes, huge_page_bytes, left_out_bytes) = sizes;
+            HeapLayout {
+                at_ns,
+                page_bytes,
+                huge_page_bytes,
+                arenas,
+                mapped,
+                pymalloc,
+                resident,
+                left_out_bytes,
+            }
+        },
+    )
+}
+
+fn any_layouts() -> impl Strategy<Value = Layouts> {
+    let layout = || prop::option::of(any_layout().prop_map(Arc::new));
+    (layout(), layout()).prop_map(|(before, after)| Layouts { before, after })
+}
+
 /// Any capture that is sound: its live records have sites, and those have stacks.
 pub fn any_capture() -> impl Strategy<Value = (Capture, Vec<KeptEvent>)> {
     let tables = (
@@ -225,15 +311,15 @@ pub fn any_capture() -> impl Strategy<Value = (Capture, Vec<KeptEvent>)> {
         proptest::collection::vec(any_sample(), 0..8),
     );
     let events = proptest::collection::vec(any_event(), 0..40);
-    (tables, events, ".*", number(), any::<f64>()).prop_map(
-        |((mut stacks, mut sites, live, samples), events, name, number, mean)| {
+    (tables, events, ".*", number(), any::<f64>(), any_layouts()).prop_map(
+        |((mut stacks, mut sites, live, samples), events, name, number, mean, layouts)| {
             if stacks.is_empty() {
                 stacks.push((StackId(7), NamedStack::default()));
             }
             for (at, site) in sites.iter_mut().enumerate() {
                 site.stack = site.stack.map(|_| stacks[at % stacks.len()].0);
             }
-            let mut capture = Capture { stacks, sites, live, ..filled(&name, number) };
+            let mut capture = Capture { stacks, sites, live, layouts, ..filled(&name, number) };
             capture.timeline.samples = samples;
             capture.events.kept = events.len() as u64;
             let mean = if mean.is_finite() { mean } else { 0.0 };
@@ -297,6 +383,15 @@ impl Small {
         Self::of(small_events(), small_frame(), small_recorded())
     }
 
+    /// The same with layouts of heaps: what came with version 1.2. It never changes, either.
+    pub fn with_layouts() -> Self {
+        let mut small = Self::new();
+        let (before, after) = (small_layout(0x40), small_layout(0x120));
+        let before = Some(Arc::new(HeapLayout { at_ns: -1_000_000, ..before }));
+        small.capture.layouts = Layouts { before, after: Some(Arc::new(after)) };
+        small
+    }
+
     /// The smallest that has every sort of block.
     pub fn tiny() -> Self {
         let events = small_events().into_iter().filter(|kept| kept.event.tid == 11).skip(1);
@@ -342,6 +437,50 @@ impl Small {
         writer.flush().expect("a Vec takes all");
         let closed = writer.bytes_written() as usize;
         (writer.finish(&self.capture).expect("a Vec takes all"), closed)
+    }
+}
+
+/// With everything that a layout has.
+fn small_layout(chunk_bytes: u64) -> HeapLayout {
+    const HEAP: u64 = 0x55_0000_0000;
+    let mut segment = SegmentLayout::at(HEAP);
+    let sizes =
+        [chunk_bytes, 0x90, 0x1f70, 0x20, 0x20, 0x4000 - 0x40 - 0x1f70 - 0x90 - chunk_bytes];
+    let mut end = HEAP;
+    let kinds = [
+        PieceKind::Metadata,
+        PieceKind::InUse,
+        PieceKind::Free,
+        PieceKind::Tcache,
+        PieceKind::Fastbin,
+        PieceKind::Top,
+    ];
+    for (kind, bytes) in kinds.into_iter().zip(sizes) {
+        end += bytes;
+        segment.push(kind, end);
+    }
+    let pool = PoolLayout { start: 0x7f30_0000_4000, block_bytes: 48, in_use: 3, capacity: 340 };
+    HeapLayout {
+        at_ns: 19_000_000,
+        page_bytes: 4096,
+        huge_page_bytes: 2 << 20,
+        arenas: vec![ArenaLayout {
+            heap: 0,
+            index: 1,
+            attached_threads: Some(2),
+            segments: vec![segment],
+        }],
+        mapped: vec![Extent { start: 0x7f10_0000_0000, end: 0x7f10_0004_0000 }],
+        pymalloc: vec![PymallocArenaLayout {
+            extent: Extent { start: 0x7f30_0000_0000, end: 0x7f30_0010_0000 },
+            pool_bytes: 16384,
+            pools: vec![pool],
+        }],
+        resident: vec![
+            Extent { start: HEAP, end: HEAP + 0x3000 },
+            Extent { start: 0x7f10_0000_0000, end: 0x7f10_0004_0000 },
+        ],
+        left_out_bytes: 4096,
     }
 }
 

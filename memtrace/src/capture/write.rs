@@ -8,13 +8,14 @@ use std::{error::Error, io, sync::Arc};
 use serde::Serialize;
 
 use super::{
-    Capture, CapturedProcess, CapturedSite, Events, EventsKept, Header, KeptEvent,
+    Capture, CapturedProcess, CapturedSite, Events, EventsKept, Header, KeptEvent, Layouts,
     block::Packer,
     events::EventEncoder,
     format::{
         BlockKind, FLAG_CONTINUED, FLAG_REQUIRED, MAX_BLOCK_BYTES, MAX_RECORD_BYTES, PROCESS_SHIFT,
         preamble,
     },
+    layout::{Of, Side, put_layout},
     raw_stacks::RawStackEncoder,
     read::UnknownRecord,
     records::{EndRecord, WalksRecord},
@@ -184,6 +185,7 @@ impl<W: io::Write> Writer<W> {
         self.timeline(&capture.timeline)?;
         self.walks(&capture.walks)?;
         capture.processes.iter().try_for_each(|it| self.process(&placed(it, &capture.sites)))?;
+        self.layouts(capture)?;
         for record in unknown {
             let (header, stored) = record.as_stored();
             self.put(&header)?;
@@ -219,6 +221,20 @@ impl<W: io::Write> Writer<W> {
         self.record(BlockKind::Timeline, &without_samples)?;
         samples.iter().try_for_each(|sample| self.sample(sample))?;
         self.end_samples()
+    }
+
+    /// Where everything lay, of each process.
+    fn layouts(&mut self, capture: &Capture) -> io::Result<()> {
+        for (process, layouts) in layouts_of(capture) {
+            let sides = [(Side::Before, &layouts.before), (Side::After, &layouts.after)];
+            for (side, layout) in sides {
+                let Some(layout) = layout else { continue };
+                put_layout(Of { process, side }, layout, &mut |payload| {
+                    self.part_with(BlockKind::Layout, 0, payload)
+                })?;
+            }
+        }
+        Ok(())
     }
 
     fn ending(&mut self, capture: &Capture) -> io::Result<()> {
@@ -286,7 +302,11 @@ impl<W: io::Write> Writer<W> {
     }
 
     fn part(&mut self, kind: BlockKind, flags: u16, payload: &[u8]) -> io::Result<()> {
-        let (header, stored) = self.packer.pack(kind as u16, FLAG_REQUIRED | flags, payload)?;
+        self.part_with(kind, FLAG_REQUIRED | flags, payload)
+    }
+
+    fn part_with(&mut self, kind: BlockKind, flags: u16, payload: &[u8]) -> io::Result<()> {
+        let (header, stored) = self.packer.pack(kind as u16, flags, payload)?;
         self.out.write_all(&header)?;
         self.out.write_all(stored)?;
         self.bytes_written += (header.len() + stored.len()) as u64;
@@ -296,6 +316,15 @@ impl<W: io::Write> Writer<W> {
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.bytes_written += bytes.len() as u64;
         self.out.write_all(bytes)
+    }
+}
+
+/// Those of each process by its number.
+fn layouts_of(capture: &Capture) -> Vec<(u8, &Layouts)> {
+    match &capture.processes[..] {
+        [] => vec![(0, &capture.layouts)],
+        [one] => vec![(one.number, &capture.layouts)],
+        several => several.iter().map(|process| (process.number, &process.layouts)).collect(),
     }
 }
 

@@ -6,17 +6,21 @@ mod doctor;
 mod inspect;
 mod parse;
 mod report;
+mod run;
+mod trace;
 mod views;
 mod whatif;
 
 use clap::{ArgAction, Parser, Subcommand};
 
 pub use self::{
-    attach::{AttachArgs, Events, MaxOverhead, PythonArg},
+    attach::AttachArgs,
     diff::{DiffArgs, DiffFormat},
     doctor::DoctorArgs,
     inspect::InspectArgs,
     report::{ReportArgs, ReportFormat},
+    run::RunArgs,
+    trace::{Events, MaxOverhead, PythonArg, TraceArgs},
     views::{By, UnitsArg, ViewArg},
     whatif::{WhatIfArgs, WhatIfFormat},
 };
@@ -34,6 +38,7 @@ Examples:
   sudo memtrace attach -p 4242             until Ctrl-C; then the report
   sudo memtrace attach -p 4242 -d 30s      for 30 seconds
   sudo memtrace attach -p 4242 -d 5m --min-age 1m --json > report.json
+  sudo memtrace run -- ./app --port 80      from its first allocation to its end
   memtrace report app.memtrace --view peak  what attach wrote, looked at in another way
   memtrace diff before.memtrace after.memtrace --fail-above 10MiB
                                            what grew between two captures; 1 if by more than that
@@ -42,7 +47,7 @@ Examples:
   sudo memtrace doctor -p 4242              what would be seen of it, before anything is traced
 
 Exit status: 0 done; 1 diff: more growth than --fail-above; 2 bad usage or it could not be
-done; 130 interrupted before anything was seen.";
+done; 130 interrupted before anything was seen; run: that of the command.";
 
 /// The heading of options that few need.
 const LIMITS: &str = "Limits and cost";
@@ -78,6 +83,8 @@ pub struct Cli {
 pub enum Command {
     /// Trace the allocations of a running process; report what is never freed
     Attach(AttachArgs),
+    /// Start a command and trace it from its first allocation on
+    Run(RunArgs),
     /// Show a capture that attach wrote: as text, a picture, a page, or for other tools
     Report(ReportArgs),
     /// Compare two captures: what grew, and where

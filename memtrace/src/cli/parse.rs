@@ -43,6 +43,11 @@ pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
     Ok(interval)
 }
 
+/// A size that there must be.
+pub(super) fn parse_need(text: &str) -> Result<u64, String> {
+    parse_size::parse_size(text).map_err(|_| "write a size like 512MiB or 20GiB".to_owned())
+}
+
 pub(super) fn parse_limit(text: &str) -> Result<u64, String> {
     parse_size::parse_size(text).map_err(|_| "write a size like 64KiB or 10MiB".to_owned())
 }

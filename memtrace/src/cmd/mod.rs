@@ -10,6 +10,8 @@ pub mod inspect;
 mod output;
 mod progress;
 pub mod report;
+mod run;
+mod trace;
 mod whatif;
 
 use std::process::ExitCode;
@@ -25,6 +27,8 @@ pub enum Status {
     Interrupted,
     /// Done, and it is more than the limit that was set.
     AboveLimit,
+    /// The command that was run ended with this status.
+    Command(u8),
     /// The result is there, but a part of it could not be delivered; said on stderr.
     Incomplete,
 }
@@ -34,6 +38,7 @@ impl From<Status> for ExitCode {
         match status {
             Status::Done => Self::SUCCESS,
             Status::AboveLimit => Self::from(1),
+            Status::Command(code) => Self::from(code),
             Status::Incomplete => Self::from(2),
             Status::Interrupted => Self::from(130),
         }
@@ -45,6 +50,7 @@ pub fn run(cli: Cli) -> ExitCode {
     init_log(cli.verbose, cli.quiet);
     let result = match &cli.command {
         Command::Attach(args) => attach::run(args, cli.verbose, cli.quiet),
+        Command::Run(args) => run::run(args, cli.verbose, cli.quiet),
         Command::Report(args) => report::run(args, cli.quiet),
         Command::Diff(args) => diff::run(args, cli.quiet),
         Command::Inspect(args) => inspect::run(args, cli.quiet),

@@ -3,7 +3,7 @@
 use std::{
     env, fmt,
     fs::{File, OpenOptions},
-    io::{self, BufWriter, IsTerminal as _, Write as _},
+    io::{self, BufWriter, IsTerminal, Write as _},
     os::{
         fd::AsFd,
         unix::fs::{OpenOptionsExt as _, fchown},
@@ -154,13 +154,13 @@ pub fn terminal_columns(stream: &impl AsFd) -> Option<usize> {
     (columns > 0).then_some(usize::from(columns))
 }
 
-/// How text is written to stdout: with colours on a terminal unless `NO_COLOR` is set, and cut to
+/// How text is written to a stream: with colours on a terminal unless `NO_COLOR` is set, and cut to
 /// its width; elsewhere lines are not cut.
-pub fn text_options(stdout: &io::Stdout) -> TextOptions {
+pub fn text_options(stream: &(impl AsFd + IsTerminal)) -> TextOptions {
     let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     TextOptions {
-        colour: stdout.is_terminal() && !no_color,
-        width: terminal_columns(stdout),
+        colour: stream.is_terminal() && !no_color,
+        width: terminal_columns(stream),
         ..TextOptions::default()
     }
 }

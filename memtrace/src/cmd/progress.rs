@@ -16,6 +16,8 @@ pub struct Progress {
     quiet: bool,
     live: bool,
     line_is_open: bool,
+    /// The terminal is a command's, too, and so are its signals.
+    of_command: bool,
     /// What CPython's own allocator costs is still to be told.
     tells_rate: bool,
 }
@@ -27,7 +29,12 @@ impl Progress {
     /// Progress for a terminal or a log, or none at all.
     pub fn new(quiet: bool) -> Self {
         let live = !quiet && io::stderr().is_terminal();
-        Self { quiet, live, line_is_open: false, tells_rate: false }
+        Self { quiet, live, line_is_open: false, of_command: false, tells_rate: false }
+    }
+
+    /// Beside a command, whose output a line that renews itself would disturb.
+    pub fn of_command(self) -> Self {
+        Self { live: false, of_command: true, ..self }
     }
 
     /// Tells the rate of records and what it costs, once: tracing every object of Python is dear.
@@ -106,9 +113,11 @@ impl Observer for Progress {
 
     fn tracing(&mut self, target: &str, probes: usize, attach_ns: u64) {
         let took = size::duration_ns(attach_ns);
-        self.say(&format!(
-            "tracing {target}: {probes} probes armed in {took}; Ctrl-C ends and reports"
-        ));
+        let ends = match self.of_command {
+            true => "from its first allocation on",
+            false => "Ctrl-C ends and reports",
+        };
+        self.say(&format!("tracing {target}: {probes} probes armed in {took}; {ends}"));
     }
 
     fn followed(&mut self, target: &str, since_fork_ns: Option<u64>) {
@@ -134,6 +143,7 @@ impl Observer for Progress {
 
     fn ended(&mut self, reason: EndReason) {
         self.say(match reason {
+            EndReason::Duration if self.of_command => "the time is over; the command goes on",
             EndReason::Duration => "the time is over; detaching",
             EndReason::Interrupted | EndReason::Terminated => "interrupted; detaching",
             EndReason::TargetExited => "the process ended",

@@ -119,6 +119,71 @@ impl SegmentLayout {
     pub fn pieces(&self) -> Pieces<'_> {
         Pieces { codes: &self.codes, at: self.start }
     }
+
+    /// The pieces as they are kept: see [`Self::append`].
+    pub fn codes(&self) -> &[u8] {
+        &self.codes
+    }
+
+    /// Adds pieces as [`Self::codes`] has them. `false` where these are none; whole ones before may
+    /// have been added then.
+    pub fn append(&mut self, codes: &[u8]) -> bool {
+        let mut pieces = Pieces { codes, at: self.end };
+        let count = pieces.by_ref().count() as u64;
+        let (rest, end) = (pieces.codes.len(), pieces.at);
+        self.codes.extend_from_slice(&codes[..codes.len() - rest]);
+        self.pieces += count;
+        self.end = end;
+        rest == 0
+    }
+
+    /// Where it is now, to come back to.
+    pub fn mark(&self) -> Mark {
+        Mark { end: self.end, pieces: self.pieces, code_bytes: self.codes.len() }
+    }
+
+    /// Takes back what was added since.
+    pub fn take_back(&mut self, mark: Mark) {
+        let Mark { end, pieces, code_bytes } = mark;
+        self.codes.truncate(code_bytes);
+        (self.end, self.pieces) = (end, pieces);
+    }
+
+    /// Says of pieces in use that begin at these addresses, which ascend, that they are something
+    /// else.
+    pub fn retag(&mut self, starts: &[u64], kind: PieceKind) {
+        let first = starts.partition_point(|start| *start < self.start);
+        let mut starts = starts[first..].iter().peekable();
+        let (mut at, mut code_at) = (self.start, 0);
+        while let Some(next) = starts.peek() {
+            let mut pieces = Pieces { codes: &self.codes[code_at..], at };
+            let Some(piece) = pieces.find(|piece| piece.extent.end > **next) else { return };
+            let (rest, end) = (pieces.codes.len(), pieces.at);
+            if piece.extent.start == **next && piece.kind == PieceKind::InUse {
+                let own = code_bytes(piece.extent.bytes() | piece.kind as u64);
+                let first = self.codes.len() - rest - own;
+                self.codes[first] = self.codes[first] & !KIND_BITS | kind as u8;
+            }
+            (at, code_at) = (end, self.codes.len() - rest);
+            while starts.next_if(|start| **start < at).is_some() {}
+        }
+    }
+}
+
+/// The lowest bits of a code, which are the kind.
+const KIND_BITS: u8 = PIECE_UNIT_BYTES as u8 - 1;
+
+/// How long a code is in LEB128.
+fn code_bytes(code: u64) -> usize {
+    (u64::BITS - (code | 1).leading_zeros()).div_ceil(7) as usize
+}
+
+/// A place in a segment that is being made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    end: u64,
+    pieces: u64,
+    code_bytes: usize,
 }
 
 /// The pieces of a segment.
@@ -132,10 +197,10 @@ impl Iterator for Pieces<'_> {
     type Item = Piece;
 
     fn next(&mut self) -> Option<Piece> {
-        let (mut code, mut shift) = (0_u64, 0);
+        let (mut code, mut shift, mut codes) = (0_u64, 0, self.codes);
         loop {
-            let (byte, rest) = self.codes.split_first()?;
-            self.codes = rest;
+            let (byte, rest) = codes.split_first()?;
+            codes = rest;
             code |= u64::from(byte & 0x7f).checked_shl(shift)?;
             if *byte < 0x80 {
                 break;
@@ -144,8 +209,12 @@ impl Iterator for Pieces<'_> {
         }
         let kind = PieceKind::from_u8((code % PIECE_UNIT_BYTES) as u8)?;
         let start = self.at;
-        self.at = start.checked_add(code - code % PIECE_UNIT_BYTES)?;
-        Some(Piece { extent: Extent { start, end: self.at }, kind })
+        let end = start.checked_add(code - code % PIECE_UNIT_BYTES)?;
+        if end == start {
+            return None;
+        }
+        (self.at, self.codes) = (end, codes);
+        Some(Piece { extent: Extent { start, end }, kind })
     }
 }
 
@@ -201,10 +270,9 @@ pub struct HeapLayout {
     pub mapped: Vec<Extent>,
     /// CPython's arenas, ascending.
     pub pymalloc: Vec<PymallocArenaLayout>,
-    /// Which pages are in memory, wherever anything of the above or a live mapping is: ascending, and
-    /// no two touch.
+    /// Which pages of the process are in memory: ascending, and no two touch.
     pub resident: Vec<Extent>,
-    /// Bytes of heap that found no room in it.
+    /// Bytes of heap, and of pages in memory, that found no room in it.
     pub left_out_bytes: u64,
 }
 
@@ -250,6 +318,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_taken_back_was_never_there() {
+        let mut segment = SegmentLayout::at(0x1000);
+        segment.push(PieceKind::InUse, 0x1040);
+        let (mark, before) = (segment.mark(), segment.clone());
+        segment.push(PieceKind::Free, 0x9000);
+        segment.take_back(mark);
+        assert_eq!(segment, before);
+    }
+
+    #[test]
     fn a_range_is_as_resident_as_its_pages() {
         let extent = |start, end| Extent { start, end };
         let resident = vec![extent(0x1000, 0x3000), extent(0x5000, 0x6000)];
@@ -275,6 +353,39 @@ mod tests {
                 expected.push(Piece { extent: Extent { start: at, end }, kind });
                 at = end;
             }
+            prop_assert_eq!(segment.pieces().collect::<Vec<_>>(), expected);
+            let mut again = SegmentLayout::at(start);
+            prop_assert!(again.append(segment.codes()));
+            prop_assert_eq!(again, segment);
+        }
+
+        #[test]
+        fn no_bytes_are_taken_for_pieces_that_do_not_come_back(start: u64, codes: Vec<u8>) {
+            let mut segment = SegmentLayout::at(start);
+            let is_whole = segment.append(&codes);
+            prop_assert_eq!(is_whole, segment.codes() == codes);
+            prop_assert_eq!(segment.pieces().count() as u64, segment.len());
+            prop_assert_eq!(segment.pieces().last().map_or(start, |it| it.extent.end), segment.end());
+        }
+
+        #[test]
+        fn only_pieces_in_use_that_begin_there_become_something_else(
+            pieces in prop::collection::vec((1..300_u64, 0..7_u8), 0..50),
+            chosen in prop::collection::btree_set(0..4000_u64, 0..60),
+        ) {
+            let (mut segment, mut end) = (SegmentLayout::at(0x1000), 0x1000);
+            for (units, kind) in pieces {
+                end += units * PIECE_UNIT_BYTES;
+                segment.push(PieceKind::from_u8(kind).unwrap(), end);
+            }
+            let starts: Vec<u64> = chosen.into_iter().map(|it| 0xff0 + it * 8).collect();
+            let before: Vec<Piece> = segment.pieces().collect();
+            segment.retag(&starts, PieceKind::Tcache);
+            let retagged = |piece: &Piece| {
+                let is_one = piece.kind == PieceKind::InUse && starts.contains(&piece.extent.start);
+                Piece { kind: if is_one { PieceKind::Tcache } else { piece.kind }, ..*piece }
+            };
+            let expected: Vec<Piece> = before.iter().map(retagged).collect();
             prop_assert_eq!(segment.pieces().collect::<Vec<_>>(), expected);
         }
     }

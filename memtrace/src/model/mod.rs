@@ -1,6 +1,7 @@
 //! The vocabulary: plain data that every other part speaks. No I/O, no logic beyond arithmetic.
 
 pub mod arena_map;
+pub mod blame;
 pub mod census;
 pub mod cost;
 pub mod coverage;

@@ -17,9 +17,9 @@ use crate::{
 };
 
 use super::{
-    Completeness, Distribution, FunctionReport, GrowthReport, HeapReport, LossReport, Module,
-    ProcessReport, Report, Rss, SCHEMA, SiteReport, Target, Totals, UnwindTables, Walks, Window,
-    allocator,
+    BlameReport, Completeness, Distribution, FunctionReport, GrowthReport, HeapReport, LossReport,
+    Module, ProcessReport, Report, Rss, SCHEMA, SiteReport, Target, Totals, UnwindTables, Walks,
+    Window, allocator,
     group::{self, GroupBy, GroupFacts, GroupReport, group_slots},
     key_frame::key_frame,
     profile::{Births, SiteExtras, View},
@@ -46,6 +46,8 @@ pub struct ReportInput {
     pub timeline: Timeline,
     /// Walks of the heap at both ends.
     pub walks: Walks,
+    /// Who keeps free memory from being given back.
+    pub blame: Option<BlameReport>,
     /// What numbers are estimates of; `None` where they are none.
     pub sampling: Option<Sampling>,
     /// Sums over all sites. `survivors` is ignored: it is summed over `sites`.
@@ -120,6 +122,7 @@ impl ReportInput {
             rss_table: self.walks.after.as_ref().map(|census| census.rss.clone()),
             rss_table_before: self.walks.before.as_ref().map(|census| census.rss.clone()),
             heap: HeapReport::of(&self.walks),
+            blame: self.blame,
             timeline: self.timeline,
             verdict: None,
             sampling: self.sampling,

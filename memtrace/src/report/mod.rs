@@ -5,6 +5,7 @@
 //! Fields are added freely; a field that changes its meaning or goes away raises the version.
 
 mod allocator;
+pub mod blame;
 mod build;
 mod facts;
 mod group;
@@ -25,6 +26,7 @@ use serde::Serialize;
 pub(crate) use self::group::package;
 pub use self::{
     allocator::AllocatorTotals,
+    blame::{BlameReport, CulpritKind, CulpritReport},
     build::{ReportInput, SiteInput},
     group::{GroupBy, GroupFacts, GroupName, GroupReport, group_slots, slots_of},
     growth::{Estimate, GrowthReport},
@@ -92,6 +94,9 @@ pub struct Report {
     pub rss_table_before: Option<RssTable>,
     /// The heap near the end.
     pub heap: Option<HeapReport>,
+    /// Who keeps free memory from being given back; `None` where that cannot be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blame: Option<BlameReport>,
     /// How memory went in between.
     pub timeline: Timeline,
     /// What happens to its memory, and what to try; `None` of a selection of threads or sites, which

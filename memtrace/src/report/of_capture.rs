@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    GroupBy, GrowthReport, GrowthView, Report, View, allocator,
+    BlameReport, GroupBy, GrowthReport, GrowthView, Report, View, allocator,
     build::{ReportInput, SiteInput},
     facts::Survived,
     process::processes,
@@ -63,6 +63,7 @@ impl Report {
             rss: ending.rss,
             timeline: capture.timeline.clone(),
             walks: sampling::walks(capture),
+            blame: BlameReport::of(capture, options.group_by, &sites),
             sampling: Sampling::of(capture),
             totals: sampling::totals(capture, &sites),
             groups: survived.groups(options.group_by, &sites),

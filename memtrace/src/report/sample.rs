@@ -427,6 +427,7 @@ pub(crate) fn leaking_input() -> ReportInput {
         },
         timeline: timeline(),
         walks: walks(),
+        blame: None,
         totals: totals(),
         groups: facts(&sites()),
         group_by: GroupBy::Line,

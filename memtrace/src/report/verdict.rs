@@ -1,11 +1,13 @@
 //! From the report's numbers to its verdict.
 
 use crate::{
-    analysis::verdict::{RssChange, SitePattern, Traced, TracedSite, VerdictInput, verdict},
+    analysis::verdict::{
+        Pin, Pins, RssChange, SitePattern, Traced, TracedSite, VerdictInput, verdict,
+    },
     model::{AllocFn, growth::GrowthPattern, verdict::Verdict},
 };
 
-use super::{Report, Sampling, SiteReport, Walks};
+use super::{BlameReport, CulpritKind, CulpritReport, Report, Sampling, SiteReport, Walks};
 
 /// Sites that the verdict looks at; those beyond hold little.
 const SITES: usize = 100;
@@ -38,7 +40,28 @@ pub(super) fn of(report: &Report, patterns: &[Option<GrowthPattern>], walks: Wal
         // Who made it grow is not who holds it.
         traced: report.growth.is_none().then(|| traced(report, patterns)),
         limit_bytes: rss.limit_bytes,
+        pins: report.blame.as_ref().map(pins),
     })
+}
+
+/// Who pins what is trapped. What the allocator has cached is a verdict of its own.
+fn pins(blame: &BlameReport) -> Pins {
+    let is_unknown = |it: &&CulpritReport| {
+        matches!(it.name.kind, CulpritKind::BeforeAttach | CulpritKind::NotSampled)
+    };
+    let pin = |it: &CulpritReport| Pin {
+        name: it.name.name.clone(),
+        trapped_bytes: it.trapped_bytes,
+        drop_bytes: it.drop_bytes,
+        chunk_bytes: it.chunk_bytes,
+        chunks: it.chunks,
+    };
+    let sites = blame.culprits.iter().filter(|it| it.name.kind == CulpritKind::Site);
+    Pins {
+        trapped_bytes: blame.trapped_bytes,
+        unknown_bytes: blame.culprits.iter().filter(is_unknown).map(|it| it.trapped_bytes).sum(),
+        sites: sites.take(SITES).map(pin).collect(),
+    }
 }
 
 fn traced(report: &Report, patterns: &[Option<GrowthPattern>]) -> Traced {

@@ -108,6 +108,9 @@ pub enum AttachError {
     /// The kernel refused.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The kernel does not let it go on.
+    #[error("the command cannot be let go: {0}")]
+    Release(#[source] io::Error),
     /// memtrace itself cannot run.
     #[error("cannot set up memtrace's event loop: {0}")]
     Runtime(io::Error),
@@ -214,7 +217,10 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
     steps.over("upload unwind tables");
     let wants_python = options.python != PythonFrames::None && options.stacks != StackMode::Off;
     let mut python = Python::new(wants_python);
-    if let Some(layout) = python.look(&proc, pid, &maps, 0) {
+    if options.from_start {
+        // What it has of Python's memory has not been read in yet.
+        python = python.young();
+    } else if let Some(layout) = python.look(&proc, pid, &maps, 0) {
         kernel.set_python(&layout)?;
     }
     steps.over("look for Python");
@@ -233,9 +239,11 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
     steps.over("load the programs and arm the probes");
     let place = &mut Place { kernel: &mut kernel, objects: &objects, proc: &proc, pid };
     let calibration = place.kernel.calibrator().map(Calibrator::start);
-    let governing = Governing::open(place, options.limit, calibration)?;
+    let governing = Governing::open(place, options.limit, calibration, !options.from_start)?;
     observer.expected(governing.cost());
-    steps.over("count calls");
+    if !options.from_start {
+        steps.over("count calls");
+    }
     let (attach_ns, attach_steps) = steps.finish();
     Ok(Attached {
         kernel,

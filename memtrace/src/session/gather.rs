@@ -66,6 +66,7 @@ impl Ending {
             threads: thread_names(self.thread_names),
             timeline: self.timeline,
             walks: self.walks,
+            layouts: self.layouts,
             ending,
             events: self.events,
             processes: self.process_facts.into_iter().collect(),

@@ -84,12 +84,13 @@ pub struct Limit {
 }
 
 impl Governing {
-    /// Counts calls, chooses how closely to look, and opens the window. All probes are armed, and
-    /// nothing has been drawn yet.
+    /// Counts calls if the target `runs`, chooses how closely to look, and opens the window. All probes
+    /// are armed, and nothing has been drawn yet.
     pub(super) fn open(
         place: &mut Place<'_>,
         limit: Limit,
         calibration: Option<Receiver<io::Result<ProbeCosts>>>,
+        runs: bool,
     ) -> Result<Self, AttachError> {
         let probes = costs_of(calibration);
         let prices = Prices::of(place.objects, &probes, place.kernel.has_sessions());
@@ -108,11 +109,25 @@ impl Governing {
         };
         if let Some(max_overhead) = limit.max_overhead {
             let rules = Rules { max_overhead, choice: limit.choice, record_ns: RECORD_NS };
-            governing.choose(place, rules)?;
+            match runs {
+                true => governing.choose(place, rules)?,
+                false => governing.begin(place, rules)?,
+            }
         }
         governing.before = place.kernel.counters()?;
         governing.opened_ns = clock::monotonic_ns();
         Ok(governing)
+    }
+
+    /// Of a target that has not begun to run, nothing is known: it is looked at as closely as may be,
+    /// until it is.
+    fn begin(&mut self, place: &mut Place<'_>, rules: Rules) -> Result<(), AttachError> {
+        let now = self.reading(place)?;
+        let nothing = Load::of(&Activity::default(), now.used_since_ns(&now), RECORD_NS);
+        let (governor, step) = Governor::begin(rules, nothing, now);
+        self.cost.setting = Some(step.setting.to_string());
+        self.governor = Some(governor);
+        self.apply(place, &step)
     }
 
     fn choose(&mut self, place: &mut Place<'_>, rules: Rules) -> Result<(), AttachError> {

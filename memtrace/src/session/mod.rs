@@ -4,6 +4,7 @@
 mod attach;
 mod code;
 mod compile;
+mod escort;
 mod examine;
 mod follow;
 mod gather;
@@ -37,7 +38,7 @@ pub use governing::Limit;
 pub use inspect::{InspectError, Inspector, SeriesEnd, SeriesObserver, SeriesOptions, series};
 pub use outcome::Outcome;
 pub use recorder::{Recorder, Sink};
-pub use run::trace;
+pub use run::{trace, trace_command};
 pub use window::Ending;
 
 use crate::{budget::Change, model::cost::Cost, report::EndReason};
@@ -51,6 +52,8 @@ pub struct Options {
     pub more_pids: Vec<NonZeroU32>,
     /// Trace the children of all of them, too: those that are there and those that come.
     pub follow_forks: bool,
+    /// The target is held where it has not allocated anything yet, and let go when the window is open.
+    pub from_start: bool,
     /// End after this time.
     pub duration: Option<Duration>,
     /// Size of the ring buffer, a power of two.
@@ -90,6 +93,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether walks are to tell where every block lies: only allocations are set against that.
+    fn wants_layouts(&self) -> bool {
+        self.growth.is_none()
+    }
+
     /// Whether there may be more than one process.
     fn is_of_several(&self) -> bool {
         self.follow_forks || !self.more_pids.is_empty()

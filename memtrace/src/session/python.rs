@@ -11,10 +11,11 @@ use crate::{
         mapping::{FileId, Mapping},
         stack::{Frame, RawStack},
     },
+    probe::target::executable_files,
     report::PythonReport,
     runtime::python::{
         CodeNames, Moment, Refused, Subinterpreters, Version,
-        detect::{self, Pending, Search},
+        detect::{Pending, Search, Survey},
     },
     symbolize::OpenObject as _,
     sys::{
@@ -31,6 +32,12 @@ const FIRST_RETRY_NS: u64 = 200_000_000;
 /// At most so much later.
 const LAST_RETRY_NS: u64 = 10_000_000_000;
 
+/// A program is young for so long: it is looked at often, to have the lines of a script from its
+/// first on, and what seems to be missing of its Python may just not have been read in yet.
+const YOUTH_NS: u64 = 3_000_000_000;
+/// How often that is.
+const YOUNG_RETRY_NS: u64 = 1_000_000;
+
 /// What a reader must know of a Python with subinterpreters, up to 3.11.
 const HIDDEN: &str = "Python has more than one interpreter: up to Python 3.11 the frames of a \
     subinterpreter are missing, and what it allocates is on the line that runs it";
@@ -44,6 +51,10 @@ pub(super) struct Python {
     has_looked: bool,
     /// Files with Python in their names that were there then.
     seen: HashSet<FileId>,
+    /// What they say, by the files with code that were there.
+    survey: Option<(Vec<FileId>, Survey)>,
+    /// Until when the program is young, `CLOCK_MONOTONIC`.
+    young_until_ns: u64,
     reader: Option<Reader>,
     report: Option<PythonReport>,
     /// When to look again, and how long after that.
@@ -71,6 +82,16 @@ impl Python {
         Self { is_wanted, ..Self::default() }
     }
 
+    /// The target's program has just been started.
+    pub(super) fn young(mut self) -> Self {
+        self.is_born();
+        self
+    }
+
+    fn is_born(&mut self) {
+        self.young_until_ns = clock::monotonic_ns().saturating_add(YOUTH_NS);
+    }
+
     /// Looks for it in the target as it is now. Gives what the kernel side walks by once it is
     /// understood; `image` is the number of execs so far.
     pub(super) fn look(
@@ -87,15 +108,25 @@ impl Python {
         self.seen.extend(pythons(maps));
         let memory = ProcessMemory::open(proc, pid).ok()?;
         let opener = Opener { proc, pid };
-        let search = detect::search(maps, |mapping| opener.open(mapping), &memory);
+        let search = self.survey(maps, &opener).search(maps, &memory);
         self.take_up(search, memory, image)
+    }
+
+    /// Of the files that are mapped, which are mostly those of the last look.
+    fn survey(&mut self, maps: &[Mapping], opener: &Opener<'_>) -> &Survey {
+        let files = executable_files(maps);
+        let known = self.survey.take().filter(|(of, _)| *of == files);
+        let look = || (files, Survey::of(maps, |mapping| opener.open(mapping)));
+        &self.survey.insert(known.unwrap_or_else(look)).1
     }
 
     /// The target executes another program, of which nothing is known.
     pub(super) fn forget(&mut self) {
         self.note_hidden();
         (self.reader, self.retry, self.has_looked) = (None, None, false);
+        self.survey = None;
         self.seen.clear();
+        self.is_born();
     }
 
     /// Whether it may have come to the target with these mappings, or was not ready and it is time
@@ -107,14 +138,24 @@ impl Python {
             && (!self.has_looked || self.is_due(now_ns) || has_new())
     }
 
-    /// Whether it is time to look again for a Python that was not ready.
+    /// Whether it is time to look again for a Python that was not ready, or for the first time.
     pub(super) fn is_due(&self, now_ns: u64) -> bool {
-        self.retry.is_some_and(|retry| retry.at_ns <= now_ns)
+        let is_new = self.is_wanted && !self.has_looked && self.young_until_ns > 0;
+        is_new || self.retry.is_some_and(|retry| retry.at_ns <= now_ns)
+    }
+
+    /// Whether it may come soon.
+    pub(super) fn is_expected(&self) -> bool {
+        self.is_wanted && (!self.has_looked || self.retry.is_some())
     }
 
     /// Says when to look again if it was not ready.
     pub(super) fn set_retry(&mut self, now_ns: u64) {
         if let Some(retry) = &mut self.retry {
+            if now_ns < self.young_until_ns {
+                retry.at_ns = now_ns.saturating_add(YOUNG_RETRY_NS);
+                return;
+            }
             retry.at_ns = now_ns.saturating_add(retry.wait_ns);
             retry.wait_ns = (2 * retry.wait_ns).min(LAST_RETRY_NS);
         }
@@ -130,10 +171,12 @@ impl Python {
         let Some(python) = python else {
             self.report = pending.first().map(not_ready).or(refused.first().map(refusal));
             let wait_ns = self.retry.map_or(FIRST_RETRY_NS, |retry| retry.wait_ns);
-            self.retry = (!pending.is_empty()).then_some(Retry { at_ns: 0, wait_ns });
+            let is_young = clock::monotonic_ns() < self.young_until_ns;
+            let may_come = !pending.is_empty() || is_young && !refused.is_empty();
+            self.retry = may_come.then_some(Retry { at_ns: 0, wait_ns });
             return None;
         };
-        self.retry = None;
+        (self.retry, self.survey) = (None, None);
         self.notes.extend(refused.iter().map(refused_note));
         let mut report = PythonReport {
             version: Some(python.version().to_string()),

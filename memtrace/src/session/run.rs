@@ -11,6 +11,7 @@ use std::{
 
 use tokio::{
     io::{Interest, unix::AsyncFd},
+    runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, Interval, MissedTickBehavior, interval, interval_at, sleep_until},
 };
@@ -18,16 +19,17 @@ use tokio::{
 use super::{
     Observer, Options, Outcome, Recorder, Sample, Sink,
     attach::{AttachError, Attached, attach},
+    escort::{Escorted, escort},
     follow::Follower,
     traced::{Occurrence, Traced},
-    walker::Walker,
+    walker::{FirstWalk, Walker},
     window::{Ending, Place, SeenFork, Window},
 };
 use crate::{
     capture::Header,
     probe::ring::Ring,
     report::EndReason,
-    sys::{pidfd::PidFd, procfs::ProcFs, signals::HeldSignals},
+    sys::{launch::Held, pidfd::PidFd, procfs::ProcFs, signals::HeldSignals},
 };
 
 /// The ring is looked at this often even if the kernel side sees no reason to wake memtrace.
@@ -63,27 +65,32 @@ enum Happening {
 
 /// What ends a trace from outside. Created before the attach, so that a signal during it is not
 /// lost and still gives a result.
-pub(super) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
+pub(super) struct Signals(Option<[(Signal, EndReason); 3]>);
 
 impl Signals {
     pub(super) fn listen() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
+        Ok(Self(Some([
+            (signal(SignalKind::interrupt())?, EndReason::Interrupted),
+            (signal(SignalKind::terminate())?, EndReason::Terminated),
+            (signal(SignalKind::hangup())?, EndReason::Terminated),
+        ])))
+    }
+
+    /// They are somebody else's.
+    fn none() -> Self {
+        Self(None)
     }
 
     pub(super) async fn next(&mut self) -> EndReason {
-        tokio::select! {
-            _ = self.interrupt.recv() => EndReason::Interrupted,
-            _ = self.terminate.recv() => EndReason::Terminated,
-            _ = self.hangup.recv() => EndReason::Terminated,
-        }
+        poll_fn(|context| {
+            for (signal, reason) in self.0.iter_mut().flatten() {
+                if signal.poll_recv(context).is_ready() {
+                    return Poll::Ready(*reason);
+                }
+            }
+            Poll::Pending
+        })
+        .await
     }
 }
 
@@ -96,17 +103,40 @@ pub fn trace(
     sink: Option<Sink>,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, AttachError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(AttachError::Runtime)?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let mut signals = Signals::listen().map_err(AttachError::Runtime)?;
         let held = HeldSignals::hold();
         let attached = attach_all(options, observer)?;
         drop(held);
-        run(attached, options, sink, &mut signals, observer).await
+        let trace = Trace::open(attached, options, sink)?;
+        run(trace, &mut signals, observer).await
     })
+}
+
+/// The same of a command that is held at its start: lets it go when the window is open, and ends
+/// with it. Signals are nothing to it.
+///
+/// # Errors
+/// As [`trace`]; then the command is still held.
+pub fn trace_command(
+    command: &mut Held,
+    options: &Options,
+    sink: Option<Sink>,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, AttachError> {
+    runtime()?.block_on(async {
+        let held = HeldSignals::hold();
+        let attached = attach_all(options, observer)?;
+        drop(held);
+        let mut trace = Trace::open(attached, options, sink)?;
+        escort(command, &mut trace).map_err(AttachError::Release)?;
+        run(trace, &mut Signals::none(), observer).await
+    })
+}
+
+fn runtime() -> Result<Runtime, AttachError> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().map_err(AttachError::Runtime)
 }
 
 /// All that were asked for, or none: whoever names a process wants it.
@@ -118,7 +148,11 @@ fn attach_all(
     let attach = |pid| {
         // The heap is to be walked as it is when the window opens, and much of a first walk can
         // be done while the probes are armed.
-        let walker = options.walk.then(|| Walker::start(pid)).transpose();
+        let first = match options.from_start {
+            true => FirstWalk::Later,
+            false => FirstWalk::Now { layout: options.wants_layouts() },
+        };
+        let walker = options.walk.then(|| Walker::start(pid, first)).transpose();
         let walker = walker.map_err(AttachError::Runtime)?;
         Ok((attach(&Options { pid, ..options.clone() }, observer)?, walker))
     };
@@ -126,14 +160,11 @@ fn attach_all(
 }
 
 async fn run(
-    attached: Vec<(Attached, Option<Walker>)>,
-    options: &Options,
-    sink: Option<Sink>,
+    mut trace: Trace,
     signals: &mut Signals,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, AttachError> {
-    let mut trace = Trace::open(attached, options, sink)?;
-    let clock = Clock::start(options.duration);
+    let clock = Clock::start(trace.options.duration);
     let mut sources = Sources { signals, clock };
     let (target, probes) = (trace.target(), trace.probes());
     observer.tracing(&target, probes, trace.attach_ns());
@@ -298,6 +329,16 @@ struct Trace {
     no_capture: Option<String>,
 }
 
+impl Escorted for Trace {
+    fn see(&mut self) {
+        self.drain(0);
+    }
+
+    fn expects_python(&self) -> bool {
+        self.processes.first().is_some_and(|it| it.window.expects_python())
+    }
+}
+
 impl Trace {
     fn open(
         attached: Vec<(Attached, Option<Walker>)>,
@@ -380,9 +421,9 @@ impl Trace {
         self.processes.iter().map(|it| it.window.attach_ns()).sum()
     }
 
-    /// Nobody is left, and nobody is to come.
+    /// Nobody is left, and nobody is to come; or the command has ended.
     fn is_over(&self) -> bool {
-        self.processes.is_empty() && self.follower.pending() == 0
+        self.is_over_with_command() || self.processes.is_empty() && self.follower.pending() == 0
     }
 
     /// Does what an event asks for; its end is the loop's.
@@ -420,6 +461,11 @@ impl Trace {
         self.follow(children);
     }
 
+    /// The command is the first of all.
+    fn is_over_with_command(&self) -> bool {
+        self.options.from_start && self.processes.iter().all(|it| it.window.number() > 0)
+    }
+
     fn end(&mut self, at: usize) {
         let mut ending = self.processes.remove(at).close(EndReason::TargetExited);
         let children = ending.take_forks();
@@ -431,8 +477,9 @@ impl Trace {
     fn take_up(&mut self, attached: Attached, place: Place, observer: &mut dyn Observer) {
         let since_fork_ns = place.forked_ns.map(|at| attached.opened_ns.saturating_sub(at));
         let pid = attached.process.pid;
-        let walker = NonZeroU32::new(pid).filter(|_| self.options.walk).map(Walker::start);
-        let walker = walker.and_then(Result::ok);
+        let first = FirstWalk::Now { layout: self.options.wants_layouts() };
+        let start = |pid| Walker::start(pid, first).ok();
+        let walker = NonZeroU32::new(pid).filter(|_| self.options.walk).and_then(start);
         let opened = Window::open(attached, &self.options, Some(place));
         let target = opened.0.target();
         match self.add(opened, walker) {

@@ -9,12 +9,13 @@ use std::{
 
 use tokio::{sync::mpsc as answers, time::Instant};
 
-use super::inspect::{BlockStates, InspectError, Inspector};
+use super::inspect::{BlockStates, Found, InspectError, Inspector, Wanted};
 use crate::{
     allocator::glibc::inquiry::BlockState,
     ledger::{LiveBlock, Suspects},
     model::{
         census::{Census, Refusal},
+        layout::HeapLayout,
         site::Amount,
     },
 };
@@ -35,6 +36,8 @@ pub(super) struct Request {
     pub(super) image: u64,
     /// Live blocks to look for; `None` where nobody asks.
     pub(super) suspects: Option<Suspects>,
+    /// Where everything lies is wanted, too.
+    pub(super) layout: bool,
 }
 
 /// What a walk found.
@@ -47,6 +50,8 @@ pub(super) struct Walk {
     pub(super) cpu: Duration,
     /// Of the blocks that were asked for.
     pub(super) blocks: Option<BlocksFound>,
+    /// Where everything lay, where that was wanted.
+    pub(super) layout: Option<HeapLayout>,
 }
 
 /// What became of the blocks that were asked for.
@@ -77,12 +82,24 @@ pub(super) struct Walker {
     next_at: Option<Instant>,
 }
 
+/// When the first walk is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum FirstWalk {
+    /// At once.
+    Now {
+        /// It is to tell where everything lies.
+        layout: bool,
+    },
+    /// After a while: there is nothing to walk yet.
+    Later,
+}
+
 impl Walker {
-    /// Starts the thread, and the first walk.
+    /// Starts the thread.
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub(super) fn start(pid: NonZeroU32) -> std::io::Result<Self> {
+    pub(super) fn start(pid: NonZeroU32, first: FirstWalk) -> std::io::Result<Self> {
         let (requests, to_thread) = mpsc::channel();
         let (from_thread, answers) = answers::unbounded_channel();
         std::thread::Builder::new().name("heap walker".to_owned()).spawn(move || {
@@ -94,7 +111,12 @@ impl Walker {
             }
         })?;
         let mut walker = Self { requests, answers, begun: None, next_at: None };
-        walker.walk(Request::default());
+        match first {
+            FirstWalk::Now { layout } => {
+                walker.walk(Request { layout, ..Request::default() });
+            }
+            FirstWalk::Later => walker.next_at = Instant::now().checked_add(SHORTEST_PAUSE),
+        }
         Ok(walker)
     }
 
@@ -168,20 +190,24 @@ impl Thread {
 
 fn walk(inspector: &mut Inspector, request: Request) -> Result<Walk, InspectError> {
     let (image, start_time_ticks) = (request.image, inspector.process().start_time_ticks);
-    let Some(Suspects { mut blocks, others }) = request.suspects else {
-        let look = inspector.look()?;
-        let cpu = Duration::from_nanos(look.cost.cpu_ns);
-        return Ok(Walk { image, start_time_ticks, census: look.census, cpu, blocks: None });
-    };
+    let asks_for_blocks = request.suspects.is_some();
+    let Suspects { mut blocks, others } = request.suspects.unwrap_or_default();
     blocks.sort_unstable();
-    let (look, found) = inspector.look_for(&addresses(&blocks))?;
+    let asked = addresses(&blocks);
+    let (look, found) = inspector.look_for(Wanted { blocks: &asked, layout: request.layout })?;
+    let Found { blocks: found, layout } = found;
     let mut cpu = Duration::from_nanos(look.cost.cpu_ns);
+    if !asks_for_blocks {
+        let census = look.census;
+        return Ok(Walk { image, start_time_ticks, census, cpu, blocks: None, layout });
+    }
     let unknown = found.states.iter().filter(|state| **state == BlockState::Unknown).count();
     let mut freed = freed(&blocks, &found);
     if !freed.is_empty() {
-        let (again, found) = inspector.look_for(&addresses(&freed))?;
+        let asked = addresses(&freed);
+        let (again, found) = inspector.look_for(Wanted { blocks: &asked, layout: false })?;
         cpu += Duration::from_nanos(again.cost.cpu_ns);
-        freed = self::freed(&freed, &found);
+        freed = self::freed(&freed, &found.blocks);
     }
     let mut census = look.census;
     if is_wrapped(found.in_use, &freed, blocks.len()) {
@@ -189,7 +215,7 @@ fn walk(inspector: &mut Inspector, request: Request) -> Result<Walk, InspectErro
         freed.clear();
     }
     let blocks = BlocksFound { in_use: found.in_use, freed, unknown: unknown as u64, others };
-    Ok(Walk { image, start_time_ticks, census, cpu, blocks: Some(blocks) })
+    Ok(Walk { image, start_time_ticks, census, cpu, blocks: Some(blocks), layout })
 }
 
 fn addresses(blocks: &[LiveBlock]) -> Vec<u64> {

@@ -1,12 +1,14 @@
 //! What the walks of a window found, for its report.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::walker::{BlocksFound, NoWalk, Walk};
 use crate::{
+    capture::Layouts,
     ledger::{Ledger, LiveBlock},
     model::{
         census::Census,
+        layout::HeapLayout,
         site::{Amount, SiteStats},
     },
     report::{SurvivorCheck, Walks as Report},
@@ -16,14 +18,32 @@ use crate::{
 /// shows is not how the window began.
 const LONGEST_LEAD_NS: u64 = 2_000_000_000;
 
+/// What a walk has seen.
+#[derive(Debug)]
+struct Seen {
+    census: Census,
+    layout: Option<Arc<HeapLayout>>,
+}
+
+impl Seen {
+    /// By a walk of a window that was opened at this time.
+    fn new(census: Census, layout: Option<HeapLayout>, opened_ns: u64) -> Self {
+        let at_ns = census.time_ns.wrapping_sub(opened_ns).cast_signed();
+        let layout = layout.map(|layout| Arc::new(HeapLayout { at_ns, ..layout }));
+        Self { census, layout }
+    }
+}
+
 /// The first walk, the last, and the sums.
 #[derive(Debug, Default)]
 pub(super) struct Walks {
     /// `CLOCK_MONOTONIC` when the window was opened.
     opened_ns: u64,
+    /// There was nothing to walk when the window was opened.
+    from_start: bool,
     /// Of the program that ran when the window was opened.
-    first: Option<Census>,
-    last: Option<Census>,
+    first: Option<Seen>,
+    last: Option<Seen>,
     count: u64,
     cpu: Duration,
     /// By the last walk, if it was asked.
@@ -33,8 +53,8 @@ pub(super) struct Walks {
 }
 
 impl Walks {
-    pub(super) fn new(opened_ns: u64) -> Self {
-        Self { opened_ns, ..Self::default() }
+    pub(super) fn new(opened_ns: u64, from_start: bool) -> Self {
+        Self { opened_ns, from_start, ..Self::default() }
     }
 
     /// Takes a walk of the target's present program, the `image`th. `false` when it shows the heap
@@ -45,13 +65,20 @@ impl Walks {
         if walk.census.time_ns.saturating_add(LONGEST_LEAD_NS) < self.opened_ns {
             return false;
         }
-        if self.first.is_none() && self.last.is_none() && walk.image == 0 && walk.blocks.is_none() {
-            self.first = Some(walk.census);
+        let is_first = self.lacks_first() && walk.image == 0 && walk.blocks.is_none();
+        let seen = Some(Seen::new(walk.census, walk.layout, self.opened_ns));
+        if is_first {
+            self.first = seen;
         } else {
-            self.last = Some(walk.census);
+            self.last = seen;
         }
         self.blocks = walk.blocks;
         true
+    }
+
+    /// Whether none has shown yet how the window began.
+    pub(super) fn lacks_first(&self) -> bool {
+        !self.from_start && self.first.is_none() && self.last.is_none()
     }
 
     /// There was no walk.
@@ -71,11 +98,18 @@ impl Walks {
     }
 
     /// Books what the last walk found to be free, tells `freed` of it, and hands over all.
-    pub(super) fn finish(self, ledger: &mut Ledger, freed: impl FnMut(&LiveBlock)) -> Report {
+    pub(super) fn finish(
+        self,
+        ledger: &mut Ledger,
+        freed: impl FnMut(&LiveBlock),
+    ) -> (Report, Layouts) {
         let live = ledger.totals().heap;
         let check = self.blocks.as_ref().map(|blocks| check(blocks, ledger, freed));
+        let (first, of_first) = unzip(self.first);
+        let (last, of_last) = unzip(self.last);
+        let layouts = Layouts { before: of_first, after: of_last };
         // One walk is as good for the end as for the start, if that is all there is.
-        let (before, after) = match (self.first, self.last) {
+        let (before, after) = match (first, last) {
             (first, Some(last)) => (first, Some(last)),
             (first, None) => (None, first),
         };
@@ -84,7 +118,7 @@ impl Walks {
             (Some(blocks), Some(census)) => Some(traced(blocks, census, &live)),
             _ => None,
         };
-        Report {
+        let report = Report {
             before,
             after,
             at_ns,
@@ -92,8 +126,13 @@ impl Walks {
             cpu_ns: self.cpu.as_nanos() as u64,
             traced_in_use,
             check,
-        }
+        };
+        (report, layouts)
     }
+}
+
+fn unzip(seen: Option<Seen>) -> (Option<Census>, Option<Arc<HeapLayout>>) {
+    seen.map_or((None, None), |seen| (Some(seen.census), seen.layout))
 }
 
 fn check(
@@ -133,16 +172,20 @@ mod tests {
 
     fn walk(time_ns: u64) -> Walk {
         let census = Census { time_ns, ..Census::default() };
-        Walk { image: 0, start_time_ticks: 0, census, cpu: Duration::from_millis(1), blocks: None }
+        let (cpu, layout) = (Duration::from_millis(1), Some(HeapLayout::default()));
+        Walk { image: 0, start_time_ticks: 0, census, cpu, blocks: None, layout }
     }
 
     #[test]
     fn a_walk_long_before_the_window_does_not_show_how_it_began() {
-        let mut walks = Walks::new(10_000_000_000);
+        let mut walks = Walks::new(10_000_000_000, false);
         assert!(!walks.add(walk(7_900_000_000)));
         assert!(walks.add(walk(9_900_000_000)));
         assert!(walks.add(walk(12_000_000_000)));
-        let times = (walks.first.map(|it| it.time_ns), walks.last.map(|it| it.time_ns));
+        let layout = walks.first.as_ref().and_then(|it| it.layout.clone());
+        assert_eq!(layout.map(|it| it.at_ns), Some(-100_000_000));
+        let time_ns = |seen: Option<Seen>| seen.map(|it| it.census.time_ns);
+        let times = (time_ns(walks.first), time_ns(walks.last));
         assert_eq!(times, (Some(9_900_000_000), Some(12_000_000_000)));
         assert_eq!(walks.count, 3, "what they cost is said");
     }

@@ -181,7 +181,7 @@ impl Window {
                 .chain(pymalloc.notes.drain(..))
                 .chain(header.growth.and_then(super::growth::note))
                 .collect(),
-            walks: Walks::new(attached.opened_ns),
+            walks: Walks::new(attached.opened_ns, options.from_start),
             proc,
             process,
             objects,

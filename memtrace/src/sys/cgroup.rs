@@ -55,6 +55,22 @@ pub fn memory(proc: &ProcFs, root: &Path, pid: u32) -> Result<GroupMemory, ProcE
     Ok(found.reduce(joined).unwrap_or_default())
 }
 
+/// The directories of a process's control group and of those that it is in, innermost first. Nothing
+/// where there are none.
+pub(super) fn directories(proc: &ProcFs, root: &Path, pid: u32) -> Vec<PathBuf> {
+    let groups = proc.control_groups(pid).unwrap_or_default();
+    let of = |(hierarchy, group): (Hierarchy, &Path)| {
+        let mounts = hierarchy.mounts.iter().map(|mount| root.join(mount));
+        let all = mounts.flat_map(|mount| {
+            let directory = mount.join(group);
+            let upwards = directory.ancestors().take_while(|it| it.starts_with(&mount));
+            upwards.map(Path::to_owned).collect::<Vec<_>>()
+        });
+        all.collect::<Vec<_>>()
+    };
+    groups.lines().filter_map(hierarchy).flat_map(of).collect()
+}
+
 /// The control group that a process's memory is charged to, e.g. `/system.slice/app.service`.
 ///
 /// # Errors

@@ -1,13 +1,17 @@
 //! The only readers of the operating system. Roots are parameters, so tests bring their own trees.
 
+pub mod available;
 pub mod btf;
 pub mod cgroup;
 pub mod clock;
 pub mod facilities;
+pub mod huge_pages;
 pub mod kernel;
+pub mod launch;
 pub mod memory;
 pub mod pagemap;
 pub mod pidfd;
 pub mod preflight;
 pub mod procfs;
+pub mod relay;
 pub mod signals;

@@ -26,7 +26,7 @@ fn file(mut rest: &[u8]) -> Vec<u8> {
     while let [kind, flags, low, high, tail @ ..] = rest {
         let length = tail.len().min(usize::from(u16::from_le_bytes([*low, *high])));
         let (payload, next) = tail.split_at(length);
-        add(u16::from(*kind % 17), u16::from(flags & 3), payload);
+        add(u16::from(*kind % 18), u16::from(flags & 3), payload);
         rest = next;
     }
     file
@@ -42,6 +42,7 @@ fn look(bytes: &[u8]) {
     assert_eq!(reopened.capture.sites, opened.capture.sites);
     assert_eq!(reopened.capture.live, opened.capture.live);
     assert_eq!(reopened.capture.stacks, opened.capture.stacks);
+    assert_eq!(reopened.capture.layouts, opened.capture.layouts);
 }
 
 fuzz_target!(|input: &[u8]| {

@@ -79,7 +79,9 @@ fuzz_target!(|bytes: &[u8]| {
     let target =
         Target { memory: &image, residency: &image, mappings: &mappings, page_bytes: 4096 };
     let blocks = [HEAP + 0x10, HEAP + 0x110];
-    if let Ok(walked) = walk(&target, &layout, Request { excluded: &[], blocks: &blocks }) {
+    let request =
+        Request { blocks: &blocks, layout_code_bytes: Some(1 << 20), ..Request::default() };
+    if let Ok(walked) = walk(&target, &layout, request) {
         assert_eq!(walked.blocks.len(), blocks.len());
     }
 });

@@ -66,7 +66,12 @@ impl Look {
     /// A walk that asks for some blocks, ascending.
     pub fn walk(&self, blocks: &[u64]) -> Walked {
         let excluded: [Extent; 0] = [];
-        walk(&self.target(), &self.layout, Request { excluded: &excluded, blocks }).unwrap()
+        walk(
+            &self.target(),
+            &self.layout,
+            Request { excluded: &excluded, blocks, ..Request::default() },
+        )
+        .unwrap()
     }
 
     /// Resident bytes of some memory, by the kernel alone.

@@ -95,6 +95,7 @@ pub fn report() -> Report {
     };
     let input = ReportInput {
         processes: Vec::new(),
+        blame: None,
         cost: None,
         growth: None,
         place: Default::default(),

@@ -323,6 +323,7 @@ fn input(sites: Vec<SiteInput>, groups: Vec<GroupFacts>) -> ReportInput {
     };
     ReportInput {
         processes: Vec::new(),
+        blame: None,
         cost: None,
         growth: None,
         place: Default::default(),

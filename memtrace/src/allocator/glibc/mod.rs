@@ -16,6 +16,7 @@ mod moment;
 mod movement;
 mod noncontiguous;
 mod part;
+mod recording;
 pub mod scan;
 mod segment;
 pub mod shape;

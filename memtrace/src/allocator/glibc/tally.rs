@@ -6,7 +6,7 @@ use super::{
     shape::{FREE_CHUNK_HEADER_BYTES, SMALLEST_CHUNK_BYTES, align_down, align_up},
     target::Presence,
 };
-use crate::model::{census::HeapResidency, site::Amount};
+use crate::model::{census::HeapResidency, layout::PieceKind, site::Amount};
 
 /// What a chunk is, as far as its neighbours and the fastbins tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,16 @@ impl From<ChunkKind> for RangeKind {
             ChunkKind::InUse => Self::InUse,
             ChunkKind::Free => Self::Free,
             ChunkKind::Fast => Self::Fast,
+        }
+    }
+}
+
+impl From<ChunkKind> for PieceKind {
+    fn from(kind: ChunkKind) -> Self {
+        match kind {
+            ChunkKind::InUse => Self::InUse,
+            ChunkKind::Free => Self::Free,
+            ChunkKind::Fast => Self::Fastbin,
         }
     }
 }

@@ -16,14 +16,18 @@ use super::{
 use crate::model::{
     arena_map::{ArenaCell, ArenaMap},
     census::{Arena, HeapResidency},
+    layout::PieceKind,
+    site::Amount,
 };
 
 const PAGE: u64 = 4096;
 
 fn walked(image: &Image, blocks: &[u64]) -> Walked {
-    let request = Request { excluded: &[], blocks };
+    let layout_code_bytes = Some(1 << 20);
+    let request = Request { blocks, layout_code_bytes, ..Request::default() };
     let walked = walk(&image.target(), &image.layout(), request).unwrap();
     walked.heap.arenas.iter().for_each(check_map);
+    check_layout(&walked);
     walked
 }
 
@@ -45,6 +49,43 @@ fn check_map(arena: &Arena) {
     assert!(cells.all(|cell| cell.resident_bytes() <= *cell_bytes));
     let count: usize = segments.iter().map(|it| it.cells.len()).sum();
     assert!(count <= 512 + segments.len(), "{count} cells");
+}
+
+/// The layout adds up to the arenas, kind by kind, and has no gaps.
+fn check_layout(walked: &Walked) {
+    // Of an arena in swap nothing is known.
+    let lost = usize::from(walked.lost_arena.is_some());
+    assert_eq!(walked.layout.len() + lost, walked.heap.arenas.len());
+    let lost = walked.heap.arenas[walked.layout.len()..].iter();
+    let lost_bytes: u64 = lost.map(|arena| arena.quality.skipped_bytes).sum();
+    for (arena, layout) in walked.heap.arenas.iter().zip(&walked.layout) {
+        let pieces = || layout.segments.iter().flat_map(|segment| segment.pieces());
+        let amount = |kind: PieceKind| {
+            let of_kind = pieces().filter(|piece| piece.kind == kind);
+            of_kind.fold(Amount::default(), |mut sum, piece| {
+                sum += Amount::one(piece.extent.bytes());
+                sum
+            })
+        };
+        assert_eq!(amount(PieceKind::InUse), arena.in_use);
+        assert_eq!(amount(PieceKind::Free), arena.free);
+        assert_eq!(amount(PieceKind::Fastbin), arena.fastbins);
+        assert_eq!(amount(PieceKind::Tcache), arena.tcache);
+        assert_eq!(amount(PieceKind::Top).bytes, arena.top_bytes);
+        let bytes: u64 = layout.segments.iter().map(|it| it.end() - it.start()).sum();
+        assert_eq!(bytes, pieces().map(|piece| piece.extent.bytes()).sum::<u64>());
+    }
+    assert_eq!(walked.layout_left_out_bytes, lost_bytes);
+}
+
+#[test]
+fn a_layout_without_room_says_what_it_lacks() {
+    let image = Image::of_chunks(&[(0x100, true), (0x200, false), (0x40, true)]);
+    let request = Request { layout_code_bytes: Some(2), ..Request::default() };
+    let walked = walk(&image.target(), &image.layout(), request).unwrap();
+    let pieces: Vec<_> = walked.layout[0].segments[0].pieces().collect();
+    assert_eq!(pieces.len(), 1, "{pieces:?}");
+    assert_eq!(walked.layout_left_out_bytes, HEAP_BYTES - 0x100);
 }
 
 #[test]
@@ -227,7 +268,8 @@ proptest! {
             image.write(HEAP + at * 8, value);
         }
         let blocks = [HEAP + 0x10, HEAP + 0x210];
-        let request = Request { excluded: &[], blocks: &blocks };
+        let layout_code_bytes = Some(1 << 20);
+        let request = Request { blocks: &blocks, layout_code_bytes, ..Request::default() };
         if let Ok(walked) = walk(&image.target(), &image.layout(), request) {
             walked.heap.arenas.iter().for_each(check_map);
             prop_assert_eq!(walked.blocks.len(), 2);

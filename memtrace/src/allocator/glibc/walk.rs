@@ -14,6 +14,7 @@ use super::{
     mapped::{self, MappedBlocks},
     movement::Movement,
     part::{Part, sum},
+    recording::Recording,
     segment::Surveyor,
     shape::align_down,
     target::{PresentMemory, Target},
@@ -21,6 +22,7 @@ use super::{
 };
 use crate::model::{
     census::{Extent, GlibcHeap},
+    layout::ArenaLayout,
     site::Amount,
 };
 
@@ -56,6 +58,9 @@ pub struct Request<'r> {
     pub excluded: &'r [Extent],
     /// Addresses of blocks, ascending, whose state is asked for.
     pub blocks: &'r [u64],
+    /// Where everything lies is wanted, too, in so many bytes of code at most; see
+    /// [`crate::model::layout::SegmentLayout::code_bytes`].
+    pub layout_code_bytes: Option<usize>,
 }
 
 /// What a walk found.
@@ -76,6 +81,13 @@ pub struct Walked {
     pub lost_arena: Option<u64>,
     /// Addresses of chunks in tcaches, ascending.
     pub tcache_chunks: Vec<u64>,
+    /// Where everything in the arenas lies; empty where that was not asked for.
+    pub layout: Vec<ArenaLayout>,
+    /// Bytes of arenas that found no room in it.
+    pub layout_left_out_bytes: u64,
+    /// Size of the huge pages that glibc asks the kernel for (`glibc.malloc.hugetlb=1`); 0 where it
+    /// does not.
+    pub asked_huge_page_bytes: u64,
 }
 
 /// Walks the heap of the glibc whose layout (as it is in the process) is given.
@@ -96,10 +108,11 @@ pub fn walk(
     // Before anything else, because nobody tells of new mappings.
     let mapped = MappedBlocks::find(&surveyor, &states, layout, &excluded);
     let mut blocks = Blocks::new(request.blocks);
-    let mut walker = Walker::new(&surveyor);
+    let mut walker = Walker::recording(&surveyor, request.layout_code_bytes);
     let candidates = walker.arenas(&states, &mut blocks);
     walker.read_again(&candidates);
     let lost = surveyor.lost_arena.map(|address| lost::part(&surveyor, address, &lost_heaps));
+    let recording = recorded(&mut walker, lost.as_ref());
     walker.parts.extend(lost);
     memory.forget();
     let segments = whole_pages(&walker.parts, target);
@@ -115,7 +128,21 @@ pub fn walk(
         blocks_in_use: blocks.in_use,
         lost_arena: surveyor.lost_arena,
         tcache_chunks,
+        layout: recording.arenas,
+        layout_left_out_bytes: recording.left_out_bytes,
+        asked_huge_page_bytes: surveyor.parameters.transparent_huge_page_bytes,
     })
+}
+
+/// What was written down, with how many threads each arena has in the end. Of an arena in swap
+/// nothing is known.
+fn recorded(walker: &mut Walker<'_>, lost: Option<&Part>) -> Recording {
+    let Some(mut recording) = walker.recording.take() else { return Recording::default() };
+    for (arena, part) in recording.arenas.iter_mut().zip(&walker.parts) {
+        arena.attached_threads = part.after.attached_threads;
+    }
+    recording.left_out_bytes += lost.map_or(0, |part| part.tally.skipped_bytes);
+    recording
 }
 
 fn whole_pages(parts: &[Part], target: &Target<'_>) -> Vec<Extent> {

@@ -8,6 +8,7 @@ use super::{
     moment::{Moment, new_heaps},
     movement,
     part::Part,
+    recording::Recording,
     segment::{Segment, Surveyor},
     tally::Tally,
     target::Pages,
@@ -22,12 +23,20 @@ pub struct Walker<'s> {
     pub parts: Vec<Part>,
     /// The caches.
     pub tcaches: Tcaches,
+    /// Writes down where everything lies, where that is wanted.
+    pub recording: Option<Recording>,
 }
 
 impl<'s> Walker<'s> {
     /// Nothing walked yet.
     pub fn new(surveyor: &'s Surveyor<'s>) -> Self {
-        Self { surveyor, parts: Vec::new(), tcaches: Tcaches::default() }
+        Self { surveyor, parts: Vec::new(), tcaches: Tcaches::default(), recording: None }
+    }
+
+    /// The same, and writes down where everything lies, in so many bytes of code at most.
+    pub fn recording(surveyor: &'s Surveyor<'s>, most_code_bytes: Option<usize>) -> Self {
+        let recording = most_code_bytes.map(Recording::new);
+        Self { recording, ..Self::new(surveyor) }
     }
 
     /// Walks all arenas and reads the caches; returns what may be one.
@@ -36,17 +45,19 @@ impl<'s> Walker<'s> {
         let mut candidates = Candidates::with_most_in_bin(most_in_bin);
         for (index, state) in (0..).zip(states) {
             observer.arena(index);
+            self.recording.iter_mut().for_each(|recording| recording.arena(index));
             let part = self.arena(state, observer, &mut candidates);
             self.parts.push(part);
         }
         let map = self.map();
         self.tcaches = self.read_tcaches(&map, &candidates);
         self.book_tcaches(&map);
+        self.recording.iter_mut().for_each(|recording| recording.settle(&self.tcaches));
         candidates
     }
 
     fn arena(
-        &self,
+        &mut self,
         state: &ArenaState,
         observer: &mut dyn Observer,
         candidates: &mut Candidates,
@@ -57,6 +68,7 @@ impl<'s> Walker<'s> {
         let mut follower = Follower::new(surveyor.memory, &memory);
         let fast = fastbin_chunks(&mut follower, &before.fastbins);
         let mut chain = Chain::drawing(surveyor, observer, std::mem::take(candidates));
+        chain.recording = self.recording.take();
         let mut tally = Tally::default();
         for segment in &mut segments {
             tally = chain.walk(state.address, segment, &fast, tally);
@@ -67,6 +79,7 @@ impl<'s> Walker<'s> {
         }
         let (retries, resyncs) = (chain.retries, chain.resyncs);
         let stretches = std::mem::take(&mut chain.stretches);
+        self.recording = chain.recording.take();
         let map;
         (*candidates, map) = chain.finish();
         surveyor.memory.forget();

@@ -14,6 +14,7 @@ use super::{
     headline::about,
     headline::percent,
     input::TracedSite,
+    pins,
     shape::Shape,
 };
 
@@ -33,7 +34,10 @@ pub(super) fn evidence(finding: &Finding, facts: &Facts) -> Vec<Evidence> {
     let more =
         [turnover(facts), heap(facts), pymalloc(facts), stranded(facts), hidden(finding, facts)];
     let last = [pace(finding, facts), peak(facts)];
-    let all = one.into_iter().chain(sites(finding, facts)).chain(more).chain(last);
+    let pinning =
+        if finding.kind == VerdictKind::Fragmentation { pins::evidence(facts) } else { Vec::new() };
+    let who = sites(finding, facts).into_iter().chain(pinning.into_iter().map(Some));
+    let all = one.into_iter().chain(who).chain(more).chain(last);
     all.flatten().collect()
 }
 

@@ -10,6 +10,7 @@ use super::{
     attribution::Part,
     decide::{Finding, top_site},
     facts::Facts,
+    pins,
     shape::Shape,
 };
 
@@ -80,16 +81,17 @@ fn live_growth(finding: &Finding, facts: &Facts) -> String {
 }
 
 fn fragmentation(finding: &Finding, facts: &Facts) -> String {
+    let who = pins::clause(facts);
     match finding.part {
         Some(Part::Trapped) if finding.of_growth => format!(
             "Fragmentation, not a leak: {} of the {} that RSS grew by is free memory, trapped on \
-             pages with blocks in use.",
+             pages with blocks in use{who}.",
             percent(finding.share),
             grown(facts),
         ),
         Some(Part::Trapped) => format!(
             "Fragmentation: {} of the heap's resident memory is free and trapped on pages with \
-             blocks in use; {}.",
+             blocks in use{who}; {}.",
             percent(finding.share),
             if facts.growth_known() {
                 "RSS did not grow now"

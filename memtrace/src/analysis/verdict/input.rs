@@ -23,6 +23,34 @@ pub struct VerdictInput {
     pub traced: Option<Traced>,
     /// The memory limit of the process's cgroup.
     pub limit_bytes: Option<u64>,
+    /// Who pins what is trapped at the end.
+    pub pins: Option<Pins>,
+}
+
+/// Who pins what is trapped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pins {
+    /// All that is trapped.
+    pub trapped_bytes: u64,
+    /// What is pinned by blocks whose site is not known.
+    pub unknown_bytes: u64,
+    /// By what they pin, the largest first.
+    pub sites: Vec<Pin>,
+}
+
+/// A site whose blocks pin free memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pin {
+    /// As [`TracedSite::name`].
+    pub name: String,
+    /// Its part of what is trapped.
+    pub trapped_bytes: u64,
+    /// What RSS drops by without its blocks, after `malloc_trim(0)`.
+    pub drop_bytes: u64,
+    /// Its chunks in use.
+    pub chunk_bytes: u64,
+    /// How many those are.
+    pub chunks: u64,
 }
 
 /// RSS at both ends of the window.

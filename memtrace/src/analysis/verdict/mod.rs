@@ -9,6 +9,7 @@ mod facts;
 mod headline;
 mod help;
 mod input;
+mod pins;
 mod remedy;
 mod shape;
 #[cfg(test)]
@@ -16,7 +17,7 @@ mod tests;
 
 use self::facts::Facts;
 pub use self::{
-    input::{RssChange, SitePattern, Traced, TracedSite, VerdictInput},
+    input::{Pin, Pins, RssChange, SitePattern, Traced, TracedSite, VerdictInput},
     shape::{Shape, shape},
 };
 use crate::model::verdict::Verdict;

@@ -11,6 +11,7 @@ use super::{
     decide::{Finding, share_of},
     facts::{Facts, HeapState},
     input::{SitePattern, TracedSite},
+    pins,
 };
 
 /// Sites that are named.
@@ -84,8 +85,10 @@ fn bound(finding: &Finding, facts: &Facts) -> Vec<Remedy> {
 
 fn fragmentation(facts: &Facts) -> Vec<Remedy> {
     let Some(heap) = facts.heap else { return vec![other_allocator(None)] };
+    let pinning = pins::remedies(facts);
     let settings = [trim(&heap), arena_max(facts), mmap_threshold(facts)];
-    let mut remedies: Vec<Remedy> = settings.into_iter().flatten().collect();
+    let mut remedies: Vec<Remedy> =
+        pinning.into_iter().chain(settings.into_iter().flatten()).collect();
     remedies.push(other_allocator(Some(&heap)));
     remedies.extend(without_pymalloc(&heap));
     remedies

@@ -1,12 +1,15 @@
 //! What a capture holds beside its sites, cut to a part's time.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::part::Part;
 use crate::{
-    capture::Capture,
+    capture::{Capture, Layouts},
     model::{
         coverage::Phase,
+        layout::HeapLayout,
         timeline::{PeakSource, Timeline, TimelineSample},
         trace::{EndReason, Rss, Walks, Window},
     },
@@ -28,6 +31,7 @@ pub fn cut(mut capture: Capture, part: Part, live_bytes: &[u64]) -> Capture {
     ending.coverage = ending.coverage.within(Phase { since_ns, until_ns });
     ending.closed_ns = part.opened_ns.saturating_add(part.until_ns);
     capture.walks = walks(&capture.walks, part);
+    capture.layouts = layouts(capture.layouts, part);
     capture.timeline = timeline(&capture.timeline, part);
     capture.header.opened_ns = part.begin_ns();
     capture.header.started_at = capture.ending.window.started_at.clone();
@@ -99,6 +103,19 @@ fn walks(walks: &Walks, part: Part) -> Walks {
     }
     cut.at_ns = walks.at_ns.saturating_sub(part.since_ns);
     cut
+}
+
+/// They are of the ends, too.
+fn layouts(layouts: Layouts, part: Part) -> Layouts {
+    let since_ns = i64::try_from(part.since_ns).unwrap_or(i64::MAX);
+    let moved = |layout: Arc<HeapLayout>| {
+        let at_ns = layout.at_ns.saturating_sub(since_ns);
+        Arc::new(HeapLayout { at_ns, ..Arc::unwrap_or_clone(layout) })
+    };
+    Layouts {
+        before: layouts.before.filter(|_| !part.is_late).map(moved),
+        after: layouts.after.filter(|_| !part.is_early).map(moved),
+    }
 }
 
 #[cfg(test)]

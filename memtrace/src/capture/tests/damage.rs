@@ -19,7 +19,7 @@ fn look_at_all(opened: &Opened<Cursor<&[u8]>>) {
 
 #[test]
 fn a_capture_that_is_cut_at_any_byte_opens_or_says_why_not() {
-    let (bytes, closed) = Small::new().written();
+    let (bytes, closed) = Small::with_layouts().written();
     let mut opened_from = None;
     for length in 0..bytes.len() {
         match open(&bytes[..length]) {
@@ -124,6 +124,19 @@ fn events_of_a_damaged_block_are_counted_as_left_out() {
 }
 
 #[test]
+fn a_damaged_layout_is_none_and_everything_else_holds() {
+    let small = Small::with_layouts();
+    let (mut bytes, _) = small.written();
+    let at = payloads(&bytes, BlockKind::Layout)[1];
+    bytes[at + 8] ^= 0xff;
+    let opened = open(&bytes).expect("the header is whole");
+    assert_eq!(opened.cut.map(|cut| cut.damaged_blocks), Some(1));
+    assert_eq!(opened.capture.layouts.before, small.capture.layouts.before);
+    assert_eq!(opened.capture.layouts.after, None);
+    assert_eq!(opened.capture.sites, small.capture.sites);
+}
+
+#[test]
 fn stacks_without_their_frames_are_named_by_addresses() {
     let bytes = with_damage(BlockKind::Frames);
     let opened = open(&bytes).expect("the header is whole");
@@ -206,7 +219,7 @@ proptest! {
     fn wrong_payloads_with_right_checksums_do_no_harm(
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
-        let mut blocks = unpacked(&Small::new().written().0);
+        let mut blocks = unpacked(&Small::with_layouts().written().0);
         for (block, at, byte) in changes {
             let payload = &mut block.get_mut(&mut blocks).2;
             let at = at.index(payload.len());

@@ -43,7 +43,7 @@ fn a_later_format_says_which_memtrace_is_needed_and_a_later_minor_version_is_rea
     bytes[10] = 2;
     bytes[12..17].copy_from_slice(b"3.1.4");
     let error = Reader::open(Cursor::new(&bytes)).expect_err("it is newer");
-    let expected = "the capture is of format 2.9, and this memtrace reads 1.1: \
+    let expected = "the capture is of format 2.9, and this memtrace reads 1.2: \
                     memtrace 3.1.4 or later is needed";
     assert_eq!(error.to_string(), expected);
     bytes[10] = 0;

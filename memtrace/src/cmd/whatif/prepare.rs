@@ -59,7 +59,7 @@ where
     events.replay(&mut |event| survey.visit(event))?;
     refuse_surveyed(&survey)?;
     let end_ns = end_ns(capture, &survey);
-    let layout = None;
+    let layout = capture.layouts.before.as_deref();
     let sampling = sampling(capture, &survey, end_ns);
     let memfd = memfd_create("memtrace-replay", MemfdFlags::CLOEXEC)
         .context("there is no room for the program of the replay")?;

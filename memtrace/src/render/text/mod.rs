@@ -1,5 +1,6 @@
 //! The report as one screen of text, for somebody who was just woken up.
 
+mod blame;
 pub mod diff;
 pub mod doctor;
 mod header;
@@ -49,6 +50,7 @@ pub fn write_both(
 ) -> io::Result<()> {
     let mut page = Page::new(options);
     header::write(&mut page, report);
+    blame::write(&mut page, report);
     processes::write(&mut page, report);
     sites::write(&mut page, report, options.top);
     if let Some(other) = other {

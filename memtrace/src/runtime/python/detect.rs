@@ -89,15 +89,30 @@ pub fn search<F: Read + Seek>(
     open: impl Fn(&Mapping) -> io::Result<F>,
     memory: &impl TargetMemory,
 ) -> Search {
-    let surveyed = survey(maps, open);
-    let thread_data: Vec<_> =
-        surveyed.iter().filter_map(|object| ThreadData::of(object, memory)).collect();
-    let process = Process { maps, memory, thread_data };
-    let mut search = Search::default();
-    for object in surveyed.iter().filter(|object| object.is_python()) {
-        search.add(object, process.examine(object));
+    Survey::of(maps, open).search(maps, memory)
+}
+
+/// What the mapped files say, to be searched more than once while they are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Survey(Vec<Surveyed>);
+
+impl Survey {
+    /// Looks into them.
+    pub fn of<F: Read + Seek>(maps: &[Mapping], open: impl Fn(&Mapping) -> io::Result<F>) -> Self {
+        Self(survey(maps, open))
     }
-    search
+
+    /// As [`search`], and takes some microseconds.
+    pub fn search(&self, maps: &[Mapping], memory: &impl TargetMemory) -> Search {
+        let thread_data: Vec<_> =
+            self.0.iter().filter_map(|object| ThreadData::of(object, memory)).collect();
+        let process = Process { maps, memory, thread_data };
+        let mut search = Search::default();
+        for object in self.0.iter().filter(|object| object.is_python()) {
+            search.add(object, process.examine(object));
+        }
+        search
+    }
 }
 
 impl Search {

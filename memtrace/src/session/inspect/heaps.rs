@@ -1,7 +1,7 @@
 //! The heaps of a process by the walkers of its allocators.
 
 use super::{
-    Inspector,
+    Inspector, Wanted, layout,
     objects::{Loaded, Object},
     pages::unwalked_break,
 };
@@ -20,6 +20,7 @@ use crate::{
     analysis::residency::{Claim, Owner},
     model::{
         census::{Extent, GlibcHeap, MuslHeap, PymallocHeap, Refusal},
+        layout::HeapLayout,
         mapping::Mapping,
         site::Amount,
     },
@@ -39,6 +40,8 @@ pub(super) struct WalkedHeaps {
     pub(super) error_bound_bytes: u64,
     /// What became of the blocks that were asked for.
     pub(super) blocks: BlockStates,
+    /// Where everything lies, where that was asked for.
+    pub(super) layout: Option<HeapLayout>,
 }
 
 /// What glibc's heaps say of blocks that were asked for.
@@ -63,16 +66,15 @@ impl BlockStates {
     }
 }
 
-/// Walks every heap that is understood. `stacks` are in nobody's heap; `blocks` are addresses,
-/// ascending, whose state is asked for.
+/// Walks every heap that is understood. `stacks` are in nobody's heap.
 pub(super) fn walk(
     inspector: &Inspector,
     loaded: &Loaded,
     maps: &[Mapping],
     stacks: &[ThreadStack],
-    blocks: &[u64],
+    Wanted { blocks, layout }: Wanted<'_>,
 ) -> WalkedHeaps {
-    let mut heaps = WalkedHeaps::default();
+    let mut heaps = WalkedHeaps { layout: layout.then(HeapLayout::default), ..Default::default() };
     heaps.blocks.states = vec![BlockState::Unknown; blocks.len()];
     let mut walk = Walk { inspector, maps, blocks, excluded: Vec::new(), heaps };
     walk.exclude(stacks.iter().map(|stack| stack.extent));
@@ -144,8 +146,10 @@ impl Walk<'_> {
         let page_bytes = rustix::param::page_size() as u64;
         let target =
             glibc::target::Target { memory, residency: pagemap, mappings: self.maps, page_bytes };
-        let request = Request { excluded: &self.excluded, blocks: self.blocks };
-        let walked = match glibc::walk::walk(&target, layout, request) {
+        let room = self.heaps.layout.as_ref().map(layout::room);
+        let request =
+            Request { excluded: &self.excluded, blocks: self.blocks, layout_code_bytes: room };
+        let mut walked = match glibc::walk::walk(&target, layout, request) {
             Ok(walked) => walked,
             Err(error) => return self.refuse_glibc(&format!("{}: {error}", object.mapping.name)),
         };
@@ -161,6 +165,8 @@ impl Walk<'_> {
             self.refuse("glibc", &reason);
         }
         self.heaps.blocks.add(&walked);
+        let number = self.heaps.glibc.len() as u32;
+        self.heaps.layout.iter_mut().for_each(|it| layout::add_glibc(it, number, &mut walked));
         self.claim(&walked.segments);
         self.claim(&walked.mapped);
         let bound = &mut self.heaps.error_bound_bytes;

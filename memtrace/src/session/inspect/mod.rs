@@ -2,6 +2,7 @@
 //! present, so that the target's RSS is the same afterwards.
 
 mod heaps;
+mod layout;
 mod objects;
 mod pages;
 mod series;
@@ -21,6 +22,7 @@ use crate::{
     inspection::{Cost, Inspection, KernelStatement, SCHEMA, Subject, Summary, verdict_of},
     model::{
         census::{Census, OpaqueAllocator, RssKind},
+        layout::HeapLayout,
         mapping::Mapping,
     },
     sys::{
@@ -75,6 +77,23 @@ pub enum InspectError {
     Output(#[source] io::Error),
 }
 
+/// What to look for besides sums.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted<'w> {
+    /// Blocks of malloc at these addresses, ascending.
+    pub(super) blocks: &'w [u64],
+    /// Where everything lies.
+    pub(super) layout: bool,
+}
+
+/// What was found of that.
+pub(super) struct Found {
+    /// What became of the blocks.
+    pub(super) blocks: BlockStates,
+    /// Where everything lies, where that was wanted; at an unknown time.
+    pub(super) layout: Option<HeapLayout>,
+}
+
 /// A process that is looked at, once or repeatedly.
 pub struct Inspector {
     proc: ProcFs,
@@ -110,7 +129,7 @@ impl Inspector {
     /// # Errors
     /// When the process ended, or became another program, meanwhile.
     pub fn look(&mut self) -> Result<Inspection, InspectError> {
-        self.look_for(&[]).map(|(inspection, _)| inspection)
+        self.look_for(Wanted::default()).map(|(inspection, _)| inspection)
     }
 
     /// The process, as it was taken hold of.
@@ -118,19 +137,19 @@ impl Inspector {
         &self.process
     }
 
-    /// Looks at it, and for blocks of malloc at these addresses, ascending.
+    /// Looks at it, and for what is wanted besides.
     ///
     /// # Errors
     /// As for [`Self::look`].
     pub(super) fn look_for(
         &mut self,
-        blocks: &[u64],
-    ) -> Result<(Inspection, BlockStates), InspectError> {
+        wanted: Wanted<'_>,
+    ) -> Result<(Inspection, Found), InspectError> {
         let (time_ns, cpu_ns) = (clock::monotonic_ns(), clock::own_cpu_ns());
         let taken_at = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let looked = self.census(blocks);
+        let looked = self.census(wanted);
         let process = self.check_identity()?;
-        let Looked { mut census, pages, stacks, blocks } =
+        let Looked { mut census, pages, stacks, found } =
             looked.map_err(|error| if_it_goes_on(error, process.pid))?;
         census.time_ns = time_ns;
         census.duration_ns = clock::monotonic_ns().saturating_sub(time_ns);
@@ -154,22 +173,26 @@ impl Inspector {
             census,
             cost: Cost { cpu_ns: clock::own_cpu_ns().saturating_sub(cpu_ns) },
         };
-        Ok((inspection, blocks))
+        Ok((inspection, found))
     }
 
-    fn census(&mut self, blocks: &[u64]) -> Result<Looked, InspectError> {
+    fn census(&mut self, wanted: Wanted<'_>) -> Result<Looked, InspectError> {
         let pid = self.process.pid;
         let maps = self.proc.maps(pid)?;
         let loaded = self.objects.loaded(&self.proc, pid, &maps);
         let mut refusals = loaded.refusals.clone();
         let stacks = stacks::find(self, &loaded, &maps);
-        let heaps = heaps::walk(self, &loaded, &maps, &stacks.stacks, blocks);
+        let mut heaps = heaps::walk(self, &loaded, &maps, &stacks.stacks, wanted);
         refusals.extend(stacks.refusal.clone());
         refusals.extend(heaps.refusals);
         let claims = heaps.claims.into_iter().chain(stacks.claims()).chain(loaded.claims());
         let opaque = loaded.opaque();
         let claims = Claims::new(claims.chain(named_memory(&maps)));
-        let mut pages = pages::count(&self.proc, pid, &self.pagemap, &claims)?;
+        let mut pages =
+            pages::count(&self.proc, pid, &self.pagemap, &claims, heaps.layout.as_mut())?;
+        if let Some(layout) = &mut heaps.layout {
+            layout::add_page_sizes(layout, self.process.refuses_huge_pages);
+        }
         if loaded.is_malloc_opaque() {
             give_to_opaque(&mut pages.count);
         }
@@ -188,7 +211,8 @@ impl Inspector {
             error_bound_bytes,
             ..Census::default()
         };
-        Ok(Looked { census, pages, stacks: stacks.count(), blocks: heaps.blocks })
+        let found = Found { blocks: heaps.blocks, layout: heaps.layout };
+        Ok(Looked { census, pages, stacks: stacks.count(), found })
     }
 
     /// Files of a process are read by its pid: whatever they said holds only if the pid still means
@@ -223,7 +247,7 @@ struct Looked {
     census: Census,
     pages: pages::Pages,
     stacks: stacks::Count,
-    blocks: BlockStates,
+    found: Found,
 }
 
 /// Names what stands in the way of a user who looks at an own process.

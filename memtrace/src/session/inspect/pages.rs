@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::InspectError;
+use super::{InspectError, layout::add_pages};
 use crate::{
     analysis::residency::{Claim, Claims, MappingRuns, Owner, PageCount},
     model::{
         census::{Extent, RssKind},
+        layout::HeapLayout,
         mapping::Mapping,
         memory::Residency as _,
     },
@@ -31,12 +32,13 @@ pub(super) fn claim(start: u64, end: u64, kind: RssKind) -> Claim {
     Claim { extent: Extent { start, end }, owner: Owner::Kind(kind) }
 }
 
-/// Counts.
+/// Counts, and tells `layout` which pages there are.
 pub(super) fn count(
     proc: &ProcFs,
     pid: u32,
     pagemap: &Pagemap,
     claims: &Claims,
+    mut layout: Option<&mut HeapLayout>,
 ) -> Result<Pages, InspectError> {
     let sums = proc.mapping_pages(pid)?;
     let uncounted: HashMap<u64, &MappingPages> =
@@ -49,6 +51,7 @@ pub(super) fn count(
         }
         let runs = pagemap.runs(mapping.start, mapping.end).ok_or(ProcError::Ended { pid })?;
         let in_memory = mapping.file.is_some_and(|file| in_memory.contains(&file.device));
+        layout.iter_mut().for_each(|layout| add_pages(layout, &runs));
         count.add(&MappingRuns { mapping, runs, in_memory }, claims);
     }
     if !pagemap.tells_zero_pages() {

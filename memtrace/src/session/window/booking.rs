@@ -37,8 +37,10 @@ impl Window {
         if drained > 0 && !self.trampoline_known && self.growth.is_none() {
             self.find_trampoline();
         }
-        if std::mem::take(&mut self.code_changed) || self.python.is_due(clock::monotonic_ns()) {
+        if std::mem::take(&mut self.code_changed) {
             self.read_mappings();
+        } else if self.python.is_due(clock::monotonic_ns()) {
+            self.look_for_python_again();
         }
         drained
     }

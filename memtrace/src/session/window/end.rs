@@ -10,7 +10,7 @@ use super::{
     SeenFork, Window,
 };
 use crate::{
-    capture::{CapturedProcess, EventsKept, Header},
+    capture::{CapturedProcess, EventsKept, Header, Layouts},
     ledger::{InheritedHeap, Ledger},
     model::{cost::Cost, coverage::Coverage, footprint::RssChanges, timeline::Timeline},
     probe::{ring::Ring, target::PlannedObject},
@@ -42,6 +42,8 @@ pub struct Ending {
     pub timeline: Timeline,
     /// The heap at both ends.
     pub walks: report::Walks,
+    /// Where everything in it lay.
+    pub layouts: Layouts,
     /// When the window was opened.
     pub started_at: Timestamp,
     /// `CLOCK_MONOTONIC` when the window was closed.
@@ -115,7 +117,7 @@ impl Window {
         });
         self.governing.counted_in_window(&mut counters);
         self.notes.append(&mut self.walks.notes);
-        let walks = self.finish_walks(closed_ns);
+        let (walks, layouts) = self.finish_walks(closed_ns);
         let rss_changes = self.rss_changes();
         let events = self.recorder.as_mut().map(Feed::events_kept).unwrap_or_default();
         let process_facts = self.place.as_ref().map(|place| CapturedProcess {
@@ -137,6 +139,7 @@ impl Window {
             rss,
             timeline,
             walks,
+            layouts,
             started_at: self.started_at,
             closed_ns,
             duration_ns: closed_ns.saturating_sub(self.opened_ns),

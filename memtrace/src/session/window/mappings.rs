@@ -38,6 +38,18 @@ impl Window {
         self.record_modules();
     }
 
+    /// Whether there is a Python that is not understood yet, or may be one.
+    pub(in crate::session) fn expects_python(&self) -> bool {
+        self.python.is_expected()
+    }
+
+    /// It was not ready.
+    pub(super) fn look_for_python_again(&mut self) {
+        if let Ok(maps) = self.proc.maps(self.process.pid) {
+            self.look_for_python(&maps);
+        }
+    }
+
     /// In code that was loaded since, or that has begun to run.
     fn look_for_python(&mut self, maps: &[Mapping]) {
         if !self.python.may_be_new(maps, clock::monotonic_ns()) {

@@ -8,7 +8,7 @@ use super::{
     Window,
 };
 use crate::{
-    capture::KeptEvent,
+    capture::{KeptEvent, Layouts},
     model::{
         AllocFn,
         event::{Action, Event},
@@ -56,7 +56,8 @@ impl Window {
         // Pages are no blocks of the heap.
         let has_blocks = is_last && self.growth.is_none();
         let suspects = has_blocks.then(|| self.ledger.suspects(MOST_BLOCKS));
-        Request { image: self.ledger.totals().execs, suspects }
+        let layout = self.growth.is_none() && (is_last || self.walks.lacks_first());
+        Request { image: self.ledger.totals().execs, suspects, layout }
     }
 
     /// Takes a walk, unless it is of a program that the target does not run any more. `false` when
@@ -84,7 +85,7 @@ impl Window {
     }
 
     /// Books what the last walk found to be free, also in the capture.
-    pub(super) fn finish_walks(&mut self, closed_ns: u64) -> report::Walks {
+    pub(super) fn finish_walks(&mut self, closed_ns: u64) -> (report::Walks, Layouts) {
         let process = self.number();
         let recorder = &mut self.recorder;
         let walks = std::mem::take(&mut self.walks);

@@ -41,6 +41,8 @@ pub struct Process {
     pub threads: u64,
     /// Whether system calls are filtered.
     pub seccomp: SeccompMode,
+    /// It gets no huge pages, by its own wish (`PR_SET_THP_DISABLE`); known since Linux 5.0.
+    pub refuses_huge_pages: bool,
     /// VmRSS.
     pub resident_bytes: u64,
     /// VmHWM: the largest VmRSS so far.
@@ -80,6 +82,7 @@ impl Process {
             user: status.numbers("Uid").get(1).copied().unwrap_or_default(),
             threads: status.number("Threads")?,
             seccomp: status.seccomp(),
+            refuses_huge_pages: status.value("THP_enabled") == Some("0"),
             resident_bytes: status.kib("VmRSS")?,
             peak_resident_bytes: status.kib("VmHWM")?,
             namespace_pids: status.numbers("NSpid"),

@@ -20,6 +20,7 @@ use super::{
     drawing::Drawing,
     header::{FENCE_BYTES, Header, Meaning},
     inquiry::{Chunk, Observer},
+    recording::Recording,
     segment::{Segment, Surveyor},
     shape::{ALIGNMENT_BYTES, CHUNK_HEADER_BYTES, align_down},
     tally::{ChunkKind, Tally},
@@ -27,7 +28,7 @@ use super::{
     tcache::Candidates,
     window::Window,
 };
-use crate::model::arena_map::ArenaMap;
+use crate::model::{arena_map::ArenaMap, layout::PieceKind};
 
 /// Goes through segments, and adds up.
 pub struct Chain<'t, 'o> {
@@ -39,6 +40,8 @@ pub struct Chain<'t, 'o> {
     seen: Vec<Chunk>,
     candidates: Candidates,
     drawing: Option<Drawing>,
+    /// Writes down every piece.
+    pub recording: Option<Recording>,
     /// What was walked, piece by piece; see [`Chain::walk_again`].
     pub stretches: Vec<Stretch>,
     /// Windows that were read again.
@@ -75,6 +78,7 @@ impl<'t, 'o> Chain<'t, 'o> {
             seen: Vec::new(),
             candidates,
             drawing: None,
+            recording: None,
             stretches: Vec::new(),
             retries: 0,
             resyncs: 0,
@@ -104,6 +108,13 @@ impl<'t, 'o> Chain<'t, 'o> {
         }
     }
 
+    #[inline]
+    fn piece(&mut self, kind: PieceKind, end: u64) {
+        if let Some(recording) = &mut self.recording {
+            recording.piece(kind, end);
+        }
+    }
+
     /// Walks a segment of the arena at `arena`, whose sums so far are `tally`. `fastbins` are the
     /// chunks in the arena's fastbins, ascending. The segment's end is brought up to date.
     pub fn walk(
@@ -117,6 +128,7 @@ impl<'t, 'o> Chain<'t, 'o> {
         self.drawing.iter_mut().for_each(|drawing| drawing.begin(page));
         tally.before_segment(&mut self.book, segment.start);
         tally.metadata(&mut self.book, segment.start, segment.first);
+        self.recording.iter_mut().for_each(|it| it.begin(segment.start, segment.first));
         let range = (segment.first, u64::MAX);
         let candidates = self.candidates.count();
         let mut course = Course::new(arena, segment, fastbins, tally, range, candidates);
@@ -128,6 +140,7 @@ impl<'t, 'o> Chain<'t, 'o> {
         let end = segment.end;
         self.draw();
         self.drawing.iter_mut().for_each(|drawing| drawing.end(end));
+        self.recording.iter_mut().for_each(|recording| recording.end(end));
         tally
     }
 
@@ -190,6 +203,7 @@ impl<'t, 'o> Chain<'t, 'o> {
             true => ChunkKind::InUse,
         };
         course.tally.chunk(&mut self.book, kind, start, end);
+        self.piece(kind.into(), end);
         if kind == ChunkKind::InUse {
             self.candidates.consider(&self.window, start, end - start);
         }
@@ -214,7 +228,10 @@ impl<'t, 'o> Chain<'t, 'o> {
         let last = course.pending.take();
         match (last, course.segment.top) {
             (Some(last), Some(_)) => self.top(course, last.start),
-            (Some(last), None) => course.tally.skipped(&mut self.book, last.start, last.end),
+            (Some(last), None) => {
+                course.tally.skipped(&mut self.book, last.start, last.end);
+                self.piece(PieceKind::Unknown, last.end);
+            }
             (None, _) => {}
         }
         false
@@ -223,6 +240,7 @@ impl<'t, 'o> Chain<'t, 'o> {
     fn top(&mut self, course: &mut Course<'_>, start: u64) {
         let (end, trim) = (course.segment.end, course.segment.top_trim);
         course.tally.top(&mut self.book, start, end, trim);
+        self.piece(PieceKind::Top, end);
         course.at = end;
         if self.observer.is_interested() {
             self.seen.push(Chunk { start, end, in_use: false, key: 0 });
@@ -236,10 +254,12 @@ impl<'t, 'o> Chain<'t, 'o> {
         let rest = end - at;
         let fence_end = if rest <= FENCE_BYTES { end } else { at + 2 * ALIGNMENT_BYTES };
         course.tally.metadata(&mut self.book, at, fence_end);
+        self.piece(PieceKind::Metadata, fence_end);
         course.at = fence_end;
         if fence_end < end {
             let found = self.seeker(course).next(fence_end).unwrap_or(end);
             course.tally.gap(&mut self.book, fence_end, found);
+            self.piece(PieceKind::Unknown, found);
             course.resume(found);
         }
         course.at < end

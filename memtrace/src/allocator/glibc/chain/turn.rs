@@ -1,12 +1,13 @@
 //! From window to window: what stays, what is read again, and where the chain goes on when it was
 //! lost.
 
-use super::super::{header::Header, shape::ALIGNMENT_BYTES, tally::Tally};
+use super::super::{header::Header, recording::Recording, shape::ALIGNMENT_BYTES, tally::Tally};
 use super::{
     Chain, Stretch,
     course::{Checkpoint, Course},
     resync::Seeker,
 };
+use crate::model::layout::PieceKind;
 
 /// How often a window is copied again before its state is taken for what it is.
 const MOST_RETRIES: u32 = 4;
@@ -57,6 +58,7 @@ impl<'t> Chain<'t, '_> {
             self.observer.chunk(chunk);
         }
         self.draw();
+        self.recording.iter_mut().for_each(Recording::keep);
         course.mark(self.candidates.count());
     }
 
@@ -85,6 +87,7 @@ impl<'t> Chain<'t, '_> {
         self.candidates.truncate(course.checkpoint.candidates);
         self.seen.clear();
         self.book.take_back();
+        self.recording.iter_mut().for_each(Recording::take_back);
         self.book.pages.forget();
         self.window.clear();
         self.surveyor.memory.forget();
@@ -104,6 +107,7 @@ impl<'t> Chain<'t, '_> {
         let found = self.seeker(course).find(search).unwrap_or(course.segment.end);
         self.record(course, from);
         course.tally.skipped(&mut self.book, from, found);
+        self.piece(PieceKind::Unknown, found);
         course.resume(found);
         self.advance(course);
         course.at < course.segment.end

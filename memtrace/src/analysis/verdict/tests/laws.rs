@@ -115,7 +115,7 @@ prop_compose! {
             cgroup_peak_bytes: None,
         };
         let rss = RssChange { start_bytes, end_bytes, start_parts, end_parts };
-        VerdictInput { window_ns, rss, timeline, before, after, traced, limit_bytes }
+        VerdictInput { window_ns, rss, timeline, before, after, traced, limit_bytes, pins: None }
     }
 }
 

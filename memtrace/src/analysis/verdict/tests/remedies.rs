@@ -103,3 +103,28 @@ fn only_the_sites_that_matter_are_to_be_fixed() {
     let [fix] = &verdict.remedies[..] else { panic!("{:#?}", verdict.remedies) };
     assert!(fix.action.contains("what big allocates"), "{fix:?}");
 }
+
+#[test]
+fn who_pins_the_trapped_memory_is_named_with_what_rss_would_drop_by() {
+    let pin = |name: &str, trapped_mib| Pin {
+        name: name.to_owned(),
+        trapped_bytes: trapped_mib * MIB,
+        drop_bytes: 2 * trapped_mib * MIB,
+        chunk_bytes: MIB,
+        chunks: 1000,
+    };
+    let pins = Pins {
+        trapped_bytes: 305 * MIB,
+        unknown_bytes: 95 * MIB,
+        sites: vec![pin("session_new (server.c:42)", 200), pin("log (log.c:7)", 10)],
+    };
+    let after = Some(walk([270, 305, 6, 0], &[]));
+    let found = verdict(&VerdictInput { after, pins: Some(pins), ..VerdictInput::default() });
+    assert!(found.headline.contains("session_new (server.c:42) pins 66 %"), "{}", found.headline);
+    let first = &found.remedies[0];
+    assert!(first.action.contains("session_new"), "{first:?}");
+    assert_eq!(first.expected_bytes, Some(400 * MIB));
+    assert!(!found.remedies.iter().any(|it| it.action.contains("log.c")), "it pins too little");
+    let said = |words: &str| found.evidence.iter().any(|it| it.text.contains(words));
+    assert!(said("pin 200.0 MiB of the 305.0 MiB") && said("95.0 MiB of it are pinned by"));
+}

@@ -1,0 +1,106 @@
+//! Signals for memtrace that are meant for the command that it started.
+//!
+//! The command is in memtrace's process group, so that the terminal's signals (Ctrl-C, Ctrl-\, its
+//! size) reach it by themselves; what others send to memtrace alone is handed on. Where the command
+//! stops (Ctrl-Z), memtrace stops, too, for the shell to see.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    thread,
+};
+
+use nix::sys::{
+    signal::{SigSet, SigmaskHow, Signal},
+    signalfd::{SfdFlags, SignalFd, siginfo},
+    wait::{Id, WaitPidFlag, waitid},
+};
+use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+
+/// What is handed on.
+const HANDED_ON: [Signal; 7] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGWINCH,
+];
+
+/// Takes signals off memtrace. From its beginning on they wait, and are handed on when there is
+/// somebody to take them.
+pub struct Relay {
+    signals: SignalFd,
+    before: SigSet,
+}
+
+impl Relay {
+    /// To be called before there are other threads.
+    ///
+    /// # Errors
+    /// Those of `signalfd`.
+    pub fn begin() -> io::Result<Self> {
+        let mut all: SigSet = HANDED_ON.into_iter().collect();
+        all.add(Signal::SIGCHLD);
+        let before = all.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC)?;
+        Ok(Self { signals, before })
+    }
+
+    /// What was held back before: what the command is to begin with.
+    pub fn held_back(&self) -> SigSet {
+        self.before
+    }
+
+    /// Hands on to a child, what waits and what comes, until memtrace ends.
+    ///
+    /// # Errors
+    /// When there is no handle on it or no thread to be had.
+    pub fn hand_on_to(self, child: u32) -> io::Result<()> {
+        let pid = i32::try_from(child).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let handle = pidfd_open(pid, PidfdFlags::empty())?;
+        let work = move || {
+            while let Ok(signal) = self.signals.read_signal() {
+                signal.iter().for_each(|signal| take(signal, child, &handle));
+            }
+        };
+        thread::Builder::new().name("signals".to_owned()).spawn(work).map(drop)
+    }
+}
+
+fn take(signal: &siginfo, child: u32, handle: &OwnedFd) {
+    if signal.ssi_signo == libc::SIGCHLD as u32 {
+        if signal.ssi_pid == child && signal.ssi_code == libc::CLD_STOPPED {
+            stop_with(child);
+        }
+    } else if !is_of_terminal(signal)
+        && let Some(signal) = rustix::process::Signal::from_named_raw(signal.ssi_signo as i32)
+    {
+        // It may have ended.
+        let _ = pidfd_send_signal(handle, signal);
+    }
+}
+
+/// The kernel's own went to the whole process group.
+fn is_of_terminal(signal: &siginfo) -> bool {
+    signal.ssi_code == libc::SI_KERNEL
+}
+
+/// Stops memtrace as long as the shell has the terminal. Without a shell that waits for the terminal
+/// nobody would wake it.
+fn stop_with(child: u32) {
+    let stopped = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG;
+    let _ = waitid(Id::Pid(nix::unistd::Pid::from_raw(child as i32)), stopped);
+    if is_in_foreground() {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), Signal::SIGSTOP);
+    }
+}
+
+fn is_in_foreground() -> bool {
+    let Ok(terminal) = File::open("/dev/tty") else { return false };
+    let group = rustix::termios::tcgetpgrp(terminal.as_fd());
+    group.is_ok_and(|group| group == rustix::process::getpgrp())
+}
