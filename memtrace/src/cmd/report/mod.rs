@@ -2,6 +2,7 @@
 
 pub(super) mod layout;
 mod likeness;
+mod measured;
 pub(super) mod open;
 pub(super) mod sink;
 pub(super) mod working;
@@ -49,7 +50,10 @@ pub fn run(args: &ReportArgs, quiet: bool) -> Result<Status> {
         });
     }
     working.phase("making the report");
-    let report = report(opened.capture, &opened.events, args)?;
+    let mut report = report(opened.capture, &opened.events, args)?;
+    if let Some(path) = &args.whatif {
+        measured::add(&mut report, path)?;
+    }
     match sink.is_terminal() {
         true => working.finish(),
         false => working.phase("writing the report"),

@@ -14,6 +14,7 @@ pub(super) mod rss_table;
 mod sites;
 mod threads;
 mod verdict;
+pub mod whatif;
 
 use std::io;
 

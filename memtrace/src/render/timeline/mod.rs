@@ -3,6 +3,7 @@
 mod axis;
 mod change;
 mod line;
+pub mod whatif;
 
 use std::io;
 
