@@ -97,7 +97,6 @@ fn report() -> Report {
         unwind_tables: None,
         view: View::NeverFreed,
         births: Births::default(),
-        blame: Default::default(),
         modules: vec![module],
         files: Vec::new(),
     };

@@ -201,6 +201,7 @@ mod tests {
             walks: Walks { after: Some(Census::default()), ..Walks::default() },
             ..Capture::default()
         };
-        assert_eq!(of(&capture, GroupBy::Line, &[sample::any_site()]), []);
+        let site = SiteInput { extras: SiteExtras::default(), ..sample::any_site() };
+        assert_eq!(of(&capture, GroupBy::Line, &[site]), []);
     }
 }
