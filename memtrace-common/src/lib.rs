@@ -12,6 +12,7 @@ pub mod growth;
 pub mod landing;
 pub mod loss;
 pub mod memory;
+pub mod oom;
 pub mod opaque;
 pub mod python;
 pub mod remembered;

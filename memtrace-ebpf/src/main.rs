@@ -14,6 +14,7 @@ mod in_flight;
 mod leave;
 mod maps;
 mod memory;
+mod oom;
 mod process;
 mod remembered;
 mod resident;

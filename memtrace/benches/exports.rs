@@ -66,7 +66,11 @@ fn report() -> Report {
     let functions: Vec<_> = (0..FUNCTIONS).map(function).collect();
     let module = Module { path: "/srv/service".to_owned(), ..Module::default() };
     let input = ReportInput {
+        blame: None,
+        arena_pins: None,
+        pinned_cells: Vec::new(),
         processes: Vec::new(),
+        blame: None,
         selected: Default::default(),
         sampling: None,
         target: Target::default(),

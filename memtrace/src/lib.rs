@@ -25,4 +25,6 @@ pub mod session;
 pub mod symbolize;
 pub mod sys;
 pub mod threads;
+pub mod trigger;
 pub mod unwind;
+pub mod watch;

@@ -11,6 +11,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "cli",
             "session",
+            "watch",
+            "trigger",
             "budget",
             "probe",
             "allocator",
@@ -28,11 +30,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     // Limits of options.
-    ("cli", &["allocator", "probe"]),
+    ("cli", &["allocator", "probe", "trigger"]),
     (
         "session",
         &[
             "probe",
+            "watch",
+            "trigger",
             "budget",
             "allocator",
             "symbolize",
@@ -75,6 +79,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The inverse of decode, for tests.
     ("encode", &["model"]),
     ("unwind", &["elf", "model"]),
+    ("watch", &["trigger", "model"]),
+    ("trigger", &[]),
     ("elf", &["model"]),
     ("model", &[]),
 ];

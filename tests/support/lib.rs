@@ -10,6 +10,7 @@ pub mod attach;
 pub mod binary;
 pub mod bpf;
 pub mod browser;
+pub mod cgroup;
 pub mod code;
 pub mod glibcs;
 pub mod http;
@@ -24,9 +25,11 @@ pub mod pythons;
 pub mod readers;
 pub mod receiver;
 pub mod report;
+pub mod run;
 pub mod running;
 pub mod target;
 pub mod truth;
+pub mod watch;
 
 /// How long anything may take. Generous: machines without hardware virtualisation are slow.
 pub const TIMEOUT: Duration = Duration::from_secs(120);

@@ -45,6 +45,8 @@ pub struct Report {
     pub heap: Option<Heap>,
     #[serde(default)]
     pub blame: Option<Blame>,
+    #[serde(default)]
+    pub arena_pins: Option<ArenaPinsReport>,
     pub timeline: Timeline,
     pub verdict: Option<Verdict>,
     pub totals: Totals,
@@ -280,6 +282,61 @@ pub struct Heap {
     pub allocated_before_bytes: Option<u64>,
     pub survivor_check: Option<SurvivorCheck>,
     pub glibc: Vec<crate::inspection::GlibcHeap>,
+    #[serde(default)]
+    pub pymalloc: Vec<PymallocHeap>,
+}
+
+/// Small objects of a Python.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/inspect-json.md")]
+pub struct PymallocHeap {
+    pub resident: HeapResidency,
+}
+
+/// What resident memory of a heap is.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/inspect-json.md")]
+pub struct HeapResidency {
+    pub trapped_bytes: u64,
+}
+
+/// Whose small objects keep arenas.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct ArenaPinsReport {
+    pub trapped_bytes: u64,
+    pub is_traced: bool,
+    pub places: Vec<ArenaPlace>,
+    pub unowned_sizes: Vec<UnownedClass>,
+}
+
+/// Those of one place.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct ArenaPlace {
+    pub function: Option<String>,
+    pub file: Option<String>,
+    pub line: Option<u32>,
+    #[serde(flatten)]
+    pub pins: ArenaPins,
+}
+
+/// What blocks keep.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct ArenaPins {
+    pub trapped_bytes: u64,
+    pub exclusive_bytes: u64,
+    pub drop_bytes: u64,
+    pub pin_ratio: f64,
+}
+
+/// Objects of one size that nobody is known to own.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in docs/report-json.md")]
+pub struct UnownedClass {
+    pub block_bytes: u32,
+    pub trapped_bytes: u64,
 }
 
 /// What the heap says of survivors.
@@ -351,6 +408,10 @@ pub struct SiteReport {
     #[serde(flatten)]
     pub stats: Stats,
     pub survivors: Survivors,
+    #[serde(default)]
+    pub resident: Option<Amount>,
+    #[serde(default)]
+    pub trapped: Option<Amount>,
 }
 
 impl SiteReport {

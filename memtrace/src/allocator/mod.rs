@@ -10,6 +10,7 @@ pub mod glibc;
 mod image;
 mod jemalloc;
 mod late_heaps;
+mod mapped_blocks;
 mod mimalloc;
 pub mod musl;
 pub mod names;
@@ -21,6 +22,7 @@ mod tcmalloc;
 
 pub use family::GivenNames;
 pub use late_heaps::LateHeaps;
+pub use mapped_blocks::released_with;
 pub use present::NoResidency;
 
 /// An allocator's name.

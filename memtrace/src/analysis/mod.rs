@@ -1,5 +1,6 @@
 //! What the numbers mean. Pure: from data of the model to data.
 
+pub mod arena_pins;
 pub mod births;
 pub mod blame;
 pub mod pattern;

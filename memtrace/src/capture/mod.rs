@@ -59,6 +59,7 @@ use crate::model::{
     coverage::Coverage,
     event::Event,
     footprint::{GrowthProbes, RssChanges},
+    incident::Incident,
     layout::HeapLayout,
     site::{Amount, SiteStats},
     stack::{NamedStack, StackId},
@@ -255,6 +256,9 @@ pub struct Ending {
     /// How resident memory went; only where growth was followed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rss_changes: Option<RssChanges>,
+    /// Why it was taken, where nobody asked for it.
+    #[serde(skip_serializing_if = "Incident::is_nothing")]
+    pub incident: Incident,
 }
 
 /// A loss by its stable name: a later version may know more of them.

@@ -10,6 +10,7 @@ mod report;
 mod run;
 mod trace;
 mod views;
+mod watch;
 
 use clap::{ArgAction, Parser, Subcommand};
 
@@ -23,6 +24,7 @@ pub use self::{
     run::RunArgs,
     trace::{Events, MaxOverhead, PythonArg, TraceArgs},
     views::{By, UnitsArg, ViewArg},
+    watch::WatchArgs,
 };
 
 const ABOUT: &str = "Where did the memory go, and which line of code holds it?";
@@ -45,10 +47,12 @@ Examples:
   memtrace push app.memtrace --to http://pyroscope:4040
                                            its profile, to where profiles are kept
   memtrace inspect -p 4242                  what its memory is now, by what it is for
+  sudo memtrace watch --unit app --when 'rss>80%'
+                                           a capture by itself, before memory has run out
   sudo memtrace doctor -p 4242              what would be seen of it, before anything is traced
 
-Exit status: 0 done; 1 diff: more growth than --fail-above; 2 bad usage or it could not be
-done; 130 interrupted before anything was seen; run: that of the command.";
+Exit status: 0 done; 1 diff: more growth than --fail-above, watch --once: it fired; 2 bad usage or
+it could not be done; 130 interrupted before anything was seen; run: that of the command.";
 
 /// The heading of options that few need.
 const LIMITS: &str = "Limits and cost";
@@ -86,6 +90,8 @@ pub enum Command {
     Attach(AttachArgs),
     /// Start a command and trace it from its first allocation on
     Run(RunArgs),
+    /// Wait until memory runs short or a process is killed for it, and take a capture by itself
+    Watch(WatchArgs),
     /// Show a capture that attach wrote: as text, a picture, a page, or for other tools
     Report(ReportArgs),
     /// Send a capture's profile to Pyroscope or an OpenTelemetry collector

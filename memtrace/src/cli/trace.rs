@@ -57,15 +57,10 @@ pub struct TraceArgs {
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub top: usize,
 
-    /// Buffer between kernel and memtrace (64KiB to 1GiB, rounded up to a power of two)
-    #[arg(
-        long,
-        value_name = "SIZE",
-        value_parser = parse_ring_size,
-        default_value = "16MiB",
-        help_heading = LIMITS
-    )]
-    pub ring_size: u32,
+    /// Buffer between kernel and memtrace (64KiB to 1GiB, rounded up to a power of two) [default:
+    /// 16MiB for every event at whatever cost, else 8MiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_ring_size, help_heading = LIMITS)]
+    pub ring_size: Option<u32>,
 
     /// Most live blocks that are followed at once; 1 million takes about 40 MB
     #[arg(long, value_name = "N", default_value_t = 3_500_000, value_parser = parse_max_live, help_heading = LIMITS)]

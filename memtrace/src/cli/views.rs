@@ -32,6 +32,10 @@ pub enum ViewArg {
     Peak,
     /// Freed by the thread that allocated it, before it allocated anything else.
     Temporary,
+    /// Never freed and in memory, as of the last walk of the heap.
+    Resident,
+    /// Free memory that live blocks keep from being given back, as of the last walk of the heap.
+    Trapped,
     /// Of attach --growth: address space that was not given back.
     Grown,
     /// Of attach --growth: pages in use, estimated.

@@ -31,7 +31,7 @@ pub fn run(args: &AttachArgs, verbose: u8, quiet: bool) -> Result<Status> {
     }
     let sink = files.sink(&args.trace)?;
     let outcome = session::trace(&options(args, verbose), Some(sink), &mut progress)?;
-    let results = Results::of(outcome, files, &args.trace, &mut progress);
+    let results = Results::of(outcome, files, &args.trace, args.json, &mut progress);
     deliver(&results, args, &prefix)?;
     Ok(results.status)
 }

@@ -11,7 +11,7 @@ use super::{
     Status,
     output::{is_broken_pipe, say},
     report::{
-        group_by, growth_view, nanoseconds,
+        group_by, growth_view, layout, nanoseconds,
         open::open,
         sink::{Destination, Kind, Sink},
         units, view,
@@ -78,6 +78,7 @@ fn report(path: &Path, args: &DiffArgs, quiet: bool) -> Result<Report> {
         working.pause(|| say(format_args!("warning: {}: {sentence}", path.display())));
     }
     let view = view(args.view);
+    layout::check(&opened.capture, view, path)?;
     let selection = Selection { extras: view.needs_events(), ..Selection::default() };
     let capture = match selection.is_everything() {
         true => opened.capture,
@@ -86,7 +87,10 @@ fn report(path: &Path, args: &DiffArgs, quiet: bool) -> Result<Report> {
     };
     let min_age_ns = args.min_age.map(nanoseconds);
     let (group_by, growth) = (group_by(args.by), growth_view(args.view));
-    Ok(Report::of(&capture, ReportOptions { min_age_ns, group_by, view, growth }))
+    Ok(Report::of(
+        &capture,
+        ReportOptions { min_age_ns, group_by, view, growth, ..Default::default() },
+    ))
 }
 
 fn render(

@@ -13,6 +13,7 @@ pub mod push;
 pub mod report;
 mod run;
 mod trace;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,8 @@ pub enum Status {
     Interrupted,
     /// Done, and it is more than the limit that was set.
     AboveLimit,
+    /// What was waited for has happened.
+    Fired,
     /// The command that was run ended with this status.
     Command(u8),
     /// The result is there, but a part of it could not be delivered; said on stderr.
@@ -37,7 +40,7 @@ impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
         match status {
             Status::Done => Self::SUCCESS,
-            Status::AboveLimit => Self::from(1),
+            Status::AboveLimit | Status::Fired => Self::from(1),
             Status::Command(code) => Self::from(code),
             Status::Incomplete => Self::from(2),
             Status::Interrupted => Self::from(130),
@@ -51,6 +54,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let result = match &cli.command {
         Command::Attach(args) => attach::run(args, cli.verbose, cli.quiet),
         Command::Run(args) => run::run(args, cli.verbose, cli.quiet),
+        Command::Watch(args) => watch::run(args, cli.quiet),
         Command::Report(args) => report::run(args, cli.quiet),
         Command::Push(args) => push::run(args, cli.quiet),
         Command::Diff(args) => diff::run(args, cli.quiet),

@@ -147,6 +147,7 @@ impl Observer for Progress {
             EndReason::Duration => "the time is over; detaching",
             EndReason::Interrupted | EndReason::Terminated => "interrupted; detaching",
             EndReason::TargetExited => "the process ended",
+            EndReason::Condition => "a condition is met; detaching",
             EndReason::Unknown => "the trace ended",
         });
     }

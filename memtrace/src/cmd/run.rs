@@ -90,7 +90,10 @@ fn trace(args: &RunArgs, command: &mut Held, verbose: u8, quiet: bool) -> Result
     let sink = files.sink(&args.trace)?;
     let options = options(args, command.pid(), verbose);
     let outcome = session::trace_command(command, &options, Some(sink), &mut progress)?;
-    Ok(Traced { results: Results::of(outcome, files, &args.trace, &mut progress), prefix })
+    Ok(Traced {
+        results: Results::of(outcome, files, &args.trace, args.json, &mut progress),
+        prefix,
+    })
 }
 
 fn options(args: &RunArgs, pid: u32, verbose: u8) -> Options {

@@ -1,19 +1,31 @@
 //! Which live blocks to ask the heap for, and what follows from its answer: one lost free is a false
 //! leak.
 
-use std::num::NonZeroU64;
+use std::{num::NonZeroU64, ops::RangeInclusive};
 
 use super::{Ledger, live::Block};
 use crate::model::{AllocFn, site::Amount};
 
 /// A live heap block, told from later ones at its address by its time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LiveBlock {
     /// Where it is.
     pub address: NonZeroU64,
     /// When it was obtained, `CLOCK_MONOTONIC`.
     pub time_ns: u64,
+    /// Requested bytes.
+    pub size_bytes: u64,
 }
+
+impl From<&Block> for LiveBlock {
+    fn from(block: &Block) -> Self {
+        let Block { address, time_ns, size_bytes, .. } = *block;
+        Self { address, time_ns, size_bytes }
+    }
+}
+
+/// A chance as small as this is odd.
+const ODD: f64 = 0.01;
 
 /// Blocks to ask for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,15 +40,45 @@ impl Ledger {
     /// The largest live blocks of malloc, at most so many. CPython's allocator may hand out a part of
     /// a block of malloc, of which the heap says nothing.
     pub fn suspects(&self, most: usize) -> Suspects {
-        let of_malloc = || self.heap.blocks().filter(|block| !self.is_pythons(block));
+        self.suspects_of(most, |_| true)
+    }
+
+    /// The same of those only whose release may have been missed because nothing was there to see
+    /// it: those obtained before `time_ns`, or before the last such time.
+    pub fn doubtful(&self, most: usize, time_ns: u64) -> Suspects {
+        let until_ns = self.books.unseen_until_ns.max(time_ns);
+        self.suspects_of(most, |block| block.time_ns < until_ns)
+    }
+
+    /// The largest of those with sizes in this range, at most so many.
+    pub fn of_sizes(&self, sizes: RangeInclusive<u64>, most: usize) -> Vec<LiveBlock> {
+        self.suspects_of(most, |block| sizes.contains(&block.size_bytes)).blocks
+    }
+
+    /// Whether it would be odd for a block to be live still: of its site's blocks, so many are freed
+    /// while they are watched, for `watch_ns` on average, that hardly one would be left now.
+    pub fn would_be_odd(&self, block: &LiveBlock, now_ns: u64, watch_ns: u64) -> bool {
+        let Some(stats) = self.heap.site_of(block).and_then(|site| self.books.sites.stats(site))
+        else {
+            return false;
+        };
+        let freed: f64 = stats.freed.count as f64 / stats.allocated.count.max(1) as f64;
+        let watches = now_ns.saturating_sub(block.time_ns) as f64 / watch_ns.max(1) as f64;
+        f64::powf(1.0 - freed, watches) < ODD
+    }
+
+    fn suspects_of(&self, most: usize, is_wanted: impl Fn(&Block) -> bool) -> Suspects {
+        let of_malloc = || {
+            let wanted = self.heap.blocks().filter(|block| is_wanted(block));
+            wanted.filter(|block| !self.is_pythons(block))
+        };
         let (smallest, mut room) = smallest_class(of_malloc(), most);
         let mut suspects = Suspects::default();
         for block in of_malloc() {
             let finds_room = class(block) == smallest && room > 0;
             room -= usize::from(finds_room);
             if class(block) > smallest || finds_room {
-                let Block { address, time_ns, .. } = *block;
-                suspects.blocks.push(LiveBlock { address, time_ns });
+                suspects.blocks.push(block.into());
             } else {
                 suspects.others += Amount::one(block.size_bytes);
             }
@@ -141,6 +183,28 @@ mod tests {
         let all = ledger.suspects(6);
         assert_eq!((all.blocks.len(), all.others), (6, Amount::default()));
         assert_eq!(ledger.suspects(0).others.count, 6);
+    }
+
+    #[test]
+    fn a_block_is_doubtful_when_nobody_may_have_seen_its_release() {
+        let mut ledger = ledger(&[16, 5000, 17]);
+        assert!(addresses(&ledger.doubtful(9, 0)).is_empty());
+        ledger.releases_were_unseen_until(3);
+        assert_eq!(addresses(&ledger.doubtful(9, 0)), [1, 2]);
+        assert_eq!(addresses(&ledger.doubtful(9, u64::MAX)), [1, 2, 3], "they are missed now");
+    }
+
+    #[test]
+    fn what_stays_is_odd_only_where_blocks_are_freed_soon() {
+        let mut ledger = ledger(&[100, 100, 100, 100]);
+        let block = ledger.block_at(1).expect("it is live");
+        assert!(!ledger.would_be_odd(&block, u64::MAX, 10), "of this site nothing was ever freed");
+        ledger.apply(&event(10, Action::Free { address: 2 }));
+        ledger.apply(&event(11, Action::Free { address: 3 }));
+        assert!(!ledger.would_be_odd(&block, 61, 10), "one of 64 lives for six watches");
+        assert!(ledger.would_be_odd(&block, 71, 10));
+        assert_eq!(ledger.of_sizes(1..=99, 9), []);
+        assert_eq!(ledger.of_sizes(100..=100, 9).len(), 2);
     }
 
     #[test]

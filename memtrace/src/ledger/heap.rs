@@ -165,7 +165,13 @@ impl Heap {
     /// The live block at an address, unless an open realloc was given it.
     pub fn block_at(&self, address: NonZeroU64) -> Option<LiveBlock> {
         let block = self.live.get(address)?;
-        Some(LiveBlock { address, time_ns: block.time_ns })
+        Some(block.into())
+    }
+
+    /// Who obtained a block, if it is still this one.
+    pub fn site_of(&self, block: &LiveBlock) -> Option<SiteId> {
+        let found = self.live.get(block.address)?;
+        (found.time_ns == block.time_ns).then_some(found.site)
     }
 
     /// The books over all sites.

@@ -10,7 +10,7 @@ use super::{
 use crate::model::{
     AllocFn,
     loss::Loss,
-    site::{Amount, Site},
+    site::{Amount, Site, SiteStats},
 };
 
 /// Names a site within one ledger; the default is [`Self::OTHERS`].
@@ -61,6 +61,11 @@ impl SiteTable {
         let mut entries = Vec::with_capacity(limit + 1);
         entries.push(SiteEntry::default());
         Self { limit, ids: HashMap::with_capacity(limit), entries, summit: None }
+    }
+
+    /// What a site has done so far.
+    pub fn stats(&self, id: SiteId) -> Option<SiteStats> {
+        self.entries.get(id.index()).map(|entry| entry.account.stats())
     }
 
     /// The id of a site, new or known; [`SiteId::OTHERS`], counted, when the table is full.

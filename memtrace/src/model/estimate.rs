@@ -88,7 +88,12 @@ impl Spread {
 
     /// Of a block that is a sample.
     pub fn of_block(bytes: u64, interval: Interval) -> Self {
-        let (size, weight) = (bytes as f64, interval.weight(bytes));
+        Self::of_size(bytes, interval.weight(bytes), interval)
+    }
+
+    /// Of so many bytes of a block that is a sample of this weight.
+    fn of_size(bytes: u64, weight: f64, interval: Interval) -> Self {
+        let size = bytes as f64;
         let unseen = weight - 1.0;
         Self {
             samples: 1,
@@ -254,6 +259,14 @@ impl Amount {
         }
     }
 
+    /// What a part of such a block stands for: as many blocks, with such a part of each.
+    pub fn sampled_part(part_bytes: u64, bytes: u64, interval: Interval) -> Self {
+        match interval.is_exact() {
+            true => Self::one(part_bytes),
+            false => Spread::of_size(part_bytes, interval.weight(bytes), interval).amount(),
+        }
+    }
+
     /// The same where blocks were looked at this densely: there can be more, even if nothing was seen.
     pub fn among_samples(self, interval: Interval) -> Self {
         if interval.is_exact() {
@@ -323,6 +336,15 @@ mod tests {
         assert_eq!(exact, Amount::new(150, 3));
         assert_eq!(exact.bytes_bounds(), Bounds { low: 150, high: 150 });
         assert_eq!(exact.count_bounds(), Bounds { low: 3, high: 3 });
+    }
+
+    #[test]
+    fn a_part_of_a_sample_stands_for_that_part_of_as_many_blocks() {
+        let (whole, half) =
+            (Amount::sampled(64, interval()), Amount::sampled_part(32, 64, interval()));
+        assert_eq!(half.count, whole.count);
+        assert!((half.bytes * 2).abs_diff(whole.bytes) <= 1, "{half:?} {whole:?}");
+        assert_eq!(Amount::sampled_part(32, 64, Interval::EXACT), Amount::one(32));
     }
 
     #[test]

@@ -231,17 +231,31 @@ pub struct ArenaLayout {
     pub segments: Vec<SegmentLayout>,
 }
 
-/// A pool of pymalloc's that has blocks in use.
+/// A pool of pymalloc's that has blocks in use, or of which that is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolLayout {
     /// First address.
     pub start: u64,
-    /// Bytes of a block.
+    /// Bytes of a block; 0 where the pool's header was in swap, or changed while it was read.
     pub block_bytes: u32,
     /// Blocks in use.
     pub in_use: u32,
     /// Blocks that it has room for.
     pub capacity: u32,
+}
+
+impl PoolLayout {
+    /// One that is in use. What has no room in its fields is more than any pool has.
+    pub fn used(start: u64, block_bytes: u64, in_use: u64, capacity: u64) -> Self {
+        let [block_bytes, in_use, capacity] =
+            [block_bytes, in_use, capacity].map(|it| u32::try_from(it).unwrap_or(u32::MAX));
+        Self { start, block_bytes, in_use, capacity }
+    }
+
+    /// Whether its header was understood.
+    pub fn is_known(&self) -> bool {
+        self.block_bytes > 0
+    }
 }
 
 /// An arena of pymalloc's.
@@ -251,7 +265,7 @@ pub struct PymallocArenaLayout {
     pub extent: Extent,
     /// Bytes of a pool, used or not.
     pub pool_bytes: u64,
-    /// Those with blocks in use, ascending; all others are free.
+    /// Those that are not free, ascending.
     pub pools: Vec<PoolLayout>,
 }
 

@@ -10,6 +10,7 @@ pub mod event;
 pub mod footprint;
 mod gamma;
 pub mod growth;
+pub mod incident;
 pub mod layout;
 pub mod loss;
 pub mod mapping;

@@ -125,6 +125,8 @@ pub enum EndReason {
     Terminated,
     /// The target ended.
     TargetExited,
+    /// What a watch looked out for has happened.
+    Condition,
     /// It is not known: the capture ends before the window did.
     #[default]
     #[serde(other)]

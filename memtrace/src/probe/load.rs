@@ -44,7 +44,8 @@ use super::{
 use crate::model::{AllocFn, ArgumentPlaces, CallShape, ObjectNumber};
 
 /// The object that `cargo xtask build-ebpf` made from memtrace-ebpf.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace.bpf.o"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace.bpf.o"));
 
 /// Smallest and largest ring that makes sense; the kernel wants a power of two of pages.
 pub const RING_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;

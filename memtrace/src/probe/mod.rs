@@ -8,6 +8,7 @@ pub mod load;
 mod load_order;
 pub mod loader;
 pub mod multi;
+pub mod oom;
 pub mod plan;
 pub mod pymalloc;
 pub mod ring;

@@ -51,6 +51,16 @@ pub(super) fn blocks(amount: Amount, units: Units) -> String {
     format!("{} in {blocks} block{}", bytes_and_error(amount, units), plural(amount.count))
 }
 
+/// `12 MiB by 34 blocks`: free memory, and the blocks that keep it.
+pub(super) fn trapped(amount: Amount, units: Units) -> String {
+    format!(
+        "{} by {} block{}",
+        units.bytes(amount.bytes),
+        count(amount.count),
+        plural(amount.count)
+    )
+}
+
 /// How far the bytes can be off; `None` where they are no estimate.
 fn error(amount: Amount, units: Units) -> Option<String> {
     (!amount.is_exact()).then(|| {

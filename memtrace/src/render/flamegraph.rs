@@ -87,6 +87,9 @@ fn title(report: &Report, units: Units) -> String {
     if let Some(growth) = report.growth.filter(|_| report.view == View::NeverFreed) {
         return growth_title(report, growth, units);
     }
+    if report.view == View::Trapped {
+        return trapped_title(report, units);
+    }
     format!(
         "{}: {} {} {}",
         clean(&who(report)),
@@ -94,6 +97,11 @@ fn title(report: &Report, units: Units) -> String {
         in_window(report.view),
         size::duration_ns(report.window.duration_ns),
     )
+}
+
+fn trapped_title(report: &Report, units: Units) -> String {
+    let who = clean(&who(report));
+    format!("{who}: free memory trapped: {}", estimate::trapped(report.weight(), units))
 }
 
 fn growth_title(report: &Report, growth: GrowthReport, units: Units) -> String {
@@ -150,6 +158,12 @@ fn meaning(report: &Report) -> String {
         View::Peak => "live when all stacks together had the most".to_owned(),
         View::Temporary => {
             "freed by the thread that allocated it before it allocated anything else".to_owned()
+        }
+        View::Resident => {
+            format!("allocated and not freed in the window{age}: only what is in memory")
+        }
+        View::Trapped => {
+            "widths are free bytes on pages that live blocks of these stacks keep".to_owned()
         }
     }
 }

@@ -119,6 +119,7 @@ pub(super) fn end_reason(reason: EndReason) -> &'static str {
         EndReason::Interrupted => "until Ctrl-C",
         EndReason::Terminated => "until a signal to terminate",
         EndReason::TargetExited => "until the target ended",
+        EndReason::Condition => "until a condition was met",
         EndReason::Unknown => "until memtrace was stopped",
     }
 }

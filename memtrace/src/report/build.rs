@@ -8,6 +8,7 @@ use crate::{
         AllocFn,
         cost::Cost,
         growth::GrowthPattern,
+        incident::Incident,
         loss::Loss,
         place::Place,
         site::{Amount, SiteStats, Survivors},
@@ -17,9 +18,9 @@ use crate::{
 };
 
 use super::{
-    BlameReport, Completeness, Distribution, FunctionReport, GrowthReport, HeapReport, LossReport,
-    Module, ProcessReport, Report, Rss, SCHEMA, SiteReport, Target, Totals, UnwindTables, Walks,
-    Window, allocator,
+    ArenaPinsReport, BlameReport, Completeness, Distribution, FunctionReport, GrowthReport,
+    HeapReport, LossReport, Module, PinnedCells, ProcessReport, Report, Rss, SCHEMA, SiteReport,
+    Target, Totals, UnwindTables, Walks, Window, allocator,
     group::{self, GroupBy, GroupFacts, GroupReport, group_slots},
     key_frame::key_frame,
     profile::{Births, SiteExtras, View},
@@ -48,6 +49,10 @@ pub struct ReportInput {
     pub walks: Walks,
     /// Who keeps free memory from being given back.
     pub blame: Option<BlameReport>,
+    /// Who keeps CPython's arenas, where that is known.
+    pub arena_pins: Option<ArenaPinsReport>,
+    /// Where the blocks lie that keep the most free memory.
+    pub pinned_cells: Vec<PinnedCells>,
     /// What numbers are estimates of; `None` where they are none.
     pub sampling: Option<Sampling>,
     /// Sums over all sites. `survivors` is ignored: it is summed over `sites`.
@@ -118,11 +123,14 @@ impl ReportInput {
             place: self.place,
             window: self.window,
             selection: self.selected.what,
+            incident: Incident::default(),
             rss: self.rss,
             rss_table: self.walks.after.as_ref().map(|census| census.rss.clone()),
             rss_table_before: self.walks.before.as_ref().map(|census| census.rss.clone()),
             heap: HeapReport::of(&self.walks),
             blame: self.blame,
+            arena_pins: self.arena_pins,
+            pinned_cells: self.pinned_cells,
             timeline: self.timeline,
             verdict: None,
             sampling: self.sampling,
@@ -206,7 +214,7 @@ impl Merged {
         function: &'static str,
         allocator: Option<String>,
     ) -> SiteReport {
-        let SiteExtras { at_peak, temporary, mut threads, births } = self.extras;
+        let SiteExtras { at_peak, temporary, resident, trapped, mut threads, births } = self.extras;
         threads.sort_by_key(|share| (Reverse(share.allocated.bytes), share.tid));
         SiteReport {
             function,
@@ -217,6 +225,8 @@ impl Merged {
             survivors: self.survivors,
             at_peak,
             temporary,
+            resident,
+            trapped,
             threads,
             births,
         }

@@ -12,7 +12,11 @@ use super::{
 use crate::{
     analysis::{births, pattern::pattern, survivors},
     capture::Capture,
-    model::site::{Amount, LiveItem, Survivors},
+    model::{
+        census::Extent,
+        layout::HeapLayout,
+        site::{Amount, LiveItem, Survivors},
+    },
 };
 
 /// The groups whose survivors' pattern is looked for: those with the most bytes. Each takes about
@@ -61,6 +65,21 @@ impl<'c> Survived<'c> {
     /// Of each site; of those without any, nothing.
     pub(super) fn by_site(&self) -> Vec<Survivors> {
         self.by_slot(|item| item.site as usize, self.sites)
+    }
+
+    /// What of each site's is in memory: bytes on resident pages, and blocks that have any.
+    pub(super) fn resident(&self, layout: &HeapLayout) -> Vec<Amount> {
+        let mut of_sites = vec![Amount::default(); self.sites];
+        for LiveItem { address, bytes, site, interval, .. } in self.items() {
+            let extent = Extent { start: address, end: address.saturating_add(bytes) };
+            let resident = layout.resident_bytes(extent);
+            if resident > 0 {
+                let factor = self.factors[site as usize];
+                of_sites[site as usize] +=
+                    Amount::sampled_part(resident, bytes, interval).scaled(factor);
+            }
+        }
+        of_sites
     }
 
     fn by_slot(&self, slot_of: impl Fn(&LiveItem) -> usize, slots: usize) -> Vec<Survivors> {
@@ -208,6 +227,18 @@ mod tests {
         let births = survived.births();
         let bins: Vec<_> = births[0].iter().map(|birth| (birth.bin, birth.amount.bytes)).collect();
         assert_eq!((bins, births[1].len()), (vec![(0, 12), (1, 5)], 0));
+    }
+
+    #[test]
+    fn blocks_are_in_memory_as_far_as_their_pages_are() {
+        let mut capture = capture(3, [(0, 0, 0x1800), (0, 0, 8), (1, 0, 0x3000)].into_iter());
+        for (item, address) in capture.live.iter_mut().zip([0x1000, 0x9000, 0x2800]) {
+            item.address = address;
+        }
+        let resident = vec![Extent { start: 0x1000, end: 0x3000 }];
+        let layout = HeapLayout { resident, ..HeapLayout::default() };
+        let resident = Survived::of(&capture, 0).resident(&layout);
+        assert_eq!(resident, [Amount::one(0x1800), Amount::one(0x800), Amount::default()]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! Fields are added freely; a field that changes its meaning or goes away raises the version.
 
 mod allocator;
+mod arena_pins;
 pub mod blame;
 mod build;
 mod facts;
@@ -13,12 +14,14 @@ mod growth;
 mod heap;
 mod key_frame;
 mod of_capture;
+mod pin_cells;
 mod process;
 mod profile;
 #[cfg(test)]
 pub(crate) mod sample;
 mod sampling;
 mod summary;
+mod trapped;
 mod verdict;
 
 use serde::Serialize;
@@ -26,21 +29,25 @@ use serde::Serialize;
 pub(crate) use self::group::package;
 pub use self::{
     allocator::AllocatorTotals,
+    arena_pins::{ArenaPinsReport, ArenaPlace},
     blame::{BlameReport, CulpritKind, CulpritReport},
     build::{ReportInput, SiteInput},
     group::{GroupBy, GroupFacts, GroupName, GroupReport, group_slots, slots_of},
     growth::{Estimate, GrowthReport},
     heap::HeapReport,
     of_capture::ReportOptions,
+    pin_cells::{ArenaCells, PinnedCells},
     process::{ProcessReport, TopGroup},
     profile::{Birth, Births, SiteExtras, ThreadShare, View},
     sampling::{Covered, Sampling},
 };
+pub use crate::analysis::arena_pins::{ArenaPins, UnownedClass};
 pub use crate::capture::growth::GrowthView;
 use crate::model::{
     AllocFn,
     census::RssTable,
     cost::Cost,
+    incident::Incident,
     place::Place,
     site::{Amount, SiteStats},
     stack::NamedStack,
@@ -86,6 +93,9 @@ pub struct Report {
     /// all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub selection: Vec<String>,
+    /// Why the capture was taken, where nobody asked for it.
+    #[serde(skip_serializing_if = "Incident::is_nothing")]
+    pub incident: Incident,
     /// The kernel's view of the target's memory.
     pub rss: Rss,
     /// What RSS consisted of near the end, by a walk of the heap.
@@ -97,6 +107,12 @@ pub struct Report {
     /// Who keeps free memory from being given back; `None` where that cannot be told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blame: Option<BlameReport>,
+    /// Who keeps CPython's arenas; `None` where there are none, or it is not known where they lie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arena_pins: Option<ArenaPinsReport>,
+    /// Where the blocks lie that keep the most free memory, in the maps of `heap`.
+    #[serde(skip)]
+    pub pinned_cells: Vec<PinnedCells>,
     /// How memory went in between.
     pub timeline: Timeline,
     /// What happens to its memory, and what to try; `None` of a selection of threads or sites, which
@@ -185,6 +201,14 @@ pub struct SiteReport {
     /// where the events were not kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temporary: Option<Amount>,
+    /// What of `survivors` was in memory when the heap was last walked: requested bytes on resident
+    /// pages, and blocks that have any; `None` where it is not known where blocks lay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resident: Option<Amount>,
+    /// Free memory that was on pages which live blocks of this site kept, shared evenly with the
+    /// other sites of the page, and how many of its blocks did; `None` where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trapped: Option<Amount>,
     /// By thread, by allocated bytes, largest first; empty where that was not asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub threads: Vec<ThreadShare>,
@@ -203,6 +227,8 @@ impl SiteReport {
             View::Freed => self.stats.freed,
             View::Peak => self.at_peak.unwrap_or_default(),
             View::Temporary => self.temporary.unwrap_or_default(),
+            View::Resident => self.resident.unwrap_or_default(),
+            View::Trapped => self.trapped.unwrap_or_default(),
         }
     }
 }

@@ -4,11 +4,14 @@ use std::collections::HashMap;
 
 use super::{
     BlameReport, GroupBy, GrowthReport, GrowthView, Report, View, allocator,
+    arena_pins::ArenaPinsReport,
     build::{ReportInput, SiteInput},
     facts::Survived,
+    pin_cells,
     process::processes,
     profile::{Birth, SiteExtras, ThreadShare},
     sampling::{self, Sampling},
+    trapped::Trapped,
 };
 use crate::{
     capture::{Capture, CapturedExtras, CapturedShare, CapturedSite, Header, LossCount, growth},
@@ -32,6 +35,17 @@ pub struct ReportOptions {
     pub view: View,
     /// What of growth, where that was followed.
     pub growth: GrowthView,
+    /// With what each site traps, whatever the view.
+    pub with_trapped: bool,
+    /// Also with what traps memory and is no site, and where in the maps of arenas: for a page that
+    /// has all views.
+    pub all_that_traps: bool,
+}
+
+impl ReportOptions {
+    fn wants_trapped(self) -> bool {
+        self.with_trapped || self.all_that_traps || self.view == View::Trapped
+    }
 }
 
 impl Report {
@@ -46,15 +60,24 @@ impl Report {
     fn of_part(capture: &Capture, options: ReportOptions) -> Self {
         // Of pages, the one would be that of the samples and the other of no calls.
         let is_growth = capture.header.growth.is_some();
-        let min_age_ns = options.min_age_ns.unwrap_or(capture.header.min_age_ns);
+        // At the end it may be more than was asked for at the beginning.
+        let usual_ns = capture.header.min_age_ns.max(capture.ending.window.min_age_ns);
+        let min_age_ns = options.min_age_ns.unwrap_or(usual_ns);
         let survived = Survived::of(capture, min_age_ns);
-        let sites = sites(capture, &survived);
+        let trapped = match options.wants_trapped() {
+            true => Trapped::of(capture),
+            false => Trapped::default(),
+        };
+        let mut sites = sites(capture, &survived, &trapped);
+        if options.all_that_traps || options.view == View::Trapped {
+            sites.extend(trapped.others);
+        }
         let ending = &capture.ending;
         let (losses, unknown) = losses(&ending.losses);
         let mut completeness: Completeness = ending.completeness.clone();
         completeness.notes.extend(unknown);
         completeness.notes.extend(unreadable_note(&sites));
-        ReportInput {
+        let report = ReportInput {
             target: ending.target.clone(),
             processes: processes(capture, options),
             place: place(&capture.header),
@@ -64,6 +87,11 @@ impl Report {
             timeline: capture.timeline.clone(),
             walks: sampling::walks(capture),
             blame: BlameReport::of(capture, options.group_by, &sites),
+            arena_pins: ArenaPinsReport::of(capture, options.group_by, &sites),
+            pinned_cells: match options.all_that_traps {
+                true => pin_cells::of(capture, options.group_by, &sites),
+                false => Vec::new(),
+            },
             sampling: Sampling::of(capture),
             totals: sampling::totals(capture, &sites),
             groups: survived.groups(options.group_by, &sites),
@@ -82,7 +110,8 @@ impl Report {
             modules: capture.modules.clone(),
             files: Vec::new(),
         }
-        .build()
+        .build();
+        Self { incident: ending.incident.clone(), ..report }
     }
 }
 
@@ -90,7 +119,7 @@ fn place(header: &Header) -> Place {
     Place::new(header.host.clone(), &header.cgroup, header.limit_bytes)
 }
 
-fn sites(capture: &Capture, survived: &Survived) -> Vec<SiteInput> {
+fn sites(capture: &Capture, survived: &Survived, trapped: &Trapped) -> Vec<SiteInput> {
     let stacks: HashMap<StackId, &NamedStack> =
         capture.stacks.iter().map(|(id, stack)| (*id, stack)).collect();
     let name = |id: Option<StackId>| id.and_then(|id| stacks.get(&id)).copied().cloned();
@@ -98,6 +127,8 @@ fn sites(capture: &Capture, survived: &Survived) -> Vec<SiteInput> {
         let own = &capture.ending_of(site).target.allocators;
         site.function.and_then(|_| own.get(site.object.position()).map(allocator::label))
     };
+    let layout = capture.layouts.after.as_deref();
+    let resident = layout.map(|layout| survived.resident(layout));
     let facts = survived.by_site().into_iter().zip(survived.births());
     let extras = capture.extras.iter().map(Some).chain(std::iter::repeat(None));
     capture
@@ -105,14 +136,20 @@ fn sites(capture: &Capture, survived: &Survived) -> Vec<SiteInput> {
         .iter()
         .zip(extras)
         .zip(facts)
-        .map(|((site, known), (survivors, births))| {
+        .enumerate()
+        .map(|(at, ((site, known), (survivors, births)))| {
+            let extras = SiteExtras {
+                resident: resident.as_ref().map(|resident| resident[at]),
+                trapped: trapped.of_site(at),
+                ..extras_of(capture, known, births)
+            };
             let input = SiteInput {
                 function: site.function,
                 allocator: allocator_of(site),
                 stack: name(site.stack).unwrap_or_default(),
                 stats: site.stats,
                 survivors,
-                extras: extras_of(capture, known, births),
+                extras,
             };
             sampling::scaled(input, sampling::factor(capture, site))
         })
@@ -130,6 +167,8 @@ fn extras_of(capture: &Capture, known: Option<&CapturedExtras>, births: Vec<Birt
     SiteExtras {
         at_peak: known.at_peak,
         temporary: known.temporary,
+        resident: None,
+        trapped: None,
         threads: known.threads.iter().map(share).collect(),
         births,
     }

@@ -23,12 +23,24 @@ pub enum View {
     Peak,
     /// Freed by the thread that allocated it, before it allocated anything else.
     Temporary,
+    /// What of the never freed was in memory when the heap was last walked.
+    Resident,
+    /// Free memory that the site's blocks kept from being given back then.
+    Trapped,
 }
 
 impl View {
     /// Every view.
-    pub const ALL: [Self; 6] =
-        [Self::NeverFreed, Self::Live, Self::Allocated, Self::Freed, Self::Peak, Self::Temporary];
+    pub const ALL: [Self; 8] = [
+        Self::NeverFreed,
+        Self::Live,
+        Self::Allocated,
+        Self::Freed,
+        Self::Peak,
+        Self::Temporary,
+        Self::Resident,
+        Self::Trapped,
+    ];
 
     /// As in titles: `12 MiB never freed`.
     pub fn label(self) -> &'static str {
@@ -39,12 +51,19 @@ impl View {
             Self::Freed => "freed",
             Self::Peak => "live at the peak",
             Self::Temporary => "temporary",
+            Self::Resident => "never freed and in memory",
+            Self::Trapped => "trapped",
         }
     }
 
     /// Whether it can be told only from the events, which a capture may lack.
     pub fn needs_events(self) -> bool {
         matches!(self, Self::Peak | Self::Temporary)
+    }
+
+    /// Whether it can be told only from where blocks lay when the heap was last walked.
+    pub fn needs_layout(self) -> bool {
+        matches!(self, Self::Resident | Self::Trapped)
     }
 }
 
@@ -88,6 +107,10 @@ pub struct SiteExtras {
     pub at_peak: Option<Amount>,
     /// See [`super::SiteReport::temporary`].
     pub temporary: Option<Amount>,
+    /// See [`super::SiteReport::resident`].
+    pub resident: Option<Amount>,
+    /// See [`super::SiteReport::trapped`].
+    pub trapped: Option<Amount>,
     /// See [`super::SiteReport::threads`]; in any order.
     pub threads: Vec<ThreadShare>,
     /// See [`super::SiteReport::births`]; in order of time.
@@ -99,6 +122,8 @@ impl SiteExtras {
     pub(super) fn join(&mut self, other: Self) {
         add(&mut self.at_peak, other.at_peak);
         add(&mut self.temporary, other.temporary);
+        add(&mut self.resident, other.resident);
+        add(&mut self.trapped, other.trapped);
         for share in other.threads {
             match self.threads.iter_mut().find(|known| known.tid == share.tid) {
                 None => self.threads.push(share),
@@ -141,16 +166,21 @@ mod tests {
         let mut sum = SiteExtras {
             at_peak: None,
             temporary: Some(Amount::one(1)),
+            resident: None,
+            trapped: None,
             threads: vec![share(1, 10)],
             births: vec![birth(3, 5), birth(7, 6)],
         };
         sum.join(SiteExtras {
             at_peak: Some(Amount::one(9)),
             temporary: Some(Amount::one(2)),
+            trapped: Some(Amount::new(4096, 3)),
             threads: vec![share(2, 20), share(1, 30)],
             births: vec![birth(1, 4), birth(7, 1)],
+            ..SiteExtras::default()
         });
         assert_eq!((sum.at_peak, sum.temporary.unwrap().bytes), (Some(Amount::one(9)), 3));
+        assert_eq!((sum.resident, sum.trapped), (None, Some(Amount::new(4096, 3))));
         let threads: Vec<_> = sum.threads.iter().map(|it| (it.tid, it.allocated.bytes)).collect();
         assert_eq!(threads, [(1, 40), (2, 20)]);
         let births: Vec<_> = sum.births.iter().map(|it| (it.bin, it.amount.bytes)).collect();

@@ -89,6 +89,8 @@ fn extras(allocated: Amount, kept: Amount) -> SiteExtras {
     SiteExtras {
         at_peak: Some(amount(kept.bytes + 4096, kept.count + 1)),
         temporary: Some(amount(allocated.bytes / 4, allocated.count / 4)),
+        resident: Some(amount(kept.bytes / 4 * 3, kept.count)),
+        trapped: Some(amount(kept.count * 3000, kept.count)),
         threads: vec![ThreadShare {
             tid: 4243,
             name: Some("worker-1".to_owned()),
@@ -456,6 +458,8 @@ pub(crate) fn leaking_input() -> ReportInput {
             build_ns: 41_000_000,
         }),
         view: View::NeverFreed,
+        arena_pins: None,
+        pinned_cells: Vec::new(),
         growth: None,
         births: BIRTHS,
         modules: modules(),

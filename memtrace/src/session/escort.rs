@@ -17,13 +17,23 @@ use crate::sys::{
 
 /// A program that executes another one (`env`, a wrapper, what a version manager puts in place of
 /// Python) mostly does so soon.
-const FOR_EXEC: Duration = Duration::from_millis(150);
-/// Python is ready within some hundredths of a second where nobody slows it down.
-const FOR_PYTHON: Duration = Duration::from_secs(3);
+const FOR_EXEC: Limits =
+    Limits { shortest: Duration::from_millis(150), longest: Duration::from_secs(1), stops: 300 };
+/// Python runs its first code within some hundred calls; one that is not used may never do.
+const FOR_PYTHON: Limits =
+    Limits { shortest: Duration::ZERO, longest: Duration::from_secs(30), stops: 6000 };
 /// Between looks at a command that makes no system calls.
 const PAUSE: Duration = Duration::from_micros(100);
 /// It is looked at so often before that: most calls come at once.
 const GLANCES: u32 = 50;
+
+/// How long a program is gone with: at least so long or for so many stops (two a call), which on a busy
+/// machine take longer, and at most so long.
+struct Limits {
+    shortest: Duration,
+    longest: Duration,
+    stops: u32,
+}
 
 /// What sees what the command has done.
 pub(super) trait Escorted {
@@ -39,23 +49,26 @@ pub(super) trait Escorted {
 /// When the kernel refuses.
 pub(super) fn escort(command: &mut Held, trace: &mut impl Escorted) -> io::Result<()> {
     let proc = ProcFs::new("/proc");
-    let mut begun = Instant::now();
-    while begun.elapsed() < longest(trace) {
+    let (mut begun, mut stops) = (Instant::now(), 0);
+    while goes_on(trace, begun.elapsed(), stops) {
         command.go_on()?;
         match await_stop(command, &proc)? {
             Progress::Free => return Ok(()),
             // What it executes is to be looked at when its libraries are there.
             Progress::Executes => continue,
-            Progress::Executed => begun = Instant::now(),
-            Progress::Runs | Progress::Waits => {}
+            Progress::Executed => (begun, stops) = (Instant::now(), 0),
+            Progress::Waits => stops += 1,
+            Progress::Runs => {}
         }
         trace.see();
     }
     command.release()
 }
 
-fn longest(trace: &impl Escorted) -> Duration {
-    if trace.expects_python() { FOR_PYTHON } else { FOR_EXEC }
+fn goes_on(trace: &impl Escorted, elapsed: Duration, stops: u32) -> bool {
+    let Limits { shortest, longest, stops: most } =
+        if trace.expects_python() { FOR_PYTHON } else { FOR_EXEC };
+    elapsed < longest && (elapsed < shortest || stops < most)
 }
 
 fn await_stop(command: &mut Held, proc: &ProcFs) -> io::Result<Progress> {
@@ -67,4 +80,38 @@ fn await_stop(command: &mut Held, proc: &ProcFs) -> io::Result<Progress> {
     }
     thread::sleep(PAUSE);
     command.progress(proc)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Program {
+        expects_python: bool,
+    }
+
+    impl Escorted for Program {
+        fn see(&mut self) {}
+
+        fn expects_python(&self) -> bool {
+            self.expects_python
+        }
+    }
+
+    #[test]
+    fn a_busy_machine_gives_a_program_more_time_and_a_resting_one_is_let_go() {
+        let program = Program { expects_python: false };
+        let ms = Duration::from_millis;
+        assert!(goes_on(&program, ms(100), 5000), "it makes many calls");
+        assert!(!goes_on(&program, ms(200), 5000));
+        assert!(goes_on(&program, ms(900), 20), "it gets no CPU");
+        assert!(!goes_on(&program, ms(1000), 20), "it makes no calls");
+    }
+
+    #[test]
+    fn python_is_waited_for_up_to_a_number_of_calls() {
+        let python = Program { expects_python: true };
+        assert!(goes_on(&python, Duration::from_secs(20), 2000));
+        assert!(!goes_on(&python, Duration::from_millis(10), 6000));
+    }
 }

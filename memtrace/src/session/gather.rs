@@ -22,16 +22,29 @@ use crate::{
     sys::procfs::Process,
 };
 
+/// By then, a block that was freed unseen has been found out, or will not be.
+const LONGEST_DOUBT_NS: u64 = 5_000_000_000;
+
 impl Ending {
     /// How many stacks have to be named, which can take a while.
     pub fn site_count(&self) -> usize {
         self.ledger.sites().count()
     }
 
+    /// Where releases were missed, what was obtained shortly before the end has not been looked at often
+    /// enough to be told from what comes and goes.
+    fn age_of_doubt_ns(&self) -> u64 {
+        match self.cost.misses_releases {
+            true => (self.duration_ns / 10).min(LONGEST_DOUBT_NS),
+            false => 0,
+        }
+    }
+
     /// Names every stack and hands over all that is known of the window.
     pub fn into_capture(mut self) -> Capture {
         self.code.refresh_names();
-        let books = Books::of(&self.ledger, self.closed_ns, self.header.min_age_ns);
+        let min_age_ns = self.header.min_age_ns.max(self.age_of_doubt_ns());
+        let books = Books::of(&self.ledger, self.closed_ns, min_age_ns);
         let stacks = stacks(&books.sites, &mut self.code);
         let (python, mut python_notes) = std::mem::take(&mut self.python).into_report();
         self.notes.append(&mut python_notes);
@@ -42,7 +55,7 @@ impl Ending {
                 started_at: self.header.started_at.clone(),
                 duration_ns: self.duration_ns,
                 ended_by: self.reason,
-                min_age_ns: self.header.min_age_ns,
+                min_age_ns,
                 sample_bytes: self.header.sample_bytes,
                 attach_ns: self.attach_ns,
                 attach_steps: std::mem::take(&mut self.attach_steps),

@@ -292,6 +292,22 @@ impl Governing {
         self.armed == Armed::Nothing
     }
 
+    /// Whether all probes are armed, and will not be soon.
+    pub(super) fn is_in_burst(&self) -> bool {
+        let presence = self.governor.as_ref().map(|governor| governor.setting().presence);
+        self.armed == Armed::All && presence == Some(Presence::AtTimes)
+    }
+
+    /// How long all probes were armed each time, on average.
+    pub(super) fn mean_phase_ns(&self) -> u64 {
+        let since_ns = self.open_since_ns.map(|since_ns| self.now_ns().saturating_sub(since_ns));
+        let phases = self.phases.iter().map(|phase| phase.duration_ns());
+        let (count, sum_ns) = phases
+            .chain(since_ns)
+            .fold((0, 0), |(count, sum_ns), phase_ns| (count + 1, sum_ns + phase_ns));
+        sum_ns / u64::max(count, 1)
+    }
+
     /// What was counted in the window alone.
     pub(super) fn counted_in_window(&self, counters: &mut KernelCounters) {
         for (counted, before) in counters.functions.iter_mut().zip(&self.before.functions) {

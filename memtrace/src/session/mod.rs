@@ -4,6 +4,7 @@
 mod attach;
 mod code;
 mod compile;
+mod contents;
 mod escort;
 mod examine;
 mod follow;
@@ -19,9 +20,11 @@ mod python;
 mod recorder;
 mod run;
 mod steps;
+mod stop;
 mod traced;
 mod walker;
 mod walks;
+pub mod watch;
 mod window;
 
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
@@ -40,7 +43,8 @@ pub use inspect::{
 };
 pub use outcome::Outcome;
 pub use recorder::{Recorder, Sink};
-pub use run::{trace, trace_command};
+pub use run::{trace, trace_command, trace_until};
+pub use stop::Stop;
 pub use window::Ending;
 
 use crate::{budget::Change, model::cost::Cost, report::EndReason};

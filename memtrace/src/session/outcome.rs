@@ -3,7 +3,7 @@
 use super::{recorder::Recorder, window::Ending};
 use crate::{
     capture::{self, Capture},
-    model::trace::NotFollowed,
+    model::trace::{EndReason, NotFollowed},
 };
 
 /// See the module.
@@ -19,6 +19,11 @@ impl Outcome {
     /// How many stacks have to be named, which can take a while.
     pub fn site_count(&self) -> usize {
         self.endings.iter().map(Ending::site_count).sum()
+    }
+
+    /// Whether the traced process, or the first of several, has ended.
+    pub fn has_exited(&self) -> bool {
+        self.endings.first().is_some_and(|ending| ending.reason == EndReason::TargetExited)
     }
 
     /// Names every stack and hands over all that is known of the window, and what writes it.

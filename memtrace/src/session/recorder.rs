@@ -24,9 +24,12 @@ use crate::{
 
 /// Events that are handed over at once: about half a megabyte.
 const BATCH: usize = 4096;
+const BATCH_BYTES: usize = 512 << 10;
 
-/// Batches that may wait for the disk.
-const WAITING: usize = 32;
+/// Batches that may wait for the disk: as much as the ring holds.
+fn waiting(ring_bytes: u32) -> usize {
+    (ring_bytes as usize / BATCH_BYTES).clamp(4, 32)
+}
 
 /// The most that a capture lacks when memtrace is killed. Small blocks take more room.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
@@ -68,8 +71,8 @@ impl Recorder {
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub(super) fn start(sink: Sink, header: &Header) -> io::Result<Self> {
-        let (items, received) = sync_channel(WAITING);
+    pub(super) fn start(sink: Sink, header: &Header, ring_bytes: u32) -> io::Result<Self> {
+        let (items, received) = sync_channel(waiting(ring_bytes));
         let (wants_events, header) = (sink.events, header.clone());
         let thread = std::thread::Builder::new()
             .name("capture writer".to_owned())

@@ -21,6 +21,7 @@ use super::{
     attach::{AttachError, Attached, attach},
     escort::{Escorted, escort},
     follow::Follower,
+    stop::Stop,
     traced::{Occurrence, Traced},
     walker::{FirstWalk, Walker},
     window::{Ending, Place, SeenFork, Window},
@@ -44,7 +45,7 @@ const FIRST_SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
 /// How long that is.
 const FIRST: Duration = Duration::from_secs(10);
 /// Records taken from the ring before signals are looked at again.
-const DRAIN_BATCH: usize = 1 << 16;
+pub(super) const DRAIN_BATCH: usize = 1 << 16;
 
 /// How long the end of a trace may be put off by the last walk of the heap.
 const LONGEST_LAST_WALK: Duration = Duration::from_secs(30);
@@ -65,32 +66,40 @@ enum Happening {
 
 /// What ends a trace from outside. Created before the attach, so that a signal during it is not
 /// lost and still gives a result.
-pub(super) struct Signals(Option<[(Signal, EndReason); 3]>);
+pub(super) struct Signals {
+    signals: Option<[(Signal, EndReason); 3]>,
+    stop: Stop,
+}
 
 impl Signals {
     pub(super) fn listen() -> io::Result<Self> {
-        Ok(Self(Some([
+        let signals = [
             (signal(SignalKind::interrupt())?, EndReason::Interrupted),
             (signal(SignalKind::terminate())?, EndReason::Terminated),
             (signal(SignalKind::hangup())?, EndReason::Terminated),
-        ])))
+        ];
+        Ok(Self { signals: Some(signals), stop: Stop::default() })
     }
 
     /// They are somebody else's.
     fn none() -> Self {
-        Self(None)
+        Self { signals: None, stop: Stop::default() }
     }
 
     pub(super) async fn next(&mut self) -> EndReason {
-        poll_fn(|context| {
-            for (signal, reason) in self.0.iter_mut().flatten() {
+        let Self { signals, stop } = self;
+        let signalled = poll_fn(|context| {
+            for (signal, reason) in signals.iter_mut().flatten() {
                 if signal.poll_recv(context).is_ready() {
                     return Poll::Ready(*reason);
                 }
             }
             Poll::Pending
-        })
-        .await
+        });
+        tokio::select! {
+            reason = signalled => reason,
+            () = stop.stopped() => EndReason::Condition,
+        }
     }
 }
 
@@ -103,8 +112,21 @@ pub fn trace(
     sink: Option<Sink>,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, AttachError> {
+    trace_until(options, sink, observer, Stop::default())
+}
+
+/// The same; it ends when it is told to, too.
+///
+/// # Errors
+/// As [`trace`].
+pub fn trace_until(
+    options: &Options,
+    sink: Option<Sink>,
+    observer: &mut dyn Observer,
+    stop: Stop,
+) -> Result<Outcome, AttachError> {
     runtime()?.block_on(async {
-        let mut signals = Signals::listen().map_err(AttachError::Runtime)?;
+        let mut signals = Signals { stop, ..Signals::listen().map_err(AttachError::Runtime)? };
         let held = HeldSignals::hold();
         let attached = attach_all(options, observer)?;
         drop(held);
@@ -370,7 +392,7 @@ impl Trace {
     }
 
     fn record(&mut self, sink: Sink, header: &Header) {
-        match Recorder::start(sink, header) {
+        match Recorder::start(sink, header, self.options.ring_bytes) {
             Ok(recorder) => self.recorder = Some(recorder),
             Err(error) => self.no_capture = Some(format!("there is no capture: {error}")),
         }

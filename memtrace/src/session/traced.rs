@@ -9,7 +9,7 @@ use tokio::{io::unix::AsyncFd, time::Instant};
 
 use super::{
     attach::AttachError,
-    run::readable,
+    run::{DRAIN_BATCH, readable},
     walker::{NoWalk, Walk, Walker},
     window::{Ending, Window},
 };
@@ -88,6 +88,10 @@ impl Traced {
     /// Looks at its budget if that is due; what was changed to keep to it.
     pub(super) fn keep_budget(&mut self, now: Instant) -> Option<Change> {
         self.budget_at.filter(|at| *at <= now)?;
+        if self.window.is_in_burst() {
+            self.drain(DRAIN_BATCH);
+            self.window.look_at_contents();
+        }
         let change = self.window.keep_budget();
         self.budget_at = next_budget(&self.window);
         change

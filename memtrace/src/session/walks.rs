@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::walker::{BlocksFound, NoWalk, Walk};
 use crate::{
     capture::Layouts,
-    ledger::{Ledger, LiveBlock},
+    ledger::LiveBlock,
     model::{
         census::Census,
         layout::HeapLayout,
@@ -48,6 +48,8 @@ pub(super) struct Walks {
     cpu: Duration,
     /// By the last walk, if it was asked.
     blocks: Option<BlocksFound>,
+    /// What was freed unseen, by all walks.
+    freed: Amount,
     /// Why a walk is missing.
     pub(super) notes: Vec<String>,
 }
@@ -72,7 +74,7 @@ impl Walks {
         } else {
             self.last = seen;
         }
-        self.blocks = walk.blocks;
+        self.blocks = walk.blocks.filter(|_| walk.is_last);
         true
     }
 
@@ -97,14 +99,24 @@ impl Walks {
         (self.first, self.last, self.blocks) = (None, None, None);
     }
 
-    /// Books what the last walk found to be free, tells `freed` of it, and hands over all.
-    pub(super) fn finish(
-        self,
-        ledger: &mut Ledger,
-        freed: impl FnMut(&LiveBlock),
-    ) -> (Report, Layouts) {
-        let live = ledger.totals().heap;
-        let check = self.blocks.as_ref().map(|blocks| check(blocks, ledger, freed));
+    /// What the last walk found to be free, once.
+    pub(super) fn take_freed(&mut self) -> Vec<LiveBlock> {
+        self.blocks.as_mut().map(|blocks| std::mem::take(&mut blocks.freed)).unwrap_or_default()
+    }
+
+    /// A block that a walk found to be free was booked as freed.
+    pub(super) fn count_freed(&mut self, amount: Amount) {
+        self.freed += amount;
+    }
+
+    /// Hands over all; `live` is what was live before the last walk's findings were booked.
+    pub(super) fn finish(self, live: &SiteStats) -> (Report, Layouts) {
+        let check = self.blocks.as_ref().map(|blocks| SurvivorCheck {
+            in_use: blocks.in_use.count,
+            freed: self.freed,
+            unknown: blocks.unknown,
+            unchecked: blocks.others.count,
+        });
         let (first, of_first) = unzip(self.first);
         let (last, of_last) = unzip(self.last);
         let layouts = Layouts { before: of_first, after: of_last };
@@ -115,7 +127,7 @@ impl Walks {
         };
         let at_ns = after.as_ref().map_or(0, |it| it.time_ns.saturating_sub(self.opened_ns));
         let traced_in_use = match (&self.blocks, &after) {
-            (Some(blocks), Some(census)) => Some(traced(blocks, census, &live)),
+            (Some(blocks), Some(census)) => Some(traced(blocks, census, live)),
             _ => None,
         };
         let report = Report {
@@ -133,26 +145,6 @@ impl Walks {
 
 fn unzip(seen: Option<Seen>) -> (Option<Census>, Option<Arc<HeapLayout>>) {
     seen.map_or((None, None), |seen| (Some(seen.census), seen.layout))
-}
-
-fn check(
-    blocks: &BlocksFound,
-    ledger: &mut Ledger,
-    mut tell: impl FnMut(&LiveBlock),
-) -> SurvivorCheck {
-    let mut freed = Amount::default();
-    for block in &blocks.freed {
-        if let Some(amount) = ledger.free_unseen(block) {
-            freed += amount;
-            tell(block);
-        }
-    }
-    SurvivorCheck {
-        in_use: blocks.in_use.count,
-        freed,
-        unknown: blocks.unknown,
-        unchecked: blocks.others.count,
-    }
 }
 
 /// What glibc does not hold is known by requested bytes only; blocks that stand for others cannot be
@@ -173,7 +165,8 @@ mod tests {
     fn walk(time_ns: u64) -> Walk {
         let census = Census { time_ns, ..Census::default() };
         let (cpu, layout) = (Duration::from_millis(1), Some(HeapLayout::default()));
-        Walk { image: 0, start_time_ticks: 0, census, cpu, blocks: None, layout }
+        let (is_last, blocks) = (false, None);
+        Walk { image: 0, is_last, start_time_ticks: 0, census, cpu, blocks, layout }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod allocators;
 mod booking;
 mod budget;
+mod doubt;
 mod end;
 mod exec;
 mod family;
@@ -21,6 +22,7 @@ use super::{
     Options,
     attach::{Attached, perf_map},
     code::Code,
+    contents::Contents,
     governing::Governing,
     header::header,
     memory::MemoryWatch,
@@ -107,6 +109,8 @@ pub(super) struct Window {
     /// Children that nobody has asked for yet.
     forks: Vec<SeenFork>,
     governing: Governing,
+    /// What blocks hold whose release may be missed, by the number of the program.
+    contents: Option<(u64, Contents)>,
 }
 
 impl Window {
@@ -196,6 +200,7 @@ impl Window {
             pages_before: None,
             forks: Vec::new(),
             governing,
+            contents: None,
         };
         window.read_thread_names();
         window.look_at_pages();

@@ -6,12 +6,13 @@
 //! (aya-obj does not show members, and btf-rs has another license.)
 
 mod growth;
+mod oom;
 
 use std::{fs, io, ops::Range, path::Path};
 
 use thiserror::Error;
 
-pub use self::growth::growth_config;
+pub use self::{growth::growth_config, oom::oom_layout};
 
 /// The BTF of the running kernel.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";

@@ -1,9 +1,17 @@
 //! What the control groups of a process say of memory. Both hierarchies: the unified one (v2) and
 //! the memory controller's own (v1).
 
+mod find;
+mod group;
+
 use std::{
     fs,
     path::{Component, Path, PathBuf},
+};
+
+pub use self::{
+    find::{FindError, Wanted, find},
+    group::{Group, GroupError, GroupUsage},
 };
 
 use super::procfs::{ProcError, ProcFs};

@@ -12,6 +12,8 @@ pub mod memory;
 pub mod pagemap;
 pub mod pidfd;
 pub mod preflight;
+pub mod preserve;
+pub mod pressure;
 pub mod procfs;
 pub mod relay;
 pub mod signals;

@@ -10,6 +10,7 @@ mod resident;
 mod rollup;
 mod smaps;
 mod tasks;
+mod watching;
 
 use std::{
     ffi::OsStr,

@@ -14,7 +14,6 @@ use std::{
 use nix::sys::{
     signal::{SigSet, SigmaskHow, Signal},
     signalfd::{SfdFlags, SignalFd, siginfo},
-    wait::{Id, WaitPidFlag, waitid},
 };
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
@@ -73,8 +72,8 @@ impl Relay {
 
 fn take(signal: &siginfo, child: u32, handle: &OwnedFd) {
     if signal.ssi_signo == libc::SIGCHLD as u32 {
-        if signal.ssi_pid == child && signal.ssi_code == libc::CLD_STOPPED {
-            stop_with(child);
+        if signal.ssi_pid == child && is_stop(signal) && is_in_foreground() {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), Signal::SIGSTOP);
         }
     } else if !is_of_terminal(signal)
         && let Some(signal) = rustix::process::Signal::from_named_raw(signal.ssi_signo as i32)
@@ -89,16 +88,14 @@ fn is_of_terminal(signal: &siginfo) -> bool {
     signal.ssi_code == libc::SI_KERNEL
 }
 
-/// Stops memtrace as long as the shell has the terminal. Without a shell that waits for the terminal
-/// nobody would wake it.
-fn stop_with(child: u32) {
-    let stopped = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG;
-    let _ = waitid(Id::Pid(nix::unistd::Pid::from_raw(child as i32)), stopped);
-    if is_in_foreground() {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), Signal::SIGSTOP);
-    }
+/// Whether it tells of a stop by job control, which ptrace's own stops are not. Nobody asks for the
+/// status here: as long as the command is held, that is for whoever holds it.
+fn is_stop(signal: &siginfo) -> bool {
+    let stops = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+    signal.ssi_code == libc::CLD_STOPPED && stops.contains(&signal.ssi_status)
 }
 
+/// Whether a shell waits for the terminal; without one, nobody would wake memtrace.
 fn is_in_foreground() -> bool {
     let Ok(terminal) = File::open("/dev/tty") else { return false };
     let group = rustix::termios::tcgetpgrp(terminal.as_fd());

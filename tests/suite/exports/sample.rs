@@ -94,6 +94,9 @@ pub fn report() -> Report {
         file_offset: 0x1000,
     };
     let input = ReportInput {
+        blame: None,
+        arena_pins: None,
+        pinned_cells: Vec::new(),
         processes: Vec::new(),
         blame: None,
         cost: None,

@@ -199,3 +199,60 @@ fn names_of_the_target_stay_text() {
     assert!(shown.starts_with(&hostile.replace('\u{202e}', "?")), "{shown}");
     assert_calm(browser);
 }
+
+/// How many cells of the first map are shown among pale ones; nothing where none is pale.
+fn shown_cells(browser: &mut Browser) -> String {
+    browser.text("document.querySelector('#heap canvas').dataset.pins")
+}
+
+fn picture(browser: &mut Browser) -> String {
+    browser.text("document.querySelector('#heap canvas').toDataURL()")
+}
+
+#[test]
+fn who_keeps_free_memory_is_shown_in_the_map_by_mouse_by_keys_and_by_touch() {
+    let report = scenario::with_pins();
+    let mut browser = opened(&report, "pins.html");
+    let rows = text(&mut browser, "#pins");
+    assert!(rows.contains("open_session (pusher.py:31)") && rows.contains("7.0 MiB"), "{rows}");
+    assert!(rows.contains("3 cells in 1 arena"), "{rows}");
+    let all = picture(&mut browser);
+    let [x, y, width, height] = browser.show("#pins tr");
+    browser.hover((x + width / 2.0, y + height / 2.0));
+    assert_eq!(shown_cells(&mut browser), "2");
+    assert_ne!(picture(&mut browser), all);
+    let [x, y, ..] = browser.show("#heap-head");
+    browser.hover((x + 1.0, y + 1.0));
+    assert_eq!((shown_cells(&mut browser), picture(&mut browser)), (String::new(), all.clone()));
+    browser.eval("document.querySelectorAll('#pins button')[1].focus()");
+    assert_eq!(shown_cells(&mut browser), "3");
+    browser.key("Enter");
+    browser.eval("document.activeElement.blur()");
+    assert_eq!(shown_cells(&mut browser), "3", "what is chosen stays");
+    browser.click("#pins button[aria-pressed=true]");
+    browser.eval("document.activeElement.blur()");
+    assert_eq!(picture(&mut browser), all);
+    browser.resize(390, 844, true);
+    browser.click("#pins button");
+    assert_eq!(shown_cells(&mut browser), "2");
+    let wide = "[...document.querySelectorAll('#heap *')].filter((it) => \
+                it.getBoundingClientRect().right > innerWidth + 1).map((it) => it.className)";
+    assert_eq!(browser.eval(wide), serde_json::json!([]));
+    assert_calm(browser);
+}
+
+#[test]
+fn trapped_memory_is_a_view_of_the_flamegraph() {
+    let report = scenario::with_pins();
+    let mut browser = opened(&report, "trapped.html");
+    browser.eval(
+        "(() => { const it = document.querySelector('#view'); it.value = 'trapped'; \
+         it.dispatchEvent(new Event('change')); })()",
+    );
+    browser.eval("document.querySelector('#flame-box').focus()");
+    browser.key("ArrowDown");
+    let detail = text(&mut browser, "#flame-detail");
+    assert!(detail.contains("9.0 MiB by 6 blocks"), "{detail}");
+    assert!(text(&mut browser, "#site-sum").starts_with("9.0 MiB by 6 blocks"));
+    assert_calm(browser);
+}

@@ -17,9 +17,9 @@ use memtrace::{
         timeline::{PeakSource, RssParts, Timeline, TimelineSample},
     },
     report::{
-        AllocatorReport, Birth, Births, Completeness, Distribution, EndReason, GroupBy, GroupFacts,
-        ProbeReport, PythonReport, Report, ReportInput, Rss, SiteExtras, SiteInput, SurvivorCheck,
-        Target, Totals, View, Walks, Window, group_slots,
+        AllocatorReport, ArenaCells, Birth, Births, Completeness, Distribution, EndReason, GroupBy,
+        GroupFacts, GroupName, PinnedCells, ProbeReport, PythonReport, Report, ReportInput, Rss,
+        SiteExtras, SiteInput, SurvivorCheck, Target, Totals, View, Walks, Window, group_slots,
     },
 };
 
@@ -61,6 +61,28 @@ pub fn with_arena_map() -> Report {
     let segments = vec![MapSegment { start, end, cells: (0..130).map(cell).collect() }];
     let heap = report.heap.as_mut().expect("it was walked");
     heap.glibc[0].arenas[0].map = ArenaMap { cell_bytes: 4096, segments };
+    report
+}
+
+/// Two lines keep what is trapped there: one in two cells, another in one of these and two others.
+pub fn with_pins() -> Report {
+    let mut report = with_arena_map();
+    let name = |line: u32| GroupName {
+        function: Some("open_session".to_owned()),
+        module: "pusher.py".to_owned(),
+        file: Some("/srv/pusher.py".to_owned()),
+        line: Some(line),
+        language: Language::Python,
+    };
+    let pins = |line, bytes, cells: &[u32]| PinnedCells {
+        name: name(line),
+        trapped: Amount::new(bytes, cells.len() as u64),
+        arenas: vec![ArenaCells { heap: 0, arena: 0, cells: cells.to_vec() }],
+    };
+    report.pinned_cells = vec![pins(31, 7 * MIB, &[5, 6]), pins(77, 2 * MIB, &[6, 15, 126])];
+    for (site, kept) in report.sites.iter_mut().zip([7 * MIB, 2 * MIB]) {
+        site.trapped = Some(Amount::new(kept, 3));
+    }
     report
 }
 
@@ -322,6 +344,9 @@ fn input(sites: Vec<SiteInput>, groups: Vec<GroupFacts>) -> ReportInput {
         peak: live,
     };
     ReportInput {
+        blame: None,
+        arena_pins: None,
+        pinned_cells: Vec::new(),
         processes: Vec::new(),
         blame: None,
         cost: None,

@@ -10,33 +10,36 @@ use crate::{
     allocator::present::{NoResidency, Present, resident_bytes},
     model::{
         census::{Extent, HeapResidency, PymallocHeap},
+        layout::{PoolLayout, PymallocArenaLayout},
         memory::{PageRun, Residency, TargetMemory},
         site::Amount,
     },
 };
 
-/// Adds an arena to a heap.
+/// Adds an arena to a heap; where its pools lie.
 pub(super) fn add<M: TargetMemory, R: Residency>(
     heap: &mut PymallocHeap,
     present: &mut Present<'_, M, R>,
     arena: &ArenaObject,
     geometry: Geometry,
-) -> Result<(), NoResidency> {
+) -> Result<PymallocArenaLayout, NoResidency> {
     let extent = arena.extent(geometry);
     let runs = present.runs(extent)?;
     let pools: Vec<Extent> = arena.pools(geometry).collect();
     let carved = pools.partition_point(|pool| pool.start < arena.pool_address);
     let starts: Vec<u64> = pools[..carved].iter().map(|pool| pool.start).collect();
     let headers = present.read_each(&starts);
-    let mut sum = ArenaSum { heap, runs: &runs, is_free: arena.is_free() };
+    let used = Vec::new();
+    let mut sum = ArenaSum { heap, runs: &runs, is_free: arena.is_free(), used };
     for (pool, header) in pools.iter().zip(headers) {
         let pool_found = header.and_then(|it| Pool::decode(&it, arena.index, geometry));
         sum.add_pool(*pool, pool_found);
     }
     pools[carved..].iter().for_each(|pool| sum.add_free_pool(*pool));
     sum.add_margins(extent, &pools);
+    let pools = std::mem::take(&mut sum.used);
     heap.arenas += 1;
-    Ok(())
+    Ok(PymallocArenaLayout { extent, pool_bytes: geometry.pool_bytes, pools })
 }
 
 /// The heap that an arena's parts are added to.
@@ -45,6 +48,8 @@ struct ArenaSum<'a> {
     runs: &'a [PageRun],
     /// It has no block in use: the next free releases it.
     is_free: bool,
+    /// Pools that are not free.
+    used: Vec<PoolLayout>,
 }
 
 impl ArenaSum<'_> {
@@ -53,9 +58,13 @@ impl ArenaSum<'_> {
             Some(Pool::Free) => self.add_free_pool(pool),
             Some(Pool::Used { block_bytes, blocks, capacity }) => {
                 self.add_used_pool(pool, block_bytes, blocks, capacity);
+                self.used.push(PoolLayout::used(pool.start, block_bytes, blocks, capacity));
             }
             // In swap, or changed while it was read.
-            None => self.heap.resident.unknown_bytes += resident_bytes(self.runs, pool),
+            None => {
+                self.heap.resident.unknown_bytes += resident_bytes(self.runs, pool);
+                self.used.push(PoolLayout { start: pool.start, ..PoolLayout::default() });
+            }
         }
     }
 

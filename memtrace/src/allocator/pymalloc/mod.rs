@@ -26,6 +26,7 @@ use super::{
 };
 use crate::model::{
     census::{Extent, PymallocHeap},
+    layout::PymallocArenaLayout,
     mapping::Mapping,
     memory::{Residency, TargetMemory},
 };
@@ -41,6 +42,8 @@ pub struct PymallocWalk {
     pub heap: PymallocHeap,
     /// Where its arenas are, by address.
     pub arenas: Vec<Extent>,
+    /// Where their pools lie, in the same order.
+    pub layouts: Vec<PymallocArenaLayout>,
     /// The arenas are blocks of another allocator (`PyObject_SetArenaAllocator`), whose own walk
     /// counts them as in use. Otherwise they are mappings, and nobody else's.
     pub is_in_malloc: bool,
@@ -87,16 +90,16 @@ pub fn walk(
         pool_bytes: array.geometry.pool_bytes,
         ..PymallocHeap::default()
     };
-    let mut arenas = Vec::new();
+    let mut layouts = Vec::new();
     for ArenaArray { geometry, arenas: objects } in &arrays {
         for object in objects {
-            arena::add(&mut heap, &mut present, object, *geometry)?;
-            arenas.push(object.extent(*geometry));
+            layouts.push(arena::add(&mut heap, &mut present, object, *geometry)?);
         }
     }
-    arenas.sort_unstable_by_key(|extent| extent.start);
+    layouts.sort_unstable_by_key(|arena| arena.extent.start);
+    let arenas: Vec<Extent> = layouts.iter().map(|arena| arena.extent).collect();
     let is_in_malloc = arenas.iter().any(|arena| is_in_malloc(*arena, mappings));
-    Ok(Some(PymallocWalk { heap, arenas, is_in_malloc }))
+    Ok(Some(PymallocWalk { heap, arenas, layouts, is_in_malloc }))
 }
 
 /// A mapping of its own starts at a page, and is not the program break's.

@@ -1,7 +1,10 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::allocator::image::{Image, writable};
+use crate::{
+    allocator::image::{Image, writable},
+    model::layout::PoolLayout,
+};
 
 const DATA: u64 = 0x50_0000;
 const ARRAY: u64 = 0x7000_0000;
@@ -86,6 +89,22 @@ fn a_pool_that_cannot_be_understood_is_unknown() {
     image.write(ARENAS + POOL_BYTES + 32, &9_u32.to_le_bytes());
     let heap = walk_image(&image, &mappings()).unwrap().unwrap().heap;
     assert_eq!((heap.resident.unknown_bytes, heap.used_pools), (POOL_BYTES, 2));
+}
+
+#[test]
+fn where_pools_lie_is_told_of_those_that_are_not_free() {
+    let mut image = image();
+    write_pool(&mut image, ARENAS + 2 * POOL_BYTES, 0, 32, 1, 9);
+    image.write(ARENAS + POOL_BYTES + 32, &9_u32.to_le_bytes());
+    let layouts = walk_image(&image, &mappings()).unwrap().unwrap().layouts;
+    let [first, second] = &layouts[..] else { panic!("{layouts:?}") };
+    let used = PoolLayout { start: ARENAS, block_bytes: 48, in_use: 80, capacity: 84 };
+    let unknown = PoolLayout { start: ARENAS + POOL_BYTES, ..PoolLayout::default() };
+    let last = PoolLayout::used(ARENAS + 2 * POOL_BYTES, 32, 1, (POOL_BYTES - 48) / 32);
+    assert_eq!((&*first.pools, &*second.pools), (&[used, unknown, last][..], &[][..]));
+    let extent = Extent { start: ARENAS, end: ARENAS + ARENA_BYTES as u64 };
+    assert_eq!((first.extent, first.pool_bytes), (extent, POOL_BYTES));
+    assert!(used.is_known() && !unknown.is_known());
 }
 
 #[test]

@@ -129,8 +129,8 @@ impl<'i> Before<'i> {
 
     /// The segment that began nearest before an address.
     fn seek(&mut self, address: u64) {
-        let segments = self.layout.arenas.iter().flat_map(|arena| &arena.segments);
-        let segment = segments.filter(|it| (it.start()..=it.end()).contains(&address)).last();
+        let mut segments = self.layout.arenas.iter().flat_map(|arena| &arena.segments);
+        let segment = segments.rfind(|it| (it.start()..=it.end()).contains(&address));
         self.pieces = segment.map(|segment| segment.pieces());
         self.current = None;
     }

@@ -24,7 +24,7 @@ fn known<'a>(facts: &Facts<'a>) -> Option<&'a Pins> {
 }
 
 /// Those that hold much of it.
-fn worth<'a>(pins: &'a Pins) -> impl Iterator<Item = &'a Pin> {
+fn worth(pins: &Pins) -> impl Iterator<Item = &Pin> {
     let is_worth = |pin: &&Pin| share_of(pin.trapped_bytes, pins.trapped_bytes) >= WORTH_A_NAME;
     pins.sites.iter().filter(is_worth).take(SITES)
 }

@@ -193,8 +193,8 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// A free that the heap told of at the end: of the block that is at the address at the end. That
-    /// may be another one than at the end of the part.
+    /// A free that the heap told of later: of the block that is at the address then. That may be
+    /// another one than at the end of the part.
     fn unseen(&mut self, event: &Event) {
         let Action::Free { address } = event.action else { return };
         if !self.changed_since.contains(&address)
@@ -263,5 +263,6 @@ fn start(capture: &Capture) -> Start {
 
 fn has_unseen(capture: &Capture) -> bool {
     let unseen = Loss::FreedUnseen.name();
-    capture.ending.losses.iter().any(|loss| loss.name == unseen && loss.count > 0)
+    let is_lost = capture.ending.losses.iter().any(|loss| loss.name == unseen && loss.count > 0);
+    is_lost || capture.ending.cost.as_ref().is_some_and(|cost| cost.misses_releases)
 }

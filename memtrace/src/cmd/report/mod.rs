@@ -1,5 +1,6 @@
 //! `memtrace report`: from a capture to whatever somebody wants to see of it.
 
+pub(super) mod layout;
 mod likeness;
 pub(super) mod open;
 pub(super) mod sink;
@@ -105,6 +106,10 @@ where
             args.capture.display()
         );
     }
+    layout::check(&capture, view(args.view), &args.capture)?;
+    if view(args.view) == View::Trapped {
+        layout::check_whole(args)?;
+    }
     let selection = selection(args);
     let mut capture = match selection.is_everything() {
         true => capture,
@@ -124,6 +129,8 @@ where
         group_by: group_by(args.by),
         view: view(args.view),
         growth: growth_view(args.view),
+        with_trapped: args.format == ReportFormat::Json,
+        all_that_traps: args.format == ReportFormat::Html,
     };
     Ok(Report::of(&capture, options))
 }
@@ -172,6 +179,8 @@ pub(super) fn view(view: ViewArg) -> View {
         ViewArg::Freed => View::Freed,
         ViewArg::Peak => View::Peak,
         ViewArg::Temporary => View::Temporary,
+        ViewArg::Resident => View::Resident,
+        ViewArg::Trapped => View::Trapped,
     }
 }
 

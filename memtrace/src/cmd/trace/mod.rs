@@ -29,16 +29,26 @@ pub struct Results {
 }
 
 impl Results {
-    /// Names all stacks and writes the files.
-    pub fn of(outcome: Outcome, files: Files, args: &TraceArgs, progress: &mut Progress) -> Self {
+    /// Names all stacks and writes the files. `json`: the report will be shown as that, which has
+    /// what each site traps.
+    pub fn of(
+        outcome: Outcome,
+        files: Files,
+        args: &TraceArgs,
+        json: bool,
+        progress: &mut Progress,
+    ) -> Self {
         progress.naming(outcome.site_count());
         let (mut capture, recorder) = outcome.into_capture();
         let whole = args.by_process.then(|| capture.clone());
         if args.by_process {
             capture.split_by_process();
         }
-        let options =
-            ReportOptions { group_by: options::group_by(args.by), ..ReportOptions::default() };
+        let options = ReportOptions {
+            group_by: options::group_by(args.by),
+            with_trapped: json,
+            ..ReportOptions::default()
+        };
         let mut report = Report::of(&capture, options);
         let by_pages = ReportOptions { growth: GrowthView::Resident, ..options };
         let mut of_pages = args.growth.then(|| Report::of(&capture, by_pages));

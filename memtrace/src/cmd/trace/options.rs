@@ -28,7 +28,7 @@ pub fn options(
         follow_forks: args.follow_forks,
         from_start: false,
         duration,
-        ring_bytes: args.ring_size,
+        ring_bytes: ring_bytes(args),
         max_live: args.max_live,
         stacks: match args {
             TraceArgs { no_stacks: true, .. } => StackMode::Off,
@@ -83,6 +83,13 @@ fn sampling(args: &TraceArgs) -> Sampling {
         (None, None | Some(Interval::EXACT)) => Sampling::Exact,
         (None, Some(interval)) => Sampling::Variable { interval, blocks: args.max_live },
     }
+}
+
+/// memtrace's own memory takes twice this: the ring is mapped so that its end is followed by its
+/// beginning.
+fn ring_bytes(args: &TraceArgs) -> u32 {
+    let is_of_everything = matches!(sampling(args), Sampling::Exact) && !args.growth;
+    args.ring_size.unwrap_or(if is_of_everything { 16 << 20 } else { 8 << 20 })
 }
 
 fn command_line() -> Vec<String> {

@@ -8,7 +8,7 @@ const SKELETON: &str = include_str!("assets/page.html");
 const STYLE: &str = include_str!("assets/style.css");
 
 /// One after the other in one scope, in this order.
-const SCRIPTS: [&str; 20] = [
+const SCRIPTS: [&str; 21] = [
     include_str!("assets/format.js"),
     include_str!("assets/dom.js"),
     include_str!("assets/data.js"),
@@ -26,6 +26,7 @@ const SCRIPTS: [&str; 20] = [
     include_str!("assets/groups.js"),
     include_str!("assets/rows.js"),
     include_str!("assets/sites.js"),
+    include_str!("assets/pins.js"),
     include_str!("assets/heap.js"),
     include_str!("assets/quality.js"),
     include_str!("assets/main.js"),

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{
     frames::{Frames, Strings},
+    pins::{Pins, pins},
     sites::Sites,
     tree::{self, Tree},
 };
@@ -22,8 +23,8 @@ use crate::{
         text::rss_table,
     },
     report::{
-        Births, Completeness, Distribution, GroupBy, GroupReport, HeapReport, Report, Rss,
-        Sampling, SiteReport, Survivors, Target, Totals, View, Window,
+        ArenaPinsReport, Births, Completeness, Distribution, GroupBy, GroupReport, HeapReport,
+        Report, Rss, Sampling, SiteReport, Survivors, Target, Totals, View, Window,
     },
 };
 
@@ -49,6 +50,8 @@ pub(super) struct Page<'a> {
     rss_table_before: &'a Option<RssTable>,
     rss_labels: BTreeMap<RssKind, String>,
     heap: &'a Option<HeapReport>,
+    pins: Vec<Pins>,
+    arena_pins: &'a Option<ArenaPinsReport>,
     timeline: &'a Timeline,
     verdict: &'a Option<Verdict>,
     summary: &'a [String],
@@ -99,6 +102,8 @@ impl<'a> Page<'a> {
             rss_table_before: &report.rss_table_before,
             rss_labels: rss_labels(report),
             heap: &report.heap,
+            pins: pins(&report.pinned_cells),
+            arena_pins: &report.arena_pins,
             timeline: &report.timeline,
             verdict: &report.verdict,
             summary: &report.summary,

@@ -11,6 +11,7 @@ mod column;
 mod data;
 mod frames;
 mod json;
+mod pins;
 mod sites;
 mod tree;
 

@@ -44,6 +44,12 @@ pub(super) struct Sites {
     /// There if it is known of any site.
     #[serde(skip_serializing_if = "Option::is_none")]
     temporary: Option<Amounts>,
+    /// There if it is known of any site.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resident: Option<Amounts>,
+    /// There if it is known of any site.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trapped: Option<Amounts>,
     /// Milliseconds.
     youngest_age: Column,
     /// More than the youngest.
@@ -61,6 +67,8 @@ impl Sites {
         let mut columns = Self {
             peak: known(|site| site.at_peak.is_some()).then(Amounts::default),
             temporary: known(|site| site.temporary.is_some()).then(Amounts::default),
+            resident: known(|site| site.resident.is_some()).then(Amounts::default),
+            trapped: known(|site| site.trapped.is_some()).then(Amounts::default),
             ..Self::default()
         };
         sites.for_each(|site| columns.push(site));
@@ -87,6 +95,12 @@ impl Sites {
         }
         if let Some(temporary) = &mut self.temporary {
             temporary.push(site.temporary.unwrap_or_default());
+        }
+        if let Some(resident) = &mut self.resident {
+            resident.push(site.resident.unwrap_or_default());
+        }
+        if let Some(trapped) = &mut self.trapped {
+            trapped.push(site.trapped.unwrap_or_default());
         }
     }
 

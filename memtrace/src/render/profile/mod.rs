@@ -34,6 +34,8 @@ pub(super) fn value_types(view: View) -> [ValueType; 4] {
     let [objects, space] = match held(view) {
         View::Freed => ["freed_objects", "freed_space"],
         View::Temporary => ["temporary_objects", "temporary_space"],
+        View::Resident => ["resident_objects", "resident_space"],
+        View::Trapped => ["trapping_objects", "trapped_space"],
         View::NeverFreed | View::Live | View::Allocated | View::Peak => {
             ["inuse_objects", "inuse_space"]
         }
@@ -69,6 +71,8 @@ mod tests {
         assert_eq!(held_space(View::Peak), "inuse_space");
         assert_eq!(held_space(View::Freed), "freed_space");
         assert_eq!(held_space(View::Temporary), "temporary_space");
+        assert_eq!(held_space(View::Resident), "resident_space");
+        assert_eq!(held_space(View::Trapped), "trapped_space");
     }
 
     #[test]

@@ -68,7 +68,7 @@ fn held_by_thread(site: &SiteReport, view: View) -> Vec<Amount> {
 /// The most that a thread can have of a site's weight.
 fn limit(share: &ThreadShare, view: View) -> Amount {
     match view {
-        View::NeverFreed | View::Live => share.live,
+        View::NeverFreed | View::Live | View::Resident | View::Trapped => share.live,
         View::Freed => without(share.allocated, share.live),
         View::Allocated | View::Peak | View::Temporary => share.allocated,
     }

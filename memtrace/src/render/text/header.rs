@@ -13,6 +13,7 @@ use crate::{
 };
 
 use super::{
+    incident,
     page::{Page, Style, cut},
     rss_table, verdict,
 };
@@ -22,6 +23,7 @@ const COMMAND_COLUMNS: usize = 160;
 
 pub(super) fn write(page: &mut Page, report: &Report) {
     page.prose(Some(Style::Strong), 0, &title(report));
+    incident::write(page, &report.incident);
     if let Some(selection) = selection(&report.selection) {
         page.prose(Some(Style::Warning), 0, &selection);
     }

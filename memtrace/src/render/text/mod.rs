@@ -1,9 +1,11 @@
 //! The report as one screen of text, for somebody who was just woken up.
 
+mod arena_pins;
 mod blame;
 pub mod diff;
 pub mod doctor;
 mod header;
+mod incident;
 pub mod inspect;
 mod page;
 mod processes;
@@ -51,6 +53,7 @@ pub fn write_both(
     header::write(&mut page, report);
     blame::write(&mut page, report);
     processes::write(&mut page, report);
+    arena_pins::write(&mut page, report, options.top);
     sites::write(&mut page, report, options.top);
     if let Some(other) = other {
         sites::write(&mut page, other, options.top);

@@ -10,7 +10,7 @@ use crate::{
         stack::{Frame, NamedStack},
     },
     render::{
-        estimate::{self, blocks, blocks_count},
+        estimate::{self, blocks, blocks_count, trapped},
         label::{clean, described, described_long, pattern, plural, short_place},
     },
     report::{
@@ -102,6 +102,8 @@ fn shown_by(report: &Report) -> &'static str {
         View::Freed => "Allocated and freed in this window",
         View::Peak => "Live when all together had the most",
         View::Temporary => "Temporary in this window",
+        View::Resident => "Never freed in this window and in memory",
+        View::Trapped => "Free memory trapped at the end of this window",
     }
 }
 
@@ -122,13 +124,17 @@ fn growth_caution(report: &Report) -> Option<&'static str> {
 /// What a reader may take it for, and it is not.
 fn caution(view: View) -> Option<&'static str> {
     match view {
-        View::NeverFreed | View::Live => Some(
+        View::NeverFreed | View::Live | View::Resident => Some(
             "Not each of these is a leak: a cache, or a block freed after the window, looks the \
              same.",
         ),
         View::Temporary => Some(
             "Freed by the thread that allocated it, before it allocated anything else: it costs \
              time, not memory.",
+        ),
+        View::Trapped => Some(
+            "Who keeps free memory from being given back, not who freed it: live blocks that share \
+             pages with it. What several sites keep is shared evenly among them.",
         ),
         View::Allocated | View::Freed | View::Peak => None,
     }
@@ -163,6 +169,9 @@ fn nothing(page: &mut Page, report: &Report) {
 
 /// An amount in the pieces that the report is of.
 fn pieces(report: &Report, amount: Amount, units: Units) -> String {
+    if report.view == View::Trapped {
+        return trapped(amount, units);
+    }
     let Some(growth) = report.growth else { return blocks(amount, units) };
     let (size, number) = (units.bytes(amount.bytes), count(amount.count));
     let s = plural(amount.count);

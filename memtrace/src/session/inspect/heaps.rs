@@ -121,6 +121,8 @@ impl Walk<'_> {
                 Ok(Some(walk)) if !walk.is_in_malloc => {
                     self.claim(&walk.arenas);
                     self.heaps.pymalloc.push(walk.heap);
+                    let layout = &mut self.heaps.layout;
+                    layout.iter_mut().for_each(|it| layout::add_pymalloc(it, walk.layouts.clone()));
                 }
                 Ok(_) => {}
                 Err(error) => self.refuse("pymalloc", &error),

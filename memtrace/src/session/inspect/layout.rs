@@ -4,7 +4,7 @@ use crate::{
     allocator::glibc::walk::Walked,
     model::{
         census::Extent,
-        layout::HeapLayout,
+        layout::{HeapLayout, PymallocArenaLayout},
         memory::{PageRun, PageState},
     },
     sys::huge_pages,
@@ -15,6 +15,9 @@ const MOST_CODE_BYTES: usize = 64 << 20;
 
 /// Most runs of pages, 16 bytes each.
 const MOST_RUNS: usize = 1 << 20;
+
+/// Most pools of pymalloc's, 24 bytes each: 16 GiB of small objects, or 4 GiB up to Python 3.9.
+const MOST_POOLS: usize = 1 << 20;
 
 /// How much of that is left.
 pub(super) fn room(layout: &HeapLayout) -> usize {
@@ -34,6 +37,19 @@ pub(super) fn add_glibc(layout: &mut HeapLayout, number: u32, walked: &mut Walke
     layout.mapped.sort_unstable();
     layout.left_out_bytes += walked.layout_left_out_bytes;
     layout.huge_page_bytes = layout.huge_page_bytes.max(walked.asked_huge_page_bytes);
+}
+
+/// Takes over where the pools of an interpreter lie.
+pub(super) fn add_pymalloc(layout: &mut HeapLayout, arenas: Vec<PymallocArenaLayout>) {
+    let mut pools: usize = layout.pymalloc.iter().map(|arena| arena.pools.len()).sum();
+    for arena in arenas {
+        pools += arena.pools.len();
+        match pools <= MOST_POOLS {
+            true => layout.pymalloc.push(arena),
+            false => layout.left_out_bytes += arena.extent.bytes(),
+        }
+    }
+    layout.pymalloc.sort_by_key(|arena| arena.extent.start);
 }
 
 /// Takes note of pages that are there; called in ascending order.
@@ -60,6 +76,7 @@ pub(super) fn add_page_sizes(layout: &mut HeapLayout, is_excepted: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::layout::PoolLayout;
 
     fn run(start: u64, end: u64, state: PageState) -> PageRun {
         PageRun { start, end, state, file_backed: false, huge: false }
@@ -80,6 +97,24 @@ mod tests {
             [Extent { start: 0x1000, end: 0x3000 }, Extent { start: 0x4000, end: 0x5000 }];
         assert_eq!(layout.resident, expected);
         assert_eq!(layout.left_out_bytes, 0);
+    }
+
+    #[test]
+    fn arenas_of_all_interpreters_ascend_and_those_beyond_the_room_are_counted() {
+        let arena = |start, pools| PymallocArenaLayout {
+            extent: Extent { start, end: start + 0x4000 },
+            pool_bytes: 0x1000,
+            pools: vec![PoolLayout::default(); pools],
+        };
+        let mut layout = HeapLayout::default();
+        add_pymalloc(&mut layout, vec![arena(0x8000, 2)]);
+        add_pymalloc(&mut layout, vec![arena(0x1_0000, MOST_POOLS), arena(0x1000, 3)]);
+        assert_eq!(layout.pymalloc, [arena(0x8000, 2)]);
+        assert_eq!(layout.left_out_bytes, 0x8000);
+        layout.pymalloc.clear();
+        add_pymalloc(&mut layout, vec![arena(0x8000, 2)]);
+        add_pymalloc(&mut layout, vec![arena(0x1000, 3)]);
+        assert_eq!(layout.pymalloc, [arena(0x1000, 3), arena(0x8000, 2)]);
     }
 
     #[test]

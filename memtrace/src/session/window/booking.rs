@@ -74,6 +74,9 @@ impl Window {
         if let Some(inherited) = &mut self.inherited {
             inherited.see(&event);
         }
+        if self.governing.cost().misses_releases {
+            self.release_mapped_block(&event);
+        }
         let process = self.number();
         self.keep(KeptEvent { event, is_arena, is_unseen: false, process });
     }

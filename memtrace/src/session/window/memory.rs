@@ -7,15 +7,7 @@ use super::{
     },
     Window,
 };
-use crate::{
-    capture::{KeptEvent, Layouts},
-    model::{
-        AllocFn,
-        event::{Action, Event},
-    },
-    report,
-    sys::clock,
-};
+use crate::{capture::Layouts, report, sys::clock};
 
 impl Window {
     /// How the trace goes.
@@ -53,11 +45,17 @@ impl Window {
 
     /// What the next walk of the heap is to look for.
     pub(in crate::session) fn walk_request(&self, is_last: bool) -> Request {
+        let image = self.ledger.totals().execs;
         // Pages are no blocks of the heap.
-        let has_blocks = is_last && self.growth.is_none();
-        let suspects = has_blocks.then(|| self.ledger.suspects(MOST_BLOCKS));
-        let layout = self.growth.is_none() && (is_last || self.walks.lacks_first());
-        Request { image: self.ledger.totals().execs, suspects, layout }
+        if self.growth.is_some() {
+            return Request { image, is_last, suspects: None, layout: false };
+        }
+        let suspects = match is_last {
+            true => Some(self.ledger.suspects(MOST_BLOCKS)),
+            false => self.doubtful(),
+        };
+        let layout = is_last || self.walks.lacks_first();
+        Request { image, is_last, suspects, layout }
     }
 
     /// Takes a walk, unless it is of a program that the target does not run any more. `false` when
@@ -71,7 +69,7 @@ impl Window {
             Some(Ok(walk)) if !self.is_same_process(&walk) => {}
             Some(Ok(walk)) if walk.image == image => {
                 self.memory.add_walk(&walk.census);
-                return self.walks.add(*walk);
+                return self.add_walk(*walk);
             }
             Some(Err(miss)) if miss.image == image => self.walks.miss(&miss),
             Some(_) => {}
@@ -84,27 +82,28 @@ impl Window {
         walk.start_time_ticks == self.process.start_time_ticks
     }
 
-    /// Books what the last walk found to be free, also in the capture.
-    pub(super) fn finish_walks(&mut self, closed_ns: u64) -> (report::Walks, Layouts) {
-        let process = self.number();
-        let recorder = &mut self.recorder;
-        let walks = std::mem::take(&mut self.walks);
-        walks.finish(&mut self.ledger, |block| {
-            let action = Action::Free { address: block.address.get() };
-            let function = AllocFn::Free;
-            let event = Event {
-                function,
-                tid: 0,
-                time_ns: closed_ns,
-                internal: false,
-                interval: Default::default(),
-                object: Default::default(),
-                action,
-            };
-            if let Some(recorder) = recorder {
-                recorder.event(KeptEvent { event, is_arena: false, is_unseen: true, process });
+    /// The last walk's findings wait for the records of what happened meanwhile.
+    fn add_walk(&mut self, mut walk: Walk) -> bool {
+        if !walk.is_last
+            && let Some(blocks) = &mut walk.blocks
+        {
+            let now_ns = clock::monotonic_ns();
+            if self.governing.misses_releases() {
+                self.ledger.releases_were_unseen_until(now_ns);
             }
-        })
+            let freed = self.book_freed(&std::mem::take(&mut blocks.freed), now_ns);
+            self.walks.count_freed(freed);
+        }
+        self.walks.add(walk)
+    }
+
+    /// What the walks found.
+    pub(super) fn finish_walks(&mut self, closed_ns: u64) -> (report::Walks, Layouts) {
+        let freed = self.walks.take_freed();
+        let live = self.ledger.totals().heap;
+        let freed = self.book_freed(&freed, closed_ns);
+        self.walks.count_freed(freed);
+        std::mem::take(&mut self.walks).finish(&live)
     }
 
     /// The last walk took too long, or whoever waits for it did not want to.

@@ -47,11 +47,11 @@ fn config(bytes: &[u8], interval: Interval) -> Result<GrowthConfig, BtfError> {
 
 impl Btf<'_> {
     /// Bytes from the start of a struct to a member, also of structs and unions without a name in it.
-    fn offset(&self, of: &str, name: &str) -> Option<u32> {
+    pub(super) fn offset(&self, of: &str, name: &str) -> Option<u32> {
         self.offset_in(&self.struct_named(of)?, name, DEEPEST)
     }
 
-    fn offset_in(&self, of: &Type, name: &str, deepest: u32) -> Option<u32> {
+    pub(super) fn offset_in(&self, of: &Type, name: &str, deepest: u32) -> Option<u32> {
         if ![KIND_STRUCT, KIND_UNION].contains(&of.kind) {
             return None;
         }

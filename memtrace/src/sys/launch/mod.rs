@@ -35,3 +35,6 @@ pub fn start(proc: &ProcFs, launch: &Launch) -> Result<Held, LaunchError> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -121,6 +121,8 @@ const amounts = (() => {
     freed: () => sum(gone(amounts("allocated"), amounts("live")), pair(raw.freed)),
     peak: raw.peak && (() => sum(amounts("live"), pair(raw.peak))),
     temporary: raw.temporary && (() => pair(raw.temporary)),
+    resident: raw.resident && (() => pair(raw.resident)),
+    trapped: raw.trapped && (() => pair(raw.trapped)),
   };
   const known = {};
   const amounts = (view) => (known[view] ||= makers[view]());

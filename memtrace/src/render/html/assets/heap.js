@@ -22,6 +22,8 @@ const MAP_PARTS = [
 // What is drawn from below upwards: what keeps a page first, and then what it keeps.
 const STACKED = [0, 2, 3, 5, 4, 1];
 const CELLS_A_LINE = 64;
+// Of cells that others are shown among.
+const PALE = 0.2;
 // Of a cell, its gap included.
 const CELL = { wide: 12, high: 16 };
 // Per cent of the largest arena's: the parts of a small one are to be seen, too.
@@ -48,8 +50,8 @@ function threadWords(arena) {
 }
 
 // Where the walk tells it, what is where; else a bar.
-function picture(arena, largest) {
-  if (arena.map && arena.map.cell_bytes > 0) return arenaMap(arena.map);
+function picture(arena, largest, key) {
+  if (arena.map && arena.map.cell_bytes > 0) return arenaMap(arena.map, key);
   const size = residentOf(arena.resident);
   return meter(
     partsOf(arena.resident),
@@ -60,7 +62,7 @@ function picture(arena, largest) {
 
 // The memory of an arena by address, from left to right and line by line. Each cell is filled from
 // below with what is resident of it.
-function arenaMap({ cell_bytes: size, segments }) {
+function arenaMap({ cell_bytes: size, segments }, key) {
   const cells = segments.flatMap(({ start, end, cells }) =>
     cells.map((parts, at) => {
       const from = Math.floor(start / size) * size + at * size;
@@ -78,7 +80,17 @@ function arenaMap({ cell_bytes: size, segments }) {
   const context = canvas.getContext("2d"),
     inks = MAP_PARTS.map(([, colour]) => colourOf(colour)),
     absent = colourOf("absent");
-  cells.forEach(({ parts }, at) => drawCell(context, at, parts, size, inks, absent));
+  // All of them, or all but some paler.
+  const draw = (some) => {
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    cells.forEach(({ parts }, at) => {
+      context.globalAlpha = !some || some.has(at) ? 1 : PALE;
+      drawCell(context, at, parts, size, inks, absent);
+    });
+    canvas.dataset.pins = some ? some.size : "";
+  };
+  draw(null);
+  maps.set(key, { draw });
   canvas.addEventListener("mousemove", (event) => {
     const across = Math.floor((event.offsetX / canvas.clientWidth) * CELLS_A_LINE);
     const down = Math.floor((event.offsetY / canvas.clientHeight) * lines);
@@ -161,14 +173,19 @@ function settings({ parameters: of, trim_bytes: trim, error_bound_bytes: bound }
   ];
 }
 
-function glibcTable(heap) {
+function glibcTable(heap, number) {
   const all = [...heap.arenas].sort(
     (one, other) => residentOf(other.resident) - residentOf(one.resident),
   );
   const sizes = all.map((arena) => residentOf(arena.resident));
   const largest = Math.max(1, heap.mapped_resident_bytes, ...sizes);
   const row = (arena) =>
-    arenaRow(arenaName(arena), threadWords(arena), arena.resident, picture(arena, largest));
+    arenaRow(
+      arenaName(arena),
+      threadWords(arena),
+      arena.resident,
+      picture(arena, largest, mapKey(number, heap.arenas.indexOf(arena))),
+    );
   const mapped = heap.mapped.count > 0 && mappedRow(heap, largest);
   const body = el("tbody", { role: "rowgroup" }, mapped, all.slice(0, ARENAS).map(row));
   const showAll = (event) => {
@@ -205,6 +222,8 @@ const otherTable = (title, heap) => [
 
 function showHeap() {
   const { heap } = report;
+  maps.clear();
+  pinned.chosen = null;
   if (!heap) {
     fill($("heap"), head("heap", "The heap"), el("p", { class: "hint" }, "It was not walked."));
     return;
@@ -227,6 +246,7 @@ function showHeap() {
         el("li", null, swatch(`var(--${colour})`), name),
       ),
     ),
+    pinTable(),
     heap.glibc.map(glibcTable),
     heap.pymalloc.map((it) =>
       otherTable(

@@ -55,10 +55,12 @@ const weightWords = () =>
   state.selected ? "obtained then and never freed" : report.views[state.view];
 
 // Ages are those of all survivors of a site, not of some.
-const hasAges = () => !state.selected && ["never_freed", "live"].includes(state.view);
+const hasAges = () =>
+  !state.selected && ["never_freed", "live", "resident", "trapped"].includes(state.view);
 
+// Trapped memory is not in the blocks that keep it.
 const amountWords = ({ bytes: size, count: blocks }) =>
-  `${bytes(size)} in ${plural(blocks, "block")}`;
+  `${bytes(size)} ${state.view === "trapped" ? "by" : "in"} ${plural(blocks, "block")}`;
 
 function selectedTimes() {
   const [from, until] = state.selected;

@@ -1,0 +1,95 @@
+//! Blocks that may have been freed while nobody looked.
+
+use super::{
+    super::contents::{Contents, LARGEST_BYTES, MOST_BLOCKS},
+    Window,
+};
+use crate::{
+    allocator,
+    capture::KeptEvent,
+    ledger::{LiveBlock, Suspects},
+    model::{
+        AllocFn,
+        event::{Action, Event},
+        site::Amount,
+    },
+    session::walker,
+    sys::clock,
+};
+
+impl Window {
+    /// What a walk of the heap is to look for while the window is open: the more often it is asked for,
+    /// the less memory that came and went is taken for memory that stays.
+    pub(super) fn doubtful(&self) -> Option<Suspects> {
+        let missed_until_ns = match self.governing.misses_releases() {
+            true => u64::MAX,
+            false => 0,
+        };
+        let has_missed = self.governing.cost().misses_releases;
+        has_missed.then(|| self.ledger.doubtful(walker::MOST_BLOCKS, missed_until_ns))
+    }
+
+    /// Whether all is seen now, and will not be soon.
+    pub(in crate::session) fn is_in_burst(&self) -> bool {
+        self.growth.is_none() && self.governing.is_in_burst()
+    }
+
+    /// To be called as long as all is seen, with all that was seen booked: what counts as live is live
+    /// then, so that what is written to it later tells whether it still is.
+    pub(in crate::session) fn look_at_contents(&mut self) {
+        let now_ns = clock::monotonic_ns();
+        let blocks = self.ledger.of_sizes(64..=LARGEST_BYTES, MOST_BLOCKS);
+        let Some(contents) = self.contents() else { return };
+        let written = contents.look(&blocks, now_ns);
+        let watch_ns = self.governing.mean_phase_ns();
+        let ledger = &self.ledger;
+        let is_odd = |block: &LiveBlock| ledger.would_be_odd(block, now_ns, watch_ns);
+        let freed: Vec<LiveBlock> = written.into_iter().filter(is_odd).collect();
+        self.book_freed(&freed, now_ns);
+    }
+
+    /// Of the program that runs now.
+    fn contents(&mut self) -> Option<&mut Contents> {
+        let image = self.ledger.totals().execs;
+        if self.contents.as_ref().is_none_or(|(of, _)| *of != image) {
+            let contents = Contents::open(&self.proc, self.process.pid).ok()?;
+            self.contents = Some((image, contents));
+        }
+        self.contents.as_mut().map(|(_, contents)| contents)
+    }
+
+    /// The probes of mappings are always there: what they tell of a block whose free was missed.
+    pub(super) fn release_mapped_block(&mut self, event: &Event) {
+        let block = allocator::released_with(event).and_then(|block| self.ledger.block_at(block));
+        if let Some(block) = block {
+            self.book_freed(&[block], event.time_ns);
+        }
+    }
+
+    /// Books what was found to be free, also in the capture; how much of it still counted as live.
+    pub(super) fn book_freed(&mut self, freed: &[LiveBlock], time_ns: u64) -> Amount {
+        let mut sum = Amount::default();
+        for block in freed {
+            if let Some(amount) = self.ledger.free_unseen(block) {
+                sum += amount;
+                self.record_unseen(block, time_ns);
+            }
+        }
+        sum
+    }
+
+    fn record_unseen(&mut self, block: &LiveBlock, time_ns: u64) {
+        let process = self.number();
+        let Some(recorder) = &mut self.recorder else { return };
+        let event = Event {
+            function: AllocFn::Free,
+            tid: 0,
+            time_ns,
+            internal: false,
+            interval: Default::default(),
+            object: Default::default(),
+            action: Action::Free { address: block.address.get() },
+        };
+        recorder.event(KeptEvent { event, is_arena: false, is_unseen: true, process });
+    }
+}

@@ -1,0 +1,59 @@
+//! A watch survives what it watches.
+
+use std::{fs, process::Stdio};
+
+use memtrace_tests::{
+    binary::memtrace,
+    cgroup::Cgroup,
+    programs,
+    running::Running,
+    watch::{Watch, top_function},
+};
+
+/// What all of a watch may take.
+const ALLOWED_BYTES: u64 = 64 << 20;
+
+fn status_kib(pid: u32, key: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    line.trim_matches([':', ' ', '\t']).trim_end_matches(" kB").trim().parse().unwrap()
+}
+
+#[test]
+fn a_watch_works_in_a_control_group_of_64_mib() {
+    let (own, group) = (Cgroup::with_limit(ALLOWED_BYTES), Cgroup::with_limit(32 << 20));
+    let mut command = own.command(&memtrace());
+    let arguments = ["--cgroup", group.name(), "--when", "rss>100%"];
+    let mut watch = Watch::start_command(command.arg("watch"), &arguments, None);
+    assert!(status_kib(watch.pid(), "VmLck") > 0, "nothing is locked");
+    let mut grower = group.command(&programs::path("grower"));
+    let mut target = Running::start(grower.args(["6000000", "1"]).stdout(Stdio::null()));
+    // The record of a kill, with a look at its heap.
+    let report = watch.capture();
+    assert_eq!(report["incident"]["oom_kill"]["pid"], target.pid());
+    target.wait();
+    assert_eq!(watch.interrupt().0.code(), Some(0));
+    // What the kernel counts for it: its maps and programs, too.
+    assert!(own.peak_bytes() < ALLOWED_BYTES && own.oom_kills() == 0, "{}", own.peak_bytes());
+}
+
+#[test]
+fn a_capture_is_written_when_98_percent_of_the_memory_is_gone() {
+    const LIMIT_BYTES: u64 = 160 << 20;
+    // Both are in the same group: what the target takes is missing for the watch.
+    let group = Cgroup::with_limit(LIMIT_BYTES);
+    let arguments = ["--cgroup", group.name(), "--follow", "--when", "rss>98%", "--once"];
+    let mut command = group.command(&memtrace());
+    let mut watch = Watch::start_command(command.arg("watch"), &arguments, None);
+    let mut grower = group.command(&programs::path("grower"));
+    let mut target = Running::start(grower.args(["6000000", "3"]).stdout(Stdio::null()));
+    let fired = watch.event("fired");
+    // It stays where it is.
+    target.signal(rustix::process::Signal::STOP);
+    let used = fired["fired"]["rss_bytes"].as_u64().unwrap();
+    assert!(used as f64 > 0.98 * LIMIT_BYTES as f64, "{used}");
+    let report = watch.capture();
+    assert_eq!(top_function(&report), "keep_forever");
+    assert!(target.is_running(), "the kernel had to kill it");
+    assert_eq!(watch.wait().0.code(), Some(1));
+}
