@@ -98,7 +98,6 @@ pub fn report() -> Report {
         arena_pins: None,
         pinned_cells: Vec::new(),
         processes: Vec::new(),
-        blame: None,
         cost: None,
         growth: None,
         place: Default::default(),

@@ -348,7 +348,6 @@ fn input(sites: Vec<SiteInput>, groups: Vec<GroupFacts>) -> ReportInput {
         arena_pins: None,
         pinned_cells: Vec::new(),
         processes: Vec::new(),
-        blame: None,
         cost: None,
         growth: None,
         place: Default::default(),
