@@ -50,8 +50,13 @@ fn stack(functions: &[Arc<Frame>], index: usize) -> NamedStack {
 fn site(functions: &[Arc<Frame>], index: usize) -> SiteInput {
     let amount = Amount::new(4096 + index as u64, 1 + index as u64 % 7);
     let name = Some(format!("worker-{}", index % 64));
-    let thread =
-        ThreadShare { tid: 1000 + index as u32 % 64, name, allocated: amount, live: amount };
+    let thread = ThreadShare {
+        name,
+        allocated: amount,
+        live: amount,
+        survivors: amount,
+        ..ThreadShare::none(1000 + index as u32 % 64)
+    };
     SiteInput {
         allocator: None,
         function: Some(AllocFn::Malloc),
@@ -70,7 +75,6 @@ fn report() -> Report {
         arena_pins: None,
         pinned_cells: Vec::new(),
         processes: Vec::new(),
-        blame: None,
         selected: Default::default(),
         sampling: None,
         target: Target::default(),
@@ -93,6 +97,7 @@ fn report() -> Report {
         unwind_tables: None,
         view: View::NeverFreed,
         births: Births::default(),
+        blame: Default::default(),
         modules: vec![module],
         files: Vec::new(),
     };

@@ -31,6 +31,7 @@ fn assert_first(service: &str, function: &str) {
     let setting = cost.setting.clone().unwrap_or_default();
     assert!(setting.ends_with("in short bursts"), "not what is to be tested: {cost:?}");
     let answer: Answer = target.answer();
+    assert!(answer.kept > 0, "the program has kept nothing");
     let seen: Vec<_> = report.sites.iter().take(3).map(|site| (&site.stack, &site.stats)).collect();
     assert!(leads_through(&report.sites[0], function), "{answer:?} {cost:?} {seen:#?}");
 }

@@ -54,6 +54,37 @@ fn a_process_that_can_be_traced_is_described() {
     assert_eq!(diagnosis["totals"]["rows"], sum);
 }
 
+#[test]
+fn the_cost_of_an_attach_is_known_from_the_calls_of_a_moment() {
+    let mut target = Target::start("hot", &["1", "0"]);
+    let described = diagnosis(&doctor(target.pid()));
+    let expected = &described["cost"]["expected"];
+    let of = |field: &str| expected[field].as_f64().unwrap();
+    assert!(of("calls_per_second") > 100_000.0, "{expected}");
+    // Each call recorded, it would be many times as slow; the usual limit is a tenth.
+    assert!(of("exact_overhead") > 3.0 && of("overhead") <= 0.1, "{expected}");
+    assert!(of("counted_ns") > 0.0 && of("counted_ns") < 10e9, "{expected}");
+    let text = run(&["doctor", "-p", &target.pid().to_string()]);
+    let text = String::from_utf8(text.stdout).unwrap();
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("calls a second; recording every allocation would take"), "{text}");
+    assert!(text.contains("(counted by its probes for"), "{text}");
+    assert!(target.quit().success());
+}
+
+#[test]
+fn a_process_that_rests_costs_nothing_and_without_probes_that_is_not_known() {
+    let target = Target::start("ground_truth", &["heap", "1"]);
+    let counted = diagnosis(&doctor(target.pid()));
+    assert_eq!(counted["cost"]["expected"]["calls_per_second"], 0.0, "{}", counted["cost"]);
+    assert_eq!(counted["cost"]["setting"], "every allocation");
+    let pid = target.pid().to_string();
+    let output = run(&["doctor", "-p", &pid, "--json", "--no-probes"]);
+    let described = diagnosis(&output);
+    assert_eq!((&described["cost"], &described["not_counted"]), (&Value::Null, &Value::Null));
+    assert_eq!(described["traceable"], true);
+}
+
 fn assert_same_refusal(pid: u32) {
     let refused = Attach::to(pid).run();
     let output = doctor(pid);

@@ -49,6 +49,7 @@ mod smoke;
 mod stacks;
 mod verdict;
 mod watch;
+mod whatif;
 
 use memtrace_tests::{attach::Attach, report::Report, target::Target, truth::Truth};
 

@@ -5,7 +5,7 @@ use crate::source_paths::memtrace_sources;
 /// Each module, and the ones that it may name. From the top down; a module that is not here is
 /// not part of the architecture yet.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("main", &["cli", "cmd"]),
+    ("main", &["cli", "cmd", "replay"]),
     (
         "cmd",
         &[
@@ -18,7 +18,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "allocator",
             "symbolize",
             "push",
+            "replay",
             "render",
+            "whatif",
             "diff",
             "report",
             "capture",
@@ -30,7 +32,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     // Limits of options.
-    ("cli", &["allocator", "probe", "trigger"]),
+    ("cli", &["allocator", "probe", "trigger", "whatif"]),
     (
         "session",
         &[
@@ -58,7 +60,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("probe", &["allocator", "sys", "unwind", "elf", "model"]),
     ("push", &["render", "report", "model"]),
-    ("render", &["diff", "report", "doctor", "inspection", "model"]),
+    // In a process of its own, which it is the whole of.
+    ("replay", &["whatif"]),
+    ("render", &["whatif", "diff", "report", "doctor", "inspection", "model"]),
+    // Its tests keep books of what it says.
+    ("whatif", &["capture", "ledger", "model"]),
     ("diff", &["report", "model"]),
     ("report", &["capture", "analysis", "model"]),
     ("capture", &["ledger", "analysis", "model"]),
@@ -87,7 +93,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Modules that may read files, talk to the kernel and run an event loop.
 const SHELL: &[&str] =
-    &["main", "cmd", "cli", "session", "probe", "metrics", "push", "symbolize", "sys"];
+    &["main", "cmd", "cli", "session", "probe", "metrics", "push", "symbolize", "sys", "replay"];
 
 /// Crates and parts of std that do so.
 const OUTSIDE_WORLD: &[(&str, &[&str])] = &[

@@ -14,3 +14,4 @@ mod provisions;
 mod push;
 mod report;
 mod source_paths;
+mod whatif;

@@ -9,14 +9,12 @@ use super::{
     setting::{Choice, Presence, Setting},
 };
 
-/// How often a setting that is there all the time is looked at. A target that was idle may be at full
-/// speed a moment later.
-const LOOK_NS: u64 = 25_000_000;
+/// How often a setting that is there all the time is looked at.
+const LOOK_NS: u64 = 200_000_000;
 /// How often an account that has to grow is looked at.
 const WAIT_NS: u64 = 20_000_000;
-/// So much of a newer load is believed when it was counted over this much CPU time of the target.
+/// So much of a newer load is believed.
 const BELIEF: f64 = 0.4;
-const BELIEF_CPU_NS: f64 = 200_000_000.0;
 /// A finer setting must have fitted for so long before it is taken: no flapping.
 const PATIENCE_NS: u64 = 3_000_000_000;
 /// And must fit with so much to spare.
@@ -111,8 +109,6 @@ pub struct Governor {
     /// The price of what was armed until the last step, if that was more: it takes the kernel a while
     /// to take it out.
     leaving_price: f64,
-    /// What a setting that is there all the time took beyond what it may, lately.
-    excess_ns: f64,
     /// What the target has lost so far, in nanoseconds of CPU time.
     lost_ns: f64,
     /// What it has used, tracing included.
@@ -133,7 +129,6 @@ impl Governor {
             since_ns: now.at_ns,
             finer_since_ns: None,
             leaving_price: 0.0,
-            excess_ns: 0.0,
             lost_ns: 0.0,
             used_ns: 0.0,
         };
@@ -202,27 +197,10 @@ impl Governor {
         }
         let activity = now.activity.since(&self.last.activity);
         let newer = Load::of(&activity, cpu_ns, self.rules.record_ns);
-        let belief = match self.is_overrun(&activity, cpu_ns) {
-            true => 1.0,
-            false => 1.0 - (1.0 - BELIEF).powf(cpu_ns / BELIEF_CPU_NS),
-        };
         match self.armed {
-            Armed::All => self.load.approach(&newer, belief),
-            _ => self.load.approach(&self.load.with_releases(newer.release_price()), belief),
+            Armed::All => self.load.approach(&newer, BELIEF),
+            _ => self.load.approach(&self.load.with_releases(newer.release_price()), BELIEF),
         }
-    }
-
-    /// Whether a setting that is there all the time has taken as much beyond what it may as a burst
-    /// would in all: what was believed of the load does not hold any more.
-    fn is_overrun(&mut self, activity: &Activity, cpu_ns: f64) -> bool {
-        if self.setting.presence != Presence::Always {
-            self.excess_ns = 0.0;
-            return false;
-        }
-        let bearable = lost_share(Account::unbearable_price(self.rules.max_overhead));
-        let excess_ns = activity.added_ns().min(cpu_ns) - cpu_ns * bearable;
-        self.excess_ns = (self.excess_ns + excess_ns).max(0.0);
-        self.excess_ns > BURST_LOSS_NS
     }
 
     /// Books the time since the last reading.

@@ -205,6 +205,8 @@ pub struct CapturedShare {
     pub allocated: Amount,
     /// What of it is live at the end, whoever may free it.
     pub live: Amount,
+    /// What of that is old enough to be a survivor.
+    pub survivors: Amount,
 }
 
 /// A thread's name.

@@ -10,9 +10,14 @@ use crate::allocator::GivenNames;
 /// `memtrace doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// The process to look at; without it, only what this machine allows. No probe is armed
+    /// The process to look at; without it, only what this machine allows
     #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=0x7fff_ffff))]
     pub pid: Option<u32>,
+
+    /// Arm no probes, and leave open what an attach would cost: for that its probes count calls for
+    /// up to 200 ms
+    #[arg(long)]
+    pub no_probes: bool,
 
     /// Print one JSON document
     #[arg(long)]

@@ -11,6 +11,7 @@ mod run;
 mod trace;
 mod views;
 mod watch;
+mod whatif;
 
 use clap::{ArgAction, Parser, Subcommand};
 
@@ -25,6 +26,7 @@ pub use self::{
     trace::{Events, MaxOverhead, PythonArg, TraceArgs},
     views::{By, UnitsArg, ViewArg},
     watch::WatchArgs,
+    whatif::{WhatIfArgs, WhatIfFormat},
 };
 
 const ABOUT: &str = "Where did the memory go, and which line of code holds it?";
@@ -46,6 +48,7 @@ Examples:
                                            what grew between two captures; 1 if by more than that
   memtrace push app.memtrace --to http://pyroscope:4040
                                            its profile, to where profiles are kept
+  memtrace whatif app.memtrace              what jemalloc, fewer arenas, ... would have made of it
   memtrace inspect -p 4242                  what its memory is now, by what it is for
   sudo memtrace watch --unit app --when 'rss>80%'
                                            a capture by itself, before memory has run out
@@ -102,6 +105,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Say what can be traced of a process, what a result would lack and how to get it
     Doctor(DoctorArgs),
+    /// Say what another allocator or setting would have made of the same calls: replays a capture
+    Whatif(WhatIfArgs),
     /// Print shell completions
     Completions {
         /// For which shell

@@ -110,6 +110,16 @@ pub(super) fn parse_ring_size(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "a size from 64KiB to 1GiB is needed".to_owned())
 }
 
+/// `name=/path/to/library.so`
+pub(super) fn parse_library(text: &str) -> Result<(String, std::path::PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            Ok((name.to_owned(), path.into()))
+        }
+        _ => Err("write it like snmalloc=/opt/libsnmallocshim.so".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -56,6 +56,10 @@ pub struct ReportArgs {
     #[arg(long, value_name = "UNITS", value_enum, default_value_t)]
     pub units: UnitsArg,
 
+    /// What `memtrace whatif --format json` measured of this capture: the best of it becomes a remedy
+    #[arg(long, value_name = "FILE")]
+    pub whatif: Option<PathBuf>,
+
     /// How many of these the text report shows
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub top: usize,

@@ -22,6 +22,7 @@ pub fn run(args: &DoctorArgs) -> Result<Status> {
         pid: args.pid.and_then(NonZeroU32::new),
         debug_dirs: args.debug_dirs.clone(),
         allocator_symbols: args.allocator_symbols.clone(),
+        counts_calls: !args.no_probes,
     })?;
     print(&examination.diagnosis, args.json).context("cannot write the diagnosis to stdout")?;
     match examination.refusal {

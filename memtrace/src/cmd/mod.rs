@@ -2,7 +2,6 @@
 //! exit status.
 
 pub mod attach;
-pub mod cost;
 mod diff;
 mod docs;
 pub mod doctor;
@@ -14,6 +13,7 @@ pub mod report;
 mod run;
 mod trace;
 mod watch;
+mod whatif;
 
 use std::process::ExitCode;
 
@@ -60,6 +60,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Diff(args) => diff::run(args, cli.quiet),
         Command::Inspect(args) => inspect::run(args, cli.quiet),
         Command::Doctor(args) => doctor::run(args),
+        Command::Whatif(args) => whatif::run(args, cli.quiet),
         Command::Completions { shell } => docs::completions(*shell),
         Command::Man { command } => docs::man(command.as_deref()),
     };

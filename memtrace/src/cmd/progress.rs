@@ -3,10 +3,11 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use super::{cost, output};
+use super::output;
 use crate::{
     budget::{Change, Presence},
     model::{cost::Cost, size},
+    render::cost,
     report::EndReason,
     session::{Observer, Sample},
 };

@@ -63,6 +63,7 @@ fn report_of(args: &PushArgs, quiet: bool) -> Result<Report> {
 /// The report that is sent.
 fn as_report(args: &PushArgs) -> ReportArgs {
     ReportArgs {
+        whatif: None,
         capture: args.capture.clone(),
         format: ReportFormat::Pprof,
         output: None,

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 pub use findings::findings;
 
-use crate::model::{mapping::KERNEL_CODE, place::Place};
+use crate::model::{cost::Cost, mapping::KERNEL_CODE, place::Place};
 
 /// The schema's name and version.
 pub const SCHEMA: &str = "memtrace-doctor/1";
@@ -43,6 +43,10 @@ pub struct Diagnosis {
     pub objects: Vec<ObjectFacts>,
     /// Sums over the objects.
     pub totals: TableTotals,
+    /// What an attach would cost at the rate of calls just now; `None` where calls were not counted.
+    pub cost: Option<Cost>,
+    /// Why they could not be, where that was tried.
+    pub not_counted: Option<String>,
     /// What a result would lack, and how to get it.
     pub findings: Vec<Finding>,
 }

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{place::Place, trace::Host};
+use crate::model::{
+    cost::{Cost, Expected},
+    place::Place,
+    trace::Host,
+};
 
 use super::{
     AllocatorFacts, Diagnosis, Exception, KernelFacts, LockdownFacts, ObjectFacts, ProbeFacts,
@@ -26,6 +30,23 @@ fn no_rows(reason: &str) -> UnwindFacts {
 
 fn probe(function: &'static str, offset: u64, emulated: bool) -> ProbeFacts {
     ProbeFacts { function, aliases: Vec::new(), offset, emulated }
+}
+
+fn cost() -> Cost {
+    let expected = Expected {
+        counted_ns: 200_000_000,
+        calls_per_second: 41_000.0,
+        target_cpus: 0.5,
+        exact_cpus: 0.06,
+        exact_overhead: 0.14,
+        overhead: 0.08,
+    };
+    Cost {
+        max_overhead: Some(0.1),
+        expected: Some(expected),
+        setting: Some("a sample every 16.0 KiB".to_owned()),
+        ..Cost::default()
+    }
 }
 
 /// Everything is there.
@@ -88,6 +109,8 @@ pub(crate) fn whole() -> Diagnosis {
             table_bytes: 34_172,
             build_ns: 3_400_000,
         },
+        cost: Some(cost()),
+        not_counted: None,
         findings: Vec::new(),
     }
 }
@@ -148,6 +171,7 @@ pub(crate) fn lacking() -> Diagnosis {
 pub(crate) fn refused() -> Diagnosis {
     let mut diagnosis = whole();
     diagnosis.traceable = false;
+    diagnosis.cost = None;
     diagnosis.obstacles =
         vec!["the kernel refused creating a map: permission denied\n  run memtrace as root".into()];
     diagnosis.kernel.bpf_permitted = Some(false);
@@ -168,6 +192,7 @@ pub(crate) fn machine() -> Diagnosis {
         allocators: Vec::new(),
         objects: Vec::new(),
         totals: TableTotals::default(),
+        cost: None,
         ..whole()
     }
 }

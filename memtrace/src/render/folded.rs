@@ -1,7 +1,9 @@
 //! The bytes of the report's view as folded stacks, the format that flamegraph tools share: one line a stack,
 //! root first, frames separated by `;`, then a space and the bytes.
 
-use std::io;
+use std::{io, marker::PhantomData, sync::Arc};
+
+use hashbrown::HashMap;
 
 use crate::{
     model::stack::Frame,
@@ -12,17 +14,8 @@ use super::label::{clean, short_place};
 
 /// The lines, largest first. Sites without bytes in the view have none.
 pub fn lines(report: &Report) -> Vec<String> {
-    weights(report).map(|(site, bytes)| line(&names(site), bytes)).collect()
-}
-
-/// The same with every stack turned over: the allocation function first, the root last.
-pub fn inverted_lines(report: &Report) -> Vec<String> {
-    let turned = |(site, bytes)| {
-        let mut names = names(site);
-        names.reverse();
-        line(&names, bytes)
-    };
-    weights(report).map(turned).collect()
+    let mut names = FrameNames::default();
+    weights(report).map(|(site, bytes)| names.line(site, bytes)).collect()
 }
 
 /// Writes the lines.
@@ -30,37 +23,60 @@ pub fn inverted_lines(report: &Report) -> Vec<String> {
 /// # Errors
 /// Those of the writer.
 pub fn write(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
-    write_lines(&lines(report), out)
+    let mut names = FrameNames::default();
+    weights(report).try_for_each(|(site, bytes)| writeln!(out, "{}", names.line(site, bytes)))
 }
 
-/// Writes the lines of stacks that are turned over.
+/// Writes the lines of stacks that are turned over: the allocation function first, the root last.
 ///
 /// # Errors
 /// Those of the writer.
 pub fn write_inverted(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
-    write_lines(&inverted_lines(report), out)
+    let mut names = FrameNames::default();
+    weights(report).try_for_each(|(site, bytes)| writeln!(out, "{}", names.inverted(site, bytes)))
 }
 
 /// Sites that weigh anything, and how much.
-fn weights(report: &Report) -> impl Iterator<Item = (&SiteReport, u64)> {
+pub(super) fn weights(report: &Report) -> impl Iterator<Item = (&SiteReport, u64)> {
     let weigh = |site| (site, SiteReport::weight(site, report.view).bytes);
     report.sites.iter().map(weigh).filter(|(_, bytes)| *bytes > 0)
 }
 
-fn write_lines(lines: &[String], out: &mut impl io::Write) -> io::Result<()> {
-    lines.iter().try_for_each(|line| writeln!(out, "{line}"))
+/// The names of a report's frames. Each is made once: most frames are those of many stacks.
+#[derive(Default)]
+struct FrameNames<'a> {
+    /// By address, which is a frame's own while it is borrowed.
+    names: HashMap<*const Frame, String>,
+    of: PhantomData<&'a Frame>,
 }
 
-fn line(names: &[String], bytes: u64) -> String {
-    format!("{} {bytes}", names.join(";"))
-}
+impl<'a> FrameNames<'a> {
+    fn name(&mut self, frame: &'a Arc<Frame>) -> &str {
+        self.names.entry(Arc::as_ptr(frame)).or_insert_with(|| frame_name(frame))
+    }
 
-/// The names of a site's frames, root first: what is missing at the root, the stack, and the
-/// allocation function as the leaf.
-pub(super) fn names(site: &SiteReport) -> Vec<String> {
-    let missing_root = site.stack.missing_root.iter().map(|label| label.to_string());
-    let frames = site.stack.frames.iter().rev().map(|frame| frame_name(frame));
-    missing_root.chain(frames).chain([site.function.to_owned()]).collect()
+    /// Root first: what is missing at the root, the stack, and the allocation function as the leaf.
+    fn line(&mut self, site: &'a SiteReport, bytes: u64) -> String {
+        let mut line = String::new();
+        if let Some(label) = &site.stack.missing_root {
+            line.extend([label.as_ref(), ";"]);
+        }
+        for frame in site.stack.frames.iter().rev() {
+            line.extend([self.name(frame), ";"]);
+        }
+        line + &format!("{} {bytes}", site.function)
+    }
+
+    fn inverted(&mut self, site: &'a SiteReport, bytes: u64) -> String {
+        let mut line = site.function.to_owned();
+        for frame in &site.stack.frames {
+            line.extend([";", self.name(frame)]);
+        }
+        if let Some(label) = &site.stack.missing_root {
+            line.extend([";", label.as_ref()]);
+        }
+        line + &format!(" {bytes}")
+    }
 }
 
 /// `function (file:line)`: the line is part of the name, so that two places of one function stay
@@ -112,7 +128,10 @@ mod tests {
     #[test]
     fn inverted_stacks_begin_with_the_allocation_function() {
         let report = sample::leaking();
-        let (lines, inverted) = (lines(&report), inverted_lines(&report));
+        let (lines, mut written) = (lines(&report), Vec::new());
+        write_inverted(&report, &mut written).unwrap();
+        let inverted: Vec<&str> = std::str::from_utf8(&written).unwrap().lines().collect();
+        assert_eq!(lines.len(), inverted.len());
         for (line, inverted) in lines.iter().zip(&inverted) {
             let (stack, bytes) = line.rsplit_once(' ').unwrap();
             let turned: Vec<_> = stack.split(';').rev().collect();

@@ -4,7 +4,9 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::{diff::Diff, doctor::Diagnosis, inspection::Inspection, report::Report};
+use crate::{
+    diff::Diff, doctor::Diagnosis, inspection::Inspection, report::Report, whatif::result::WhatIf,
+};
 
 /// Writes the document and a newline.
 ///
@@ -20,6 +22,14 @@ pub fn write(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
 /// Those of the writer.
 pub fn write_diagnosis(diagnosis: &Diagnosis, out: &mut impl io::Write) -> io::Result<()> {
     write_document(diagnosis, out)
+}
+
+/// Writes what came of replays as one document and a newline; docs/whatif.md describes every field.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_whatif(result: &WhatIf, out: &mut impl io::Write) -> io::Result<()> {
+    write_document(result, out)
 }
 
 /// Writes a look at a process as one document and a newline; docs/inspect-json.md describes every

@@ -1,6 +1,7 @@
 //! Reports for people and programs. Renderers compute nothing and touch no file: they write what
 //! the [`crate::report::Report`] (or the [`crate::doctor::Diagnosis`]) says.
 
+pub mod cost;
 pub mod diff;
 mod estimate;
 pub mod flamegraph;

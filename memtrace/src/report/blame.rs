@@ -1,12 +1,19 @@
 //! Who keeps free memory from being given back, with names.
 
+mod neighbours;
+
+use std::collections::HashMap;
+
 use serde::Serialize;
 
-use super::{GroupBy, GroupName, build::SiteInput, group::group_slots, site_function};
+use super::{GroupBy, GroupName, group::slots_of, site_function};
 use crate::{
-    analysis::blame::{BlameInput, blame},
+    analysis::blame::{self as analysis, BlameInput, Hole},
     capture::Capture,
-    model::blame::{Blame, Culprit, Holder, Share},
+    model::{
+        blame::{Blame, Culprit, Holder, Share},
+        stack::{NamedStack, StackId},
+    },
 };
 
 /// Of more than so many, those with the least are left out.
@@ -16,16 +23,26 @@ const MOST_CULPRITS: usize = 1000;
 /// are one; those beyond it are their own. `None` where nobody walked the heap then, of several
 /// processes together, and of a selection: what others hold would not be known.
 pub fn blame_of(capture: &Capture, culprits: &[u32]) -> Option<Blame> {
+    blame_with_holes(capture, culprits, 0).map(|(blame, _)| blame)
+}
+
+/// The same, with at most so many holes.
+fn blame_with_holes(
+    capture: &Capture,
+    culprits: &[u32],
+    most_holes: usize,
+) -> Option<(Blame, Vec<Hole>)> {
     let layouts = &capture.layouts;
     let layout = layouts.after.as_deref().filter(|_| capture.selected.what.is_empty())?;
-    Some(blame(&BlameInput {
+    let input = BlameInput {
         layout,
         before: layouts.before.as_deref(),
         live: &capture.live,
         culprits,
         is_exact: is_exact(capture),
         closed_ns: capture.ending.closed_ns,
-    }))
+    };
+    Some(analysis::blame_with_holes(&input, most_holes))
 }
 
 /// Every allocation of the window was looked at and seen.
@@ -122,6 +139,20 @@ pub struct CulpritReport {
     pub median_age_ns: Option<u64>,
     /// See [`Share::oldest_age_ns`].
     pub oldest_age_ns: Option<u64>,
+    /// Whose blocks lay last where there are holes on its pages, largest first; only where events
+    /// were asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub neighbours: Vec<NeighbourReport>,
+}
+
+/// A site whose blocks were freed beside those that pin memory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct NeighbourReport {
+    /// Who it is.
+    #[serde(flatten)]
+    pub name: CulpritName,
+    /// Bytes of holes where its blocks lay last.
+    pub bytes: u64,
 }
 
 /// Who holds the end of an arena.
@@ -175,12 +206,11 @@ pub struct HugeReport {
 }
 
 impl BlameReport {
-    /// Of a capture whose sites are these; `None` where it cannot be told.
-    pub(super) fn of(capture: &Capture, by: GroupBy, sites: &[SiteInput]) -> Option<Self> {
-        let slots = group_slots(by, sites).0;
-        let culprits: Vec<u32> = slots.iter().map(|slot| *slot as u32).collect();
-        let blame = blame_of(capture, &culprits)?;
-        let names = Names { by, sites, slots: &slots };
+    /// Of a capture, with its sites taken together so; `None` where it cannot be told.
+    pub(super) fn of(capture: &Capture, by: GroupBy) -> Option<Self> {
+        capture.layouts.after.as_ref()?;
+        let names = Names::of(capture, by);
+        let blame = blame_of(capture, &names.culprits())?;
         Some(Self::with_names(&blame, &names))
     }
 
@@ -191,7 +221,7 @@ impl BlameReport {
         let top = |top: &crate::model::blame::TopPin| TopReport {
             heap: top.heap,
             arena: top.arena,
-            name: names.of(top.culprit),
+            name: names.called(top.culprit),
             chunks: top.chunks,
             behind_bytes: top.behind_bytes,
         };
@@ -225,12 +255,41 @@ impl BlameReport {
 /// What numbers of culprits stand for.
 struct Names<'n> {
     by: GroupBy,
-    sites: &'n [SiteInput],
-    slots: &'n [usize],
+    /// What each site calls, and its stack.
+    sites: Vec<(&'static str, &'n NamedStack)>,
+    /// The group of each.
+    slots: Vec<usize>,
+}
+
+/// Of sites whose stack is not known.
+static NO_STACK: NamedStack = NamedStack { frames: Vec::new(), missing_root: None };
+
+impl<'n> Names<'n> {
+    fn of(capture: &'n Capture, by: GroupBy) -> Self {
+        let stacks: HashMap<StackId, &NamedStack> =
+            capture.stacks.iter().map(|(id, stack)| (*id, stack)).collect();
+        let stack = |id: Option<StackId>| id.and_then(|id| stacks.get(&id).copied());
+        let site = |site: &crate::capture::CapturedSite| {
+            (site_function(site.function), stack(site.stack).unwrap_or(&NO_STACK))
+        };
+        let sites: Vec<_> = capture.sites.iter().map(site).collect();
+        let (slots, _) = slots_of(by, sites.iter().copied());
+        Self { by, sites, slots }
+    }
+
+    /// For each site the number of the culprit that it is part of.
+    fn culprits(&self) -> Vec<u32> {
+        self.slots.iter().map(|slot| *slot as u32).collect()
+    }
+
+    /// The number of a site's culprit.
+    fn slot(&self, site: u32) -> u32 {
+        self.slots.get(site as usize).map_or(site, |slot| *slot as u32)
+    }
 }
 
 impl Names<'_> {
-    fn of(&self, culprit: Culprit) -> CulpritName {
+    fn called(&self, culprit: Culprit) -> CulpritName {
         let other = |kind, name: &str| CulpritName { kind, name: name.to_owned(), group: None };
         match culprit {
             Culprit::Site(slot) => self.site(slot as usize),
@@ -245,20 +304,20 @@ impl Names<'_> {
     fn site(&self, slot: usize) -> CulpritName {
         let first = self.slots.iter().position(|of_site| *of_site == slot);
         let group = first.map(|at| {
-            let site = &self.sites[at];
-            GroupName::of(self.by, site_function(site.function), &site.stack)
+            let (function, stack) = self.sites[at];
+            GroupName::of(self.by, function, stack)
         });
         let name = group.as_ref().map(name).unwrap_or_default();
         CulpritName { kind: CulpritKind::Site, name, group }
     }
 
     fn holder(&self, holder: &Holder) -> HolderReport {
-        HolderReport { name: self.of(holder.culprit), bytes: holder.chunk_bytes }
+        HolderReport { name: self.called(holder.culprit), bytes: holder.chunk_bytes }
     }
 
     fn culprit(&self, share: &Share) -> CulpritReport {
         CulpritReport {
-            name: self.of(share.culprit),
+            name: self.called(share.culprit),
             trapped_bytes: share.trapped_bytes,
             exclusive_bytes: share.exclusive_bytes,
             drop_bytes: share.drop_bytes,
@@ -269,6 +328,7 @@ impl Names<'_> {
             pins: share.pins,
             median_age_ns: share.median_age_ns,
             oldest_age_ns: share.oldest_age_ns,
+            neighbours: Vec::new(),
         }
     }
 }

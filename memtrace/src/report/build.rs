@@ -1,6 +1,8 @@
 //! From what a session gathered to the report.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::cmp::Reverse;
+
+use hashbrown::HashMap;
 
 use crate::{
     capture::Selected,
@@ -21,11 +23,14 @@ use super::{
     ArenaPinsReport, BlameReport, Completeness, Distribution, FunctionReport, GrowthReport,
     HeapReport, LossReport, Module, PinnedCells, ProcessReport, Report, Rss, SCHEMA, SiteReport,
     Target, Totals, UnwindTables, Walks, Window, allocator,
-    group::{self, GroupBy, GroupFacts, GroupReport, group_slots},
+    group::{self, Caller, GroupBy, GroupFacts, GroupReport, slots_of_places},
     key_frame::key_frame,
-    profile::{Births, SiteExtras, View},
+    process,
+    profile::{Births, SiteExtras, View, threads},
     sampling::Sampling,
-    site_function, summary, verdict,
+    site_function,
+    stacks::StackNumbers,
+    summary, verdict,
 };
 
 /// What a session gathered.
@@ -61,7 +66,7 @@ pub struct ReportInput {
     pub sites: Vec<SiteInput>,
     /// What sites are taken together by.
     pub group_by: GroupBy,
-    /// What is known of the groups, in the order of [`group_slots`]; of those that are not in it,
+    /// What is known of the groups, in the order of [`super::group_slots`]; of those that are not in it,
     /// only what follows from their sites.
     pub groups: Vec<GroupFacts>,
     /// What grew, where that was followed.
@@ -111,11 +116,11 @@ impl ReportInput {
     /// The finished report.
     pub fn build(self) -> Report {
         let allocators = allocator::totals(&self.sites);
-        let (slots, _) = group_slots(self.group_by, &self.sites);
-        let sites = sites(self.view, self.sites, &slots);
+        let places = Places::of(self.group_by, &self.sites);
+        let sites = sites(self.view, self.sites, &places);
         let groups = groups(self.view, self.group_by, &sites, &self.groups);
         let patterns = patterns(&sites, &self.groups);
-        let sites = sites.into_iter().map(|(_, site)| site).collect();
+        let sites: Vec<SiteReport> = sites.into_iter().map(|(_, site)| site).collect();
         let mut report = Report {
             schema: SCHEMA,
             target: self.target,
@@ -137,6 +142,7 @@ impl ReportInput {
             totals: self.totals,
             growth: self.growth,
             allocators,
+            threads: threads(sites.iter().flat_map(|site| &site.threads)),
             summary: Vec::new(),
             grouped_by: self.group_by,
             groups,
@@ -155,6 +161,7 @@ impl ReportInput {
         report.totals.survivors = survivors(&report.sites);
         if report.processes.len() > 1 {
             report.summary = summary::of_processes(&report.processes);
+            report.verdict = process::verdict(&report.processes);
         } else if !self.selected.is_slice {
             report.summary = summary::sentences(&report);
             report.verdict = Some(verdict::of(&report, &patterns, self.walks));
@@ -176,61 +183,108 @@ fn survivors(sites: &[SiteReport]) -> Amount {
     sum
 }
 
-/// Merged by function and names (one line of source can hold several calls), largest first; the
-/// names decide between equals, so that equal input gives equal output. Each with its group, of
-/// which all that are merged are.
-fn sites(view: View, input: Vec<SiteInput>, slots: &[usize]) -> Vec<(usize, SiteReport)> {
-    let mut merged: BTreeMap<(NamedStack, &'static str, Option<String>), (usize, Merged)> =
-        BTreeMap::new();
-    for (site, slot) in input.into_iter().zip(slots) {
-        let key = (site.stack, site_function(site.function), site.allocator);
-        let (_, merged) = merged.entry(key).or_insert_with(|| (*slot, Merged::default()));
-        add_stats(&mut merged.stats, &site.stats);
-        merged.survivors = joined(merged.survivors, site.survivors);
-        merged.extras.join(site.extras);
+/// Where sites belong, one for each.
+struct Places {
+    key_frames: Vec<Option<usize>>,
+    /// Which are one site: equal for sites of equal names.
+    merged: Vec<usize>,
+    /// Its group, of which all that are merged are.
+    slots: Vec<usize>,
+}
+
+impl Places {
+    fn of(by: GroupBy, sites: &[SiteInput]) -> Self {
+        let key_frames: Vec<_> = sites.iter().map(|site| key_frame(&site.stack.frames)).collect();
+        let numbers = StackNumbers::of(sites.iter().map(|site| &site.stack));
+        let places = sites.iter().zip(&numbers).zip(&key_frames);
+        let places = places.map(|((site, number), key_frame)| Caller {
+            allocator: site_function(site.function),
+            stack: &site.stack,
+            number: *number,
+            key_frame: *key_frame,
+        });
+        let (slots, _) = slots_of_places(by, places);
+        Self { merged: merged(sites, &numbers), key_frames, slots }
     }
-    let mut sites: Vec<(usize, SiteReport)> = merged
-        .into_iter()
-        .map(|((stack, function, allocator), (slot, merged))| {
-            (slot, merged.into_site(stack, function, allocator))
-        })
-        .collect();
-    sites.sort_by_key(|(_, site)| importance(site.weight(view), &site.stats));
-    sites
 }
 
-/// The sum of sites with equal names.
-#[derive(Default)]
-struct Merged {
-    stats: SiteStats,
-    survivors: Survivors,
-    extras: SiteExtras,
+/// Numbers in the order of first appearance.
+fn merged(sites: &[SiteInput], stacks: &[u32]) -> Vec<usize> {
+    let mut known = HashMap::new();
+    let merged = sites.iter().zip(stacks).map(|(site, stack)| {
+        let next = known.len();
+        *known.entry((*stack, site.function, site.allocator.as_deref())).or_insert(next)
+    });
+    merged.collect()
 }
 
-impl Merged {
-    fn into_site(
-        self,
-        stack: NamedStack,
-        function: &'static str,
-        allocator: Option<String>,
-    ) -> SiteReport {
-        let SiteExtras { at_peak, temporary, resident, trapped, mut threads, births } = self.extras;
-        threads.sort_by_key(|share| (Reverse(share.allocated.bytes), share.tid));
-        SiteReport {
-            function,
-            allocator,
-            key_frame: key_frame(&stack.frames),
-            stack,
-            stats: self.stats,
-            survivors: self.survivors,
-            at_peak,
-            temporary,
-            resident,
-            trapped,
-            threads,
-            births,
+/// Merged by function and names (one line of source can hold several calls), largest first; the
+/// names decide between equals, so that equal input gives equal output. Each with its group.
+fn sites(view: View, input: Vec<SiteInput>, places: &Places) -> Vec<(usize, SiteReport)> {
+    let mut sites: Vec<(usize, SiteReport)> = Vec::with_capacity(input.len());
+    for (index, site) in input.into_iter().enumerate() {
+        match sites.get_mut(places.merged[index]) {
+            Some((_, known)) => join(known, site),
+            None => sites.push((places.slots[index], site_report(site, places.key_frames[index]))),
         }
     }
+    for (_, site) in &mut sites {
+        site.threads.sort_by_key(|share| (Reverse(share.allocated.bytes), share.tid));
+    }
+    sorted(sites, |(_, site)| importance(site.weight(view), &site.stats))
+}
+
+/// By the key, and by the names where that is equal. What is sorted are numbers: sites are large.
+fn sorted<K: Ord>(
+    sites: Vec<(usize, SiteReport)>,
+    key: impl Fn(&(usize, SiteReport)) -> K,
+) -> Vec<(usize, SiteReport)> {
+    let names = |at: usize| {
+        let (_, site) = &sites[at];
+        (&site.stack, site.function, &site.allocator)
+    };
+    let mut order: Vec<(K, usize)> = sites.iter().map(key).zip(0..).collect();
+    order.sort_unstable_by(|(one, one_at), (other, other_at)| {
+        one.cmp(other).then_with(|| names(*one_at).cmp(&names(*other_at)))
+    });
+    let mut sites: Vec<Option<_>> = sites.into_iter().map(Some).collect();
+    order.into_iter().filter_map(|(_, at)| sites[at].take()).collect()
+}
+
+fn site_report(site: SiteInput, key_frame: Option<usize>) -> SiteReport {
+    let SiteExtras { at_peak, temporary, resident, trapped, threads, births } = site.extras;
+    SiteReport {
+        function: site_function(site.function),
+        allocator: site.allocator,
+        key_frame,
+        stack: site.stack,
+        stats: site.stats,
+        survivors: site.survivors,
+        at_peak,
+        temporary,
+        resident,
+        trapped,
+        threads,
+        births,
+    }
+}
+
+/// Adds a site of equal names.
+fn join(sum: &mut SiteReport, other: SiteInput) {
+    add_stats(&mut sum.stats, &other.stats);
+    sum.survivors = joined(sum.survivors, other.survivors);
+    let mut extras = SiteExtras {
+        at_peak: sum.at_peak,
+        temporary: sum.temporary,
+        resident: sum.resident,
+        trapped: sum.trapped,
+        threads: std::mem::take(&mut sum.threads),
+        births: std::mem::take(&mut sum.births),
+    };
+    extras.join(other.extras);
+    (sum.at_peak, sum.temporary) = (extras.at_peak, extras.temporary);
+    (sum.resident, sum.trapped) = (extras.resident, extras.trapped);
+    (sum.threads, sum.births) = (extras.threads, extras.births);
 }
 
 /// What is listed first: the largest weight, then the most traffic.
@@ -244,11 +298,12 @@ fn groups(
     sites: &[(usize, SiteReport)],
     facts: &[GroupFacts],
 ) -> Vec<GroupReport> {
-    let mut by_slot: BTreeMap<usize, GroupReport> = BTreeMap::new();
+    let count = sites.iter().map(|(slot, _)| slot + 1).max().unwrap_or_default();
+    let mut by_slot: Vec<Option<GroupReport>> = vec![None; count];
     for (index, (slot, site)) in sites.iter().enumerate() {
         let of_site = group::of_site(view, by, site, index);
-        match by_slot.get_mut(slot) {
-            None => _ = by_slot.insert(*slot, of_site),
+        match &mut by_slot[*slot] {
+            none @ None => *none = Some(of_site),
             Some(group) => {
                 add_stats(&mut group.stats, &of_site.stats);
                 group.survivors = joined(group.survivors, of_site.survivors);
@@ -257,16 +312,16 @@ fn groups(
             }
         }
     }
-    for (slot, group) in &mut by_slot {
-        if let Some(known) = facts.get(*slot) {
+    for (group, known) in by_slot.iter_mut().zip(facts) {
+        if let Some(group) = group {
             (group.survivors, group.pattern) = (known.survivors, known.pattern);
             if view == View::NeverFreed {
                 group.weight = known.survivors.amount;
             }
         }
     }
-    let mut groups: Vec<GroupReport> = by_slot.into_values().collect();
-    groups.sort_by_key(|group| (importance(group.weight, &group.stats), group.largest_site));
+    let mut groups: Vec<GroupReport> = by_slot.into_iter().flatten().collect();
+    groups.sort_by_cached_key(|group| (importance(group.weight, &group.stats), group.largest_site));
     groups
 }
 
@@ -342,8 +397,8 @@ mod tests {
     }
 
     fn sites(input: Vec<SiteInput>) -> Vec<SiteReport> {
-        let slots = vec![0; input.len()];
-        super::sites(View::NeverFreed, input, &slots).into_iter().map(|(_, site)| site).collect()
+        let places = Places::of(GroupBy::Line, &input);
+        super::sites(View::NeverFreed, input, &places).into_iter().map(|(_, site)| site).collect()
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a capture's live blocks tell of sites and of groups of them: their survivors, and how those
 //! came to be.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use super::{
     build::SiteInput,

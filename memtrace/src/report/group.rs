@@ -1,7 +1,6 @@
 //! Sites taken together by what their key frame has in common: the line, the function, the module.
 
-use std::collections::HashMap;
-
+use hashbrown::HashMap;
 use serde::Serialize;
 
 use super::{
@@ -9,6 +8,7 @@ use super::{
     key_frame::{key_frame, python_package},
     profile::View,
     site_function,
+    stacks::StackNumbers,
 };
 use crate::model::{
     growth::GrowthPattern,
@@ -90,20 +90,36 @@ struct Key<'a> {
     file: Option<&'a str>,
     line: Option<u32>,
     language: Language,
-    stack: Option<&'a NamedStack>,
+    /// Its number.
+    stack: Option<u32>,
     allocator: Option<&'a str>,
     process: Option<&'a str>,
 }
 
+/// What a site's group follows from.
+#[derive(Clone, Copy)]
+pub(super) struct Caller<'a> {
+    /// What the stack calls.
+    pub(super) allocator: &'static str,
+    /// Leaf first.
+    pub(super) stack: &'a NamedStack,
+    /// Equal for equal stacks.
+    pub(super) number: u32,
+    /// See [`key_frame`].
+    pub(super) key_frame: Option<usize>,
+}
+
 impl GroupBy {
-    fn key<'a>(self, allocator: &'static str, stack: &'a NamedStack) -> Key<'a> {
-        let process = process_of(stack);
-        Key { process, ..self.key_of_frames(allocator, stack) }
+    fn key(self, place: Caller<'_>) -> Key<'_> {
+        let process = process_of(place.stack);
+        Key { process, ..self.key_of_frames(place) }
     }
 
-    fn key_of_frames<'a>(self, allocator: &'static str, stack: &'a NamedStack) -> Key<'a> {
-        let Some(index) = key_frame(&stack.frames) else {
-            return Key { function: Some(allocator), stack: self.stack(stack), ..Key::default() };
+    fn key_of_frames(self, place: Caller<'_>) -> Key<'_> {
+        let Caller { allocator, stack, number, key_frame } = place;
+        let Some(index) = key_frame else {
+            let number = (self == Self::Stack).then_some(number);
+            return Key { function: Some(allocator), stack: number, ..Key::default() };
         };
         let frame = &*stack.frames[index];
         let Frame { function, module, file, line, language, .. } = frame;
@@ -122,12 +138,8 @@ impl GroupBy {
                 let module = package(frame);
                 Key { module, function: None, file: None, line: None, ..of_line }
             }
-            Self::Stack => Key { stack: Some(stack), allocator: Some(allocator), ..of_line },
+            Self::Stack => Key { stack: Some(number), allocator: Some(allocator), ..of_line },
         }
-    }
-
-    fn stack(self, stack: &NamedStack) -> Option<&NamedStack> {
-        (self == Self::Stack).then_some(stack)
     }
 }
 
@@ -156,12 +168,29 @@ pub fn group_slots(by: GroupBy, sites: &[SiteInput]) -> (Vec<usize>, usize) {
 /// The same of what the stacks call, and the stacks.
 pub fn slots_of<'a>(
     by: GroupBy,
-    sites: impl Iterator<Item = (&'static str, &'a NamedStack)>,
+    sites: impl Iterator<Item = (&'static str, &'a NamedStack)> + Clone,
+) -> (Vec<usize>, usize) {
+    let numbers = match by {
+        GroupBy::Stack => StackNumbers::of(sites.clone().map(|(_, stack)| stack)),
+        _ => Vec::new(),
+    };
+    let numbers = numbers.into_iter().chain(std::iter::repeat(0));
+    let places = sites.zip(numbers).map(|((allocator, stack), number)| {
+        let key_frame = key_frame(&stack.frames);
+        Caller { allocator, stack, number, key_frame }
+    });
+    slots_of_places(by, places)
+}
+
+/// The same of sites whose places are known.
+pub(super) fn slots_of_places<'a>(
+    by: GroupBy,
+    places: impl Iterator<Item = Caller<'a>>,
 ) -> (Vec<usize>, usize) {
     let mut groups = HashMap::new();
-    let slots = sites.map(|(allocator, stack)| {
+    let slots = places.map(|place| {
         let next = groups.len();
-        *groups.entry(by.key(allocator, stack)).or_insert(next)
+        *groups.entry(by.key(place)).or_insert(next)
     });
     (slots.collect(), groups.len())
 }
@@ -186,7 +215,9 @@ pub struct GroupName {
 impl GroupName {
     /// Of the group that a stack and the function that it calls belong to.
     pub fn of(by: GroupBy, allocator: &'static str, stack: &NamedStack) -> Self {
-        let Key { function, module, file, line, language, .. } = by.key(allocator, stack);
+        let key_frame = key_frame(&stack.frames);
+        let place = Caller { allocator, stack, number: 0, key_frame };
+        let Key { function, module, file, line, language, .. } = by.key(place);
         let function = function.map(str::to_owned);
         Self { function, module: module.to_owned(), file: file.map(str::to_owned), line, language }
     }
@@ -211,8 +242,9 @@ pub(super) fn of_site(
     site: &super::SiteReport,
     index: usize,
 ) -> GroupReport {
-    let Key { function, module, file, line, language, process, .. } =
-        by.key(site.function, &site.stack);
+    let (allocator, stack) = (site.function, &site.stack);
+    let place = Caller { allocator, stack, number: 0, key_frame: site.key_frame };
+    let Key { function, module, file, line, language, process, .. } = by.key(place);
     GroupReport {
         process: process.map(str::to_owned),
         function: function.map(str::to_owned),
@@ -292,7 +324,7 @@ mod tests {
     fn a_python_module_is_the_package_or_the_file() {
         let module = |file: &str| {
             let stack = python(&[("f", file, 1)]);
-            GroupBy::Module.key("malloc", &stack).module.to_owned()
+            GroupName::of(GroupBy::Module, "malloc", &stack).module
         };
         assert_eq!(module("/venv/lib/python3.11/site-packages/pandas/core/frame.py"), "pandas");
         assert_eq!(module("/usr/lib/python3/dist-packages/six.py"), "six");

@@ -20,6 +20,7 @@ mod profile;
 #[cfg(test)]
 pub(crate) mod sample;
 mod sampling;
+mod stacks;
 mod summary;
 mod trapped;
 mod verdict;
@@ -30,7 +31,7 @@ pub(crate) use self::group::package;
 pub use self::{
     allocator::AllocatorTotals,
     arena_pins::{ArenaPinsReport, ArenaPlace},
-    blame::{BlameReport, CulpritKind, CulpritReport},
+    blame::{BlameReport, CulpritKind, CulpritReport, NeighbourReport},
     build::{ReportInput, SiteInput},
     group::{GroupBy, GroupFacts, GroupName, GroupReport, group_slots, slots_of},
     growth::{Estimate, GrowthReport},
@@ -129,6 +130,10 @@ pub struct Report {
     /// The same of heap blocks by allocator, by allocated bytes; empty where only one was called.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allocators: Vec<AllocatorTotals>,
+    /// What each thread did at all sites together, by what survives of it, largest first; empty where
+    /// that was not asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub threads: Vec<ThreadShare>,
     /// What the numbers say, as sentences; the most important first.
     pub summary: Vec<String>,
     /// What `groups` are taken together by.

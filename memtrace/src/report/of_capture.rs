@@ -1,6 +1,6 @@
 //! From a capture to its report.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use super::{
     BlameReport, GroupBy, GrowthReport, GrowthView, Report, View, allocator,
@@ -86,7 +86,7 @@ impl Report {
             rss: ending.rss,
             timeline: capture.timeline.clone(),
             walks: sampling::walks(capture),
-            blame: BlameReport::of(capture, options.group_by, &sites),
+            blame: BlameReport::of(capture, options.group_by),
             arena_pins: ArenaPinsReport::of(capture, options.group_by, &sites),
             pinned_cells: match options.all_that_traps {
                 true => pin_cells::of(capture, options.group_by, &sites),
@@ -163,6 +163,7 @@ fn extras_of(capture: &Capture, known: Option<&CapturedExtras>, births: Vec<Birt
         name: capture.thread_name(share.tid),
         allocated: share.allocated,
         live: share.live,
+        survivors: share.survivors,
     };
     SiteExtras {
         at_peak: known.at_peak,

@@ -8,10 +8,14 @@ use crate::{
     model::{
         process::{Inherited, PrivatePages},
         site::Amount,
+        size,
         trace::{EndReason, LossReport},
         verdict::Verdict,
     },
 };
+
+/// RSS that grows by less is noise.
+const NOTICED_BYTES: u64 = 1 << 20;
 
 /// One of several processes that were traced together.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -79,6 +83,44 @@ pub(super) fn processes(capture: &Capture, options: ReportOptions) -> Vec<Proces
     capture.processes.iter().map(of).collect()
 }
 
+/// That of the process which matters the most, with its name; `None` where none has one.
+pub(super) fn verdict(processes: &[ProcessReport]) -> Option<Verdict> {
+    let process = foremost(processes)?;
+    let mut verdict = process.verdict.clone()?;
+    verdict.headline = format!(
+        "Look at process {} ({}), {} of {}: {}",
+        process.pid,
+        process.command,
+        why(process),
+        processes.len(),
+        verdict.headline
+    );
+    Some(verdict)
+}
+
+/// Whose memory grew the most; where none did noticeably, who has the most that was never freed.
+fn foremost(processes: &[ProcessReport]) -> Option<&ProcessReport> {
+    let with_verdict = processes.iter().filter(|process| process.verdict.is_some());
+    with_verdict.max_by_key(|process| {
+        let grown = grown_bytes(process);
+        let noticed = if grown < NOTICED_BYTES { 0 } else { grown };
+        (noticed, process.survivors.bytes, std::cmp::Reverse(process.pid))
+    })
+}
+
+fn grown_bytes(process: &ProcessReport) -> u64 {
+    process.rss_end_bytes.saturating_sub(process.rss_start_bytes)
+}
+
+fn why(process: &ProcessReport) -> String {
+    match grown_bytes(process) {
+        grown if grown >= NOTICED_BYTES => {
+            format!("which grew the most (by {})", size::bytes(grown))
+        }
+        _ => "which never freed the most".to_owned(),
+    }
+}
+
 fn describe(capture: &Capture, process: &CapturedProcess, report: &Report) -> ProcessReport {
     let opened_ns = capture.header.opened_ns;
     let ending = process.ending.clone().unwrap_or_default();
@@ -111,5 +153,52 @@ fn describe(capture: &Capture, process: &CapturedProcess, report: &Report) -> Pr
         verdict: report.verdict.clone(),
         top: survived
             .map(|group| TopGroup { name: group.name(), survivors: group.survivors.amount }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    fn processes(grown_mib: [u64; 3], kept: [u64; 3]) -> Vec<ProcessReport> {
+        let capture = Capture::default();
+        let of = |(index, (grown, kept)): (u32, (u64, u64))| {
+            let mut process = describe(&capture, &CapturedProcess::default(), &sample::leaking());
+            process.pid = 100 + index;
+            process.rss_end_bytes = process.rss_start_bytes + (grown << 20);
+            process.survivors = Amount::one(kept);
+            process
+        };
+        (0..).zip(grown_mib.into_iter().zip(kept)).map(of).collect()
+    }
+
+    fn headline(processes: &[ProcessReport]) -> String {
+        verdict(processes).unwrap().headline
+    }
+
+    #[test]
+    fn the_verdict_of_several_is_that_of_the_one_that_grew_the_most() {
+        let processes = processes([3, 200, 40], [900, 1, 2]);
+        let expected = format!(
+            "Look at process 101 ({}), which grew the most (by 200.0 MiB) of 3: {}",
+            processes[1].command,
+            processes[1].verdict.as_ref().unwrap().headline
+        );
+        assert_eq!(headline(&processes), expected);
+    }
+
+    #[test]
+    fn where_none_grew_it_is_that_of_the_one_that_never_freed_the_most() {
+        let said = headline(&processes([0, 0, 0], [5, 6, 7]));
+        assert!(said.starts_with("Look at process 102 ("), "{said}");
+        assert!(said.contains("which never freed the most"), "{said}");
+    }
+
+    #[test]
+    fn without_a_verdict_of_any_there_is_none() {
+        let mut processes = processes([1, 2, 3], [1, 2, 3]);
+        processes.iter_mut().for_each(|process| process.verdict = None);
+        assert_eq!(verdict(&processes), None);
     }
 }

@@ -1,5 +1,7 @@
 //! What the exports of a report are made of beyond its tables: views, time, threads and objects.
 
+use std::{cmp::Reverse, collections::BTreeMap};
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::site::Amount;
@@ -98,6 +100,33 @@ pub struct ThreadShare {
     pub allocated: Amount,
     /// What of it is live at the end, whoever may free it.
     pub live: Amount,
+    /// What of that is at least `min_age_ns` old.
+    pub survivors: Amount,
+}
+
+impl ThreadShare {
+    /// A thread that did nothing.
+    pub fn none(tid: u32) -> Self {
+        Self { tid, ..Self::default() }
+    }
+
+    fn join(&mut self, other: &Self) {
+        self.allocated += other.allocated;
+        self.live += other.live;
+        self.survivors += other.survivors;
+    }
+}
+
+/// What each thread did at all sites together, by what survives of it, largest first.
+pub(super) fn threads<'a>(shares: impl Iterator<Item = &'a ThreadShare>) -> Vec<ThreadShare> {
+    let mut threads: BTreeMap<u32, ThreadShare> = BTreeMap::new();
+    for share in shares {
+        let thread = || ThreadShare { name: share.name.clone(), ..ThreadShare::none(share.tid) };
+        threads.entry(share.tid).or_insert_with(thread).join(share);
+    }
+    let mut threads: Vec<ThreadShare> = threads.into_values().collect();
+    threads.sort_by_key(|it| Reverse((it.survivors.bytes, it.live.bytes, it.allocated.bytes)));
+    threads
 }
 
 /// What is known of a site beyond its accounts.
@@ -127,10 +156,7 @@ impl SiteExtras {
         for share in other.threads {
             match self.threads.iter_mut().find(|known| known.tid == share.tid) {
                 None => self.threads.push(share),
-                Some(known) => {
-                    known.allocated += share.allocated;
-                    known.live += share.live;
-                }
+                Some(known) => known.join(&share),
             }
         }
         for birth in other.births {
@@ -158,7 +184,16 @@ mod tests {
     }
 
     fn share(tid: u32, bytes: u64) -> ThreadShare {
-        ThreadShare { tid, name: None, allocated: Amount::one(bytes), live: Amount::default() }
+        ThreadShare { allocated: Amount::one(bytes), ..ThreadShare::none(tid) }
+    }
+
+    #[test]
+    fn threads_are_listed_by_what_survives_of_what_they_did_everywhere() {
+        let survivor = |tid, bytes| ThreadShare { survivors: Amount::one(bytes), ..share(tid, 1) };
+        let shares = [share(1, 100), survivor(2, 5), survivor(3, 4), survivor(3, 4)];
+        let of = |it: &ThreadShare| (it.tid, it.survivors.bytes, it.allocated.bytes);
+        let threads: Vec<_> = threads(shares.iter()).iter().map(of).collect();
+        assert_eq!(threads, [(3, 8, 2), (2, 5, 1), (1, 0, 100)]);
     }
 
     #[test]

@@ -96,6 +96,7 @@ fn extras(allocated: Amount, kept: Amount) -> SiteExtras {
             name: Some("worker-1".to_owned()),
             allocated,
             live: kept,
+            survivors: kept,
         }],
         births: births.into_iter().filter(|birth| birth.amount.count > 0).collect(),
     }

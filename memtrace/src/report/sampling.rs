@@ -93,6 +93,7 @@ pub(super) fn scaled(mut site: SiteInput, factor: f64) -> SiteInput {
     for share in &mut extras.threads {
         scale(&mut share.allocated);
         scale(&mut share.live);
+        scale(&mut share.survivors);
     }
     site
 }

@@ -11,6 +11,7 @@ use self::objects::{Survey, with_map};
 use super::{
     StackMode,
     attach::{AttachError, BPF_LOOP_SINCE, debug_roots, identify, perf_map},
+    forecast::{Subject as Counted, forecast},
     python::Python,
 };
 use crate::{
@@ -46,6 +47,8 @@ pub struct ExamineOptions {
     pub debug_dirs: Vec<PathBuf>,
     /// Names of allocators that are not known.
     pub allocator_symbols: Vec<GivenNames>,
+    /// Calls of the process are counted, by probes, to say what an attach would cost.
+    pub counts_calls: bool,
 }
 
 /// What was found, and what an attach would have failed with.
@@ -88,6 +91,8 @@ fn examine_machine(proc: &ProcFs) -> Result<Examination, AttachError> {
         python: None,
         objects: Vec::new(),
         totals: TableTotals::default(),
+        cost: None,
+        not_counted: None,
         findings: Vec::new(),
     };
     diagnosis.findings = findings(&diagnosis);
@@ -123,6 +128,15 @@ fn examine_process(
     .into_iter()
     .flatten()
     .collect();
+    let wants_count = options.counts_calls && refusals.is_empty();
+    let counted = wants_count.then(|| {
+        let executable = &process.executable;
+        forecast(proc, version, &Counted { pid, executable, objects: &planned })
+    });
+    let (cost, not_counted) = match counted.transpose() {
+        Ok(cost) => (cost, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
     let mut survey = Survey::new(proc, pid.get(), &roots);
     survey.look_at(&maps);
     let mut diagnosis = Diagnosis {
@@ -140,6 +154,8 @@ fn examine_process(
         python: python(proc, pid.get(), &maps),
         totals: survey.totals(),
         objects: survey.objects.into_iter().map(|it| with_map(it, &perf_map)).collect(),
+        cost,
+        not_counted,
         findings: Vec::new(),
     };
     diagnosis.findings = findings(&diagnosis);

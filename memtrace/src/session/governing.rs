@@ -92,10 +92,39 @@ impl Governing {
         calibration: Option<Receiver<io::Result<ProbeCosts>>>,
         runs: bool,
     ) -> Result<Self, AttachError> {
+        let mut governing = Self::new(place, limit, calibration);
+        let step = match runs {
+            true => governing.choose(place, limit)?,
+            false => governing.begin(place, limit)?,
+        };
+        if let Some(step) = step {
+            governing.apply(place, &step)?;
+        }
+        governing.before = place.kernel.counters()?;
+        governing.opened_ns = clock::monotonic_ns();
+        Ok(governing)
+    }
+
+    /// What [`Self::open`] would begin with: calls are counted, and nothing is done about them.
+    pub(super) fn forecast(
+        place: &Place<'_>,
+        limit: Limit,
+        calibration: Option<Receiver<io::Result<ProbeCosts>>>,
+    ) -> Result<Cost, AttachError> {
+        let mut governing = Self::new(place, limit, calibration);
+        governing.choose(place, limit)?;
+        Ok(governing.cost)
+    }
+
+    fn new(
+        place: &Place<'_>,
+        limit: Limit,
+        calibration: Option<Receiver<io::Result<ProbeCosts>>>,
+    ) -> Self {
         let probes = costs_of(calibration);
         let prices = Prices::of(place.objects, &probes, place.kernel.has_sessions());
         let cost = Cost { max_overhead: limit.max_overhead, probes, ..Cost::default() };
-        let mut governing = Self {
+        Self {
             governor: None,
             prices,
             cost,
@@ -106,31 +135,26 @@ impl Governing {
             open_since_ns: Some(0),
             came_back: false,
             before: KernelCounters::default(),
-        };
-        if let Some(max_overhead) = limit.max_overhead {
-            let rules = Rules { max_overhead, choice: limit.choice, record_ns: RECORD_NS };
-            match runs {
-                true => governing.choose(place, rules)?,
-                false => governing.begin(place, rules)?,
-            }
         }
-        governing.before = place.kernel.counters()?;
-        governing.opened_ns = clock::monotonic_ns();
-        Ok(governing)
     }
 
     /// Of a target that has not begun to run, nothing is known: it is looked at as closely as may be,
-    /// until it is.
-    fn begin(&mut self, place: &mut Place<'_>, rules: Rules) -> Result<(), AttachError> {
+    /// until it is. Nothing is to be chosen without a limit.
+    fn begin(&mut self, place: &Place<'_>, limit: Limit) -> Result<Option<Step>, AttachError> {
+        let Some(max_overhead) = limit.max_overhead else { return Ok(None) };
+        let rules = Rules { max_overhead, choice: limit.choice, record_ns: RECORD_NS };
         let now = self.reading(place)?;
         let nothing = Load::of(&Activity::default(), now.used_since_ns(&now), RECORD_NS);
         let (governor, step) = Governor::begin(rules, nothing, now);
         self.cost.setting = Some(step.setting.to_string());
         self.governor = Some(governor);
-        self.apply(place, &step)
+        Ok(Some(step))
     }
 
-    fn choose(&mut self, place: &mut Place<'_>, rules: Rules) -> Result<(), AttachError> {
+    /// By a count of calls.
+    fn choose(&mut self, place: &Place<'_>, limit: Limit) -> Result<Option<Step>, AttachError> {
+        let Some(max_overhead) = limit.max_overhead else { return Ok(None) };
+        let rules = Rules { max_overhead, choice: limit.choice, record_ns: RECORD_NS };
         let (first, last) = self.count(place)?;
         let activity = last.activity.since(&first.activity);
         let cpu_ns = last.used_since_ns(&first);
@@ -140,8 +164,7 @@ impl Governing {
             Some(expected(&activity, &load, &first, &last, step.setting, rules.max_overhead));
         self.cost.setting = Some(step.setting.to_string());
         self.governor = Some(governor);
-        self.apply(place, &step)?;
-        Ok(())
+        Ok(Some(step))
     }
 
     /// Counts until it is enough.

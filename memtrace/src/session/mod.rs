@@ -8,6 +8,7 @@ mod contents;
 mod escort;
 mod examine;
 mod follow;
+mod forecast;
 mod gather;
 mod governing;
 mod growth;

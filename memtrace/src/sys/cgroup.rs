@@ -141,7 +141,7 @@ fn group_with_end(mount: &Path, end: &Path) -> Option<PathBuf> {
     Container::of_cgroup(&end.to_string_lossy())?;
     let mut level = vec![PathBuf::new()];
     for _ in 0..MOST_ABOVE {
-        level = level.iter().flat_map(|above| below(mount, above)).collect();
+        level = level.iter().flat_map(|above| subdirectories(mount, above)).collect();
         if let Some(above) = level.iter().find(|above| mount.join(above).join(end).is_dir()) {
             return Some(above.join(end));
         }
@@ -150,7 +150,7 @@ fn group_with_end(mount: &Path, end: &Path) -> Option<PathBuf> {
 }
 
 /// Directories in a directory below a mount, by their paths below it.
-fn below(mount: &Path, above: &Path) -> Vec<PathBuf> {
+fn subdirectories(mount: &Path, above: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(mount.join(above)).into_iter().flatten().flatten();
     let directories = entries.filter(|entry| entry.file_type().is_ok_and(|it| it.is_dir()));
     directories.map(|entry| above.join(entry.file_name())).collect()

@@ -4,6 +4,7 @@ they lie scattered, each page of an arena has one, and glibc can neither return 
 between them nor use it for anything larger. RSS grows, what is in use does not, nothing leaks.
 
     run SECONDS    works; answers with `mallinfo` (so does every command)
+    bursts COUNT   so many bursts of each thread, however long they take; then the same
     mallinfo       glibc's own sums over all arenas, and what the kernel says is resident
     trim           calls malloc_trim(0) first, and adds what that did
     --forever      works by itself, without being told
@@ -80,13 +81,24 @@ class Connection:
         while time.monotonic() < until:
             self.burst()
 
+    def work_off(self, count):
+        for _ in range(count):
+            self.burst()
+
 
 connections = [Connection(seed) for seed in range(THREADS)]
 
 
 def run(seconds):
     until = time.monotonic() + float(seconds)
-    threads = [threading.Thread(target=it.work, args=[until]) for it in connections]
+    return together([threading.Thread(target=it.work, args=[until]) for it in connections])
+
+
+def bursts(count):
+    return together([threading.Thread(target=it.work_off, args=[int(count)]) for it in connections])
+
+
+def together(threads):
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -105,4 +117,4 @@ if "--forever" in sys.argv:
     while True:
         run(60)
 else:
-    talk.serve(run=run, mallinfo=mallinfo, trim=trim)
+    talk.serve(run=run, bursts=bursts, mallinfo=mallinfo, trim=trim)

@@ -51,6 +51,7 @@ fn site(stack: NamedStack, threads: &[(u32, &str, u64, u64)]) -> SiteInput {
         name: Some((*name).to_owned()),
         allocated: blocks(*allocated),
         live: blocks(*live),
+        survivors: blocks(*live),
     };
     let allocated = blocks(threads.iter().map(|it| it.2).sum());
     let live = blocks(threads.iter().map(|it| it.3).sum());

@@ -1,8 +1,12 @@
 //! What a person does with the page, and what it then shows.
 
 use memtrace::{
-    model::size::{bytes, count},
-    report::{Report, SiteReport},
+    model::{
+        cost::{Cost, SettingChange},
+        site::Amount,
+        size::{bytes, count},
+    },
+    report::{Report, SiteReport, ThreadShare},
 };
 use memtrace_tests::browser::Browser;
 
@@ -242,6 +246,24 @@ fn who_keeps_free_memory_is_shown_in_the_map_by_mouse_by_keys_and_by_touch() {
 }
 
 #[test]
+fn threads_are_listed_by_what_they_kept() {
+    let mut report = scenario::model_server();
+    let thread = |tid, name: &str, kept| ThreadShare {
+        name: Some(name.to_owned()),
+        survivors: Amount::one(kept),
+        ..ThreadShare::none(tid)
+    };
+    report.threads = vec![thread(77, "<b>worker", 3 << 20), thread(78, "main", 1 << 20)];
+    let mut browser = opened(&report, "threads.html");
+    let rows = browser
+        .eval("[...document.querySelectorAll('#threads tbody tr')].map((it) => it.textContent)");
+    let rows: Vec<String> = serde_json::from_value(rows).unwrap();
+    assert!(rows[0].starts_with("<b>worker (77)3.0 MiB"), "{rows:?}");
+    assert!(rows[0].contains("75 %") && rows[1].contains("25 %"), "{rows:?}");
+    assert_calm(browser);
+}
+
+#[test]
 fn trapped_memory_is_a_view_of_the_flamegraph() {
     let report = scenario::with_pins();
     let mut browser = opened(&report, "trapped.html");
@@ -254,5 +276,33 @@ fn trapped_memory_is_a_view_of_the_flamegraph() {
     let detail = text(&mut browser, "#flame-detail");
     assert!(detail.contains("9.0 MiB by 6 blocks"), "{detail}");
     assert!(text(&mut browser, "#site-sum").starts_with("9.0 MiB by 6 blocks"));
+    assert_calm(browser);
+}
+
+#[test]
+fn without_events_the_page_has_no_threads() {
+    let mut browser = opened(&scenario::model_server(), "no-threads.html");
+    assert_eq!(browser.eval("document.querySelector('#threads').hidden"), true);
+}
+
+#[test]
+fn a_change_of_the_setting_is_marked_and_said() {
+    let mut report = scenario::model_server();
+    let change = SettingChange {
+        at_ns: report.window.duration_ns / 2,
+        from: "every allocation".to_owned(),
+        to: "every allocation, in short bursts".to_owned(),
+        why: "it cost 31 %".to_owned(),
+    };
+    report.cost = Some(Cost { changes: vec![change], ..Cost::default() });
+    let mut browser = opened(&report, "changes.html");
+    let legend = text(&mut browser, "#time-legend");
+    assert!(legend.contains("1 change of setting"), "{legend}");
+    let title = browser.eval("document.querySelector('#time-chart .change title').textContent");
+    let title = title.as_str().unwrap();
+    assert!(
+        title.contains("in short bursts, not every allocation, because it cost 31 %"),
+        "{title}"
+    );
     assert_calm(browser);
 }

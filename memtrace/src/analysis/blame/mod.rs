@@ -3,6 +3,7 @@
 
 pub mod accounts;
 mod arena;
+mod holes;
 mod huge;
 mod owners;
 mod page;
@@ -13,7 +14,8 @@ mod tests;
 
 use std::cmp::Reverse;
 
-use self::{arena::arena, owners::Owners, page::Pages, resident::Cursor};
+pub use self::holes::{Freed, Hole};
+use self::{arena::arena, holes::Holes, owners::Owners, page::Pages, resident::Cursor};
 use crate::model::{
     blame::{Blame, Culprit, Share},
     layout::HeapLayout,
@@ -80,9 +82,15 @@ impl Players {
 
 /// Finds out.
 pub fn blame(input: &BlameInput<'_>) -> Blame {
+    blame_with_holes(input, 0).0
+}
+
+/// The same, with at most so many holes of those who are sites, in ascending order.
+pub fn blame_with_holes(input: &BlameInput<'_>, most_holes: usize) -> (Blame, Vec<Hole>) {
     let players = Players::of(input);
     let mut owners = Owners::new(input, players);
     let mut pages = Pages::new(input, players);
+    pages.holes = (most_holes > 0).then(|| Holes::new(most_holes, players.sites));
     let (mut tops, mut stranded) = (Vec::new(), Vec::new());
     for layout in &input.layout.arenas {
         let found = arena(layout, players, &mut owners, &mut pages);
@@ -94,7 +102,8 @@ pub fn blame(input: &BlameInput<'_>) -> Blame {
     let is_site = |share: &&Share| matches!(share.culprit, Culprit::Site(_));
     let is_in_use = |share: &&Share| share.culprit != Culprit::AllocatorCache;
     let chunk_bytes = |share: &Share| share.chunk_bytes;
-    Blame {
+    let holes = pages.holes.take().map(Holes::finish).unwrap_or_default();
+    let blame = Blame {
         at_ns: input.layout.at_ns,
         page_bytes: input.layout.page_bytes,
         trapped_bytes: pages.accounts.trapped_bytes(),
@@ -106,7 +115,8 @@ pub fn blame(input: &BlameInput<'_>) -> Blame {
         tops,
         stranded,
         huge: pages.huge.take().map(|huge| huge.finish(players)),
-    }
+    };
+    (blame, holes)
 }
 
 /// Blocks that were mapped one by one hold nothing but themselves.

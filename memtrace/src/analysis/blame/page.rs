@@ -3,6 +3,7 @@
 use super::{
     BlameInput, Players,
     accounts::{Accounts, Holders},
+    holes::Holes,
     huge::Huge,
     owners::Owner,
     pins::Pins,
@@ -44,6 +45,9 @@ pub struct Pages<'i> {
     pub huge: Option<Huge>,
     /// Blocks on pages with trapped bytes.
     pub pins: Pins,
+    /// Free parts of pages that sites hold, where they are wanted.
+    pub holes: Option<Holes>,
+    parts: Vec<Extent>,
     page_bytes: u64,
     allocator: u32,
     resident: Cursor<'i>,
@@ -71,6 +75,8 @@ impl<'i> Pages<'i> {
             returnable_bytes: 0,
             huge: is_huge.then(|| Huge::new(huge_bytes, players.count())),
             pins: Pins::new(input.live.len()),
+            holes: None,
+            parts: Vec::new(),
             page_bytes,
             allocator,
             resident: Cursor::new(&input.layout.resident),
@@ -117,7 +123,7 @@ impl<'i> Pages<'i> {
         let Extent { start, end } = extent;
         let page_end = self.page + self.page_bytes;
         if end <= page_end && start >= self.page {
-            self.touch(role, end - start);
+            self.touch(role, extent);
         } else {
             self.across(role, extent);
         }
@@ -135,7 +141,7 @@ impl<'i> Pages<'i> {
         for _ in 0..2 {
             let next = (at - at % page_bytes + page_bytes).min(end);
             self.show(at);
-            self.touch(role, next - at);
+            self.touch(role, Extent { start: at, end: next });
             at = next;
             if at >= end {
                 return;
@@ -147,7 +153,7 @@ impl<'i> Pages<'i> {
             at = last;
         }
         self.show(at);
-        self.touch(role, end - at);
+        self.touch(role, Extent { start: at, end });
     }
 
     /// Whole pages of one piece.
@@ -173,13 +179,19 @@ impl<'i> Pages<'i> {
     }
 
     #[inline]
-    fn touch(&mut self, role: Role, bytes: u64) {
+    fn touch(&mut self, role: Role, part: Extent) {
+        let bytes = part.bytes();
         match role {
             Role::Held(Owner { player, item }) => {
                 self.holders.add(player);
                 self.items.extend(item);
             }
-            Role::Free => self.free_bytes += bytes,
+            Role::Free => {
+                self.free_bytes += bytes;
+                if self.holes.is_some() {
+                    self.parts.push(part);
+                }
+            }
             Role::Joins => self.joining_bytes += bytes,
             Role::Top => {}
         }
@@ -200,6 +212,7 @@ impl<'i> Pages<'i> {
         }
         self.holders.clear();
         self.items.clear();
+        self.parts.clear();
         (self.free_bytes, self.joining_bytes) = (0, 0);
     }
 
@@ -219,6 +232,8 @@ impl<'i> Pages<'i> {
         }
         if free_bytes > 0 {
             self.items.iter().for_each(|item| self.pins.add(*item));
+            let (parts, holders) = (&self.parts, self.holders.all());
+            self.holes.iter_mut().for_each(|holes| holes.page(parts, holders));
         }
     }
 

@@ -34,6 +34,8 @@ pub struct Selection {
     pub threads: Vec<u32>,
     /// With each thread's share in each site.
     pub by_thread: bool,
+    /// Of these, blocks younger than this are no survivors; `None`: as the capture says.
+    pub min_age_ns: Option<u64>,
     /// With what is live at the peak, and what is temporary.
     pub extras: bool,
 }

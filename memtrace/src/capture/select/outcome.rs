@@ -61,6 +61,7 @@ impl SiteSums {
         let mut place_of: HashMap<_, _> = (0_u32..).zip(&known).map(|(at, it)| (*it, at)).collect();
         let mut sums = Self::default();
         known.into_iter().for_each(|site| sums.add(site, replayed));
+        let survivors = replayed.keys.as_ref().map(|_| replayed.survivors()).unwrap_or_default();
         for (id, entry) in replayed.ledger.sites() {
             let (site, tid) = replayed.site(entry.site);
             let place = *place_of.entry(site).or_insert_with(|| {
@@ -69,7 +70,13 @@ impl SiteSums {
             });
             sums.places.resize(id.index() + 1, 0);
             sums.places[id.index()] = place;
-            sums.join(place as usize, entry.account.stats(), tid, replayed.ledger.at_summit(id));
+            let share = tid.map(|tid| {
+                let SiteStats { allocated, live, .. } = entry.account.stats();
+                let survivors = survivors.get(&(id.index() as u32)).copied().unwrap_or_default();
+                CapturedShare { tid, allocated, live, survivors }
+            });
+            let at_peak = replayed.ledger.at_summit(id);
+            sums.join(place as usize, entry.account.stats(), share, at_peak);
         }
         sums.extras.iter_mut().for_each(|it| it.threads.sort_by_key(|share| share.tid));
         sums
@@ -89,7 +96,13 @@ impl SiteSums {
     }
 
     /// The peak of threads together is at most the sum of theirs.
-    fn join(&mut self, place: usize, stats: SiteStats, tid: Option<u32>, at_peak: Option<Amount>) {
+    fn join(
+        &mut self,
+        place: usize,
+        stats: SiteStats,
+        share: Option<CapturedShare>,
+        at_peak: Option<Amount>,
+    ) {
         let sum = &mut self.stats[place];
         sum.live += stats.live;
         sum.allocated += stats.allocated;
@@ -99,10 +112,7 @@ impl SiteSums {
         if let (Some(sum), Some(at_peak)) = (&mut extras.at_peak, at_peak) {
             *sum += at_peak;
         }
-        if let Some(tid) = tid {
-            let SiteStats { allocated, live, .. } = stats;
-            extras.threads.push(CapturedShare { tid, allocated, live });
-        }
+        extras.threads.extend(share);
     }
 
     fn sites(&self) -> Vec<CapturedSite> {

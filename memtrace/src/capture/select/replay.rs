@@ -55,6 +55,7 @@ pub struct Replay<'a> {
     live_bytes: Vec<u64>,
     peak_number: u64,
     peak_at_ns: u64,
+    age: Age,
     obtained_by: HashMap<u32, u64>,
     /// Frees that were not seen are to come.
     has_unseen: bool,
@@ -74,6 +75,7 @@ pub struct Replayed {
     pub live_bytes: Vec<u64>,
     /// When the most was live, `CLOCK_MONOTONIC`.
     pub peak_at_ns: u64,
+    age: Age,
     obtained_by: HashMap<u32, u64>,
 }
 
@@ -100,6 +102,10 @@ impl<'a> Replay<'a> {
             live_bytes: Vec::new(),
             peak_number: 0,
             peak_at_ns: part.begin_ns(),
+            age: Age {
+                end_ns: part.end_ns().min(capture.ending.closed_ns),
+                min_ns: selection.min_age_ns.unwrap_or(capture.header.min_age_ns),
+            },
             obtained_by: HashMap::new(),
             has_unseen: has_unseen(capture),
             changed_since: HashSet::new(),
@@ -129,6 +135,7 @@ impl<'a> Replay<'a> {
             temporary: self.temporary.map(Temporary::into_amounts),
             live_bytes: self.live_bytes,
             peak_at_ns: self.peak_at_ns,
+            age: self.age,
             obtained_by: self.obtained_by,
         }
     }
@@ -220,7 +227,24 @@ impl<'a> Replay<'a> {
     }
 }
 
+/// What is old enough to be a survivor.
+#[derive(Clone, Copy, Debug)]
+struct Age {
+    end_ns: u64,
+    min_ns: u64,
+}
+
 impl Replayed {
+    /// What survived, by the ledger's ids of sites.
+    pub fn survivors(&self) -> HashMap<u32, Amount> {
+        let mut survivors: HashMap<u32, Amount> = HashMap::new();
+        let Age { end_ns, min_ns } = self.age;
+        for item in self.ledger.live_items().filter(|item| item.age_ns(end_ns) >= min_ns) {
+            *survivors.entry(item.site).or_default() += item.amount();
+        }
+        survivors
+    }
+
     /// Where none of the wanted threads obtained anything: the busiest of the others, and how many
     /// more there are.
     pub fn missed_threads(

@@ -2,6 +2,7 @@
 
 pub(super) mod layout;
 mod likeness;
+mod measured;
 pub(super) mod open;
 pub(super) mod sink;
 pub(super) mod working;
@@ -49,7 +50,10 @@ pub fn run(args: &ReportArgs, quiet: bool) -> Result<Status> {
         });
     }
     working.phase("making the report");
-    let report = report(opened.capture, &opened.events, args)?;
+    let mut report = report(opened.capture, &opened.events, args)?;
+    if let Some(path) = &args.whatif {
+        measured::add(&mut report, path)?;
+    }
     match sink.is_terminal() {
         true => working.finish(),
         false => working.phase("writing the report"),
@@ -110,7 +114,7 @@ where
     if view(args.view) == View::Trapped {
         layout::check_whole(args)?;
     }
-    let selection = selection(args);
+    let selection = selection(args, &capture);
     let mut capture = match selection.is_everything() {
         true => capture,
         false => select(&capture, events, &selection)
@@ -132,15 +136,25 @@ where
         with_trapped: args.format == ReportFormat::Json,
         all_that_traps: args.format == ReportFormat::Html,
     };
-    Ok(Report::of(&capture, options))
+    let mut report = Report::of(&capture, options);
+    if let Some(blame) = &mut report.blame {
+        blame
+            .add_neighbours(&capture, events, options.group_by)
+            .with_context(|| format!("cannot read the events of {}", args.capture.display()))?;
+    }
+    Ok(report)
 }
 
-fn selection(args: &ReportArgs) -> Selection {
+fn selection(args: &ReportArgs, capture: &Capture) -> Selection {
+    // Nobody can ask a page for what is not in it.
+    let for_page = args.format == ReportFormat::Html && capture.events.is_complete();
+    let by_thread = args.by_thread || for_page;
     Selection {
         since_ns: args.since.filter(|since| !since.is_zero()).map(nanoseconds),
         until_ns: args.until.map(nanoseconds),
         threads: args.threads.clone(),
-        by_thread: args.by_thread,
+        by_thread,
+        min_age_ns: args.min_age.filter(|_| by_thread).map(nanoseconds),
         extras: view(args.view).needs_events(),
     }
 }

@@ -21,6 +21,9 @@ const READING: &str = "memtrace: reading the capture {bar:30} {bytes} of {total_
 /// While something goes on whose length is not known.
 const DOING: &str = "memtrace: {msg} {spinner} {elapsed}";
 
+/// While something goes on whose length is known.
+const PARTS: &str = "memtrace: {msg} {bar:30} {percent} % {elapsed}";
+
 /// A bar that may come.
 pub struct Working {
     bar: ProgressBar,
@@ -51,6 +54,21 @@ impl Working {
             self.bar.set_style(style);
         }
         self.bar.set_message(what);
+    }
+
+    /// What comes next, with how many parts; [`Self::advance`] moves the bar.
+    pub fn parts(&self, what: &'static str, count: u64) {
+        if let Ok(style) = ProgressStyle::with_template(PARTS) {
+            self.bar.set_style(style);
+        }
+        self.bar.set_message(what);
+        self.bar.set_position(0);
+        self.bar.set_length(count);
+    }
+
+    /// So many parts are done.
+    pub fn advance(&self, done: u64) {
+        self.bar.set_position(done);
     }
 
     /// Does something that may write to stderr.

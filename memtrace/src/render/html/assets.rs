@@ -8,7 +8,7 @@ const SKELETON: &str = include_str!("assets/page.html");
 const STYLE: &str = include_str!("assets/style.css");
 
 /// One after the other in one scope, in this order.
-const SCRIPTS: [&str; 21] = [
+const SCRIPTS: [&str; 23] = [
     include_str!("assets/format.js"),
     include_str!("assets/dom.js"),
     include_str!("assets/data.js"),
@@ -17,6 +17,7 @@ const SCRIPTS: [&str; 21] = [
     include_str!("assets/verdict.js"),
     include_str!("assets/rss.js"),
     include_str!("assets/chart.js"),
+    include_str!("assets/changes.js"),
     include_str!("assets/timeline.js"),
     include_str!("assets/brush.js"),
     include_str!("assets/colours.js"),
@@ -27,6 +28,7 @@ const SCRIPTS: [&str; 21] = [
     include_str!("assets/rows.js"),
     include_str!("assets/sites.js"),
     include_str!("assets/pins.js"),
+    include_str!("assets/threads.js"),
     include_str!("assets/heap.js"),
     include_str!("assets/quality.js"),
     include_str!("assets/main.js"),

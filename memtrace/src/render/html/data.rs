@@ -13,6 +13,7 @@ use super::{
 use crate::{
     model::{
         census::{RssKind, RssTable},
+        cost::Cost,
         size::Units,
         timeline::Timeline,
         verdict::Verdict,
@@ -24,7 +25,7 @@ use crate::{
     },
     report::{
         ArenaPinsReport, Births, Completeness, Distribution, GroupBy, GroupReport, HeapReport,
-        Report, Rss, Sampling, SiteReport, Survivors, Target, Totals, View, Window,
+        Report, Rss, Sampling, SiteReport, Survivors, Target, ThreadShare, Totals, View, Window,
     },
 };
 
@@ -67,6 +68,8 @@ pub(super) struct Page<'a> {
     grouped_by: GroupBy,
     births: &'a Births,
     groups: Vec<Group<'a>>,
+    threads: &'a [ThreadShare],
+    cost: &'a Option<Cost>,
     strings: Strings<'a>,
     frames: Frames<'a>,
     tree: Tree,
@@ -118,6 +121,8 @@ impl<'a> Page<'a> {
             grouped_by: report.grouped_by,
             births: &report.births,
             groups: groups(report, &stacks),
+            threads: &report.threads,
+            cost: &report.cost,
             strings: frames.take_strings(),
             frames,
             tree,

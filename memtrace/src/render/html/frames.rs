@@ -1,7 +1,8 @@
 //! The names of all stacks: each text and each frame once.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
+use hashbrown::HashMap;
 use serde::Serialize;
 
 use super::column::Column;

@@ -1,8 +1,7 @@
 //! All stacks as one tree, from the root to the allocation functions: what stacks share is there
 //! once.
 
-use std::collections::HashMap;
-
+use hashbrown::HashMap;
 use serde::Serialize;
 
 use super::{column::Column, frames::Frames};

@@ -95,7 +95,7 @@ mod tests {
     }
 
     fn share(tid: u32, allocated: u64, live: u64) -> ThreadShare {
-        ThreadShare { tid, name: None, allocated: amount(allocated), live: amount(live) }
+        ThreadShare { allocated: amount(allocated), live: amount(live), ..ThreadShare::none(tid) }
     }
 
     /// A site that kept `kept` long enough.

@@ -4,7 +4,7 @@ use super::page::{Page, Style, cut};
 use crate::{
     model::size::{count, duration_ns},
     render::label::clean,
-    report::{BlameReport, CulpritKind, CulpritReport, Report},
+    report::{BlameReport, CulpritKind, CulpritReport, NeighbourReport, Report},
 };
 
 /// Below this part of what is in memory nobody would look for it.
@@ -86,6 +86,7 @@ fn remarks(page: &mut Page, blame: &BlameReport, shown: &[&CulpritReport]) {
         );
         page.prose(None, INDENT, &text);
     }
+    shown.iter().for_each(|culprit| neighbours(page, culprit));
     let unknown = 100.0 * (1.0 - blame.coverage);
     if unknown >= 0.5 {
         let text = format!("{unknown:.0} % of what is in use has no known site");
@@ -102,6 +103,17 @@ fn remarks(page: &mut Page, blame: &BlameReport, shown: &[&CulpritReport]) {
             arena.arena,
             units.bytes(arena.resident_bytes),
         );
+        page.prose(None, INDENT, &text);
+    }
+}
+
+/// Whose blocks lay in the holes that it keeps.
+fn neighbours(page: &mut Page, culprit: &CulpritReport) {
+    let units = page.units();
+    let of = |it: &NeighbourReport| format!("{} ({})", it.name.name, units.bytes(it.bytes));
+    let names: Vec<String> = culprit.neighbours.iter().map(of).collect();
+    if !names.is_empty() {
+        let text = format!("{} pins holes left by {}", culprit.name.name, names.join(", "));
         page.prose(None, INDENT, &text);
     }
 }

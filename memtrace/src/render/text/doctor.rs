@@ -12,7 +12,10 @@ use crate::{
         PythonFacts, Subject, SymbolFacts, SymbolKind, SymbolOrigin, TableTotals,
     },
     model::size::{Units, bytes, count, duration_ns},
-    render::label::{clean, place, plural},
+    render::{
+        cost,
+        label::{clean, place, plural},
+    },
 };
 
 /// What is shown of the command line.
@@ -55,6 +58,9 @@ fn header(page: &mut Page, diagnosis: &Diagnosis) {
     page.field("rights", &rights(&diagnosis.kernel));
     for facts in &diagnosis.allocators {
         allocator(page, facts);
+    }
+    if let Some(cost) = cost_line(diagnosis) {
+        page.field("cost", &cost);
     }
     if let Some(python) = &diagnosis.python {
         page.field("Python", &python_line(python));
@@ -121,6 +127,16 @@ fn allocator(page: &mut Page, facts: &AllocatorFacts) {
     for note in &facts.notes {
         page.field("", &format!("note: {note}"));
     }
+}
+
+/// What an attach would cost just now.
+fn cost_line(diagnosis: &Diagnosis) -> Option<String> {
+    if let Some(reason) = &diagnosis.not_counted {
+        return Some(format!("not known: {reason}"));
+    }
+    let cost = diagnosis.cost.as_ref()?;
+    let counted = duration_ns(cost.expected?.counted_ns);
+    Some(format!("{} (counted by its probes for {counted})", cost::sentence(cost)?))
 }
 
 fn python_line(python: &PythonFacts) -> String {

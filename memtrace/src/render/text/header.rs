@@ -9,7 +9,7 @@ use crate::{
         estimate,
         label::{end_reason, place, plural, who},
     },
-    report::{AllocatorReport, GrowthReport, PythonReport, Report, Rss, Totals},
+    report::{AllocatorReport, AllocatorTotals, GrowthReport, PythonReport, Report, Rss, Totals},
 };
 
 use super::{
@@ -43,6 +43,10 @@ pub(super) fn write(page: &mut Page, report: &Report) {
     for allocator in &report.target.allocators {
         page.field("allocator", &allocator_line(allocator));
     }
+    for (index, totals) in report.allocators.iter().enumerate() {
+        let label = if index == 0 { "by allocator" } else { "" };
+        page.field(label, &allocator_totals(totals, page.units()));
+    }
     if let Some(python) = &report.target.python {
         page.field("Python", &python_line(python));
     }
@@ -51,7 +55,8 @@ pub(super) fn write(page: &mut Page, report: &Report) {
         None => page.field("live", &live(&report.totals, page.units())),
         Some(growth) => page.field("probes", growth_probes(growth)),
     }
-    let says_more = report.verdict.is_none() || report.growth.is_some();
+    let is_one = report.processes.is_empty();
+    let says_more = report.verdict.is_none() || report.growth.is_some() || !is_one;
     if says_more && !report.summary.is_empty() {
         page.gap();
         report.summary.iter().for_each(|sentence| page.prose(None, 0, sentence));
@@ -103,6 +108,16 @@ fn allocator_line(allocator: &AllocatorReport) -> String {
         version.unwrap_or_default(),
         allocator.path,
         plural(probes),
+    )
+}
+
+fn allocator_totals(totals: &AllocatorTotals, units: Units) -> String {
+    format!(
+        "{}: {} live of {} allocated, {} never freed",
+        totals.name,
+        estimate::bytes(totals.live, units),
+        estimate::bytes(totals.allocated, units),
+        estimate::bytes(totals.survivors, units),
     )
 }
 

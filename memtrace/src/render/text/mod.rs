@@ -12,7 +12,9 @@ mod processes;
 mod quality;
 pub(super) mod rss_table;
 mod sites;
+mod threads;
 mod verdict;
+pub mod whatif;
 
 use std::io;
 
@@ -58,6 +60,7 @@ pub fn write_both(
     if let Some(other) = other {
         sites::write(&mut page, other, options.top);
     }
+    threads::write(&mut page, report);
     quality::write(&mut page, report);
     out.write_all(page.finish().as_bytes())
 }

@@ -247,8 +247,18 @@ fn write_group(page: &mut Page, report: &Report, group: &GroupReport, rank: Rank
     if is_thread_stack(site) {
         page.prose(None, INDENT, THREAD_STACK);
     }
-    write_stack(page, site.function, &site.stack, site.key_frame);
+    write_stack(page, &called(report, site), &site.stack, site.key_frame);
     write_threads(page, &site.threads);
+}
+
+/// The allocation function, and whose it is where there are several allocators.
+fn called(report: &Report, site: &SiteReport) -> String {
+    match &site.allocator {
+        Some(allocator) if report.allocators.len() > 1 => {
+            format!("{} of {}", site.function, clean(allocator))
+        }
+        _ => site.function.to_owned(),
+    }
 }
 
 /// Whether amounts are what samples stand for.
@@ -260,9 +270,12 @@ fn write_threads(page: &mut Page, threads: &[ThreadShare]) {
     let units = page.units();
     for share in threads.iter().take(THREADS) {
         let name = share.name.as_ref().map_or(String::new(), |name| format!(" ({name})"));
-        let (allocated, live) =
-            (estimate::bytes(share.allocated, units), estimate::bytes(share.live, units));
-        let text = format!("thread {}{name}: {allocated} allocated, {live} live", share.tid);
+        let [allocated, live, kept] = [share.allocated, share.live, share.survivors]
+            .map(|amount| estimate::bytes(amount, units));
+        let text = format!(
+            "thread {}{name}: {allocated} allocated, {live} live, {kept} never freed",
+            share.tid
+        );
         page.prose(None, INDENT, &text);
     }
     if let Some(more) = threads.len().checked_sub(THREADS).filter(|more| *more > 0) {
@@ -412,6 +425,17 @@ mod tests {
         assert!(is_thread_stack(&site("mmap", &creates)));
         assert!(!is_thread_stack(&site("calloc", &creates)), "what is kept of the thread");
         assert!(!is_thread_stack(&site("mmap", &[("serve", "app")])));
+    }
+
+    #[test]
+    fn a_function_is_an_allocators_where_there_are_several() {
+        let mut report = sample::leaking();
+        report.sites[0].allocator = Some("jemalloc (_rjem_)".to_owned());
+        let function = report.sites[0].function;
+        assert_eq!(called(&report, &report.sites[0]), function);
+        report.allocators = vec![Default::default(); 2];
+        let expected = format!("{function} of jemalloc (_rjem_)");
+        assert_eq!(called(&report, &report.sites[0]), expected);
     }
 
     fn sizes_of(blocks: &[u64]) -> String {

@@ -1,7 +1,9 @@
 //! RSS and what is in use, over time, as an SVG chart: lines that part are the answer.
 
 mod axis;
+mod change;
 mod line;
+pub mod whatif;
 
 use std::io;
 
@@ -145,6 +147,16 @@ fn draw_chart(report: &Report, lines: &[Line], body: &Area) -> Drawn {
         let series = LineSeries::new(points, line.colour.stroke_width(2));
         let dots = if line.of_walks { 3 } else { 0 };
         chart.draw_series(series.point_size(dots)).map_err(text)?;
+    }
+    for mark in change::marks(report) {
+        let x = time.place(mark.at_ns).min(time.end);
+        let height = bytes.end * mark.height;
+        let line = LineSeries::new([(x, 0.0), (x, height)], BLACK.mix(0.35));
+        chart.draw_series(line).map_err(text)?;
+        let label = Text::new(mark.label, label_place((x, height), &time, &bytes), {
+            peak_style(x, &time)
+        });
+        chart.draw_series([label]).map_err(text)?;
     }
     let Some((peak, label)) = peak(report) else { return Ok(()) };
     let (x, y) = place(peak);

@@ -587,6 +587,7 @@ impl<'w> Watch<'w> {
             return;
         }
         self.status.time = clock::now();
+        self.targets.values_mut().for_each(|it| it.read_peak(&self.proc));
         self.status.targets = self.targets.values().map(|it| it.status.clone()).collect();
         self.status.own = own_cost(&self.proc);
         if self.options.tell_looks {

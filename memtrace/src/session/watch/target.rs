@@ -226,6 +226,16 @@ impl Target {
         counted.saturating_sub(before)
     }
 
+    /// Of a process, the kernel's own mark: one that has risen was reached since the last time.
+    pub(super) fn read_peak(&mut self, proc: &ProcFs) {
+        let Some(pid) = self.status.pid else { return };
+        let Ok(resident) = proc.resident(pid) else { return };
+        if self.status.peak_bytes.is_some_and(|before| resident.peak_bytes > before) {
+            self.status.rss.raise(resident.peak_bytes);
+        }
+        self.status.peak_bytes = Some(resident.peak_bytes);
+    }
+
     /// Adds what the group tells.
     pub(super) fn complete(&self, kill: OomKill) -> OomKill {
         let usage = self.usage().or(self.last).unwrap_or_default();

@@ -17,6 +17,7 @@ showRss();
 showTimeline();
 showFlame();
 showSites();
+showThreads();
 showHeap();
 showQuality();
 update();

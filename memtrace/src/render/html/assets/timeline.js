@@ -66,6 +66,7 @@ function drawTimeline() {
     strip(),
     shownSeries.map((it) => [line(it), dots(it)]),
     peakMark(),
+    changeMarks(),
     svg("g", { id: "brush" }),
     svg("line", {
       id: "cursor",
@@ -117,7 +118,7 @@ function readOut(ns) {
       ns === null ? "kept in all " : "obtained then and kept ",
       el("b", null, bytes(ns === null ? sum(born) : born[bin])),
     );
-  fill($("time-legend"), when, items, kept);
+  fill($("time-legend"), when, items, kept, changeAt(ns));
   const cursor = $("cursor");
   cursor.setAttribute("visibility", ns === null ? "hidden" : "visible");
   for (const end of ["x1", "x2"]) cursor.setAttribute(end, chart.x(at));

@@ -6,7 +6,7 @@ use crate::model::{
 };
 
 /// What was counted, what recording every call would cost, and what is done instead.
-pub(super) fn sentence(cost: &Cost) -> Option<String> {
+pub fn sentence(cost: &Cost) -> Option<String> {
     let expected = cost.expected?;
     let setting = cost.setting.as_deref().unwrap_or_default();
     let counted = format!(

@@ -1,40 +1,28 @@
 //! The bytes of the report's view as a flamegraph: an SVG that zooms and searches in any browser, offline.
 
-use std::{
-    hash::{Hash, Hasher},
-    io,
-};
+mod cut;
+mod palette;
+
+use std::io;
 
 use inferno::flamegraph::{
-    self, Direction, Options, TextTruncateDirection,
-    color::{BackgroundColor, Color, PaletteMap},
+    self, Direction, Options, TextTruncateDirection, color::BackgroundColor,
 };
 
 use crate::{
     model::{
         size::{self, Units},
-        stack::{Frame, Language},
+        stack::Language,
     },
     render::estimate,
-    report::{Estimate, GrowthReport, GrowthView, Report, SiteReport, View},
+    report::{Estimate, GrowthReport, GrowthView, Report, View},
 };
 
-use super::{
-    folded::{self, frame_name},
-    label::{clean, who},
-};
+use self::cut::Lines;
+use super::label::{clean, who};
 
 /// Kinds of loss that the subtitle has room for.
 const LOSSES: usize = 4;
-
-/// The allocation function, at the tip of a stack.
-const LEAF: Color = Color { r: 226, g: 122, b: 114 };
-
-/// Yellow.
-const PYTHON_HUE: f64 = 48.0;
-
-/// What stands for missing frames, and for all stacks together.
-const MISSING: Color = Color { r: 190, g: 190, b: 190 };
 
 /// How to draw it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,24 +50,31 @@ pub fn write_with(
     with: FlamegraphOptions,
     out: &mut impl io::Write,
 ) -> io::Result<()> {
-    let lines = folded::lines(report);
+    let mut options = options();
+    let Lines { lines, sources } = Lines::of(report, with.inverted, options.min_width);
     if lines.is_empty() {
         return write_empty(report, with, out);
     }
-    let mut palette = palette(report);
-    let mut options = Options::default();
+    let mut palette = palette::of(&sources);
     options.title = title(report, with.units);
     options.subtitle = Some(subtitle(report));
+    options.palette_map = Some(&mut palette);
+    if with.inverted {
+        options.direction = Direction::Inverted;
+    }
+    flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), out)
+}
+
+/// What does not depend on the report.
+fn options<'a>() -> Options<'a> {
+    let mut options = Options::default();
     options.count_name = "bytes".to_owned();
     options.name_type = "Frame:".to_owned();
-    options.palette_map = Some(&mut palette);
     options.deterministic = true;
-    if with.inverted {
-        (options.direction, options.reverse_stack_order) = (Direction::Inverted, true);
-    }
+    options.no_sort = true;
     options.bgcolors = Some(BackgroundColor::Grey);
     options.text_truncate_direction = TextTruncateDirection::Right;
-    flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), out)
+    options
 }
 
 fn title(report: &Report, units: Units) -> String {
@@ -186,71 +181,6 @@ fn losses(report: &Report) -> String {
         more => format!(" and {more} more kinds"),
     };
     format!("INCOMPLETE, lost: {}{more}", shown.join(", "))
-}
-
-/// One hue for each module, so that a library is seen at a glance; the same in every run.
-fn palette(report: &Report) -> PaletteMap {
-    let mut palette = PaletteMap::default();
-    // inferno's name for the bottom.
-    palette.insert("", MISSING);
-    report.sites.iter().for_each(|site| colour_site(&mut palette, site));
-    palette
-}
-
-fn colour_site(palette: &mut PaletteMap, site: &SiteReport) {
-    for frame in &site.stack.frames {
-        palette.insert(frame_name(frame), colour(frame));
-    }
-    if let Some(label) = &site.stack.missing_root {
-        palette.insert(label, MISSING);
-    }
-    palette.insert(site.function, LEAF);
-}
-
-/// Python's frames are yellow; the others have a hue from the module, away from that and from the
-/// red of [`LEAF`]. A little lighter or darker: Python by file, the others by function.
-fn colour(frame: &Frame) -> Color {
-    let lighter = |text: &str| 0.75 + (hash(text) % 8) as f64 * 0.012;
-    match frame.language {
-        Language::Python => from_hsl(PYTHON_HUE, 0.9, lighter(&frame.module) - 0.1),
-        Language::Native => {
-            let hue = (hash(&frame.module) % 240) as f64 + 80.0;
-            from_hsl(hue, 0.62, lighter(&frame.function))
-        }
-    }
-}
-
-/// FNV-1a, because the standard library's hash may change between releases.
-fn hash(text: &str) -> u64 {
-    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
-    text.hash(&mut hasher);
-    hasher.finish()
-}
-
-struct Fnv(u64);
-
-impl Hasher for Fnv {
-    fn finish(&self) -> u64 {
-        // The low bits of FNV are weak on short texts.
-        self.0 ^ (self.0 >> 32)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-        }
-    }
-}
-
-/// Hue in degrees, saturation and lightness from 0 to 1 (CSS Color 3, section 4.2.4).
-fn from_hsl(hue: f64, saturation: f64, lightness: f64) -> Color {
-    let channel = |offset: f64| {
-        let k = (offset + hue / 30.0) % 12.0;
-        let amplitude = saturation * lightness.min(1.0 - lightness);
-        let value = lightness - amplitude * (k - 3.0).min(9.0 - k).clamp(-1.0, 1.0);
-        (value * 255.0).round() as u8
-    };
-    Color { r: channel(0.0), g: channel(8.0), b: channel(4.0) }
 }
 
 /// inferno's answer to no input is an error message; nothing never freed is no error.
@@ -372,12 +302,6 @@ mod tests {
         assert!(with_python.contains("ModelCache.load_model (model_server.py:88)"));
         assert!(with_python.contains("Python in yellow"));
         assert!(!svg(&sample::leaking()).contains("Python in yellow"));
-        let is_yellow = |colour: Color| colour.r > 230 && colour.g > 180 && colour.b < 160;
-        let report = sample::python();
-        for frame in report.sites.iter().flat_map(|site| &site.stack.frames) {
-            let is_python = frame.language == Language::Python;
-            assert_eq!(is_yellow(colour(frame)), is_python, "{frame:?} {:?}", colour(frame));
-        }
     }
 
     #[test]
