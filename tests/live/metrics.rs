@@ -8,12 +8,13 @@ use std::{
 
 use memtrace_tests::{
     binary::memtrace,
-    http::get,
+    http::{free_address, get},
     lines::Lines,
     prometheus::{Prometheus, promtool},
     running::Running,
     target::Target,
     wait_until,
+    watch::Watch,
 };
 
 const MIB: f64 = 1048576.0;
@@ -127,6 +128,28 @@ fn lower_peaks_are_seen_when_the_mark_is_set_back() {
         assert!(highest < (least + 64.0) * MIB, "{highest} after a peak of {least} MiB");
         wait_until("it is over", || serving.value(MAX).unwrap() < 64.0 * MIB);
     }
+}
+
+/// A control group would do as well; a peak between two looks is the kernel's mark.
+#[test]
+fn a_watch_serves_what_it_watches() {
+    let mut target = Target::start("spikes", &["192"]);
+    let (pid, address) = (target.pid().to_string(), free_address());
+    let options = ["-p", &pid, "--when", "rss>1TiB", "--metrics", &address.to_string()];
+    let _watch = Watch::start(&options);
+    let scrape = || get(address, "/metrics?scraper=test");
+    wait_until("it was looked at", || scrape().contains("memtrace_target_looks_total{"));
+    let (content, said) = promtool(&["check", "metrics"], &scrape(), Path::new("/"));
+    assert!(content && said.trim().is_empty(), "{said}");
+    assert!(scrape().contains("memtrace_captures_written_total 0\n"));
+    assert!(scrape().contains("memtrace_oom_kills_total 0\n"));
+    target.go();
+    target.line();
+    let peak = |text: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(MAX)).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    wait_until("the peak is told", || peak(&scrape()) >= 192.0 * MIB);
 }
 
 #[test]

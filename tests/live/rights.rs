@@ -145,7 +145,7 @@ fn memtrace_in_a_container() -> (TempDir, PathBuf) {
 fn from_inside_a_container_a_process_of_another_container_is_traced() {
     let (_container, memtrace) = memtrace_in_a_container();
     // In a user, process and mount namespace of its own, of another user.
-    let mut other = Container::start("ground_truth", &[]);
+    let mut other = Container::start_with("ground_truth", &[], &["heap", "4"]);
     let tracing = Attach::to(other.pid).by(&memtrace).armed();
     let truth = other.target.run();
     let finished = tracing.interrupt();

@@ -50,8 +50,13 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let is_metric = |word: &&str| {
         ["memtrace_target_", "memtrace_captures_", "process_"].iter().any(|it| word.starts_with(it))
-            || ["memtrace_losses_total", "memtrace_firings_total", "memtrace_build_info"]
-                .contains(word)
+            || [
+                "memtrace_losses_total",
+                "memtrace_firings_total",
+                "memtrace_oom_kills_total",
+                "memtrace_build_info",
+            ]
+            .contains(word)
     };
     words.filter(is_metric).map(str::to_owned).collect()
 }

@@ -70,7 +70,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("capture", &["ledger", "analysis", "model"]),
     ("budget", &["model"]),
     ("doctor", &["model"]),
-    ("metrics", &["inspection", "sys", "model"]),
+    ("metrics", &["watch", "inspection", "sys", "model"]),
     ("inspection", &["analysis", "model"]),
     ("threads", &["elf", "model"]),
     ("symbolize", &["elf", "model"]),

@@ -110,6 +110,10 @@ pub struct WatchArgs {
     #[arg(long, value_name = "TIME", value_parser = super::parse::parse_interval, default_value = "1m")]
     pub every: Duration,
 
+    /// Serve the state to Prometheus at this address (a port alone is one of this machine only, 127.0.0.1): http://ADDRESS/metrics
+    #[arg(long, value_name = "ADDRESS", value_parser = super::parse::parse_address)]
+    pub metrics: Option<std::net::SocketAddr>,
+
     /// Tell all that happens as lines of JSON on stdout
     #[arg(long)]
     pub json: bool,

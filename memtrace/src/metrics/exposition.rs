@@ -91,6 +91,7 @@ fn work(registry: &Registry, scrape: &Scrape) -> Result<()> {
         ("captures_written", "Captures that were written.", work.captures_written),
         ("captures_failed", "Captures that could not be taken or written.", work.captures_failed),
         ("captures_removed", "Captures that were removed to make room.", work.captures_removed),
+        ("oom_kills", "Processes that the kernel killed for want of memory.", work.oom_kills),
     ] {
         let counter = IntCounter::new(format!("memtrace_{name}_total"), help)?;
         counter.inc_by(count);
@@ -207,6 +208,7 @@ mod tests {
             captures_written: 3,
             captures_failed: 1,
             captures_removed: 2,
+            oom_kills: 6,
             losses: [("ring_full".to_owned(), 5)].into(),
         };
         let target = Target {

@@ -8,6 +8,7 @@ mod board;
 mod exposition;
 mod high_water;
 mod maxima;
+mod of_watch;
 mod own;
 mod reading;
 mod serve;
@@ -16,6 +17,7 @@ pub use self::{
     board::{Board, ScrapeError},
     exposition::CONTENT_TYPE,
     high_water::HighWater,
+    of_watch::WatchBoard,
     reading::{About, Quantity, Reading, Target, Work},
     serve::{Exporter, ServeError, serve},
 };

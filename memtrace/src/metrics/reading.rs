@@ -140,6 +140,9 @@ pub struct Work {
     pub captures_failed: u64,
     /// Captures that were removed to make room.
     pub captures_removed: u64,
+    /// Processes of all targets, also of those that are gone, that the kernel killed for want of
+    /// memory.
+    pub oom_kills: u64,
     /// What traces lost, by [`crate::model::loss::Loss::name`].
     pub losses: BTreeMap<String, u64>,
 }

@@ -21,7 +21,12 @@ pub(crate) struct Container {
 
 impl Container {
     /// Starts a program whose libraries are found in `libraries` and not among the system's.
-    pub(crate) fn start(program: &str, libraries: &[PathBuf]) -> Self {
+    fn start(program: &str, libraries: &[PathBuf]) -> Self {
+        Self::start_with(program, libraries, &[])
+    }
+
+    /// The same with arguments.
+    pub(crate) fn start_with(program: &str, libraries: &[PathBuf], arguments: &[&str]) -> Self {
         let directory = TempDir::new().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let launcher = directory.path().join("contained");
@@ -29,7 +34,7 @@ impl Container {
         let root = directory.path().join("root");
         fill(&root, &programs::path(program), libraries);
         let mut command = Command::new(&launcher);
-        command.arg(&root).arg("/program").uid(NOBODY).gid(NOBODY);
+        command.arg(&root).arg("/program").args(arguments).uid(NOBODY).gid(NOBODY);
         let target = Target::start_command(&mut command);
         let pid = only_child(target.pid());
         Self { directory, target, pid }

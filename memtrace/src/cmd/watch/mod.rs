@@ -35,6 +35,9 @@ pub fn run(args: &WatchArgs, quiet: bool) -> Result<Status> {
     let allowance = Allowance { captures: args.keep.into(), bytes: args.max_disk };
     let store = Store::open(&args.output, allowance)?;
     let mut screen = Screen::new(quiet, args.json);
+    if let Some(address) = args.metrics {
+        screen.serve(address)?;
+    }
     screen.begin(&options, &store, &preserved);
     let captures = Arc::new(Captures::new(args, store));
     let end = watch(&options, captures, &mut screen)?;
@@ -61,6 +64,7 @@ fn options(args: &WatchArgs) -> Result<WatchOptions> {
         once: args.once,
         follow: args.follow,
         status_every: args.every,
+        tell_looks: args.metrics.is_some(),
         command_line: env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
     })
 }

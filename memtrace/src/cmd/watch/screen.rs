@@ -1,12 +1,16 @@
 //! What a watch says: for people on stderr, for programs a line of JSON each on stdout.
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+};
 
 use serde_json::{Value, json};
 
 use super::store::Store;
 use crate::{
     cmd::output::say,
+    metrics::{Board, ServeError, WatchBoard, serve},
     model::size::{bytes, duration_ns},
     session::watch::{Event, Subject, WatchObserver, WatchOptions},
     sys::preserve::Preserved,
@@ -20,12 +24,22 @@ const MOST_TARGETS: usize = 5;
 pub struct Screen {
     quiet: bool,
     json: bool,
+    metrics: Option<WatchBoard>,
 }
 
 impl Screen {
     /// Without a word if `quiet`; JSON is the result, and goes out all the same.
     pub fn new(quiet: bool, json: bool) -> Self {
-        Self { quiet, json }
+        Self { quiet, json, metrics: None }
+    }
+
+    /// Puts the state on a board, too, that is served at this address.
+    pub fn serve(&mut self, address: SocketAddr) -> Result<(), ServeError> {
+        let board = Board::default();
+        let address = serve(address, board.clone())?.address();
+        self.metrics = Some(WatchBoard::new(board));
+        self.say(&format!("metrics at http://{address}/metrics"));
+        Ok(())
     }
 
     fn say(&self, text: &str) {
@@ -143,6 +157,11 @@ impl WatchObserver for Screen {
             }
             Event::Discontinuity(text) => self.tell("discontinuity", text, text),
             Event::Status(status) => self.status(status),
+            Event::Looked(status) => {
+                if let Some(metrics) = &mut self.metrics {
+                    metrics.show(status);
+                }
+            }
         }
     }
 }

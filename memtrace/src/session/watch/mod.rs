@@ -51,6 +51,8 @@ pub struct WatchOptions {
     pub follow: bool,
     /// How often to tell the state.
     pub status_every: Duration,
+    /// Tell it after each look, too.
+    pub tell_looks: bool,
     /// What was typed, for captures that are made here.
     pub command_line: Vec<String>,
 }
@@ -125,6 +127,8 @@ pub enum Event<'e> {
     Discontinuity(&'e str),
     /// From time to time.
     Status(&'e Status),
+    /// The same after each look, where that was asked for.
+    Looked(&'e Status),
 }
 
 /// Is told what happens.

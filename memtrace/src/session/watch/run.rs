@@ -582,15 +582,21 @@ impl<'w> Watch<'w> {
 
     fn tell_status(&mut self, now_ns: u64) {
         let every_ns = self.options.status_every.as_nanos() as u64;
-        if now_ns.saturating_sub(self.told_ns) < every_ns {
+        let is_due = now_ns.saturating_sub(self.told_ns) >= every_ns;
+        if !is_due && !self.options.tell_looks {
             return;
         }
-        self.told_ns = now_ns;
         self.status.time = clock::now();
         self.targets.values_mut().for_each(|it| it.read_peak(&self.proc));
         self.status.targets = self.targets.values().map(|it| it.status.clone()).collect();
         self.status.own = own_cost(&self.proc);
-        self.observer.happened(Event::Status(&self.status));
+        if self.options.tell_looks {
+            self.observer.happened(Event::Looked(&self.status));
+        }
+        if is_due {
+            self.told_ns = now_ns;
+            self.observer.happened(Event::Status(&self.status));
+        }
     }
 
     /// With `once` there is one capture.
