@@ -24,7 +24,7 @@ fn leads_through(site: &SiteReport, function: &str) -> bool {
 fn assert_first(service: &str, function: &str) {
     let mut target = PythonTarget::start(system(), "busy_leaks.py", &[]);
     target.tell(&format!("{service} {}", (WINDOW + Duration::from_secs(5)).as_secs()));
-    let tracing = Attach::to(target.pid()).armed();
+    let tracing = Attach::to(target.pid()).args(&["--max-overhead", "10%"]).armed();
     thread::sleep(WINDOW);
     let report = tracing.interrupt().report();
     let cost = report.cost.expect("what it cost is reported");

@@ -32,9 +32,12 @@ impl Dropped {
     }
 }
 
-fn assert_about(predicted: u64, measured: u64, of: &str) {
+/// `unit_bytes` are given back at once or not at all: one of them may get an object of the program's
+/// end meanwhile.
+fn assert_about(predicted: u64, measured: u64, unit_bytes: u64, of: &str) {
     let error = predicted.abs_diff(measured) as f64 / measured as f64;
-    assert!(error <= 0.02, "{of}: {predicted} predicted, {measured} measured ({error:.4})");
+    let is_about = error <= 0.02 || predicted.abs_diff(measured) <= unit_bytes;
+    assert!(is_about, "{of}: {predicted} predicted, {measured} measured ({error:.4})");
     eprintln!("{of}: {predicted} predicted, {measured} measured ({:.2} %)", error * 100.0);
 }
 
@@ -63,7 +66,7 @@ fn arenas_that_a_line_keeps_come_back_when_its_objects_go() {
         let [pins, others] = [&lines.pins, &lines.others].map(|line| arena_pins(&report, line));
         let of = format!("Python {}", python.version());
         let dropped: Dropped = target.ask("drop pins");
-        assert_about(pins.drop_bytes, dropped.bytes(), &of);
+        assert_about(pins.drop_bytes, dropped.bytes(), 1 << 20, &of);
         // What both kept is given back with the last of them.
         let dropped: Dropped = target.ask("drop others");
         let both = report.arena_pins.as_ref().unwrap().trapped_bytes;
@@ -101,7 +104,7 @@ fn what_a_line_of_python_pins_in_glibcs_heap_comes_back_when_it_goes() {
         let (pins, buffers) = (heap_drop(&report, &lines.pins), heap_drop(&report, &lines.buffers));
         assert!(pins > 20 * buffers, "{of}: {pins} and {buffers}");
         let dropped: Dropped = target.ask("drop pins");
-        assert_about(pins, dropped.bytes(), &of);
+        assert_about(pins, dropped.bytes(), 0, &of);
     }
 }
 

@@ -63,6 +63,9 @@ fn a_report_of_the_file_is_the_one_that_attach_gave() {
     let mut reported = captured.json(&[]);
     for report in [&mut printed, &mut reported] {
         report.as_object_mut().unwrap().remove("files").unwrap();
+        // They take a replay of all events, which attach does not wait for.
+        let culprits = report["blame"]["culprits"].as_array_mut().unwrap();
+        culprits.iter_mut().for_each(|it| drop(it.as_object_mut().unwrap().remove("neighbours")));
     }
     assert_eq!(reported, printed);
 }

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// How often a setting that is there all the time is looked at.
-const LOOK_NS: u64 = 200_000_000;
+const LOOK_NS: u64 = 100_000_000;
 /// How often an account that has to grow is looked at.
 const WAIT_NS: u64 = 20_000_000;
 /// So much of a newer load is believed.
@@ -198,9 +198,17 @@ impl Governor {
         let activity = now.activity.since(&self.last.activity);
         let newer = Load::of(&activity, cpu_ns, self.rules.record_ns);
         match self.armed {
+            // Where all is armed all the time, each look in doubt is paid by the target.
+            Armed::All if self.is_dearer(&newer) => self.load = newer,
             Armed::All => self.load.approach(&newer, BELIEF),
             _ => self.load.approach(&self.load.with_releases(newer.release_price()), BELIEF),
         }
+    }
+
+    /// Whether a setting that is there all the time costs more than was believed.
+    fn is_dearer(&self, newer: &Load) -> bool {
+        let interval = self.setting.interval;
+        !self.setting.is_at_times() && newer.price(interval) > self.load.price(interval)
     }
 
     /// Books the time since the last reading.
