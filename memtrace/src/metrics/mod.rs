@@ -1,7 +1,7 @@
 //! What Prometheus is told: the memory of watched processes, the most of it since the last scrape,
 //! and what memtrace did and cost ([docs/metrics.md](../../../docs/metrics.md)).
 //!
-//! Whoever watches puts what it knows on a [`Board`], and [`serve`] shows that to whoever scrapes.
+//! Whoever watches puts what it knows on a [`Board`], and [`serve()`] shows that to whoever scrapes.
 //! Nothing is kept but the present and the maxima.
 
 mod board;
