@@ -19,6 +19,11 @@ struct Lines {
     others: Place,
 }
 
+/// Every other one of those that are here: layouts of pools differ with 3.10, and little besides.
+fn some_pythons() -> impl Iterator<Item = &'static Python> {
+    pythons().iter().step_by(2)
+}
+
 /// What it says of letting objects go.
 #[derive(Clone, Copy, Debug, Deserialize)]
 struct Dropped {
@@ -57,7 +62,7 @@ fn is_refused(python: &Python) -> bool {
 #[test]
 fn arenas_that_a_line_keeps_come_back_when_its_objects_go() {
     let mut traced = 0;
-    for python in pythons().iter().filter(|python| !is_refused(python)) {
+    for python in some_pythons().filter(|python| !is_refused(python)) {
         let mut target = PythonTarget::start(python, "pinned_arenas.py", &[]);
         let tracing = Attach::to(target.pid()).args(&["--pymalloc"]).armed();
         let lines: Lines = target.ask("work 100000");
@@ -95,7 +100,7 @@ fn heap_drop(report: &Report, place: &Place) -> u64 {
 
 #[test]
 fn what_a_line_of_python_pins_in_glibcs_heap_comes_back_when_it_goes() {
-    for python in pythons() {
+    for python in some_pythons() {
         let mut target = PythonTarget::start(python, "pinned_buffers.py", &[]);
         let tracing = Attach::to(target.pid()).armed();
         let lines: Buffers = target.ask("work 16000");

@@ -114,22 +114,14 @@ fn live(options: &Options) -> Result<()> {
     }
     let built = artifacts::build()?;
     let programs = programs::compile()?;
-    let threads = live_threads().to_string();
     let env = [
         ("MEMTRACE_BIN", text(&built.memtrace)?),
         ("MEMTRACE_TEST_PROGRAMS", text(&programs)?),
         ("RUST_BACKTRACE", "1"),
-        ("RUST_TEST_THREADS", &threads),
     ];
     let what = "The live tests load eBPF programs, which needs root";
     let mut run_live = Privilege::now().command(what, &env, &built.live, &options.filter())?;
     run(&mut run_live)
-}
-
-/// Live tests spend a third of their time waiting.
-fn live_threads() -> usize {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    cpus + cpus.div_ceil(2)
 }
 
 fn other_kernels(options: &Options) -> Result<()> {

@@ -1,10 +1,12 @@
 //! Who may look at what: without the right, a sentence and exit status 2.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::Path,
     process::{Command, Output},
+    thread,
+    time::Duration,
 };
 
 use memtrace_tests::{
@@ -26,7 +28,16 @@ fn inspect_as(user: u32, directory: &Path, pid: u32) -> Output {
     fs::copy(memtrace(), &copy).unwrap();
     let mut command = Command::new(copy);
     command.args(["inspect", "--json", "-p", &pid.to_string()]);
-    command.uid(user).gid(user).output().unwrap()
+    command.uid(user).gid(user);
+    loop {
+        match command.output() {
+            // Another test's fork has the copy open for writing until it execs.
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            output => return output.unwrap(),
+        }
+    }
 }
 
 /// Debian's Python, which every user may execute.
