@@ -73,6 +73,17 @@ fn is_in_bursts(cost: &Cost) -> bool {
     cost.setting.as_deref().is_some_and(|setting| setting.ends_with("in short bursts"))
 }
 
+fn finds_leak(report: &Report) -> bool {
+    report.sites.first().is_some_and(|site| site.caller() == "leak_here")
+}
+
+/// Three seconds have a handful of samples of the leak, or none where other tests take the CPU.
+fn longer_window(target: &Hot) -> Report {
+    let tracing = Attach::to(target.0.pid()).args(&["--max-overhead", "10%"]).armed();
+    std::thread::sleep(Duration::from_secs(10));
+    tracing.interrupt().report()
+}
+
 #[test]
 fn a_tight_loop_keeps_its_speed_and_its_leak_is_found() {
     let mut target = Hot::start("1", "0");
@@ -85,10 +96,11 @@ fn a_tight_loop_keeps_its_speed_and_its_leak_is_found() {
         assert!(cost.expected.is_some_and(|it| it.exact_overhead > 3.0), "{cost:?}");
         assert!(cost.overhead.is_some_and(|overhead| overhead < 0.2), "{cost:?}");
     }
-    // A window of three seconds has a handful of samples of it, or none.
-    let firsts: Vec<_> =
-        reports.iter().filter_map(|report| report.sites.first()).map(|it| it.caller()).collect();
-    assert!(firsts.contains(&"leak_here"), "{firsts:?}");
+    assert!(
+        reports.iter().any(finds_leak) || (0..3).any(|_| finds_leak(&longer_window(&target))),
+        "{:?}",
+        reports.last().unwrap().sites
+    );
     assert!(target.0.quit().success());
 }
 
