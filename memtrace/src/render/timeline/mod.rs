@@ -2,6 +2,7 @@
 
 mod axis;
 mod change;
+mod chart;
 mod line;
 pub mod whatif;
 
@@ -122,32 +123,7 @@ fn write_text(area: &Area, words: &str, top: i32, height: i32) -> Drawn {
 
 fn draw_chart(report: &Report, lines: &[Line], body: &Area) -> Drawn {
     let (time, bytes) = (Axis::time(lines), Axis::bytes(report.timeline.rss_peak_bytes, lines));
-    let mut chart = ChartBuilder::on(body)
-        .margin_left(14)
-        .margin_right(30)
-        .margin_top(14)
-        .x_label_area_size(42)
-        .y_label_area_size(76)
-        .build_cartesian_2d(0.0..time.end, 0.0..bytes.end)
-        .map_err(text)?;
-    chart
-        .configure_mesh()
-        .x_desc(time.unit)
-        .y_desc(bytes.unit)
-        .x_label_formatter(&axis::number)
-        .y_label_formatter(&axis::number)
-        .bold_line_style(BLACK.mix(0.15))
-        .light_line_style(BLACK.mix(0.0))
-        .label_style(("sans-serif", 13))
-        .draw()
-        .map_err(text)?;
-    let place = |(at_ns, value): (u64, u64)| (time.place(at_ns), bytes.place(value));
-    for line in lines {
-        let points = line.points.iter().map(|point| place(*point));
-        let series = LineSeries::new(points, line.colour.stroke_width(2));
-        let dots = if line.of_walks { 3 } else { 0 };
-        chart.draw_series(series.point_size(dots)).map_err(text)?;
-    }
+    let mut chart = chart::of_lines(lines, &time, &bytes, body)?;
     for mark in change::marks(report) {
         let x = time.place(mark.at_ns).min(time.end);
         let height = bytes.end * mark.height;
@@ -159,7 +135,7 @@ fn draw_chart(report: &Report, lines: &[Line], body: &Area) -> Drawn {
         chart.draw_series([label]).map_err(text)?;
     }
     let Some((peak, label)) = peak(report) else { return Ok(()) };
-    let (x, y) = place(peak);
+    let (x, y) = (time.place(peak.0), bytes.place(peak.1));
     let dot = Circle::new((x, y), 5, line::RSS.stroke_width(2));
     chart.draw_series([dot]).map_err(text)?;
     let label = Text::new(label, label_place((x, y), &time, &bytes), peak_style(x, &time));

@@ -5,10 +5,8 @@ use std::io;
 use plotters::prelude::*;
 
 use super::{
-    CANVAS, Drawn, HEAD, LEFT, LEGEND_CHARACTER,
-    axis::{self, Axis},
-    line::Line,
-    text, with_style, write_text,
+    CANVAS, Drawn, HEAD, LEFT, LEGEND_CHARACTER, axis::Axis, chart, line::Line, text, with_style,
+    write_text,
 };
 use crate::whatif::result::{Row, WhatIf};
 
@@ -100,33 +98,7 @@ fn draw_legend(lines: &[Line], head: &super::Area) -> Drawn {
 }
 
 fn draw_chart(lines: &[Line], body: &super::Area) -> Drawn {
-    let (time, bytes) = (Axis::time(lines), Axis::bytes(0, lines));
-    let mut chart = ChartBuilder::on(body)
-        .margin_left(14)
-        .margin_right(30)
-        .margin_top(14)
-        .x_label_area_size(42)
-        .y_label_area_size(76)
-        .build_cartesian_2d(0.0..time.end, 0.0..bytes.end)
-        .map_err(text)?;
-    chart
-        .configure_mesh()
-        .x_desc(time.unit)
-        .y_desc(bytes.unit)
-        .x_label_formatter(&axis::number)
-        .y_label_formatter(&axis::number)
-        .bold_line_style(BLACK.mix(0.15))
-        .light_line_style(BLACK.mix(0.0))
-        .label_style(("sans-serif", 13))
-        .draw()
-        .map_err(text)?;
-    for line in lines {
-        let points = line.points.iter().map(|point| (time.place(point.0), bytes.place(point.1)));
-        let series = LineSeries::new(points, line.colour.stroke_width(2));
-        let dots = if line.of_walks { 3 } else { 0 };
-        chart.draw_series(series.point_size(dots)).map_err(text)?;
-    }
-    Ok(())
+    chart::of_lines(lines, &Axis::time(lines), &Axis::bytes(0, lines), body).map(drop)
 }
 
 #[cfg(test)]
