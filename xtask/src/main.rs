@@ -16,6 +16,7 @@ mod foreign;
 mod needs;
 mod privilege;
 mod programs;
+mod second_chance;
 mod setup;
 mod shell;
 mod strip;

@@ -10,7 +10,7 @@ use crate::{
     artifacts::{self, Built},
     needs::Purpose,
     privilege::Privilege,
-    programs, setup,
+    programs, second_chance, setup,
     shell::{cargo, run, say, step},
     vm,
 };
@@ -120,8 +120,10 @@ fn live(options: &Options) -> Result<()> {
         ("RUST_BACKTRACE", "1"),
     ];
     let what = "The live tests load eBPF programs, which needs root";
-    let mut run_live = Privilege::now().command(what, &env, &built.live, &options.filter())?;
-    run(&mut run_live)
+    let privilege = Privilege::now();
+    second_chance::run(&options.filter(), |arguments| {
+        Ok(privilege.command(what, &env, &built.live, arguments)?)
+    })
 }
 
 fn other_kernels(options: &Options) -> Result<()> {
