@@ -171,8 +171,9 @@ fn files_are_for_their_owner_only() {
     use std::os::unix::fs::PermissionsExt as _;
     let target = Target::start("ground_truth", &["heap", "1"]);
     let directory = TempDir::new().unwrap();
-    let prefix = directory.path().join("out");
-    Attach::to(target.pid()).output(&prefix).args(&["-d", "100ms"]).run().report();
+    // Who names the capture gets that name, not `out.memtrace.memtrace`.
+    let capture = directory.path().join("out.memtrace");
+    Attach::to(target.pid()).output(&capture).args(&["-d", "100ms"]).run().report();
     for name in ["out.svg", "out.memtrace"] {
         let file = directory.path().join(name);
         wait_until("the file is there", || file.exists());

@@ -51,8 +51,8 @@ fn nonzero(pid: Option<&u32>) -> NonZeroU32 {
 /// The prefix of all files. A target that cannot be named is an error here already, so that no file
 /// is left behind for it.
 fn prefix(args: &AttachArgs) -> Result<PathBuf> {
-    if let Some(prefix) = &args.trace.output {
-        return Ok(prefix.clone());
+    if let Some(prefix) = trace::given_prefix(&args.trace) {
+        return Ok(prefix);
     }
     let proc = ProcFs::new("/proc");
     for pid in &args.pids {

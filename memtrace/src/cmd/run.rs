@@ -102,8 +102,8 @@ fn options(args: &RunArgs, pid: u32, verbose: u8) -> Options {
 }
 
 fn prefix(args: &RunArgs, pid: u32) -> Result<PathBuf> {
-    match &args.trace.output {
-        Some(prefix) => Ok(prefix.clone()),
+    match trace::given_prefix(&args.trace) {
+        Some(prefix) => Ok(prefix),
         None => Ok(trace::default_prefix(&ProcFs::new("/proc").process(pid)?)),
     }
 }

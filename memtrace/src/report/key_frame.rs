@@ -1,6 +1,8 @@
 //! Which frame of a stack to look at first: the one nearest to the leaf that somebody on call can
 //! do something about.
 
+mod passing;
+
 use std::sync::Arc;
 
 use crate::model::stack::{Frame, Language, PROCESS};
@@ -21,52 +23,6 @@ const PASSING_MODULES: [&str; 14] = [
     "libglib-2.0",
     "[vdso]",
     "[return probe]",
-];
-
-/// Functions that only pass an allocation on, by the start of their name: wrappers of `malloc`,
-/// containers, and the allocators of language runtimes.
-const PASSING_FUNCTIONS: [&str; 41] = [
-    "operator new",
-    "std::",
-    "__gnu_cxx::",
-    "void std::",
-    "void* std::",
-    "alloc::",
-    "<alloc::",
-    "core::",
-    "<core::",
-    "<std::",
-    "hashbrown::",
-    "<hashbrown::",
-    "bytes::",
-    "<bytes::",
-    "__rust_",
-    "__rustc",
-    "__rdl_",
-    "__rg_",
-    "_PyMem_",
-    "PyMem_",
-    "_PyObject_Malloc",
-    "_PyObject_Calloc",
-    "_PyObject_Realloc",
-    "PyObject_Malloc",
-    "PyObject_Calloc",
-    "PyObject_Realloc",
-    "CRYPTO_malloc",
-    "CRYPTO_zalloc",
-    "CRYPTO_realloc",
-    "Perl_safesys",
-    "ruby_xmalloc",
-    "ruby_xcalloc",
-    "ruby_xrealloc",
-    "xmalloc",
-    "xcalloc",
-    "xrealloc",
-    "zmalloc",
-    "zcalloc",
-    "zrealloc",
-    "ztrymalloc",
-    "g_malloc",
 ];
 
 /// Functions of allocators that are linked into a program or library, by the start of their name:
@@ -168,7 +124,7 @@ fn is_library(frame: &Frame) -> bool {
 
 fn is_wrapper(frame: &Frame) -> bool {
     let source = frame.file.as_deref().unwrap_or_default();
-    starts(&frame.function, &PASSING_FUNCTIONS)
+    passing::is_passing_function(&frame.function)
         || implements_alloc_trait(&frame.function)
         || starts(source, &PASSING_SOURCES)
 }

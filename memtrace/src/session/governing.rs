@@ -378,16 +378,22 @@ impl Governing {
         let was_always_open = self.phases.len() == 1 && self.armed == Armed::All;
         let coverage = match was_always_open {
             true => Coverage::default(),
-            false => coverage(window_ns, &self.phases),
+            false => coverage(window_ns, &self.phases, place.objects),
         };
         (self.cost.clone(), coverage)
     }
 }
 
-/// All families that come and go.
-fn coverage(window_ns: u64, phases: &[Phase]) -> Coverage {
-    let family = |family| FamilyCoverage::new(family, window_ns, phases.to_vec());
-    Coverage { families: vec![family(Family::Heap), family(Family::Python)] }
+/// All families that come and go, of those that are traced at all.
+fn coverage(window_ns: u64, phases: &[Phase], objects: &[PlannedObject]) -> Coverage {
+    let is_traced = |family: &Family| {
+        let mut probes = objects.iter().flat_map(|object| &object.plan.probes);
+        probes.any(|probe| Family::of(probe.function) == *family)
+    };
+    let traced = [Family::Heap, Family::Python].into_iter().filter(is_traced);
+    let families =
+        traced.map(|family| FamilyCoverage::new(family, window_ns, phases.to_vec())).collect();
+    Coverage { families }
 }
 
 /// The probes of mappings stay, as long as there is a chance of others.

@@ -86,6 +86,13 @@ impl Files {
     }
 }
 
+/// The prefix that was given. Whoever names the capture itself gets that, and the others beside it.
+pub fn given_prefix(args: &TraceArgs) -> Option<PathBuf> {
+    let prefix = args.output.as_ref()?;
+    let names_capture = prefix.extension().is_some_and(|it| it == "memtrace");
+    Some(if names_capture { prefix.with_extension("") } else { prefix.clone() })
+}
+
 /// The prefix of all files unless another was given: `memtrace-COMMAND-PID-TIME`.
 pub fn default_prefix(process: &Process) -> PathBuf {
     let command: String = process

@@ -7,7 +7,7 @@ mod options;
 use std::io;
 
 pub use self::{
-    files::{Files, default_prefix, with_suffix},
+    files::{Files, default_prefix, given_prefix, with_suffix},
     options::{options, say_interval},
 };
 use super::{Status, progress::Progress};
