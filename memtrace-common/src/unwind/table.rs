@@ -69,6 +69,8 @@ pub enum CfaRule {
     Signal = 6,
     /// The return address is undefined: the root of the stack.
     Root = 7,
+    /// Nothing is known: by the frame pointer, if it looks like one.
+    Guess = 8,
 }
 
 /// How the caller's frame pointer is found.
@@ -121,6 +123,12 @@ pub struct CodeMappings {
     pub count: u64,
     /// The mappings; the rest is unused.
     pub mappings: [CodeMapping; MAX_MAPPINGS],
+}
+
+impl Rule {
+    /// For code that nothing describes.
+    pub const GUESS: Self =
+        Self { cfa: CfaRule::Guess as u8, fp: FpRule::Same as u8, fp_offset: 0, cfa_offset: 0 };
 }
 
 const _: () = {

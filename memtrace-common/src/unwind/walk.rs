@@ -267,17 +267,32 @@ impl Walk {
         let call = pc.wrapping_sub(1);
         let place = memo::place(call);
         let noted = tables.noted(place);
-        if memo::is_of(noted, call) {
-            self.rule.set(memo::rule(noted));
+        let rule = if memo::is_of(noted, call) {
+            tables.rule(memo::rule(noted))
         } else {
-            self.find_mapping(tables, call)?;
-            if self.pages.get() == 0 {
-                return self.guess(memory);
-            }
-            self.find_rule(tables, call.wrapping_sub(self.bias.get()))?;
-            tables.note(place, memo::entry(call, self.rule.get()));
+            self.look_up(tables, call, place)?
+        };
+        if rule.cfa == CfaRule::Guess as u8 {
+            return self.guess(memory);
         }
-        self.apply(memory, tables.rule(self.rule.get()), pc)
+        self.apply(memory, rule, pc)
+    }
+
+    /// The rule for a call, by its mapping and the rows of that; notes it where there are any.
+    #[inline(always)]
+    fn look_up<T: Tables>(
+        &mut self,
+        tables: &T,
+        call: u64,
+        place: usize,
+    ) -> Result<Rule, StackEnd> {
+        self.find_mapping(tables, call)?;
+        if self.pages.get() == 0 {
+            return Ok(Rule::GUESS);
+        }
+        self.find_rule(tables, call.wrapping_sub(self.bias.get()))?;
+        tables.note(place, memo::entry(call, self.rule.get()));
+        Ok(tables.rule(self.rule.get()))
     }
 
     /// Which word is that of the frame with this number.
@@ -411,7 +426,7 @@ impl Walk {
         self.ascend(caller, cfa, sp)
     }
 
-    /// Code without rows, e.g. of a JIT: one step by the frame pointer, if it looks like one.
+    /// Code that nothing describes, e.g. of a JIT: one step by the frame pointer, if it looks like one.
     #[inline(always)]
     fn guess<M: ReadMemory>(&mut self, memory: &M) -> Result<(), StackEnd> {
         let (sp, bp) = (self.sp.get(), self.bp.get());

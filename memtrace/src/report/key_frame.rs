@@ -46,7 +46,8 @@ const PYTHON_PACKAGES: [&str; 2] = ["/site-packages/", "/dist-packages/"];
 const PYTHON_LIBRARY: &str = "/python3.";
 
 /// The index of that frame. Where Python runs, it is the innermost frame of the program's own
-/// Python code, or else the innermost of any Python code. When every frame only passes on: the
+/// Python code, or else the innermost of any Python code; where JavaScript does and has names, the
+/// innermost of the program's own. When every frame only passes on: the
 /// outermost of the wrappers, since `HashMap::insert` says more than `alloc`. `None` without frames.
 pub(super) fn key_frame(frames: &[Arc<Frame>]) -> Option<usize> {
     // The process is nothing to look at, unless there is nothing else.
@@ -56,7 +57,7 @@ pub(super) fn key_frame(frames: &[Arc<Frame>]) -> Option<usize> {
     {
         return key_frame(own);
     }
-    if let Some(index) = python_key_frame(frames) {
+    if let Some(index) = python_key_frame(frames).or_else(|| javascript_key_frame(frames)) {
         return Some(index);
     }
     let is_key = |frame: &Arc<Frame>| !is_library(frame) && !is_wrapper(frame);
@@ -77,6 +78,15 @@ fn python_key_frame(frames: &[Arc<Frame>]) -> Option<usize> {
     let is_python = |frame: &Arc<Frame>| frame.language == Language::Python;
     let own = frames.iter().position(|frame| is_python(frame) && is_own_python(frame));
     own.or_else(|| frames.iter().position(is_python))
+}
+
+/// The innermost function of the program's own JavaScript, as V8 names it in its map for perf:
+/// `JS:*keep /srv/app.js:12:5`; Node's own modules are `node:internal/buffer` and the like.
+fn javascript_key_frame(frames: &[Arc<Frame>]) -> Option<usize> {
+    let is_own = |frame: &Arc<Frame>| {
+        frame.function.starts_with("JS:") && !frame.function.contains(" node:")
+    };
+    frames.iter().position(is_own)
 }
 
 /// Whether the code is the program's own: not installed, not a part of Python.
@@ -187,6 +197,19 @@ mod tests {
             Some(2),
         );
         check(&[("_rjem_je_background_thread", "app"), ("start_thread", "libc.so.6")], Some(0));
+    }
+
+    #[test]
+    fn javascript_of_the_program_goes_before_native_code_and_nodes_own() {
+        let functions = [
+            ("node::NodeArrayBufferAllocator::AllocateUninitialized(unsigned long)", "node"),
+            ("node::Buffer::(anonymous namespace)::CreateUnsafeArrayBuffer()", "node"),
+            ("JS:*createUnsafeBuffer node:internal/buffer:1056:28", "[anon]"),
+            ("JS:*keep /srv/app.js:12:5", "[anon]"),
+            ("Builtins_JSEntry", "node"),
+        ];
+        check(&functions, Some(3));
+        check(&functions[..3], Some(1));
     }
 
     #[test]

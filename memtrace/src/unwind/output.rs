@@ -13,7 +13,8 @@ use super::{
 /// Rows, rules, and how it went.
 pub(super) type Compiled = (Vec<ObjectRow>, Vec<Rule>, CompileStats);
 
-/// Takes functions and their rows in ascending order.
+/// Takes functions and their rows in ascending order. Code between functions is not described, like
+/// that of a JIT, and is walked like it: V8's built-in functions keep frame pointers, for example.
 pub(super) struct Output<'d> {
     /// The object's.
     pub(super) code: Code<'d>,
@@ -52,8 +53,8 @@ impl<'d> Output<'d> {
             && covered < start
             && self.code.may_run(covered, start)
         {
-            self.count_row(UNKNOWN);
-            self.rows.push(covered, UNKNOWN)?;
+            self.count_row(Rule::GUESS);
+            self.rows.push(covered, Rule::GUESS)?;
         }
         Ok(Some((start, end)))
     }
@@ -94,8 +95,8 @@ impl<'d> Output<'d> {
     /// Ends the last function.
     pub(super) fn finish(mut self) -> Result<Compiled, CompileError> {
         if let Some(covered) = self.covered {
-            self.count_row(UNKNOWN);
-            self.rows.push(covered, UNKNOWN)?;
+            self.count_row(Rule::GUESS);
+            self.rows.push(covered, Rule::GUESS)?;
         }
         let (rows, rules) = self.rows.finish();
         self.stats.rows = rows.len() as u64;

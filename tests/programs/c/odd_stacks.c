@@ -3,13 +3,14 @@
 // of different sizes. For x86-64.
 #include "truth.h"
 
-enum { IN_SIGNAL, IN_JIT, IN_JIT_WITHOUT_FP, IN_ASSEMBLY, IN_NEW_JIT, SITE_COUNT };
+enum { IN_SIGNAL, IN_JIT, IN_JIT_WITHOUT_FP, IN_ASSEMBLY, IN_FRAMED_ASSEMBLY, IN_NEW_JIT, SITE_COUNT };
 
 static struct site sites[SITE_COUNT] = {
     {.name = "site_in_signal", .function = MALLOC},
     {.name = "site_in_jit", .function = MALLOC},
     {.name = "site_in_jit_without_frame_pointer", .function = MALLOC},
     {.name = "site_in_assembly", .function = MALLOC},
+    {.name = "site_in_framed_assembly", .function = MALLOC},
     {.name = "site_in_new_jit", .function = MALLOC},
 };
 
@@ -22,6 +23,7 @@ SITE static void site_in_signal(void) { take(IN_SIGNAL, 101); USED(0); }
 SITE static void site_in_jit(void) { take(IN_JIT, 102); USED(0); }
 SITE static void site_in_jit_without_frame_pointer(void) { take(IN_JIT_WITHOUT_FP, 103); USED(0); }
 SITE static void site_in_assembly(void) { take(IN_ASSEMBLY, 104); USED(0); }
+SITE static void site_in_framed_assembly(void) { take(IN_FRAMED_ASSEMBLY, 106); USED(0); }
 SITE static void site_in_new_jit(void) { take(IN_NEW_JIT, 105); USED(0); }
 
 SITE static void on_signal(int number) {
@@ -30,7 +32,8 @@ SITE static void on_signal(int number) {
 }
 
 #ifdef __x86_64__
-// Calls its argument, in no function that the unwind information describes.
+// Both call their argument, in no function that the unwind information describes; one keeps a frame
+// pointer, as V8's built-in functions do.
 __asm__(".pushsection .text\n"
         "  .balign 16\n"
         "  nop\n"
@@ -39,9 +42,16 @@ __asm__(".pushsection .text\n"
         "  call *%rdi\n"
         "  addq $8, %rsp\n"
         "  ret\n"
+        "call_with_frame_pointer:\n"
+        "  pushq %rbp\n"
+        "  movq %rsp, %rbp\n"
+        "  call *%rdi\n"
+        "  popq %rbp\n"
+        "  ret\n"
         "  .balign 16\n"
         ".popsection\n");
 void call_without_rules(void (*function)(void));
+void call_with_frame_pointer(void (*function)(void));
 
 typedef void caller(void (*)(void));
 
@@ -76,6 +86,7 @@ int main(void) {
     run(jit, site_in_jit);
     run(jit_without, site_in_jit_without_frame_pointer);
     run(call_without_rules, site_in_assembly);
+    run(call_with_frame_pointer, site_in_framed_assembly);
     caller *new_jit = generate(with_frame_pointer, sizeof with_frame_pointer);
     // Twice: the first call finds memtrace unprepared.
     run(new_jit, site_in_new_jit);

@@ -225,6 +225,19 @@ fn code_without_rows_is_left_by_the_frame_pointer_and_marked() {
 }
 
 #[test]
+fn code_between_functions_is_left_by_the_frame_pointer_each_time() {
+    let rows = [(0x000, rule(CfaRule::Root, 0)), (0x100, Rule::GUESS)];
+    let world = world(&rows, &[0, 0, 0x99, CODE + 0x10]);
+    let gap = CODE + 0x180;
+    // The second time the rule of the address has been noted.
+    for _ in 0..2 {
+        let walk = check(&world, gap, STACK + 16, &[gap, CODE + 0x10], StackEnd::Complete);
+        assert!(walk.is_guessed());
+    }
+    check(&world, gap, STACK + 17, &[gap], StackEnd::NoFramePointer);
+}
+
+#[test]
 fn stacks_near_their_end_are_read_word_by_word() {
     // Fewer words than a window are left above the stack pointer.
     let rows = [(0x000, rule(CfaRule::Sp, 16)), (0x100, rule(CfaRule::Root, 0))];

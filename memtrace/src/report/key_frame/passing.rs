@@ -5,7 +5,7 @@
 //! memory is for (`pcache1AllocPage`, `Unsafe_AllocateMemory0`) does not.
 
 /// What begins with one of these; the names of C++ and Rust with everything behind them.
-const PREFIXES: [&[&str]; 15] = [
+const PREFIXES: [&[&str]; 18] = [
     // C++ and its standard libraries
     &["operator new", "std::", "__gnu_cxx::", "void std::", "void* std::"],
     // Rust's standard library, and what most programs build theirs upon
@@ -24,6 +24,9 @@ const PREFIXES: [&[&str]; 15] = [
     &["os::pd_commit_memory", "AllocateHeap", "ReallocateHeap", "CHeapObj", "AnyObj::operator new"],
     // V8 and Node
     &["node::NodeArrayBufferAllocator", "v8::internal::AllocWithRetry", "v8::internal::Malloced"],
+    &["v8::internal::BackingStore::", "v8::internal::Heap::AllocateExternalBackingStore"],
+    &["v8::base::OS::", "v8::internal::VirtualMemory::", "v8::internal::MemoryAllocator::"],
+    &["v8::ArrayBuffer::New"],
     // OpenSSL, libuv, FFmpeg, nginx, GLib where it is linked in
     &["CRYPTO_malloc", "CRYPTO_zalloc", "CRYPTO_realloc", "uv__malloc", "uv__calloc"],
     &[

@@ -128,9 +128,9 @@ fn only_rows_with_calls_are_kept() {
     let code = [&[0x55][..], &CALL, &[0x5d, 0xc3], &CALL].concat();
     let object =
         compile_functions(&code, &[(0, 13, &[(1, Cfi::CfaOffset(16)), (7, Cfi::CfaOffset(8))])]);
-    let end = (13, Rule::default());
+    let end = (13, Rule::GUESS);
     assert_eq!(rows(&object), [(1, rule(CfaRule::Sp, 16)), (7, RSP_8), end]);
-    assert_eq!((object.stats.rows_before, object.stats.rows, object.stats.rules), (4, 3, 3));
+    assert_eq!((object.stats.rows_before, object.stats.rows, object.stats.rules), (4, 3, 4));
     assert_eq!((object.stats.fdes, object.stats.text_bytes), (1, 13));
 }
 
@@ -139,15 +139,15 @@ fn rows_that_only_pruned_ones_part_are_one() {
     let code = [&CALL[..], &[NOP; 3], &CALL].concat();
     let instructions = [(5, Cfi::CfaOffset(16)), (8, Cfi::CfaOffset(8))];
     let object = compile_functions(&code, &[(0, 13, &instructions)]);
-    assert_eq!(rows(&object), [(0, RSP_8), (13, Rule::default())]);
+    assert_eq!(rows(&object), [(0, RSP_8), (13, Rule::GUESS)]);
 }
 
 #[test]
-fn code_between_functions_is_unknown_unless_it_is_padding() {
+fn code_between_functions_is_guessed_unless_it_is_padding() {
     let code = [&CALL[..], &[NOP; 5], &CALL, &CALL, &CALL].concat();
     let object = compile_functions(&code, &[(0, 5, &[]), (10, 5, &[]), (20, 5, &[])]);
-    let unknown = Rule::default();
-    assert_eq!(rows(&object), [(0, RSP_8), (15, unknown), (20, RSP_8), (25, unknown)]);
+    let guess = Rule::GUESS;
+    assert_eq!(rows(&object), [(0, RSP_8), (15, guess), (20, RSP_8), (25, guess)]);
 }
 
 #[test]
@@ -155,10 +155,10 @@ fn the_order_of_entries_does_not_matter_and_the_first_of_overlapping_functions_w
     let code = CALL.repeat(4);
     let wide = [(0, Cfi::CfaOffset(16))];
     let object = compile_functions(&code, &[(5, 15, &wide), (0, 10, &[])]);
-    let expected = [(0, RSP_8), (10, rule(CfaRule::Sp, 16)), (20, Rule::default())];
+    let expected = [(0, RSP_8), (10, rule(CfaRule::Sp, 16)), (20, Rule::GUESS)];
     assert_eq!(rows(&object), expected);
     let inside = compile_functions(&code, &[(5, 5, &wide), (0, 20, &[])]);
-    assert_eq!(rows(&inside), [(0, RSP_8), (20, Rule::default())]);
+    assert_eq!(rows(&inside), [(0, RSP_8), (20, Rule::GUESS)]);
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn plt_entries_are_kept_without_calls_with_the_offset_of_their_push() {
         let object =
             compile_functions(&[NOP; 32], &[(0, 32, &[(16, Cfi::CfaExpression(expression))])]);
         let entries = (16, rule(CfaRule::Plt, pushed_from));
-        assert_eq!(rows(&object), [entries, (32, Rule::default())]);
+        assert_eq!(rows(&object), [entries, (32, Rule::GUESS)]);
     }
 }
 
@@ -205,7 +205,7 @@ fn signal_trampolines_are_kept_without_calls() {
     let mut trampoline = cie(1);
     trampoline.signal_trampoline = true;
     let object = compile(&file(&[NOP; 16], trampoline, &[(4, 8, &[])])).unwrap();
-    assert_eq!(rows(&object), [(4, rule(CfaRule::Signal, 0)), (12, Rule::default())]);
+    assert_eq!(rows(&object), [(4, rule(CfaRule::Signal, 0)), (12, Rule::GUESS)]);
 }
 
 #[test]
@@ -238,14 +238,14 @@ fn unsupported_rows_that_no_call_needs_are_not_counted() {
     let instructions = [(0, Cfi::CfaRegister(X86_64::R10)), (3, Cfi::Cfa(X86_64::RSP, 8))];
     let object = compile_functions(&code, &[(0, 8, &instructions)]);
     assert!(object.stats.unsupported.is_empty());
-    assert_eq!(rows(&object), [(3, RSP_8), (8, Rule::default())]);
+    assert_eq!(rows(&object), [(3, RSP_8), (8, Rule::GUESS)]);
 }
 
 #[test]
 fn another_return_address_register_is_not_supported() {
     let cie = CommonInformationEntry::new(encoding(1), 1, -8, X86_64::RAX);
     let object = compile(&file(&CALL, cie, &[(0, 5, &[])])).unwrap();
-    assert!(object.rows.is_empty());
+    assert_eq!(rows(&object), [(5, Rule::GUESS)]);
     assert_eq!(object.stats.unsupported["return address in another register"], 1);
 }
 
@@ -273,7 +273,7 @@ fn debug_frame_serves_where_there_is_no_eh_frame() {
     table(cie(4), &[(0, 5, &[])]).write_debug_frame(&mut section).unwrap();
     let extra_section = Some((".debug_frame", section.0.into_vec()));
     let file = TestElf { code: CALL.to_vec(), extra_section, ..TestElf::default() }.build();
-    assert_eq!(rows(&compile(&file).unwrap()), [(0, RSP_8), (5, Rule::default())]);
+    assert_eq!(rows(&compile(&file).unwrap()), [(0, RSP_8), (5, Rule::GUESS)]);
 }
 
 #[test]
