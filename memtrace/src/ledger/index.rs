@@ -1,8 +1,9 @@
 //! From the address of a block to its slot: the hash table that every event goes through.
 //!
 //! Linear probing over one array of 8-byte entries, so that a lookup costs one cache miss, and
-//! removal by shifting back, so that there are no tombstones: the array is allocated once, and
-//! neither grows nor needs cleaning, however long the trace.
+//! removal by shifting back, so that there are no tombstones: the array is allocated once and needs
+//! no cleaning, however long the trace. Of it only as much is used, and thereby touched, as there are
+//! blocks for: entries lie where their hashes say, which is on another page for each.
 
 use std::{hash::BuildHasher, num::NonZeroU64};
 
@@ -10,6 +11,9 @@ use hashbrown::DefaultHashBuilder;
 
 /// The most slots that the 32-bit hashes of the entries can spread.
 pub const MAX_SLOTS: usize = 1 << 31;
+
+/// So many entries are used at first: 32 KiB.
+const FIRST_ENTRIES: usize = 1 << 12;
 
 /// 32 bits of the address's hash above, the slot + 1 below; 0 is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +49,13 @@ pub enum Found {
 /// Slots by address.
 #[derive(Debug)]
 pub struct AddressIndex {
-    /// A power of two of entries, a third of which are always empty, so that every search ends.
+    /// For as many slots as there may ever be.
     entries: Box<[u64]>,
+    /// How many of them are used, from the first on: a power of two, a third of which are always
+    /// empty, so that every search ends.
+    used: usize,
+    /// Slots that are in it.
+    count: usize,
     hasher: DefaultHashBuilder,
 }
 
@@ -55,8 +64,32 @@ impl AddressIndex {
     /// pages that are never used are never touched.
     pub fn new(limit: usize) -> Self {
         let limit = limit.min(MAX_SLOTS);
-        let entries = vec![0; (limit + limit / 2 + 1).next_power_of_two()];
-        Self { entries: entries.into_boxed_slice(), hasher: DefaultHashBuilder::default() }
+        let entries = vec![0; entries_for(limit)].into_boxed_slice();
+        let used = entries.len().min(FIRST_ENTRIES);
+        Self { entries, used, count: 0, hasher: DefaultHashBuilder::default() }
+    }
+
+    /// To be called before the search for the position of a new address.
+    pub fn make_room(&mut self) {
+        if self.used < self.entries.len() && self.used < entries_for(self.count + 1) {
+            self.spread();
+        }
+    }
+
+    /// Spreads all over twice as many entries.
+    fn spread(&mut self) {
+        let used = &mut self.entries[..self.used];
+        let entries = used.iter().map(|entry| Entry(*entry)).filter(|entry| !entry.is_empty());
+        let entries: Vec<Entry> = entries.collect();
+        used.fill(0);
+        self.used *= 2;
+        for entry in entries {
+            let mut position = self.home(entry.hash());
+            while !self.entry(position).is_empty() {
+                position = self.after(position);
+            }
+            self.entries[position] = entry.0;
+        }
     }
 
     /// Searches an address; `is_at` tells whether a slot holds it.
@@ -79,6 +112,7 @@ impl AddressIndex {
     pub fn insert(&mut self, position: usize, address: NonZeroU64, slot: u32) {
         debug_assert!(self.entry(position).is_empty());
         self.entries[position] = Entry::new(self.hash(address), slot).0;
+        self.count += 1;
     }
 
     /// Removes the entry at a position that was just found.
@@ -95,11 +129,13 @@ impl AddressIndex {
             next = self.after(next);
         }
         self.entries[hole] = 0;
+        self.count -= 1;
     }
 
     /// Forgets all; the memory stays allocated.
     pub fn clear(&mut self) {
-        self.entries.fill(0);
+        self.entries[..self.used].fill(0);
+        self.count = 0;
     }
 
     fn entry(&self, position: usize) -> Entry {
@@ -112,16 +148,21 @@ impl AddressIndex {
 
     /// The high bits of the hash, as many as there are positions.
     fn home(&self, hash: u32) -> usize {
-        ((u64::from(hash) * self.entries.len() as u64) >> 32) as usize
+        ((u64::from(hash) * self.used as u64) >> 32) as usize
     }
 
     fn after(&self, position: usize) -> usize {
-        (position + 1) & (self.entries.len() - 1)
+        (position + 1) & (self.used - 1)
     }
 
     fn distance(&self, from: usize, to: usize) -> usize {
-        to.wrapping_sub(from) & (self.entries.len() - 1)
+        to.wrapping_sub(from) & (self.used - 1)
     }
+}
+
+/// How many entries so many slots need.
+fn entries_for(slots: usize) -> usize {
+    (slots + slots / 2 + 1).next_power_of_two()
 }
 
 #[cfg(test)]
@@ -154,6 +195,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn as_much_is_used_as_there_are_slots_and_all_are_found_when_that_grows() {
+        let mut index = AddressIndex::new(100_000);
+        assert_eq!(index.used, FIRST_ENTRIES);
+        for slot in 0..20_000 {
+            index.make_room();
+            let Found::Vacant(position) = find(&index, slot) else { panic!("{slot} is there") };
+            index.insert(position, address(slot), slot);
+        }
+        assert_eq!(index.used, 32_768);
+        assert!(index.entries[index.used..].iter().all(|entry| *entry == 0));
+        for slot in 0..20_000 {
+            let Found::Slot(found, position) = find(&index, slot) else { panic!("no {slot}") };
+            assert_eq!(found, slot);
+            index.remove(position);
+        }
+        assert_eq!(index.count, 0);
+        assert!(index.entries.iter().all(|entry| *entry == 0));
+    }
+
     proptest! {
         #[test]
         fn it_agrees_with_a_map_while_it_is_filled_and_emptied(
@@ -163,6 +224,7 @@ mod tests {
             let mut index = AddressIndex::new(32);
             let mut model = HashMap::new();
             for (slot, insert) in steps {
+                index.make_room();
                 match find(&index, slot) {
                     Found::Slot(found, position) => {
                         prop_assert_eq!(model.remove(&slot), Some(found));

@@ -64,6 +64,7 @@ impl LiveSet {
 
     /// Adds a block.
     pub fn insert(&mut self, block: Block) -> Inserted {
+        self.by_address.make_room();
         match self.find(block.address) {
             Found::Slot(slot, _) => {
                 Inserted::Replaced(std::mem::replace(&mut self.blocks[slot as usize], block))
@@ -106,6 +107,7 @@ impl LiveSet {
     /// Puts a detached block back. `false`, and still detached, when its address is taken.
     pub fn attach(&mut self, slot: Slot) -> bool {
         let address = self.blocks[slot.0 as usize].address;
+        self.by_address.make_room();
         match self.find(address) {
             Found::Slot(..) => false,
             Found::Vacant(position) => {
