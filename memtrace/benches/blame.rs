@@ -1,51 +1,18 @@
-//! Who pins a heap of 1 GB with a million traced blocks: at most a second.
-#![allow(clippy::unwrap_used, reason = "a benchmark fails where it fails")]
+//! Who pins a heap of 1 GB with a million traced blocks: `cargo bench -p memtrace --bench blame`.
+
+#[path = "overhead/whatif/blame/heap.rs"]
+mod heap;
 
 use divan::Bencher;
-use memtrace::{
-    analysis::blame::{BlameInput, blame},
-    model::{
-        census::Extent,
-        layout::{ArenaLayout, HeapLayout, PieceKind, SegmentLayout},
-        site::LiveItem,
-    },
-};
-
-const HEAP: u64 = 0x5555_0000_0000;
-const HEAP_BYTES: u64 = 1 << 30;
-const BLOCKS: u64 = 1_000_000;
-const SITES: u64 = 1000;
+use memtrace::analysis::blame::{BlameInput, blame};
 
 fn main() {
     divan::main();
 }
 
-/// A block, a hole, and so on; what is left is the end of the heap.
-fn heap() -> (HeapLayout, Vec<LiveItem>) {
-    let (mut segment, mut live, mut at) = (SegmentLayout::at(HEAP), Vec::new(), HEAP);
-    for number in 0..BLOCKS {
-        let scattered = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let bytes = 48 + scattered % 32 * 16;
-        live.push(LiveItem {
-            address: at + 16,
-            bytes,
-            time_ns: number,
-            site: (scattered % SITES) as u32,
-            ..LiveItem::default()
-        });
-        segment.push(PieceKind::InUse, at + bytes);
-        at += bytes + 32 + scattered % 90 * 16;
-        segment.push(PieceKind::Free, at);
-    }
-    segment.push(PieceKind::Top, HEAP + HEAP_BYTES);
-    let resident = vec![Extent { start: HEAP, end: HEAP + HEAP_BYTES }];
-    let arenas = vec![ArenaLayout { segments: vec![segment], ..ArenaLayout::default() }];
-    (HeapLayout { page_bytes: 4096, arenas, resident, ..HeapLayout::default() }, live)
-}
-
 #[divan::bench(sample_count = 10)]
 fn a_million_blocks_in_a_gigabyte(bencher: Bencher<'_, '_>) {
-    let (layout, live) = heap();
+    let (layout, live) = heap::heap();
     bencher.bench(|| {
         blame(&BlameInput {
             layout: &layout,
@@ -53,7 +20,7 @@ fn a_million_blocks_in_a_gigabyte(bencher: Bencher<'_, '_>) {
             live: &live,
             culprits: &[],
             is_exact: true,
-            closed_ns: BLOCKS,
+            closed_ns: heap::BLOCKS,
         })
     });
 }

@@ -1,13 +1,20 @@
 //! `memtrace whatif` on captures that are made here: what a replay takes is what was asked for, and
 //! captures that cannot be replayed are refused.
 
-use std::{fs, path::PathBuf, process::Output};
+use std::{
+    fs,
+    path::PathBuf,
+    process::Output,
+    thread::{sleep, spawn},
+    time::Duration,
+};
 
 use memtrace::{
     capture::{Capture, EventsKept, KeptEvent, write},
     whatif::result::{Outcome, ReplayError, Row, SCHEMA, WhatIf},
 };
 use memtrace_tests::binary::{run, stderr, stdout};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 
 use crate::report::{alloc, assert_refused, capture, free};
@@ -116,6 +123,47 @@ fn a_library_that_does_not_load_is_a_row_of_its_own() {
         panic!("{:?}", result.variants)
     };
     assert!(reason.contains("was not loaded"), "{reason}");
+}
+
+/// The replay that is under a variant with this tunable, once it has started.
+fn replay_under(tunable: &str) -> Pid {
+    let contains = |file: PathBuf, text: &str| {
+        fs::read(file).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
+    };
+    loop {
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let path = entry.path();
+            let is_it = contains(path.join("cmdline"), "__replay")
+                && contains(path.join("environ"), tunable);
+            if let Some(pid) = entry.file_name().to_str().filter(|_| is_it) {
+                return Pid::from_raw(pid.parse().unwrap()).unwrap();
+            }
+        }
+        sleep(Duration::from_millis(1));
+    }
+}
+
+/// A count that no other test's replay is under.
+#[test]
+fn a_replay_that_is_killed_is_a_row_of_its_own_and_leaves_nothing_behind() {
+    let events: Vec<_> = (1..30_000_u64).map(|it| alloc(42, 1, 1, it << 16, 4000)).collect();
+    let captured = Captured::of(&events);
+    let killer = spawn(|| {
+        let pid = replay_under("tcache_count=123");
+        kill_process(pid, Signal::KILL).unwrap();
+        pid
+    });
+    let result = captured.result(&["--with", "glibc,glibc:tcache=123,glibc:tcache=124"]);
+    let killed = killer.join().unwrap();
+    let Outcome::Failed { reason } = &row(&result, "glibc:tcache=123").outcome else {
+        panic!("{:?}", result.variants)
+    };
+    assert!(reason.contains("SIGKILL"), "{reason}");
+    for name in ["glibc", "glibc:tcache=124"] {
+        assert_eq!(row(&result, name).outcome, Outcome::Done, "{name}");
+    }
+    let gone = test_kill_process(killed);
+    assert_eq!(gone, Err(rustix::io::Errno::SRCH), "it was waited for");
 }
 
 #[test]

@@ -23,6 +23,9 @@ const SCRIPTS: [&str; 6] = [
     "targets/work.py",
     "targets/work.sql",
 ];
+/// Of the tests' programs.
+const TEST_PROGRAMS: &str = "tests/programs/python";
+const TEST_SCRIPTS: [&str; 2] = ["pusher.py", "talk.py"];
 const RUST: &str = "targets/collections.rs";
 /// What GCC's compiler proper is given, with its headers in it.
 const HEADERS: &str = "targets/headers.cpp";
@@ -38,6 +41,10 @@ pub fn prepare(directory: &Path) -> Result<()> {
     }
     for script in SCRIPTS {
         fs::copy(sources.join(script), in_directory(script)).context(script)?;
+    }
+    for script in TEST_SCRIPTS {
+        let source = root().join(TEST_PROGRAMS).join(script);
+        fs::copy(source, directory.join(script)).context(script)?;
     }
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     run(Command::new(rustc)

@@ -27,6 +27,7 @@ mod tables;
 mod target;
 mod tracer;
 mod walk;
+mod whatif;
 
 use std::{io::Read as _, path::PathBuf};
 
@@ -113,6 +114,8 @@ enum Group {
     Stacks,
     Walk,
     Tables,
+    #[value(name = "whatif")]
+    WhatIf,
 }
 
 impl Setup {
@@ -146,6 +149,7 @@ impl Group {
             Self::Stacks => stacks::measure(setup, results),
             Self::Walk => walk::measure(setup, cpus, results),
             Self::Tables => tables::measure(setup, results),
+            Self::WhatIf => whatif::measure(setup, cpus, results),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use crate::{machine::Cpus, process::Process};
 
@@ -91,6 +92,13 @@ impl Target {
     /// The same without waiting for it to be over; nothing can be asked afterwards.
     pub fn begin_pace(&mut self, duration_ns: u64, pairs_per_second: u64) -> Result<()> {
         self.tell(&format!("pace {duration_ns} {pairs_per_second}"))
+    }
+
+    /// What a program of the tests answers to a command.
+    pub fn answer(&mut self, line: &str) -> Result<Value> {
+        self.tell(line)?;
+        let answer = self.line()?;
+        serde_json::from_str(&answer).with_context(|| format!("the target answered {answer:?}"))
     }
 
     fn tell(&mut self, line: &str) -> Result<()> {

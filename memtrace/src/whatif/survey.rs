@@ -4,7 +4,7 @@ use hashbrown::HashMap;
 
 use crate::{
     capture::KeptEvent,
-    model::{AllocFn, event::Action, stack::StackId},
+    model::{AllocFn, event::Action, site::Amount, stack::StackId},
 };
 
 /// Alignments beyond this are chance: a huge page.
@@ -20,6 +20,8 @@ pub struct Survey {
     pub calls: u64,
     /// Calls of other allocators of the process, which are not.
     pub of_others: u64,
+    /// Mappings that the program made, and not its allocators: they are not replayed.
+    pub mappings: Amount,
     /// Allocations that stand for more than themselves.
     pub samples: u64,
     /// Programs that were executed; what was before the last one is gone.
@@ -38,6 +40,11 @@ pub(super) fn is_replayed(kept: &KeptEvent) -> bool {
     event.object.position() == 0 && !event.internal
 }
 
+/// Whether no allocator made it for its own heap.
+fn is_of_program(kept: &KeptEvent) -> bool {
+    !kept.event.internal && !kept.is_arena
+}
+
 impl Survey {
     /// Takes the next event.
     pub fn visit(&mut self, kept: &KeptEvent) {
@@ -48,6 +55,9 @@ impl Survey {
             Action::ReallocEnd { new_address, stack, .. } => (new_address, Some(stack)),
             Action::Free { address } => (address, None),
             Action::Exec => return self.execs += 1,
+            Action::Map { length_bytes, .. } if is_of_program(kept) => {
+                return self.mappings += Amount::one(length_bytes);
+            }
             _ => return,
         };
         if !is_replayed(kept) {
@@ -93,7 +103,25 @@ fn asks_for_alignment(function: AllocFn) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::testing::alloc_by, *};
+    use super::{
+        super::testing::{alloc_by, event},
+        *,
+    };
+
+    #[test]
+    fn mappings_of_the_program_are_counted_and_those_of_allocators_are_not() {
+        let map = |length_bytes| {
+            let (address, stack) = (1 << 30, StackId(1));
+            let action = Action::Map { address, length_bytes, prot: 3, map_flags: 0x22, stack };
+            event(1, AllocFn::Mmap, 0, action)
+        };
+        let mut survey = Survey::default();
+        survey.visit(&map(4096));
+        let (mut arena, mut internal) = (map(1 << 18), map(1 << 26));
+        (arena.is_arena, internal.event.internal) = (true, true);
+        [arena, internal].iter().for_each(|event| survey.visit(event));
+        assert_eq!((survey.mappings, survey.calls), (Amount::one(4096), 0));
+    }
 
     #[test]
     fn an_alignment_is_what_all_addresses_of_a_place_have_in_common() {

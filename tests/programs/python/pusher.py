@@ -5,6 +5,9 @@ between them nor use it for anything larger. RSS grows, what is in use does not,
 
     run SECONDS    works; answers with `mallinfo` (so does every command)
     bursts COUNT   so many bursts of each thread, however long they take; then the same
+    turns COUNT    the same, but who goes on when is fixed: threads take turns, some buffers at a
+                   time, each round of turns at its appointed time. What is allocated, in which
+                   order and when is then the same in every run, under whatever allocator
     mallinfo       glibc's own sums over all arenas, and what the kernel says is resident
     trim           calls malloc_trim(0) first, and adds what that did
     --forever      works by itself, without being told
@@ -12,6 +15,7 @@ between them nor use it for anything larger. RSS grows, what is in use does not,
 
 import collections
 import ctypes
+import os
 import random
 import sys
 import threading
@@ -27,6 +31,9 @@ BURST = 4_000
 BUFFER_BYTES = (700, 2_600)
 EXTENSION_BYTES = (50, 600)
 SESSION_BYTES = (600, 900)
+#: Buffers of a turn, and from one round of turns to the next.
+TURN = 100
+ROUND_SECONDS = 0.05
 
 libc = ctypes.CDLL(None)
 
@@ -68,10 +75,12 @@ class Connection:
         buffer.extend(bytes(self.random.randrange(*EXTENSION_BYTES)))
         return buffer
 
-    def burst(self):
+    def burst(self, pause=lambda: None):
         """Many buffers at once, small objects between them; the buffers go, the objects stay."""
         buffers = []
         for number in range(BURST):
+            if number % TURN == 0:
+                pause()
             buffers.append(self.receive())
             if number % 2:
                 self.open_session()
@@ -85,6 +94,33 @@ class Connection:
         for _ in range(count):
             self.burst()
 
+    def take_turns(self, count, turns):
+        turns.wait()
+        for _ in range(count):
+            self.burst(turns.pass_on)
+        turns.leave()
+
+
+class Turns:
+    """One thread's place in the round. Locks that are there already allocate nothing."""
+
+    def __init__(self, own, following, is_first):
+        self.own, self.following, self.is_first = own, following, is_first
+        self.begun, self.round = time.monotonic(), 0
+
+    def wait(self):
+        self.own.acquire()
+
+    def leave(self):
+        self.following.release()
+
+    def pass_on(self):
+        self.leave()
+        self.wait()
+        if self.is_first:
+            self.round += 1
+            time.sleep(max(0, self.begun + self.round * ROUND_SECONDS - time.monotonic()))
+
 
 connections = [Connection(seed) for seed in range(THREADS)]
 
@@ -96,6 +132,19 @@ def run(seconds):
 
 def bursts(count):
     return together([threading.Thread(target=it.work_off, args=[int(count)]) for it in connections])
+
+
+def turns(count):
+    locks = [threading.Lock() for _ in connections]
+    for lock in locks[1:]:
+        lock.acquire()
+    places = [Turns(own, after, own is locks[0]) for own, after in zip(locks, locks[1:] + locks[:1])]
+    work = zip(connections, places)
+    together([threading.Thread(target=it.take_turns, args=[int(count), place]) for it, place in work])
+    # `join` comes before the kernel's end of a thread, which frees its caches.
+    while len(os.listdir("/proc/self/task")) > 1:
+        time.sleep(0.01)
+    return mallinfo()
 
 
 def together(threads):
@@ -117,4 +166,4 @@ if "--forever" in sys.argv:
     while True:
         run(60)
 else:
-    talk.serve(run=run, bursts=bursts, mallinfo=mallinfo, trim=trim)
+    talk.serve(run=run, bursts=bursts, turns=turns, mallinfo=mallinfo, trim=trim)

@@ -246,6 +246,18 @@ fn who_keeps_free_memory_is_shown_in_the_map_by_mouse_by_keys_and_by_touch() {
 }
 
 #[test]
+fn who_keeps_the_arenas_of_python_is_listed_by_line() {
+    let mut browser = opened(&scenario::with_arena_pins(), "arena-pins.html");
+    let rows = text(&mut browser, "#arena-pins");
+    assert!(rows.contains("open_session (pusher.py:31) 40 objects"), "{rows}");
+    assert!(rows.contains("2.0 MiB") && rows.contains("1.0 MiB less without them"), "{rows}");
+    assert!(rows.contains("before the window"), "{rows}");
+    assert_calm(browser);
+    let mut browser = opened(&scenario::with_pins(), "no-arena-pins.html");
+    assert_eq!(browser.eval("document.querySelector('#arena-pins')"), serde_json::Value::Null);
+}
+
+#[test]
 fn threads_are_listed_by_what_they_kept() {
     let mut report = scenario::model_server();
     let thread = |tid, name: &str, kept| ThreadShare {

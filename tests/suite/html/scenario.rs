@@ -17,9 +17,10 @@ use memtrace::{
         timeline::{PeakSource, RssParts, Timeline, TimelineSample},
     },
     report::{
-        AllocatorReport, ArenaCells, Birth, Births, Completeness, Distribution, EndReason, GroupBy,
-        GroupFacts, GroupName, PinnedCells, ProbeReport, PythonReport, Report, ReportInput, Rss,
-        SiteExtras, SiteInput, SurvivorCheck, Target, Totals, View, Walks, Window, group_slots,
+        AllocatorReport, ArenaCells, ArenaPins, ArenaPinsReport, ArenaPlace, Birth, Births,
+        Completeness, Distribution, EndReason, GroupBy, GroupFacts, GroupName, PinnedCells,
+        ProbeReport, PythonReport, Report, ReportInput, Rss, SiteExtras, SiteInput, SurvivorCheck,
+        Target, Totals, View, Walks, Window, group_slots,
     },
 };
 
@@ -83,6 +84,28 @@ pub fn with_pins() -> Report {
     for (site, kept) in report.sites.iter_mut().zip([7 * MIB, 2 * MIB]) {
         site.trapped = Some(Amount::new(kept, 3));
     }
+    report
+}
+
+/// A line of Python keeps arenas, and so do objects that nobody knows.
+pub fn with_arena_pins() -> Report {
+    let pins = |trapped_bytes| ArenaPins {
+        trapped_bytes,
+        drop_bytes: trapped_bytes / 2,
+        live: Amount::new(4096, 40),
+        arenas: 2,
+        ..ArenaPins::default()
+    };
+    let mut report = with_pins();
+    let name = report.pinned_cells[0].name.clone();
+    report.arena_pins = Some(ArenaPinsReport {
+        arenas: 3,
+        trapped_bytes: 3 * MIB,
+        is_traced: true,
+        places: vec![ArenaPlace { name, pins: pins(2 * MIB), ..ArenaPlace::default() }],
+        unowned: pins(MIB),
+        ..ArenaPinsReport::default()
+    });
     report
 }
 

@@ -90,6 +90,8 @@ where
         live_bytes: blocks.amount().1,
         unknown_blocks: oddities.unknown_blocks,
         implied_frees: oddities.implied_frees,
+        mappings: survey.mappings.count,
+        mapped_bytes: survey.mappings.bytes,
     };
     program.rewind()?;
     let notes = notes(capture, &survey, &facts, layout);
@@ -191,8 +193,9 @@ fn notes(
         notes.push(match facts.unknown_blocks {
             0 => "The replay begins with an empty heap.".to_owned(),
             count => format!(
-                "The replay begins with an empty heap, because the capture does not have the layout \
-                 of the target's: {} frees of older blocks are left out.",
+                "The replay begins with an empty heap, because the capture has no layout of the \
+                 heap at its start (a window that begins with the program needs none): {} frees of \
+                 blocks that are not known are left out.",
                 size::count(count)
             ),
         });
@@ -206,6 +209,14 @@ fn notes(
         notes.push(format!(
             "{} calls of other allocators of the process, or of mappings, are left out.",
             size::count(survey.of_others)
+        ));
+    }
+    if survey.mappings.count > 0 {
+        notes.push(format!(
+            "{} mappings of the program ({}) are not replayed: they are the same under every \
+             allocator, and what of them is resident is in the RSS that is not the heap.",
+            size::count(survey.mappings.count),
+            size::bytes(survey.mappings.bytes)
         ));
     }
     if capture.events.left_out > 0 {

@@ -3,9 +3,12 @@
 use std::{
     fs::File,
     io::{Read as _, Seek as _},
-    os::unix::fs::{FileExt as _, MetadataExt as _},
+    os::unix::{
+        fs::{FileExt as _, MetadataExt as _},
+        process::ExitStatusExt as _,
+    },
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     thread,
     time::Duration,
@@ -110,9 +113,8 @@ fn one(
     }
     let status = child.wait()?;
     let records = records(&board)?;
-    let outcome = outcome(&records, is_over, job.library.as_deref()).unwrap_or_else(|| {
-        Outcome::Failed { reason: format!("{status} {}", said.trim()).trim().to_owned() }
-    });
+    let outcome = outcome(&records, is_over, job.library.as_deref())
+        .unwrap_or_else(|| Outcome::Failed { reason: ended(status, &records, &said) });
     Ok((filled(row, &records, outcome), seen(&records)))
 }
 
@@ -199,6 +201,20 @@ fn outcome(records: &[Record], is_over: bool, library: Option<&Path>) -> Option<
     is_over.then_some(Outcome::OverLimit)
 }
 
+/// How a replay ended that did not say so itself.
+fn ended(status: ExitStatus, records: &[Record], said: &str) -> String {
+    let samples = records.iter().filter(|it| matches!(it, Record::Sample { .. })).count();
+    let killed = match status.signal() {
+        Some(9) => " (SIGKILL: by somebody, or by the kernel for want of memory)",
+        _ => "",
+    };
+    let text = format!("it ended after {samples} samples by {status}{killed}");
+    match said.trim() {
+        "" => text,
+        said => format!("{text}: {said}"),
+    }
+}
+
 /// A library that cannot be loaded is left out by the dynamic linker, which goes on without it.
 fn serves_malloc(inode: u64, library: Option<&Path>) -> bool {
     let Some(library) = library else { return true };
@@ -244,6 +260,15 @@ mod tests {
         assert_eq!(outcome(&[], false, None), None);
         assert_eq!(outcome(&[SAMPLE], false, None), None);
         assert_eq!(outcome(&[SAMPLE], true, None), Some(Outcome::OverLimit));
+    }
+
+    #[test]
+    fn how_it_was_ended_is_said_in_words() {
+        let killed = ended(ExitStatus::from_raw(9), &[SAMPLE], "");
+        assert!(killed.starts_with("it ended after 1 samples by signal: 9"), "{killed}");
+        assert!(killed.contains("want of memory"), "{killed}");
+        let said = ended(ExitStatus::from_raw(127 << 8), &[], " no such library\n");
+        assert_eq!(said, "it ended after 0 samples by exit status: 127: no such library");
     }
 
     #[test]

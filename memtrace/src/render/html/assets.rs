@@ -8,7 +8,7 @@ const SKELETON: &str = include_str!("assets/page.html");
 const STYLE: &str = include_str!("assets/style.css");
 
 /// One after the other in one scope, in this order.
-const SCRIPTS: [&str; 23] = [
+const SCRIPTS: [&str; 24] = [
     include_str!("assets/format.js"),
     include_str!("assets/dom.js"),
     include_str!("assets/data.js"),
@@ -28,6 +28,7 @@ const SCRIPTS: [&str; 23] = [
     include_str!("assets/rows.js"),
     include_str!("assets/sites.js"),
     include_str!("assets/pins.js"),
+    include_str!("assets/arena_pins.js"),
     include_str!("assets/threads.js"),
     include_str!("assets/heap.js"),
     include_str!("assets/quality.js"),

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     frames::{Frames, Strings},
-    pins::{Pins, pins},
+    pins::{Pins, arena_pin_names, pins},
     sites::Sites,
     tree::{self, Tree},
 };
@@ -53,6 +53,7 @@ pub(super) struct Page<'a> {
     heap: &'a Option<HeapReport>,
     pins: Vec<Pins>,
     arena_pins: &'a Option<ArenaPinsReport>,
+    arena_pin_names: Vec<String>,
     timeline: &'a Timeline,
     verdict: &'a Option<Verdict>,
     summary: &'a [String],
@@ -107,6 +108,7 @@ impl<'a> Page<'a> {
             heap: &report.heap,
             pins: pins(&report.pinned_cells),
             arena_pins: &report.arena_pins,
+            arena_pin_names: arena_pin_names(report.arena_pins.as_ref()),
             timeline: &report.timeline,
             verdict: &report.verdict,
             summary: &report.summary,

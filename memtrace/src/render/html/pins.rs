@@ -6,7 +6,7 @@ use super::column::Column;
 use crate::{
     model::site::Amount,
     render::label::described,
-    report::{ArenaCells, PinnedCells},
+    report::{ArenaCells, ArenaPinsReport, PinnedCells},
 };
 
 /// A row.
@@ -34,6 +34,12 @@ pub(super) fn pins(report: &[PinnedCells]) -> Vec<Pins> {
         arenas: it.arenas.iter().map(cells).collect(),
     };
     report.iter().map(row).collect()
+}
+
+/// What the places that keep CPython's arenas are called, in words and in their order.
+pub(super) fn arena_pin_names(report: Option<&ArenaPinsReport>) -> Vec<String> {
+    let places = report.map_or(&[][..], |report| &report.places);
+    places.iter().map(|place| described(&place.name.frame())).collect()
 }
 
 fn cells(of: &ArenaCells) -> Cells {

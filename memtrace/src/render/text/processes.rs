@@ -17,6 +17,10 @@ const SHOWN: usize = 16;
 /// The column where what is said of one begins.
 const INDENT: usize = 4;
 
+/// A page is held by blocks of its own process.
+const ONE_BY_ONE: &str = "memtrace report CAPTURE --process PID tells of one of them alone what its \
+                          heap is like, and what pins trapped memory.";
+
 /// Of a command.
 const COMMAND_COLUMNS: usize = 60;
 
@@ -40,6 +44,7 @@ pub(super) fn write(page: &mut Page, report: &Report) {
             &format!("... {} more process{}", count(hidden), es(hidden)),
         );
     }
+    page.prose(Some(Style::Faint), 0, ONE_BY_ONE);
 }
 
 fn es(number: u64) -> &'static str {

@@ -254,6 +254,7 @@ function showHeap() {
         it,
       ),
     ),
+    arenaPinTable(),
     heap.musl.map((it) => otherTable("musl", it)),
     heap.opaque.map((it) =>
       el("p", null, `${it.name} (${it.path}) was recognised; its heap is not walked.`),
