@@ -17,12 +17,15 @@ import zstandard
 MAGIC = b"\x89MEMTRC\n"
 (HEADER, MODULES, RAW_STACKS, EVENTS, SAMPLES, WALKS, FRAMES, STACKS, SITES, LIVE, THREADS,
  TIMELINE, EVENTS_KEPT, ENDING, END, PROCESS, LAYOUT) = range(1, 18)
-CONTINUED = 2
+CONTINUED, PROCESS_SHIFT = 2, 8
 MASK = (1 << 64) - 1
 
-FUNCTIONS = """malloc calloc realloc reallocarray free memalign aligned_alloc posix_memalign valloc
-    pvalloc mmap munmap mremap brk sbrk _dl_debug_state PyMem_Malloc PyMem_Calloc PyMem_Realloc
-    PyMem_Free PyObject_Malloc PyObject_Calloc PyObject_Realloc PyObject_Free""".split()
+FUNCTIONS = """malloc, calloc, realloc, reallocarray, free, memalign, aligned_alloc, posix_memalign,
+    valloc, pvalloc, mmap, munmap, mremap, brk, sbrk, _dl_debug_state, PyMem_Malloc, PyMem_Calloc,
+    PyMem_Realloc, PyMem_Free, PyObject_Malloc, PyObject_Calloc, PyObject_Realloc, PyObject_Free,
+    mallocx, rallocx, xallocx, dallocx, sdallocx, operator new, operator new[], operator delete,
+    operator delete[], zalloc, malloc_aligned, zalloc_aligned, realloc_aligned, mprotect, madvise,
+    page fault""".replace("\n   ", "").split(", ")
 
 # By code: name, addresses, has a stack, has a size, other numbers.
 ACTIONS = [
@@ -105,12 +108,12 @@ def blocks(data):
 
 
 def records(data):
-    """Records that take several blocks are put together."""
+    """Records that take several blocks are put together. Kind, process and payload of each."""
     begun = b""
     for kind, flags, payload in blocks(data):
         begun += payload
         if not flags & CONTINUED:
-            yield kind, begun
+            yield kind, flags >> PROCESS_SHIFT, begun
             begun = b""
 
 
@@ -186,7 +189,7 @@ class Events:
     def __init__(self):
         self.dictionary, self.events = [], []
 
-    def add(self, payload):
+    def add(self, payload, process):
         fields = Fields(payload)
         count, known, new = fields.number(), fields.number(), fields.bytes()
         self.dictionary = (self.dictionary + [0] * known)[:known]
@@ -198,7 +201,8 @@ class Events:
         columns = fields.columns(8)
         seen, sizes, rotated = [], {}, [0] * len(tids)
         for _ in range(count):
-            self.events.append(self.event(shapes, tids, rotated, seen, sizes, columns))
+            event = self.event(shapes, tids, rotated, seen, sizes, columns)
+            self.events.append({**event, "process": process})
 
     def event(self, shapes, tids, rotated, seen, sizes, columns):
         shape, thread, time, reference, address, stack, size, other = columns
@@ -310,21 +314,25 @@ def layout(payload, known):
             arena["pools"] += pools(Fields(fields.bytes()), arena["start"])
 
 
+def layouts_of(process, layouts):
+    return {"before": layouts.get(2 * process), "after": layouts.get(2 * process + 1)}
+
+
 def read(data):
     capture = {"raw_stacks": [], "sites": [], "live": [], "threads": [], "unknown": []}
-    samples, stacks, events, layouts = [], Stacks(), Events(), {}
+    samples, stacks, events, layouts, processes = [], Stacks(), Events(), {}, {}
     last = {HEADER: "header", MODULES: "modules", WALKS: "walks", EVENTS_KEPT: "events_kept",
             ENDING: "ending", END: "end"}
     lists = {THREADS: ("threads", json.loads), RAW_STACKS: ("raw_stacks", raw_stacks),
              SITES: ("sites", sites), LIVE: ("live", live)}
-    for kind, payload in records(data):
+    for kind, process, payload in records(data):
         if kind in last:
             capture[last[kind]] = json.loads(payload)
         elif kind in lists:
             name, parse = lists[kind]
             capture[name] += parse(payload)
         elif kind == EVENTS:
-            events.add(payload)
+            events.add(payload, process)
         elif kind == FRAMES:
             stacks.add_frames(payload)
         elif kind == STACKS:
@@ -333,12 +341,20 @@ def read(data):
             samples += json.loads(payload)
         elif kind == TIMELINE:
             capture["timeline"], samples = json.loads(payload), []
+        elif kind == PROCESS:
+            known = json.loads(payload)
+            processes[known["number"]] = known
         elif kind == LAYOUT:
             layout(payload, layouts)
         else:
             capture["unknown"].append(kind)
     capture.setdefault("timeline", {})["samples"] = samples
-    capture["layouts"] = {"before": layouts.get(0), "after": layouts.get(1)}
+    capture["layouts"] = layouts_of(0, layouts)
+    for number, process in processes.items():
+        process["layouts"] = layouts_of(number, layouts)
+        for site in capture["sites"][process["first_site"]:][:process["sites"]]:
+            site["process"] = number
+    capture["processes"] = [processes[number] for number in sorted(processes)]
     return {**capture, "stacks": stacks.stacks, "events": events.events}
 
 

@@ -57,6 +57,16 @@ impl<const N: usize> OpaqueWords<N> {
         unsafe { self.0.get_unchecked_mut(index & Self::MASK) }.set(value);
     }
 
+    /// The words `index / M * M` and on. They have one address for the compiler to keep, and not one
+    /// each.
+    #[inline(always)]
+    pub fn block<const M: usize>(&self, index: usize) -> &OpaqueWords<M> {
+        const { assert!(M.is_power_of_two() && M <= N) };
+        let first = index & Self::MASK & !(M - 1);
+        // SAFETY: both are transparent, and from a multiple of `M` below `N` there are `M` more.
+        unsafe { &*self.0.as_ptr().add(first).cast() }
+    }
+
     /// `M` words as such, for a reader to fill from `source`: those from `START` on, or from
     /// [`landing::SHIFT`] further on. Also says which word is the first. `address` is room for an
     /// address in map memory: what comes back from there is a number to the verifier.
@@ -91,6 +101,16 @@ mod tests {
         let mut words = OpaqueWords::<4>::default();
         words.set(6, 7);
         assert_eq!((words.get(2), words.get(usize::MAX)), (7, 0));
+    }
+
+    #[test]
+    fn a_block_of_words_begins_at_a_multiple_of_its_length() {
+        let mut words = OpaqueWords::<16>::default();
+        (0..16).for_each(|index| words.set(index, index as u64));
+        for (index, first) in [(0, 0), (7, 4), (8, 8), (19, 0)] {
+            let block = words.block::<4>(index);
+            assert_eq!((block.get(0), block.get(3)), (first, first + 3));
+        }
     }
 
     #[test]

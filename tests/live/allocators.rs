@@ -183,6 +183,27 @@ fn a_jemalloc_under_its_own_names_is_exact_beside_the_c_librarys() {
     assert!(libc.iter().all(|site| site.allocator.as_deref() == Some("glibc")));
     let names: Vec<_> = report.allocators.iter().map(|totals| totals.name.as_str()).collect();
     assert_eq!(names, ["jemalloc (_rjem_)", "glibc"]);
+    assert_said_when_stripped(&program);
+}
+
+/// What it does cannot be seen then, and nobody is to believe that it does nothing.
+fn assert_said_when_stripped(program: &Path) {
+    assert!(Command::new("strip").arg(program).status().unwrap().success());
+    let (_, report) = traced(&mut Command::new(program), &[]);
+    assert_eq!(report.sites_of("site_own_malloc").count(), 0);
+    let notes = &report.completeness.notes;
+    let says = |note: &String| note.contains("jemalloc") && note.contains("--growth");
+    assert!(notes.iter().any(says), "{notes:?}");
+}
+
+#[test]
+fn names_that_are_given_say_what_is_known_anyway() {
+    let mut command = Command::new(programs::path("ground_truth"));
+    command.args(["heap", "4"]).env("LD_PRELOAD", library(MIMALLOC));
+    let given = ["--allocator-symbols", "prefix=mi_,lib=libmimalloc"];
+    let (truth, report) = traced(&mut command, &given);
+    assert_same_blocks(&truth, &report);
+    assert_eq!(report.target.allocators[0].name, "mimalloc");
 }
 
 #[test]

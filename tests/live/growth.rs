@@ -120,7 +120,7 @@ fn memory_that_moves_stays_with_who_used_it() {
 }
 
 #[test]
-fn the_program_break_grows_and_shrinks() {
+fn smoke_the_program_break_grows_and_shrinks() {
     let run = Run::of("grows", "break");
     run.assert_same_address_space(0);
     run.assert_same_resident();

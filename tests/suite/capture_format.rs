@@ -1,11 +1,15 @@
 //! docs/format.md suffices to read a capture: a reader that was made from it alone finds what
 //! memtrace finds.
 
-use std::{fs::File, path::PathBuf};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
 
 use memtrace::{
-    capture::{Capture, Events as _, KeptEvent, Opened, Reader},
+    capture::{Capture, CapturedProcess, Events as _, KeptEvent, Opened, Reader, Writer},
     model::{
+        AllocFn,
         census::Extent,
         layout::{ArenaLayout, HeapLayout, Piece, PoolLayout, PymallocArenaLayout, SegmentLayout},
         stack::{Frame, NamedStack, StackId},
@@ -27,8 +31,12 @@ fn opened() -> Opened<File> {
 }
 
 fn by_the_description() -> Value {
+    read(&golden())
+}
+
+fn read(capture: &Path) -> Value {
     let mut command = system().command_with_package("zstandard");
-    let output = command.arg(root("docs/read_capture.py")).arg(golden()).output().unwrap();
+    let output = command.arg(root("docs/read_capture.py")).arg(capture).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -151,4 +159,64 @@ fn and_the_same_events() {
         })
         .unwrap();
     assert_eq!((count, found.len()), (12, 12));
+}
+
+#[test]
+fn and_the_same_functions() {
+    let script = "import json, read_capture; print(json.dumps(read_capture.FUNCTIONS))";
+    let mut command = system().command_with_package("zstandard");
+    let output = command.args(["-c", script]).current_dir(root("docs")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: Vec<String> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found, AllocFn::ALL.map(AllocFn::name));
+}
+
+/// The golden capture as if two processes had done what is in it, in turns.
+fn of_two_processes(path: &Path) -> Capture {
+    let Opened { mut capture, events, .. } = opened();
+    capture.processes = vec![process(&capture, 0), process(&capture, 1)];
+    capture.sites.iter_mut().skip(1).for_each(|site| site.process = 1);
+    let mut writer = Writer::new(File::create(path).unwrap(), &capture.header).unwrap();
+    let mut number = 0;
+    let mut write = |kept: &KeptEvent| {
+        writer.event(&KeptEvent { process: number % 2, ..kept.clone() }).unwrap();
+        number += 1;
+    };
+    events.replay(&mut write).unwrap();
+    writer.finish(&capture).unwrap();
+    capture
+}
+
+fn process(capture: &Capture, number: u8) -> CapturedProcess {
+    let mut process = CapturedProcess {
+        number,
+        parent: (number > 0).then_some(capture.header.target.pid),
+        header: capture.header.clone(),
+        ending: Some(capture.ending.clone()),
+        layouts: capture.layouts.clone(),
+        ..CapturedProcess::default()
+    };
+    process.header.target.pid += u32::from(number);
+    process
+}
+
+#[test]
+fn and_the_same_processes() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = directory.path().join("two.memtrace");
+    let capture = of_two_processes(&path);
+    let found = read(&path);
+    assert_eq!(found["unknown"], json!([]));
+    for (process, found) in capture.processes.iter().zip(found["processes"].as_array().unwrap()) {
+        assert_eq!(found["number"], process.number);
+        assert_eq!(found["parent"], json!(process.parent));
+        assert_eq!(found["header"], serde_json::to_value(&process.header).unwrap());
+        assert_eq!(found["layouts"]["after"], layout(process.layouts.after.as_ref().unwrap()));
+    }
+    let numbers = |of: &str| -> Vec<Value> {
+        found[of].as_array().unwrap().iter().map(|it| it["process"].clone()).collect()
+    };
+    let of_sites: Vec<u8> = capture.sites.iter().map(|site| site.process).collect();
+    assert_eq!(json!(numbers("sites")), json!(of_sites));
+    assert_eq!(json!(numbers("events")), json!([0, 1].repeat(6)));
 }

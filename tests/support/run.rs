@@ -51,9 +51,13 @@ impl Run {
 
     fn words(&self, prefix: &Path) -> Vec<OsString> {
         let mut words = self.before.clone();
-        words.extend([binary::memtrace().into(), "run".into(), "--json".into(), "-o".into()]);
-        words.push(prefix.into());
-        if !self.options.iter().any(|it| it == "--max-overhead") {
+        words.extend([binary::memtrace().into(), "run".into()]);
+        if !self.options.iter().any(|it| it == "-o") {
+            words.extend(["-o".into(), prefix.into()]);
+        }
+        let is_watched = self.options.iter().any(|it| it == "--when");
+        words.extend((!is_watched).then(|| "--json".into()));
+        if !is_watched && !self.options.iter().any(|it| it == "--max-overhead") {
             words.extend(["--exact", "--max-overhead", "none"].map(OsString::from));
         }
         words.extend(self.options.iter().map(OsString::from));
@@ -117,6 +121,13 @@ impl Ran {
     /// Sends memtrace a signal.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);
+    }
+
+    /// The captures of a command that is watched, of which `-o` is the directory.
+    pub fn captures(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(&self.prefix).into_iter().flatten();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths.filter(|it| it.extension().is_some_and(|it| it == "memtrace")).collect()
     }
 
     /// Whether memtrace has written its report, which with `-d` is before its end.

@@ -178,8 +178,9 @@ impl<M: ReadMemory> ReadMemory for Recorder<'_, M> {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Replay {
+    /// Not 0 when something was not as it had been.
+    differs: Opaque<u64>,
     next: Opaque<u32>,
-    differs: Opaque<u32>,
     /// Native frames that are walked before a recording is looked for, beyond the fewest.
     further_frames: Opaque<u32>,
     /// Rises by recordings that were looked through in vain, and falls by the others.
@@ -220,7 +221,7 @@ impl Replay {
     pub fn start(&mut self, recording: &Recording, frame_pointer: u64) -> bool {
         let differs = recording.depends_on_another(frame_pointer);
         self.next.set(0);
-        self.differs.set(u32::from(differs));
+        self.differs.set(u64::from(differs));
         !differs && recording.count.get() != 0
     }
 
@@ -234,20 +235,18 @@ impl Replay {
     ) -> bool {
         let first = self.next.get();
         self.next.set(first + NOTES_A_STEP);
-        let mut difference = 0;
-        for index in first..first + NOTES_A_STEP {
-            let (address, value) = recording.noted(index as usize);
+        let notes = recording.notes.block::<{ 2 * NOTES_A_STEP as usize }>(2 * first as usize);
+        for index in 0..NOTES_A_STEP as usize {
+            let (address, value) = (notes.get(2 * index), notes.get(2 * index + 1));
             let Some(present) = stack.word(memory, address) else {
                 self.differs.set(1);
                 return false;
             };
-            difference |= present ^ value;
+            // Not in a variable: the compiler would keep all words for the end, and there are kernels
+            // (6.1) on which the stack of the program has no room for them.
+            self.differs.set(self.differs.get() | (present ^ value));
         }
-        if difference != 0 {
-            self.differs.set(1);
-            return false;
-        }
-        first + NOTES_A_STEP < recording.count.get()
+        self.is_equal() && first + NOTES_A_STEP < recording.count.get()
     }
 
     /// Whether everything was as it had been.
@@ -264,7 +263,7 @@ mod tests {
     fn frames_after(outcomes: impl Iterator<Item = bool>) -> u32 {
         let mut replay = Replay::default();
         for is_equal in outcomes {
-            replay.differs.set(u32::from(!is_equal));
+            replay.differs.set(u64::from(!is_equal));
             replay.learn();
         }
         replay.innermost_frames()

@@ -3,11 +3,13 @@
 //! An object may hold several.
 
 use memtrace_common::function::CallShape;
+use object::ReadRef;
 
 use super::{
     AllocatorId,
     names::{C, MAPPINGS, MIMALLOC, Name, OPERATORS, TCMALLOC},
 };
+use crate::elf::Elf;
 
 /// The end of the name by which jemalloc is known whatever its prefix.
 const JEMALLOC: &str = "mallctl";
@@ -15,6 +17,9 @@ const JEMALLOC: &str = "mallctl";
 const MI_MALLOC: &str = "mi_malloc";
 /// A function by which tcmalloc is known.
 const TC_MALLOC: &str = "tc_malloc";
+
+/// What tells an interpreter of Python, whose copy of mimalloc is not called by its names.
+const PYTHON: &str = "PyObject_Malloc";
 
 /// Names that a user gave: all usual functions with a prefix, in some objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +65,16 @@ pub fn standard() -> impl Iterator<Item = (String, Name)> {
 pub fn is_sign(name: &[u8]) -> bool {
     name.ends_with(JEMALLOC.as_bytes())
         || [MI_MALLOC, TC_MALLOC].iter().any(|sign| name == sign.as_bytes())
+}
+
+/// The allocators under names of their own in an object, but for the mimalloc that every CPython since
+/// 3.13 contains and hardly one uses.
+pub fn in_object<'d, R: ReadRef<'d>>(elf: &Elf<'d, R>) -> Vec<Family> {
+    let signs = elf.functions_where(|name| is_sign(name) || name == PYTHON.as_bytes());
+    let is_python = signs.iter().any(|sign| sign.name == PYTHON);
+    let mut families = families(signs.iter().map(|sign| sign.name.as_str()));
+    families.retain(|family| !(family.allocator == AllocatorId::Mimalloc && is_python));
+    families
 }
 
 /// The families that the signs among an object's names tell of.

@@ -15,6 +15,7 @@ use super::{
     output::{OutputFile, is_broken_pipe, say, text_options},
     progress::Progress,
     trace::{self, Files, Results, with_suffix},
+    watch::WatchedCommand,
 };
 use crate::{
     cli::RunArgs,
@@ -39,16 +40,29 @@ pub fn run(args: &RunArgs, verbose: u8, quiet: bool) -> Result<Status> {
     if let Some(need_bytes) = args.need {
         Available::now()?.check(need_bytes)?;
     }
+    let watched = args.watch().map(|it| WatchedCommand::prepare(it, quiet)).transpose()?;
     let relay = Relay::begin().context("cannot take signals for the command")?;
     let mut command = match launch::start(&ProcFs::new("/proc"), &launch(args, &relay)?) {
         Ok(command) => command,
         Err(error) => return not_started(error),
     };
+    if let Some(watched) = watched {
+        return watch(watched, command, relay);
+    }
     relay.hand_on_to(command.pid()).context(NOT_STARTED)?;
     let traced = trace(args, &mut command, verbose, quiet).context(NOT_STARTED)?;
     let written = deliver(&traced, args, quiet);
     let status = command.wait().context("cannot wait for the command")?;
     Ok(combined(exit_code(status), &traced, written))
+}
+
+/// With conditions: traces only when one of them is met.
+fn watch(watched: WatchedCommand, mut command: Held, relay: Relay) -> Result<Status> {
+    let preserved = WatchedCommand::preserve();
+    relay.hand_on_to(command.pid()).context(NOT_STARTED)?;
+    watched.run(&mut command, &preserved).context(NOT_STARTED)?;
+    let status = command.wait().context("cannot wait for the command")?;
+    Ok(Status::Command(exit_code(status)))
 }
 
 const NOT_STARTED: &str = "the command was not started";

@@ -66,7 +66,7 @@ fn rights(kernel: &KernelFacts) -> Option<Finding> {
     finding(
         format!("memtrace lacks {}.", lacking.join(", ")),
         "Run it as root (sudo), or give it these capabilities (`setcap cap_bpf,cap_perfmon,\
-         cap_sys_ptrace+ep memtrace`; in Kubernetes `securityContext.capabilities.add`).",
+         cap_sys_ptrace,cap_dac_read_search+ep memtrace`; in Kubernetes `securityContext.capabilities.add`).",
     )
 }
 

@@ -49,9 +49,6 @@ use crate::{
     },
 };
 
-/// Growth was seen to work on 6.18, and to be refused on 6.1 and 6.12.
-const GROWTH_SINCE: KernelVersion = KernelVersion::new(6, 13);
-
 /// The first kernel with the `bpf_loop` helper.
 pub(super) const BPF_LOOP_SINCE: KernelVersion = KernelVersion::new(5, 17);
 
@@ -68,15 +65,6 @@ pub enum AttachError {
         pid: u32,
         /// Why.
         source: io::Error,
-    },
-    /// Its programs for growth take more stack than the verifier of older kernels allows.
-    #[error(
-        "--growth needs Linux {GROWTH_SINCE} or newer, this is {version}: the verifier of older \
-         kernels refuses one of its programs; without --growth, calls of allocators are traced"
-    )]
-    TooOldForGrowth {
-        /// The running kernel.
-        version: KernelVersion,
     },
     /// The pid is memtrace's own.
     #[error("{pid} is memtrace itself: it would trace its own tracing; give another process")]
@@ -176,9 +164,6 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
     let version = proc.kernel_version().map_err(AttachError::KernelVersion)?;
     if !options.ignore_hazards && options.growth.is_none() {
         preflight(&proc, &process, version)?;
-    }
-    if options.growth.is_some() && version < GROWTH_SINCE {
-        return Err(AttachError::TooOldForGrowth { version });
     }
     let maps = proc.maps(pid)?;
     steps.over("look at the target");

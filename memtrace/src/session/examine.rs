@@ -77,7 +77,7 @@ fn examine_machine(proc: &ProcFs) -> Result<Examination, AttachError> {
     let version = proc.kernel_version().map_err(AttachError::KernelVersion)?;
     let itself = NonZeroU32::new(std::process::id()).unwrap_or(NonZeroU32::MIN);
     let kernel = try_kernel(itself, version);
-    let facts = kernel_facts(version, false, &kernel);
+    let facts = kernel_facts(version, false, false, &kernel);
     let refusal = kernel.err().map(AttachError::from);
     let mut diagnosis = Diagnosis {
         schema: SCHEMA,
@@ -113,7 +113,7 @@ fn examine_process(
     let hazard = preflight(proc, &process, version).err();
     let plan = plan_target(proc, pid.get(), &maps, version, &options.allocator_symbols);
     let kernel = try_kernel(pid, version);
-    let facts = kernel_facts(version, hazard.is_some(), &kernel);
+    let facts = kernel_facts(version, hazard.is_some(), proc.is_own(pid.get()), &kernel);
     let (planned, left_out, unplanned) = match plan {
         Ok(TargetPlan { objects, left_out, .. }) => (objects, left_out, None),
         Err(error) => (Vec::new(), Vec::new(), Some(error)),
@@ -183,6 +183,7 @@ fn try_kernel(pid: NonZeroU32, version: KernelVersion) -> Result<bool, LoadError
 fn kernel_facts(
     version: KernelVersion,
     seccomp_hazard: bool,
+    is_own: bool,
     tried: &Result<bool, LoadError>,
 ) -> KernelFacts {
     let facilities = Facilities::read(Path::new("/"));
@@ -197,7 +198,7 @@ fn kernel_facts(
             Lockdown::Confidentiality => LockdownFacts::Confidentiality,
         },
         lacking_rights: facilities
-            .lacking()
+            .lacking(is_own)
             .map(|right| Exception { name: right.name.into(), reason: right.needed_to.into() })
             .collect(),
         profiler_hazard: panics_with_profilers(&facilities.release),

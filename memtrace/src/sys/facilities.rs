@@ -18,7 +18,7 @@ pub struct Right {
 
 /// Bits by include/uapi/linux/capability.h. `CAP_SYS_ADMIN` (21) includes what `CAP_PERFMON` and
 /// `CAP_BPF` (Linux 5.8) were taken from.
-pub const RIGHTS: [Right; 3] = [
+pub const RIGHTS: [Right; 4] = [
     Right { name: "CAP_BPF", needed_to: "load BPF programs and create their maps", bits: [39, 21] },
     Right { name: "CAP_PERFMON", needed_to: "put probes into other processes", bits: [38, 21] },
     Right {
@@ -26,7 +26,17 @@ pub const RIGHTS: [Right; 3] = [
         needed_to: "read the memory and the mapped files of other users' processes",
         bits: [19, 19],
     },
+    // `/proc/PID/{mem,pagemap,...}` are files of the target's user, readable by that user only.
+    // CAP_DAC_OVERRIDE (1) includes it.
+    Right {
+        name: READ_FILES,
+        needed_to: "open the files in /proc of other users' processes",
+        bits: [2, 1],
+    },
 ];
+
+/// The one right that processes of memtrace's own user do not take.
+pub const READ_FILES: &str = "CAP_DAC_READ_SEARCH";
 
 /// How far the kernel protects itself from root; kernel_lockdown(7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,10 +82,12 @@ impl Facilities {
         }
     }
 
-    /// Which of [`RIGHTS`] this process lacks.
-    pub fn lacking(&self) -> impl Iterator<Item = Right> {
+    /// Which of [`RIGHTS`] this process lacks, for targets of its own user or for all.
+    pub fn lacking(&self, is_own: bool) -> impl Iterator<Item = Right> {
         let has = |bit: u32| self.effective >> bit & 1 == 1;
-        RIGHTS.into_iter().filter(move |right| !right.bits.into_iter().any(has))
+        let is_needed = move |right: &Right| !(is_own && right.name == READ_FILES);
+        let wanted = RIGHTS.into_iter().filter(is_needed);
+        wanted.filter(move |right| !right.bits.into_iter().any(has))
     }
 }
 
@@ -113,14 +125,14 @@ mod tests {
     }
 
     fn lacking(status: &str) -> Vec<&'static str> {
-        found(&[("proc/self/status", status)]).lacking().map(|right| right.name).collect()
+        found(&[("proc/self/status", status)]).lacking(false).map(|right| right.name).collect()
     }
 
     #[test]
     fn nothing_is_assumed_where_nothing_can_be_read() {
         let facilities = found(&[]);
         assert_eq!(facilities, Facilities::default());
-        assert_eq!(facilities.lacking().count(), RIGHTS.len());
+        assert_eq!(facilities.lacking(false).count(), RIGHTS.len());
     }
 
     #[test]
@@ -137,11 +149,15 @@ mod tests {
 
     #[test]
     fn rights_are_those_in_force_and_the_administrator_has_those_that_were_split_off() {
-        assert_eq!(lacking("CapPrm:\t000001ffffffffff\nCapEff:\t0000000000000000\n").len(), 3);
+        assert_eq!(lacking("CapPrm:\t000001ffffffffff\nCapEff:\t0000000000000000\n").len(), 4);
         assert_eq!(lacking("CapEff:\t000001ffffffffff\n"), [""; 0]);
-        assert_eq!(lacking("CapEff:\t000000c000080000\n"), [""; 0]);
-        assert_eq!(lacking("CapEff:\t0000000000200000\n"), ["CAP_SYS_PTRACE"]);
-        assert_eq!(lacking("CapEff:\t0000008000080000\n"), ["CAP_PERFMON"]);
+        assert_eq!(lacking("CapEff:\t000000c000080004\n"), [""; 0]);
+        assert_eq!(lacking("CapEff:\t000000c000080002\n"), [""; 0]);
+        assert_eq!(lacking("CapEff:\t000000c000080000\n"), [READ_FILES]);
+        assert_eq!(lacking("CapEff:\t0000000000200004\n"), ["CAP_SYS_PTRACE"]);
+        assert_eq!(lacking("CapEff:\t0000008000080004\n"), ["CAP_PERFMON"]);
+        let own = found(&[("proc/self/status", "CapEff:\t000000c000080000\n")]);
+        assert_eq!(own.lacking(true).count(), 0, "a process of the same user");
     }
 
     #[test]

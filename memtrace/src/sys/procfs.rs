@@ -56,6 +56,13 @@ impl ProcFs {
         scope.is_ok_and(|scope| scope.trim() != "0")
     }
 
+    /// Whether the files in a process's directory belong to memtrace's own user: those of others, and of
+    /// processes that may not be looked into, take the right to read any file.
+    pub fn is_own(&self, pid: u32) -> bool {
+        let owner = fs::metadata(self.path(pid, "mem")).map(|metadata| metadata.uid());
+        owner.is_ok_and(|owner| owner == rustix::process::geteuid().as_raw())
+    }
+
     /// The mappings of a process, by address. Empty for kernel threads.
     ///
     /// Errors: [`ProcError::Zombie`] when the process has ended and its memory is gone.

@@ -1,6 +1,8 @@
 //! Holding signals back for a while.
 
-use std::mem::MaybeUninit;
+use std::{io, mem::MaybeUninit, os::unix::process::CommandExt as _, process::Command};
+
+use nix::sys::signal::SigSet;
 
 /// While it exists, signals wait: for the thread that made it, and for threads that this one
 /// starts.
@@ -33,6 +35,13 @@ impl Drop for HeldSignals {
             libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut());
         }
     }
+}
+
+/// Lets a command begin with all signals let through, whatever memtrace itself holds back.
+pub fn hold_nothing_back(command: &mut Command) {
+    let release = || SigSet::empty().thread_set_mask().map_err(io::Error::from);
+    // SAFETY: between fork and exec only a system call is made.
+    unsafe { command.pre_exec(release) };
 }
 
 #[cfg(test)]

@@ -5,12 +5,15 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{cmd::output::say, model::incident::Incident};
+use crate::{cmd::output::say, model::incident::Incident, sys::signals::hold_nothing_back};
 
 /// Starts it; how it ends is said, and nobody waits for it.
 pub fn start(command: &str, capture: &Path, pid: u32, incident: &Incident) {
     let condition = incident.fired.as_ref().map(|it| it.condition.as_str()).unwrap_or_default();
-    let spawned = Command::new("/bin/sh")
+    let mut shell = Command::new("/bin/sh");
+    // A command that is run under a watch gets memtrace's signals, which memtrace holds back.
+    hold_nothing_back(&mut shell);
+    let spawned = shell
         // A child would inherit what keeps memtrace alive.
         .args(["-c", "echo 0 2>/dev/null >/proc/self/oom_score_adj; eval \"$0\"", command])
         .env("MEMTRACE_CAPTURE", capture)

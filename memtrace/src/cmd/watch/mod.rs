@@ -1,6 +1,7 @@
 //! `memtrace watch`: from arguments to captures that nobody asked for by hand.
 
 mod capture;
+mod command;
 mod hook;
 mod screen;
 mod store;
@@ -9,6 +10,7 @@ use std::{env, num::NonZeroU32, path::Path, sync::Arc};
 
 use anyhow::Result;
 
+pub use self::command::WatchedCommand;
 use self::{capture::Captures, screen::Screen, store::Store};
 use super::Status;
 use crate::{
@@ -32,8 +34,7 @@ const DEFAULT_SHARE: f64 = 0.8;
 pub fn run(args: &WatchArgs, quiet: bool) -> Result<Status> {
     let preserved = preserve(RESERVED_BYTES);
     let options = options(args)?;
-    let allowance = Allowance { captures: args.keep.into(), bytes: args.max_disk };
-    let store = Store::open(&args.output, allowance)?;
+    let store = store(args)?;
     let mut screen = Screen::new(quiet, args.json);
     if let Some(address) = args.metrics {
         screen.serve(address)?;
@@ -45,6 +46,11 @@ pub fn run(args: &WatchArgs, quiet: bool) -> Result<Status> {
         WatchEnd::Fired => Status::Fired,
         WatchEnd::Ended | WatchEnd::Interrupted => Status::Done,
     })
+}
+
+fn store(args: &WatchArgs) -> Result<Store> {
+    let allowance = Allowance { captures: args.keep.into(), bytes: args.max_disk };
+    Store::open(&args.output, allowance)
 }
 
 fn options(args: &WatchArgs) -> Result<WatchOptions> {

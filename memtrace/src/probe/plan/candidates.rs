@@ -16,9 +16,6 @@ use crate::{
     probe::site::flow,
 };
 
-/// What tells an interpreter of Python, whose copy of mimalloc is not called by its names.
-const PYTHON: &str = "PyObject_Malloc";
-
 /// A function that an object defines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Candidate {
@@ -101,14 +98,8 @@ fn families<'d, R: ReadRef<'d>>(
     given: &[GivenNames],
     is_standard: bool,
 ) -> Vec<Family> {
-    let signs = elf.functions_where(|name| family::is_sign(name) || name == PYTHON.as_bytes());
-    let is_python = signs.iter().any(|sign| sign.name == PYTHON);
-    let mut families = family::families(signs.iter().map(|sign| sign.name.as_str()));
-    families.retain(|family| {
-        let is_own_name = family.allocator != AllocatorId::Jemalloc;
-        let is_pythons_copy = family.allocator == AllocatorId::Mimalloc && is_python;
-        !(is_own_name && is_standard || is_pythons_copy)
-    });
+    let mut families = family::in_object(elf);
+    families.retain(|family| family.allocator == AllocatorId::Jemalloc || !is_standard);
     for names in given {
         let named = family::given(names);
         if !families.iter().any(|family| family.prefix == named.prefix) {

@@ -286,6 +286,21 @@ fn given_names_are_an_allocator_although_nothing_tells() {
 }
 
 #[test]
+fn a_prefix_that_is_known_says_which_allocator_it_is() {
+    for (prefix, obtain, release, allocator) in [
+        ("mi_", "mi_heap_malloc", "mi_free_size", AllocatorId::Mimalloc),
+        ("tc_", "tc_newarray_nothrow", "tc_deletearray_sized", AllocatorId::Tcmalloc),
+    ] {
+        let test = object(&[(obtain, PUSHES), (release, CHECKS)]);
+        assert_eq!(all_planned(&test, &[]), Ok(Vec::new()), "nothing else tells");
+        let library = Some("libown".to_owned());
+        let plans =
+            all_planned(&test, &[GivenNames { prefix: prefix.to_owned(), library }]).unwrap();
+        assert_eq!((plans.len(), plans[0].allocator, plans[0].probes.len()), (1, allocator, 2));
+    }
+}
+
+#[test]
 fn aarch64_objects_are_planned_at_their_entries() {
     let stp = [0xfd, 0x7b, 0xbe, 0xa9, 0xc0, 0x03, 0x5f, 0xd6];
     let test = TestElf { machine: EM_AARCH64, ..object(&[("malloc", stp), ("free", stp)]) };

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, rc::Rc};
 
 use crate::{
-    allocator::{self, AllocatorId, glibc::layout::Layout, opaque},
+    allocator::{self, AllocatorId, family, glibc::layout::Layout, opaque},
     analysis::residency::Claim,
     elf::{Elf, ElfError},
     model::{
@@ -154,6 +154,7 @@ fn facts<'d>(elf: &Elf<'d, &'d [u8]>) -> Facts {
     let defines = |name: &str| functions.iter().any(|function| function.name == name);
     let rodata = elf.section(".rodata");
     let (allocator, version) = allocator::identify(defines, rodata);
+    let serves = (defines("malloc") && defines("free")).then_some(allocator);
     let is_static = elf.is_static_program();
     let is_library = matches!(allocator, AllocatorId::Glibc | AllocatorId::Musl) && !is_static;
     // A static program that was stripped does not say which C library it contains.
@@ -162,8 +163,9 @@ fn facts<'d>(elf: &Elf<'d, &'d [u8]>) -> Facts {
         allocator,
         version,
         is_static,
-        opaque: opaque::recognise(defines, rodata).filter(|_| !is_library),
-        exports_malloc: defines("malloc") && defines("free"),
+        opaque: opaque::recognise(serves, &family::in_object(elf), defines, rodata)
+            .filter(|_| !is_library),
+        exports_malloc: serves.is_some(),
         first_address: elf.first_address().unwrap_or_default(),
         layout: may_be_glibc.then(|| Layout::find(elf)).flatten(),
         zeroed: elf.zeroed(),

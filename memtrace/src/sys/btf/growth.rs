@@ -31,7 +31,11 @@ fn config(bytes: &[u8], interval: Interval) -> Result<GrowthConfig, BtfError> {
     let counter = btf.struct_named("percpu_counter");
     let step = counter.as_ref().map_or(0, |counter| counter.size_bytes);
     let count = counter.and_then(|counter| btf.offset_in(&counter, "count", DEEPEST));
-    let counters = btf.offset("mm_struct", "rss_stat");
+    // Before Linux 6.2 they were of a type of their own, and the tracepoint told their values.
+    let counters = match btf.struct_named("mm_rss_stat") {
+        Some(_) => None,
+        None => btf.offset("mm_struct", "rss_stat"),
+    };
     Ok(GrowthConfig {
         interval: interval.exponent().into(),
         head_mask: 1
