@@ -12,7 +12,7 @@ use memtrace_common::{
         HASH_SEED, Registers, StackWords, finish, frame_pointer,
         memo::{Memo, PLACES},
         mix,
-        recall::{Key, MAX_REPLAY_STEPS, Recorder, Recording, Replay},
+        recall::{Experience, Key, MAX_REPLAY_STEPS, Recorder, Recording, Replay},
         table::{CodeMapping, CodeMappings, MAX_MAPPINGS, Row, Rule},
         walk::{Tables, Walk},
     },
@@ -57,6 +57,8 @@ pub struct SharedRecordings {
     /// Which is the next to be replaced. Passes on after that one was forgotten and before it is
     /// written. (On x86-64 others see this in the same order.)
     turn: u64,
+    /// Of the walks that start with what leads here.
+    experience: Experience,
     recordings: [Recording; RECORDINGS_A_PLACE],
 }
 
@@ -126,11 +128,7 @@ fn walk_or_recall<C: EbpfContext>(
         if USE_BPF_LOOP.load() == 0 {
             walk_unrolled(&mut context);
         } else {
-            take_frames(&mut context, replay.innermost_frames());
-            // SAFETY: the walk is claimed, and the loop that used it is over.
-            if unsafe { (*context.walk).is_under_way() } {
-                return finish_or_recall(ctx, config, registers, &mut context, replay);
-            }
+            return finish_or_recall(ctx, config, registers, &mut context, replay);
         }
     }
     Some(intern(ctx, config, walk).0)
@@ -158,11 +156,27 @@ fn finish_or_recall<C: EbpfContext>(
 ) -> Option<u64> {
     // SAFETY: the walk is claimed, and the loop that used it is over.
     let walk = unsafe { &mut *context.walk };
-    let key = walk.key(config.generation);
-    let frames_left = MAX_FRAMES as u32 - replay.innermost_frames();
-    let shared = recordings_of(&key)?;
-    if let Some(stack) = recalled(shared, &key, registers, walk, replay) {
-        return Some(stack);
+    let mut key = walk.key(config.generation);
+    let mut shared = recordings_of(&key)?;
+    // SAFETY: it lies in a map value; what others change is read volatile.
+    let experience = unsafe { &mut (*shared).experience };
+    let further_frames = experience.further_frames();
+    if further_frames != 0 {
+        take_frames(context, further_frames);
+        if !walk.is_under_way() {
+            return Some(intern(ctx, config, walk).0);
+        }
+        key = walk.key(config.generation);
+        shared = recordings_of(&key)?;
+    }
+    let frames_left = MAX_FRAMES as u32 - further_frames;
+    match recalled(shared, &key, registers, walk, replay) {
+        Found::Stack(stack) => {
+            experience.learn(true);
+            return Some(stack);
+        }
+        Found::Others => experience.learn(false),
+        Found::Nothing => {}
     }
     // SAFETY: it lies in a map value.
     let claimed = unsafe { &raw mut (*shared).claimed };
@@ -225,6 +239,15 @@ fn next_recording(shared: *mut SharedRecordings) -> *mut Recording {
     }
 }
 
+/// What is known of a key.
+#[derive(Clone, Copy)]
+enum Found {
+    Stack(u64),
+    /// Only stacks that memory is not as it was for.
+    Others,
+    Nothing,
+}
+
 /// The stack of a recording with this key, if memory has not changed.
 #[inline(always)]
 fn recalled(
@@ -233,7 +256,7 @@ fn recalled(
     registers: Registers,
     walk: &mut Walk,
     replay: &mut Replay,
-) -> Option<u64> {
+) -> Found {
     // SAFETY: it lies in a map value, here and below; what changes is read volatile.
     let turn = || unsafe { (&raw const (*shared).turn).read_volatile() };
     let before = turn();
@@ -241,12 +264,18 @@ fn recalled(
     let [first, second] = unsafe { &(*shared).recordings };
     // Not by an iterator, whose loop the compiler may leave a loop over pointers: the verifier does
     // not see where it ends.
-    let found = recalled_by(first, key, registers, walk, replay);
-    let found = match found {
-        Some(_) => found,
-        None => recalled_by(second, key, registers, walk, replay),
+    let of_first = recalled_by(first, key, registers, walk, replay);
+    let found = match of_first {
+        Found::Stack(_) => of_first,
+        _ => match recalled_by(second, key, registers, walk, replay) {
+            Found::Nothing => of_first,
+            of_second => of_second,
+        },
     };
-    found.filter(|stack| *stack != 0 && turn() == before)
+    match found {
+        Found::Stack(stack) if stack == 0 || turn() != before => Found::Nothing,
+        found => found,
+    }
 }
 
 #[inline(always)]
@@ -256,19 +285,18 @@ fn recalled_by(
     registers: Registers,
     walk: &mut Walk,
     replay: &mut Replay,
-) -> Option<u64> {
+) -> Found {
     if !known.is_of(key) {
-        return None;
+        return Found::Nothing;
     }
     if replay.start(known, registers.bp) {
         look_through(known, walk, replay);
     }
-    replay.learn();
     if !replay.is_equal() {
-        return None;
+        return Found::Others;
     }
     walk.want(registers.sp, known.reach_bytes());
-    Some(known.stack())
+    Found::Stack(known.stack())
 }
 
 #[inline(always)]

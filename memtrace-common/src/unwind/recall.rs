@@ -4,8 +4,8 @@
 //! words again is much cheaper than to walk: no search, no rules, no hashing.
 //!
 //! Python's frames are walked each time: those of coroutines lie elsewhere in each call, although
-//! they are the same. So are the innermost native frames, because they tell the calls apart that
-//! one line of Python makes.
+//! they are the same. So are the innermost native frames where, as [`Experience`] has shown, it takes
+//! them to tell the calls apart that one line of Python makes.
 //!
 //! A [`Recorder`] notes the words of a walk in a [`Recording`]; a [`Replay`] looks at them again.
 
@@ -174,40 +174,39 @@ impl<M: ReadMemory> ReadMemory for Recorder<'_, M> {
     }
 }
 
-/// A recording that is looked through, and the experience with those before. Lives in map memory.
+/// What was learnt of the walks that start alike. Lives in map memory. Programs that learn at the same
+/// time may lose what one of them has learnt.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Replay {
-    /// Not 0 when something was not as it had been.
-    differs: Opaque<u64>,
-    next: Opaque<u32>,
-    /// Native frames that are walked before a recording is looked for, beyond the fewest.
+pub struct Experience {
     further_frames: Opaque<u32>,
-    /// Rises by recordings that were looked through in vain, and falls by the others.
+    /// Rises by walks whose recordings were all looked through in vain, and falls by the others.
     doubt: Opaque<u32>,
 }
 
-/// Native frames that are walked at least and at most before a recording is looked for.
-const FEWEST_FRAMES: u32 = 1;
+/// Native frames that are walked at most before a recording is looked for.
 const MOST_FRAMES: u32 = 10;
-/// One recording in as many may be looked through in vain.
+/// One walk in as many may look through recordings in vain.
 const DOUBT_BY_DIFFERENCE: u32 = 32;
 const MOST_DOUBT: u32 = 8 * DOUBT_BY_DIFFERENCE;
 
-impl Replay {
+impl Experience {
     /// How many native frames to walk before a recording is looked for: so many that the calls that
-    /// one line of Python makes are told apart by them.
+    /// one line of Python makes are told apart by them. Mostly none: a frame costs two cache lines.
     #[inline(always)]
-    pub fn innermost_frames(&self) -> u32 {
-        (FEWEST_FRAMES + self.further_frames.get()).min(MOST_FRAMES)
+    pub fn further_frames(&self) -> u32 {
+        self.further_frames.get().min(MOST_FRAMES)
     }
 
-    /// Learns from a recording that was looked through.
+    /// Learns from recordings that were looked through.
     #[inline(always)]
-    pub fn learn(&mut self) {
+    pub fn learn(&mut self, is_recalled: bool) {
         let doubt = self.doubt.get();
-        if self.is_equal() {
-            self.doubt.set(doubt.saturating_sub(1));
+        if is_recalled {
+            // Not a write that changes nothing: the cache line is shared with other CPUs.
+            if doubt != 0 {
+                self.doubt.set(doubt - 1);
+            }
         } else if doubt < MOST_DOUBT {
             self.doubt.set(doubt + DOUBT_BY_DIFFERENCE);
         } else {
@@ -215,7 +214,18 @@ impl Replay {
             self.further_frames.set((self.further_frames.get() + 1).min(MOST_FRAMES));
         }
     }
+}
 
+/// A recording that is looked through. Lives in map memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Replay {
+    /// Not 0 when something was not as it had been.
+    differs: Opaque<u64>,
+    next: Opaque<u32>,
+}
+
+impl Replay {
     /// Begins, for a walk with this frame pointer; `false` when it is over already.
     #[inline(always)]
     pub fn start(&mut self, recording: &Recording, frame_pointer: u64) -> bool {
@@ -261,21 +271,18 @@ mod tests {
     use super::*;
 
     fn frames_after(outcomes: impl Iterator<Item = bool>) -> u32 {
-        let mut replay = Replay::default();
-        for is_equal in outcomes {
-            replay.differs.set(u64::from(!is_equal));
-            replay.learn();
-        }
-        replay.innermost_frames()
+        let mut experience = Experience::default();
+        outcomes.for_each(|is_recalled| experience.learn(is_recalled));
+        experience.further_frames()
     }
 
     #[test]
     fn more_frames_are_walked_only_while_many_recordings_are_looked_through_in_vain() {
-        assert_eq!(frames_after([].into_iter()), FEWEST_FRAMES);
+        assert_eq!(frames_after([].into_iter()), 0);
         let every = |count: usize| (0..100_000).map(move |index| index % count != 0);
-        assert_eq!(frames_after(every(40)), FEWEST_FRAMES);
+        assert_eq!(frames_after(every(40)), 0);
         assert_eq!(frames_after(every(20)), MOST_FRAMES);
         assert_eq!(frames_after(std::iter::repeat_n(false, 1000)), MOST_FRAMES);
-        assert_eq!(frames_after(std::iter::repeat_n(false, 9)), FEWEST_FRAMES + 1);
+        assert_eq!(frames_after(std::iter::repeat_n(false, 9)), 1);
     }
 }
