@@ -33,7 +33,10 @@ use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 pub use memtrace_common::{config::StackMode, sample::Interval};
 
 pub use crate::{
-    allocator::GivenNames, budget::Choice, probe::load::Sampling, report::GroupBy,
+    allocator::GivenNames,
+    budget::Choice,
+    probe::load::{Room, Sampling},
+    report::GroupBy,
     symbolize::PythonFrames,
 };
 pub use attach::AttachError;
@@ -65,6 +68,8 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// Size of the ring buffer, a power of two.
     pub ring_bytes: u32,
+    /// How much memory of the kernel's it may take besides.
+    pub room: Room,
     /// Most live blocks to follow.
     pub max_live: usize,
     /// How stacks are walked.

@@ -20,8 +20,8 @@ use crate::{
     render,
     report::{EndReason, Report, ReportOptions},
     session::{
-        self, Choice, Inspector, Limit, Observer, Options, Outcome, PythonFrames, Sample, Sampling,
-        Sink, StackMode,
+        self, Choice, Inspector, Limit, Observer, Options, Outcome, PythonFrames, Room, Sample,
+        Sampling, Sink, StackMode,
         watch::{Capturer, Order, Taken, losses},
     },
     watch::window::Overheads,
@@ -172,6 +172,7 @@ fn options(args: &WatchArgs) -> Options {
         from_start: false,
         duration: None,
         ring_bytes: RING_BYTES,
+        room: Room::Scarce,
         max_live: MAX_LIVE,
         stacks: StackMode::Tables,
         pymalloc: false,
