@@ -28,7 +28,11 @@ mod walks;
 pub mod watch;
 mod window;
 
-use std::{num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    num::NonZeroU32,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 pub use memtrace_common::{config::StackMode, sample::Interval};
 
@@ -66,6 +70,8 @@ pub struct Options {
     pub from_start: bool,
     /// End after this time.
     pub duration: Option<Duration>,
+    /// End now, however short the window was: attaching may have taken long.
+    pub latest_end: Option<Instant>,
     /// Size of the ring buffer, a power of two.
     pub ring_bytes: u32,
     /// How much memory of the kernel's it may take besides.

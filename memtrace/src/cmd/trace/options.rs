@@ -28,6 +28,7 @@ pub fn options(
         follow_forks: args.follow_forks,
         from_start: false,
         duration,
+        latest_end: None,
         ring_bytes: ring_bytes(args),
         room: Room::Ample,
         max_live: args.max_live,
