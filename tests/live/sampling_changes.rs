@@ -10,7 +10,7 @@ use memtrace::{
         event::{Action, Event},
     },
     probe::{
-        load::{Kernel, LoadOptions, ProbeSite, Sampling, TableWords},
+        load::{Kernel, LoadOptions, ProbeSite, Room, Sampling, TableWords},
         plan::AllocatorCode,
         ring::Ring,
         target::{PlannedObject, plan_target},
@@ -42,6 +42,7 @@ impl Window {
             debug_log: false,
             perf_event_links: false,
             uprobes: true,
+            room: Room::Ample,
             sampling: Sampling::Variable { interval, blocks: 100_000 },
             task_tgid: 0,
         })

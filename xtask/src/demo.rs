@@ -30,6 +30,8 @@ use crate::{
     shell::{line, root, say, step, which, work_dir},
 };
 
+mod group;
+mod incident3;
 mod leaker;
 
 /// Options of `cargo xtask demo`.
@@ -38,6 +40,15 @@ pub struct Options {
     /// How long each program is traced, in seconds
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
+    /// Rebuild an incident instead: 3 is a Polars job that heads for the limit of its control group
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(3..=3))]
+    incident: Option<u8>,
+    /// How often the incident is rebuilt
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "incident")]
+    runs: u32,
+    /// Show this memtrace, and not one that is built for it
+    #[arg(long, value_name = "FILE", requires = "incident")]
+    memtrace: Option<PathBuf>,
 }
 
 /// The leaking Python program.
@@ -50,6 +61,9 @@ const POLL: Duration = Duration::from_millis(50);
 pub fn main(options: &Options) -> Result<()> {
     let privilege = privilege()?;
     setup::install(&[Purpose::Demo])?;
+    if options.incident.is_some() {
+        return incident(options, privilege);
+    }
     let demo = Demo::prepare(options, privilege)?;
     let mut pictures = vec![demo.trace_c()?];
     if which("python3").is_none() {
@@ -59,6 +73,19 @@ pub fn main(options: &Options) -> Result<()> {
     }
     demo.say_what_next(&pictures);
     Ok(())
+}
+
+/// It makes control groups, and not only starts memtrace.
+fn incident(options: &Options, privilege: Privilege) -> Result<()> {
+    if privilege != Privilege::Root {
+        let what = "an incident takes a control group, which root makes".to_owned();
+        return Err(Unmet { what, command: "sudo cargo xtask demo --incident 3".to_owned() }.into());
+    }
+    let memtrace = match &options.memtrace {
+        Some(memtrace) => memtrace.clone(),
+        None => step("building memtrace", artifacts::release)?,
+    };
+    incident3::run(&memtrace, options.runs)
 }
 
 /// How to become root, asked before anything is built or started.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use memtrace::{
     model::AllocFn,
     probe::{
-        load::{Kernel, LoadOptions, ProbeSite, Sampling, TableWords},
+        load::{Kernel, LoadOptions, ProbeSite, Room, Sampling, TableWords},
         plan::PlannedProbe,
         target::plan_target,
         verify::verify,
@@ -47,6 +47,7 @@ impl Floor {
             debug_log: false,
             perf_event_links: false,
             uprobes: true,
+            room: Room::Ample,
             sampling: Sampling::Exact,
         })?;
         for object in &plan.objects {

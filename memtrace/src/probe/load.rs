@@ -74,6 +74,29 @@ pub struct LoadOptions {
     pub sampling: Sampling,
     /// There will be probes in the target.
     pub uprobes: bool,
+    /// How much memory of the kernel's it may take.
+    pub room: Room,
+}
+
+/// How much memory of the kernel's a trace may take: it is charged to memtrace's own control group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Room {
+    /// As much as makes it fast: all programs are verified at once.
+    #[default]
+    Ample,
+    /// As little as will do, where memory runs short: programs are verified one after another, and
+    /// fewer stacks are told apart.
+    Scarce,
+}
+
+impl Room {
+    /// Most stacks that are told apart; they take some 80 bytes each.
+    fn stacks(self) -> u32 {
+        match self {
+            Self::Ample => 1 << 18,
+            Self::Scarce => 1 << 15,
+        }
+    }
 }
 
 /// Which allocations are looked at.
@@ -137,6 +160,7 @@ pub struct TableWords {
 pub struct Kernel {
     pub(super) ebpf: Ebpf,
     config: Config,
+    room: Room,
     backend: Backend,
     probes: Vec<Armed>,
     /// Removals that are under way.
@@ -207,6 +231,7 @@ impl Kernel {
             // Nothing is relocated against the kernel's types, and parsing them takes a while.
             .btf(None)
             .map_max_entries("EVENTS", options.ring_bytes)
+            .map_max_entries("STACKS", options.room.stacks())
             .map_max_entries("ROWS", chunks(options.table_words.rows))
             .map_max_entries("PAGES", chunks(options.table_words.pages))
             .map_max_entries("REMEMBERED", options.sampling.buckets().max(1))
@@ -231,6 +256,7 @@ impl Kernel {
         let mut kernel = Self {
             ebpf,
             config,
+            room: options.room,
             backend,
             probes: Vec::new(),
             leaving: Vec::new(),
@@ -322,8 +348,9 @@ impl Kernel {
         Ok(returns + self.arm_half(file, Side::Mappings, sites, |_| Some("empty"), false)?)
     }
 
-    /// Loads what the sites need and is not loaded yet, all at once: the verifier takes 8 ms for a
-    /// program that walks stacks, and a CPU for each program. Perf-event links load one by one.
+    /// Loads what the sites need and is not loaded yet, all at once if there is room: the verifier takes
+    /// 8 ms and some 15 MiB for a program that walks stacks, and a CPU for each program. Perf-event links
+    /// load one by one.
     fn load_programs(&mut self, sites: &[ProbeSite]) -> Result<(), LoadError> {
         let Backend::Multi { programs, loaded, has_sessions } = &mut self.backend else {
             return Ok(());
@@ -334,7 +361,11 @@ impl Kernel {
             .filter(|name| !loaded.contains_key(name))
             .map(|name| (name, attachment(name, *has_sessions)))
             .collect();
-        for (name, program) in programs.load_all(&names) {
+        let at_once = match self.room {
+            Room::Ample => names.len(),
+            Room::Scarce => 1,
+        };
+        for (name, program) in programs.load_all(&names, at_once) {
             let program = program.map_err(|source| classify_program_error(name, source.into()))?;
             loaded.insert(name, program);
         }

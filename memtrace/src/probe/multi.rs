@@ -103,10 +103,19 @@ impl Programs {
         Ok(Self { object, btf })
     }
 
-    /// Loads programs, each on a thread of its own; in the order of their names.
+    /// Loads programs, so many at once, each on a thread of its own.
     pub fn load_all(
         &self,
         names: &BTreeMap<&'static str, Attachment>,
+        at_once: usize,
+    ) -> Vec<(&'static str, io::Result<LoadedProgram>)> {
+        let names: Vec<_> = names.iter().map(|(name, attachment)| (*name, *attachment)).collect();
+        names.chunks(at_once.max(1)).flat_map(|names| self.load_together(names)).collect()
+    }
+
+    fn load_together(
+        &self,
+        names: &[(&'static str, Attachment)],
     ) -> Vec<(&'static str, io::Result<LoadedProgram>)> {
         thread::scope(|scope| {
             let threads: Vec<_> = names

@@ -196,6 +196,7 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
         task_tgid: if options.follow_forks { wanted_tgid() } else { 0 },
         sampling: options.sampling,
         uprobes: options.growth.is_none(),
+        room: options.room,
     })?;
     steps.over("create the maps");
     code.publish(&mut kernel, &maps)?;

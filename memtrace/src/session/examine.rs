@@ -23,7 +23,7 @@ use crate::{
     model::{mapping::Mapping, place::Place},
     probe::{
         error::LoadError,
-        load::{Kernel, LoadOptions, RING_BYTES, Sampling, TableWords},
+        load::{Kernel, LoadOptions, RING_BYTES, Room, Sampling, TableWords},
         plan::{ObjectPlan, PlannedProbe, SiteCost},
         target::{PlannedObject, TargetPlan, plan_target},
         verify::verify,
@@ -175,6 +175,7 @@ fn try_kernel(pid: NonZeroU32, version: KernelVersion) -> Result<bool, LoadError
         task_tgid: 0,
         sampling: Sampling::Exact,
         uprobes: true,
+        room: Room::Ample,
     })?;
     kernel.try_tracing()?;
     Ok(kernel.has_multi_uprobe_links())

@@ -15,7 +15,7 @@ use crate::{
     model::cost::Cost,
     probe::{
         calibrate::Calibrator,
-        load::{Kernel, LoadOptions, RING_BYTES, Sampling, TableWords},
+        load::{Kernel, LoadOptions, RING_BYTES, Room, Sampling, TableWords},
         target::PlannedObject,
     },
     sys::{kernel::KernelVersion, procfs::ProcFs},
@@ -67,5 +67,6 @@ fn options(pid: NonZeroU32, version: KernelVersion) -> LoadOptions {
         // Nothing is drawn at this distance.
         sampling: Sampling::Variable { interval: Interval::MAX, blocks: BLOCKS },
         uprobes: true,
+        room: Room::Ample,
     }
 }

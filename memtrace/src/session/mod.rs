@@ -28,12 +28,19 @@ mod walks;
 pub mod watch;
 mod window;
 
-use std::{num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    num::NonZeroU32,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 pub use memtrace_common::{config::StackMode, sample::Interval};
 
 pub use crate::{
-    allocator::GivenNames, budget::Choice, probe::load::Sampling, report::GroupBy,
+    allocator::GivenNames,
+    budget::Choice,
+    probe::load::{Room, Sampling},
+    report::GroupBy,
     symbolize::PythonFrames,
 };
 pub use attach::AttachError;
@@ -63,8 +70,12 @@ pub struct Options {
     pub from_start: bool,
     /// End after this time.
     pub duration: Option<Duration>,
+    /// End now, however short the window was: attaching may have taken long.
+    pub latest_end: Option<Instant>,
     /// Size of the ring buffer, a power of two.
     pub ring_bytes: u32,
+    /// How much memory of the kernel's it may take besides.
+    pub room: Room,
     /// Most live blocks to follow.
     pub max_live: usize,
     /// How stacks are walked.

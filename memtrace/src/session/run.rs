@@ -31,6 +31,7 @@ use crate::{
     probe::ring::Ring,
     report::EndReason,
     sys::{launch::Held, pidfd::PidFd, procfs::ProcFs, signals::HeldSignals},
+    watch::window::SHORTEST,
 };
 
 /// The ring is looked at this often even if the kernel side sees no reason to wake memtrace.
@@ -186,7 +187,8 @@ async fn run(
     signals: &mut Signals,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, AttachError> {
-    let clock = Clock::start(trace.options.duration);
+    let Options { duration, latest_end, .. } = trace.options;
+    let clock = Clock::start(duration, latest_end);
     let mut sources = Sources { signals, clock };
     let (target, probes) = (trace.target(), trace.probes());
     observer.tracing(&target, probes, trace.attach_ns());
@@ -238,14 +240,16 @@ struct Clock {
 }
 
 impl Clock {
-    fn start(duration: Option<Duration>) -> Self {
+    fn start(duration: Option<Duration>, latest_end: Option<std::time::Instant>) -> Self {
         let now = Instant::now();
+        let deadline = duration.and_then(|duration| now.checked_add(duration));
+        let latest = latest_end.map(|at| Instant::from_std(at).max(now + SHORTEST));
         Self {
             drain: skipping(interval(DRAIN_INTERVAL)),
             sample: skipping(interval(FIRST_SAMPLE_INTERVAL)),
             slower_at: Some(now + FIRST),
             progress_at: now,
-            deadline: duration.and_then(|duration| now.checked_add(duration)),
+            deadline: deadline.into_iter().chain(latest).min(),
         }
     }
 

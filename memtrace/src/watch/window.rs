@@ -33,6 +33,12 @@ pub fn window(asked: Duration, left: Option<Duration>, overheads: Overheads) -> 
     asked.min(usable.max(SHORTEST))
 }
 
+/// How long after the firing the window may end at the latest, however long attaching takes: what is
+/// left then is for writing. `None` where no limit comes near.
+pub fn latest_end(left: Option<Duration>, overheads: Overheads) -> Option<Duration> {
+    left.map(|left| left.mul_f64(MARGIN).saturating_sub(overheads.finish))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,5 +57,13 @@ mod tests {
         assert_eq!(seconds(20, Some(100)), 20.0);
         assert_eq!(seconds(20, Some(20)), 10.0);
         assert_eq!(seconds(20, Some(1)), SHORTEST.as_secs_f64());
+    }
+
+    #[test]
+    fn an_attach_that_takes_long_leaves_time_to_write() {
+        let seconds = |left| latest_end(Some(Duration::from_secs(left)), OVERHEADS);
+        assert_eq!(latest_end(None, OVERHEADS), None);
+        assert_eq!(seconds(20), Some(Duration::from_secs(11)));
+        assert_eq!(seconds(1), Some(Duration::ZERO));
     }
 }

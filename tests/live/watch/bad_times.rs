@@ -3,6 +3,7 @@
 use std::{
     fs,
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use memtrace_tests::{
@@ -108,6 +109,32 @@ fn a_target_that_ends_in_its_capture_has_one_all_the_same() {
     assert_eq!(report["window"]["ended_by"], "target_exited");
     assert!(report["incident"]["oom_kill"].is_null(), "{report}");
     assert_eq!(watch.wait().0.code(), Some(1));
+}
+
+/// The kernel kills one after the other, mostly while they are looked at.
+#[test]
+fn captures_of_those_who_are_killed_meanwhile_come_to_an_end() {
+    let group = Cgroup::with_limit(48 << 20);
+    let frequent = ["--when", "rss>50%", "--cool-down", "0s", "--growth"];
+    let directory = tempfile::TempDir::new().unwrap();
+    let arguments = [&["--cgroup", group.name()], &frequent[..]].concat();
+    let mut watch = Watch::start_in(directory.path(), &arguments);
+    for _ in 0..4 {
+        let mut command = group.command(&programs::path("grower"));
+        Running::start(command.arg("40000000").stdout(Stdio::null())).wait();
+    }
+    assert_eq!(group.oom_kills(), 4);
+    // Each has the record of its kill, or a capture that was begun before.
+    watch.capture_event();
+    let asked = Instant::now();
+    let (status, stderr) = watch.interrupt();
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    // Captures that do not end are given up after a minute.
+    assert!(asked.elapsed() < Duration::from_secs(50), "{:?}: {stderr}", asked.elapsed());
+    for entry in fs::read_dir(directory.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert!(entry.metadata().unwrap().len() > 0, "{:?} is empty", entry.path());
+    }
 }
 
 #[test]

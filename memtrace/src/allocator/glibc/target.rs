@@ -58,6 +58,8 @@ pub struct Pages<'t> {
     runs: Vec<PageRun>,
     /// The resident run that was last looked at.
     current: (u64, u64),
+    /// The kernel did not tell: the process has no memory any more.
+    is_gone: bool,
 }
 
 impl<'t> Pages<'t> {
@@ -69,7 +71,13 @@ impl<'t> Pages<'t> {
             slice: (0, 0),
             runs: Vec::new(),
             current: (0, 0),
+            is_gone: false,
         }
+    }
+
+    /// Whether there is nothing left to look at: the process has ended.
+    pub fn is_gone(&self) -> bool {
+        self.is_gone
     }
 
     /// Size of a page.
@@ -130,7 +138,9 @@ impl<'t> Pages<'t> {
         }
         let start = align_down(address, SLICE_BYTES.max(self.page_bytes));
         let end = start.saturating_add(SLICE_BYTES.max(self.page_bytes));
-        self.runs = self.residency.runs(start, end).unwrap_or_default();
+        let runs = self.residency.runs(start, end);
+        self.is_gone |= runs.is_none();
+        self.runs = runs.unwrap_or_default();
         // Whatever says more than it was asked for must not be counted twice.
         self.runs.retain(|run| run.start >= start && run.end <= end && run.start < run.end);
         self.slice = (start, end);

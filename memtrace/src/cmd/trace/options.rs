@@ -8,7 +8,7 @@ use super::super::output::say;
 use crate::{
     cli::{By, PythonArg, TraceArgs},
     model::size::bytes,
-    session::{Choice, GroupBy, Limit, Options, PythonFrames, Sampling, StackMode},
+    session::{Choice, GroupBy, Limit, Options, PythonFrames, Room, Sampling, StackMode},
 };
 
 /// One of so many (as a power of two) bytes that come into use is a sample: one page of 128. What
@@ -28,7 +28,9 @@ pub fn options(
         follow_forks: args.follow_forks,
         from_start: false,
         duration,
+        latest_end: None,
         ring_bytes: ring_bytes(args),
+        room: Room::Ample,
         max_live: args.max_live,
         stacks: match args {
             TraceArgs { no_stacks: true, .. } => StackMode::Off,

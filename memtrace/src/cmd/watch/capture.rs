@@ -1,9 +1,11 @@
 //! Takes the captures of a watch: traces, and writes what came of it.
 
 use std::{
-    io,
+    collections::BTreeSet,
+    fs, io,
     num::NonZeroU32,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -20,8 +22,8 @@ use crate::{
     render,
     report::{EndReason, Report, ReportOptions},
     session::{
-        self, Choice, Inspector, Limit, Observer, Options, Outcome, PythonFrames, Sample, Sampling,
-        Sink, StackMode,
+        self, Choice, Inspector, Limit, Observer, Options, Outcome, PythonFrames, Room, Sample,
+        Sampling, Sink, StackMode,
         watch::{Capturer, Order, Taken, losses},
     },
     watch::window::Overheads,
@@ -49,6 +51,8 @@ pub struct Captures {
     options: Options,
     /// Captures are cut off here, so that one alone keeps to `--max-disk`.
     max_bytes: u64,
+    /// Files that were begun and nothing was written to yet.
+    begun: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Captures {
@@ -59,14 +63,36 @@ impl Captures {
             store,
             exec: args.exec.clone(),
             options: options(args),
+            begun: Mutex::default(),
         }
+    }
+
+    /// Removes what captures that were not waited for have left: files without a byte.
+    pub fn remove_empty(&self) {
+        let begun = std::mem::take(&mut *self.begun.lock().unwrap_or_else(PoisonError::into_inner));
+        let is_empty = |path: &&PathBuf| path.metadata().is_ok_and(|it| it.len() == 0);
+        for path in begun.iter().filter(is_empty) {
+            if let Err(error) = fs::remove_file(path) {
+                log::warn!("cannot remove {}: {error}", path.display());
+            }
+        }
+    }
+
+    /// A file for a capture.
+    fn begin(&self, prefix: &Path) -> Result<OutputFile> {
+        let path = with_suffix(prefix, ".memtrace");
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = OutputFile::create(path.clone(), false)?;
+        begun.retain(|it| it.exists());
+        begun.insert(path);
+        Ok(file)
     }
 
     fn take(&self, order: &Order) -> Result<Taken> {
         let begun = Instant::now();
         let pid = order.pid.get();
         let prefix = self.store.prefix(&command(pid), pid)?;
-        let file = OutputFile::create(with_suffix(&prefix, ".memtrace"), false)?;
+        let file = self.begin(&prefix)?;
         let mut taken = Taken::default();
         if order.fired.get().is_some() {
             taken.files.extend(self.inspect(order.pid, &prefix));
@@ -76,7 +102,8 @@ impl Captures {
             events: order.fired.get().is_some(),
             max_bytes: self.max_bytes,
         };
-        let options = Options { pid: order.pid, duration: order.duration, ..self.options.clone() };
+        let Order { pid: target, duration, latest_end, .. } = *order;
+        let options = Options { pid: target, duration, latest_end, ..self.options.clone() };
         let mut times = Times { begun, open: None, ended: None };
         let traced = session::trace_until(&options, Some(sink), &mut times, order.stop.clone());
         let outcome = traced.with_context(|| format!("process {pid} cannot be traced"))?;
@@ -143,7 +170,7 @@ impl Captures {
     fn keep_record(&self, capture: &Capture) -> Result<Taken> {
         let target = &capture.ending.target;
         let prefix = self.store.prefix(&target.command, target.pid)?;
-        let file = OutputFile::create(with_suffix(&prefix, ".memtrace"), false)?;
+        let file = self.begin(&prefix)?;
         let path = file.path().to_owned();
         file.write_with(|out| {
             capture::Writer::new(out, &capture.header)?.finish(capture).map(drop)
@@ -171,7 +198,9 @@ fn options(args: &WatchArgs) -> Options {
         follow_forks: false,
         from_start: false,
         duration: None,
+        latest_end: None,
         ring_bytes: RING_BYTES,
+        room: Room::Scarce,
         max_live: MAX_LIVE,
         stacks: StackMode::Tables,
         pymalloc: false,

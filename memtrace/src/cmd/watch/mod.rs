@@ -41,7 +41,9 @@ pub fn run(args: &WatchArgs, quiet: bool) -> Result<Status> {
     }
     screen.begin(&options, &store, &preserved);
     let captures = Arc::new(Captures::new(args, store));
-    let end = watch(&options, captures, &mut screen)?;
+    let end = watch(&options, captures.clone(), &mut screen);
+    captures.remove_empty();
+    let end = end?;
     Ok(match end {
         WatchEnd::Fired => Status::Fired,
         WatchEnd::Ended | WatchEnd::Interrupted => Status::Done,

@@ -6,7 +6,7 @@ use std::{
     num::NonZeroU32,
     path::PathBuf,
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -27,6 +27,8 @@ pub struct Order {
     pub fired: Arc<OnceLock<Fired>>,
     /// How long; `None` until it is stopped.
     pub duration: Option<Duration>,
+    /// When the window has to end, so that the capture is written before the limit is reached.
+    pub latest_end: Option<Instant>,
     /// Ends it.
     pub stop: Stop,
     /// Whether it was killed.

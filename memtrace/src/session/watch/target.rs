@@ -312,9 +312,13 @@ impl Target {
             || self.running.as_ref().is_some_and(|it| it.pid == pid)
     }
 
-    /// Those that left long ago are not asked for any more.
+    /// Those that left long ago are not asked for any more, unless their capture may still fail.
     pub(super) fn forget_left(&mut self, now_ns: u64) {
-        self.left.retain(|(left_ns, _)| now_ns.saturating_sub(*left_ns) < LONGEST_GAP_NS);
+        let captured = self.running.as_ref().map(|it| it.pid);
+        self.left.retain(|(left_ns, member)| {
+            let is_late = now_ns.saturating_sub(*left_ns) < LONGEST_GAP_NS;
+            is_late || Some(member.process.pid) == captured
+        });
         let surplus = self.left.len().saturating_sub(MOST_LEFT);
         self.left.drain(..surplus);
     }

@@ -109,6 +109,11 @@ impl<'s> Course<'s> {
         }
     }
 
+    /// Where it ends, at the latest.
+    pub fn limit(&self) -> u64 {
+        self.until.min(self.segment.end)
+    }
+
     /// Whether a chunk is in a fastbin; asked in ascending order.
     pub fn is_fast(&mut self, chunk: u64) -> bool {
         while self.fastbins.get(self.fast).is_some_and(|fast| *fast < chunk) {

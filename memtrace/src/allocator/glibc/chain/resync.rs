@@ -36,6 +36,8 @@ pub(super) struct Seeker<'w, 't> {
     pub pages: &'w mut Pages<'t>,
     pub memory: &'w PresentMemory<'t>,
     pub segment: &'w Segment,
+    /// Nobody cares for what is behind this.
+    pub limit: u64,
     pub patience: &'w mut Patience,
 }
 
@@ -47,21 +49,27 @@ impl Seeker<'_, '_> {
             if self.leads_on(at) {
                 return Some(at);
             }
+            if self.pages.is_gone() {
+                return None;
+            }
             at += ALIGNMENT_BYTES;
         }
         None
     }
 
     /// The same where the heap changes: large chunks are taken for such only when there is nothing
-    /// else.
+    /// else. Behind the limit, and in a process that has ended, there is nothing to find.
     pub fn find(&mut self, from: u64) -> Option<u64> {
         let mut doubtful = None;
         let mut at = align_up(from, ALIGNMENT_BYTES);
-        while at + SMALLEST_CHUNK_BYTES <= self.segment.end {
+        while at < self.limit && at + SMALLEST_CHUNK_BYTES <= self.segment.end {
             if let Some(doubtful) = doubtful.filter(|start| at - start > DOUBT_BYTES) {
                 return Some(doubtful);
             }
             self.show(at);
+            if self.pages.is_gone() {
+                return None;
+            }
             match self.lead(at) {
                 Lead::Sure => return Some(at),
                 Lead::Doubtful => doubtful = doubtful.or(Some(at)),
@@ -132,5 +140,64 @@ impl Seeker<'_, '_> {
         self.patience.far_reads = self.patience.far_reads.checked_sub(1)?;
         let [footer, size] = self.memory.words(at)?;
         Some(Header { footer, size })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        allocator::glibc::{tally::TopTrim, target::Target},
+        model::memory::{PageRun, Residency, TargetMemory},
+    };
+
+    /// So many headers nobody looks at one by one.
+    const SEGMENT_BYTES: u64 = 1 << 40;
+    const START: u64 = 0x5555_0000_0000;
+
+    /// A process whose pages are not there, or that is not there itself.
+    struct Nothing {
+        has_ended: bool,
+    }
+
+    impl TargetMemory for Nothing {
+        fn read(&self, _address: u64, _buffer: &mut [u8]) -> bool {
+            false
+        }
+    }
+
+    impl Residency for Nothing {
+        fn runs(&self, _start: u64, _end: u64) -> Option<Vec<PageRun>> {
+            (!self.has_ended).then(Vec::new)
+        }
+    }
+
+    /// Looks for a chunk, up to a limit behind the start.
+    fn find(process: &Nothing, limit_bytes: u64) -> [Option<u64>; 2] {
+        let target =
+            Target { memory: process, residency: process, mappings: &[], page_bytes: 4096 };
+        let end = START + SEGMENT_BYTES;
+        let (top, top_trim) = (None, TopTrim::Never);
+        let segment = Segment { start: START, first: START, end, top, top_trim, is_main: true };
+        let mut seeker = Seeker {
+            window: &mut Window::new(process),
+            pages: &mut Pages::new(&target),
+            memory: &PresentMemory::new(&target),
+            segment: &segment,
+            limit: START + limit_bytes,
+            patience: &mut Patience::new(SEGMENT_BYTES),
+        };
+        let found = seeker.find(START);
+        [found, if process.has_ended { seeker.next(START) } else { None }]
+    }
+
+    #[test]
+    fn nothing_is_looked_for_in_a_process_that_has_ended() {
+        assert_eq!(find(&Nothing { has_ended: true }, SEGMENT_BYTES), [None; 2]);
+    }
+
+    #[test]
+    fn nothing_is_looked_for_behind_the_limit() {
+        assert_eq!(find(&Nothing { has_ended: false }, 1 << 16), [None; 2]);
     }
 }

@@ -104,7 +104,7 @@ impl<'t> Chain<'t, '_> {
         let last = course.pending.take();
         let from = last.map_or(course.at, |last| last.start);
         let search = course.search_from(last);
-        let found = self.seeker(course).find(search).unwrap_or(course.segment.end);
+        let found = self.seeker(course).find(search).unwrap_or(course.limit());
         self.record(course, from);
         course.tally.skipped(&mut self.book, from, found);
         self.piece(PieceKind::Unknown, found);
@@ -118,15 +118,16 @@ impl<'t> Chain<'t, '_> {
         let from = course.at;
         let mut seeker = self.seeker(course);
         if !seeker.leads_on(from) {
-            let found = seeker.find(from + ALIGNMENT_BYTES).unwrap_or(u64::MAX);
-            let found = found.min(course.until).min(course.segment.end);
+            let found = seeker.find(from + ALIGNMENT_BYTES).unwrap_or(course.limit());
             course.tally.skipped(&mut self.book, from, found);
             course.resume(found);
         }
     }
 
     pub(super) fn seeker<'s>(&'s mut self, course: &'s mut Course<'_>) -> Seeker<'s, 't> {
+        let limit = course.limit();
         Seeker {
+            limit,
             window: &mut self.window,
             pages: &mut self.book.pages,
             memory: self.surveyor.memory,
