@@ -15,9 +15,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use self::booking::Puzzling;
 pub use self::end::Ending;
 pub(super) use self::family::{Place, SeenFork};
+use self::{booking::Puzzling, exec::Starting};
 use super::{
     Options,
     attach::{Attached, perf_map},
@@ -109,6 +109,8 @@ pub(super) struct Window {
     /// Children that nobody has asked for yet.
     forks: Vec<SeenFork>,
     governing: Governing,
+    /// Was executed and cannot be traced yet.
+    starting: Option<Starting>,
     /// What blocks hold whose release may be missed, by the number of the program.
     contents: Option<(u64, Contents)>,
 }
@@ -200,6 +202,7 @@ impl Window {
             pages_before: None,
             forks: Vec::new(),
             governing,
+            starting: None,
             contents: None,
         };
         window.read_thread_names();

@@ -37,6 +37,7 @@ impl Window {
         if drained > 0 && !self.trampoline_known && self.growth.is_none() {
             self.find_trampoline();
         }
+        self.look_at_starting_program();
         if std::mem::take(&mut self.code_changed) {
             self.read_mappings();
         } else if self.python.is_due(clock::monotonic_ns()) {

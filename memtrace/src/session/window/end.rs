@@ -97,6 +97,7 @@ impl Window {
     pub(in crate::session) fn close(mut self, mut ring: Ring, reason: EndReason) -> Ending {
         let closed_ns = clock::monotonic_ns();
         self.read_thread_names();
+        self.give_up_starting_program();
         self.check_pymalloc();
         if let Err(error) = self.kernel.set_active(false) {
             self.notes.push(format!("the window could not be closed at one moment: {error}"));

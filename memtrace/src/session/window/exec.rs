@@ -16,10 +16,33 @@ use crate::{
     },
     probe::{
         pymalloc::{PymallocPlan, plan_pymalloc},
-        target::{PlannedObject, TargetPlan, plan_target},
+        target::{PlanError, PlannedObject, TargetPlan, plan_target},
     },
-    sys::kernel::KernelVersion,
+    sys::{clock, kernel::KernelVersion},
 };
+
+/// For so long a program that was executed may take to map its C library.
+const STARTING_NS: u64 = 2_000_000_000;
+
+/// A program that was executed and has not mapped an allocator yet: the notice of it comes before its
+/// dynamic linker has run.
+#[derive(Debug)]
+pub(super) struct Starting {
+    /// When it was executed, for people.
+    after: String,
+    program: String,
+    since_ns: u64,
+}
+
+impl Starting {
+    fn is_overdue(&self) -> bool {
+        clock::monotonic_ns().saturating_sub(self.since_ns) > STARTING_NS
+    }
+
+    fn note(&self, outcome: &str) -> String {
+        format!("after {} the target executed {}; {outcome}", self.after, self.program)
+    }
+}
 
 impl Window {
     /// The target runs another program now: other mappings, perhaps another allocator. Probes on
@@ -39,11 +62,38 @@ impl Window {
         let Ok(maps) = self.proc.maps(pid) else { return };
         self.add_mappings(&maps);
         let program = self.proc.process(pid).map(|process| process.executable).unwrap_or_default();
-        let outcome = match self.arm_new_objects(&maps, &program) {
+        self.begin_program(Starting { after, program, since_ns: clock::monotonic_ns() }, &maps);
+    }
+
+    /// Looks again at a program that had not mapped its libraries yet.
+    pub(super) fn look_at_starting_program(&mut self) {
+        let Some(starting) = self.starting.take() else { return };
+        let Ok(maps) = self.proc.maps(self.process.pid) else {
+            self.starting = Some(starting);
+            return;
+        };
+        self.add_mappings(&maps);
+        self.begin_program(starting, &maps);
+    }
+
+    fn begin_program(&mut self, starting: Starting, maps: &[Mapping]) {
+        let outcome = match self.arm_new_objects(maps, &starting.program) {
             Ok(since) => since.to_owned(),
+            Err(AttachError::Plan(PlanError::NoAllocator { .. })) if !starting.is_overdue() => {
+                self.starting = Some(starting);
+                return;
+            }
             Err(error) => format!("it is not traced: {error}"),
         };
-        self.notes.push(format!("after {after} the target executed {program}; {outcome}"));
+        self.notes.push(starting.note(&outcome));
+    }
+
+    /// The window ends before the program had anything to trace.
+    pub(super) fn give_up_starting_program(&mut self) {
+        if let Some(starting) = self.starting.take() {
+            self.notes
+                .push(starting.note("it had not loaded an allocator by the end of the window"));
+        }
     }
 
     fn arm_new_objects(
