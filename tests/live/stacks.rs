@@ -123,10 +123,8 @@ fn stacks_say_what_they_could_not_pass() {
     assert_eq!(new, ["[guessed by frame pointer]", "[unknown mapping]"]);
     for caller in ["site_in_jit", "site_in_framed_assembly"] {
         let guessed = report.sites.iter().find(|site| names(site).contains(&caller)).unwrap();
-        assert!(
-            names(guessed).ends_with(&["run", "main", "__libc_start_call_main"]),
-            "{guessed:?}"
-        );
+        let is_whole = names(guessed).windows(2).any(|frames| frames == ["run", "main"]);
+        assert!(is_whole, "{guessed:?}");
     }
 }
 
