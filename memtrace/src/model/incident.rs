@@ -39,6 +39,10 @@ pub struct Fired {
     pub bytes_per_second: Option<f64>,
     /// When the limit would have been reached at that rate.
     pub time_to_limit_ns: Option<u64>,
+    /// From then until the trace had begun: a look at the heap, and arming. `None` where it had begun
+    /// before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub armed_after_ns: Option<u64>,
 }
 
 /// A kill for want of memory.

@@ -33,12 +33,24 @@ const AT_EXIT: [(&str, &str); 5] = [
     ("leave_sys_mprotect", "__x64_sys_mprotect"),
 ];
 
+/// The program of new pages.
+const PAGE_PROGRAM: &str = "enter_new_page";
+
 /// What is called for each new page: by this name since Linux 6.8, and by the other before.
 const NEW_PAGE: [&str; 2] = ["folio_add_new_anon_rmap", "page_add_new_anon_rmap"];
 
 /// Tracepoints, and the programs of the same names, where programs cannot hang on functions: that is
 /// forbidden in some sandboxes, and not possible without BTF.
 const AT_TRACEPOINTS: [&str; 4] = ["sys_exit", "sys_enter", "page_fault_user", "page_fault_kernel"];
+
+/// What the programs hang on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GrowthHooks {
+    /// Functions of the kernel.
+    Functions,
+    /// Tracepoints.
+    Tracepoints,
+}
 
 /// An armed program; dropping it removes it.
 #[expect(dead_code, reason = "held for its drop")]
@@ -60,27 +72,69 @@ impl Kernel {
         initial: &RssCounts,
     ) -> Result<(usize, bool), LoadError> {
         self.write_growth(config, initial)?;
-        let functions = self.arm_functions();
-        if let Err(error) = &functions {
-            log::info!("programs cannot hang on the kernel's functions: {error}");
-            self.growth.clear();
+        self.load_growth(config)?;
+        if self.growth_hooks == Some(GrowthHooks::Functions) {
+            self.arm_functions()?;
+        } else {
             self.arm_tracepoints()?;
         }
-        self.arm_rss(config)?;
-        Ok((self.growth.len(), functions.is_ok()))
+        self.arm_tracepoint(rss_program(config), "rss_stat")?;
+        Ok((self.growth.len(), self.growth_hooks == Some(GrowthHooks::Functions)))
+    }
+
+    /// Loads all of it, so that arming takes a moment. Where programs can be loaded but not hang on
+    /// functions, only arming them shows that: they hang there for a moment, with the window closed.
+    ///
+    /// # Errors
+    /// As [`Self::grow`].
+    pub(super) fn load_growth(&mut self, config: &GrowthConfig) -> Result<(), LoadError> {
+        if self.growth_hooks.is_none() {
+            let functions = self.load_functions().and_then(|()| self.arm_functions());
+            self.growth.clear();
+            self.growth_hooks = Some(match functions {
+                Ok(()) => GrowthHooks::Functions,
+                Err(error) => {
+                    log::info!("programs cannot hang on the kernel's functions: {error}");
+                    self.load_tracepoints()?;
+                    GrowthHooks::Tracepoints
+                }
+            });
+        }
+        self.loaded_program::<RawTracePoint>(rss_program(config)).map(drop)
     }
 
     /// Only what is listed costs anything.
-    fn arm_functions(&mut self) -> Result<(), LoadError> {
+    fn load_functions(&mut self) -> Result<(), LoadError> {
         let btf = Btf::from_sys_fs()
             .map_err(|error| LoadError::NoGrowth { reason: error.to_string() })?;
         for (program, function) in AT_EXIT {
-            self.arm_exit(program, function, &btf)?;
+            let loaded = self.program_named::<FExit>(program)?.load(function, &btf);
+            loaded.map_err(|source| refused(program, function, source))?;
         }
         for (program, function) in AT_ENTRY {
-            self.arm_entry(program, function, &btf)?;
+            self.load_entry(program, function, &btf)?;
         }
-        self.arm_pages(&btf)
+        let [current, former] = NEW_PAGE;
+        match self.load_entry(PAGE_PROGRAM, current, &btf) {
+            Err(LoadError::NoGrowth { .. }) => self.load_entry(PAGE_PROGRAM, former, &btf),
+            other => other,
+        }
+    }
+
+    fn load_entry(&mut self, name: &str, function: &str, btf: &Btf) -> Result<(), LoadError> {
+        let loaded = self.program_named::<FEntry>(name)?.load(function, btf);
+        loaded.map_err(|source| refused(name, function, source))
+    }
+
+    fn arm_functions(&mut self) -> Result<(), LoadError> {
+        AT_EXIT.iter().try_for_each(|(program, _)| self.arm_exit(program))?;
+        AT_ENTRY.iter().try_for_each(|(program, _)| self.arm_entry(program))?;
+        self.arm_entry(PAGE_PROGRAM)
+    }
+
+    fn load_tracepoints(&mut self) -> Result<(), LoadError> {
+        let load = |name: &&str| self.loaded_program::<RawTracePoint>(name).map(drop);
+        AT_TRACEPOINTS.iter().try_for_each(load)
     }
 
     /// Every system call of every process takes a little longer.
@@ -111,21 +165,6 @@ impl Kernel {
             .map_err(|source| LoadError::Map { name: "RSS", source })
     }
 
-    fn arm_pages(&mut self, btf: &Btf) -> Result<(), LoadError> {
-        let [current, former] = NEW_PAGE;
-        match self.arm_entry("enter_new_page", current, btf) {
-            Err(LoadError::NoGrowth { .. }) => self.arm_entry("enter_new_page", former, btf),
-            other => other,
-        }
-    }
-
-    /// Both have the tracepoint's name; a kernel that does not tell values refuses the one that reads
-    /// them.
-    fn arm_rss(&mut self, config: &GrowthConfig) -> Result<(), LoadError> {
-        let name = if config.rss_count == 0 { "rss_stat_counted" } else { "rss_stat" };
-        self.arm_tracepoint(name, "rss_stat")
-    }
-
     fn arm_tracepoint(&mut self, name: &str, tracepoint: &str) -> Result<(), LoadError> {
         let program: &mut RawTracePoint = self.loaded_program(name)?;
         let link = program
@@ -136,28 +175,22 @@ impl Kernel {
         Ok(())
     }
 
-    fn arm_entry(&mut self, name: &str, function: &str, btf: &Btf) -> Result<(), LoadError> {
+    fn arm_entry(&mut self, name: &str) -> Result<(), LoadError> {
         let program: &mut FEntry = self.program_named(name)?;
-        let armed = match program.load(function, btf) {
-            Err(ProgramError::AlreadyLoaded) | Ok(()) => program.attach(),
-            Err(error) => Err(error),
-        };
-        let link = armed
+        let link = program
+            .attach()
             .and_then(|id| program.take_link(id))
-            .map_err(|source| refused(name, function, source))?;
+            .map_err(|source| classify_program_error(name, source.into()))?;
         self.growth.push(GrowthLink::Entry(link));
         Ok(())
     }
 
-    fn arm_exit(&mut self, name: &str, function: &str, btf: &Btf) -> Result<(), LoadError> {
+    fn arm_exit(&mut self, name: &str) -> Result<(), LoadError> {
         let program: &mut FExit = self.program_named(name)?;
-        let armed = match program.load(function, btf) {
-            Err(ProgramError::AlreadyLoaded) | Ok(()) => program.attach(),
-            Err(error) => Err(error),
-        };
-        let link = armed
+        let link = program
+            .attach()
             .and_then(|id| program.take_link(id))
-            .map_err(|source| refused(name, function, source))?;
+            .map_err(|source| classify_program_error(name, source.into()))?;
         self.growth.push(GrowthLink::Exit(link));
         Ok(())
     }
@@ -172,6 +205,12 @@ impl Kernel {
             .try_into()
             .map_err(|source: ProgramError| classify_program_error(name, source.into()))
     }
+}
+
+/// Both have the tracepoint's name; a kernel that does not tell values refuses the one that reads
+/// them.
+fn rss_program(config: &GrowthConfig) -> &'static str {
+    if config.rss_count == 0 { "rss_stat_counted" } else { "rss_stat" }
 }
 
 fn refused(name: &str, function: &str, source: ProgramError) -> LoadError {

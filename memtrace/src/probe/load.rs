@@ -20,6 +20,7 @@ use aya::{
 use memtrace_common::{
     call::SiteCookie,
     config::{ALLOCATOR_RANGES, CodeRange, Config, StackMode},
+    growth::GrowthConfig,
     loss::KernelCounters,
     python::{PythonKind, PythonLayout},
     remembered,
@@ -35,7 +36,7 @@ use super::{
     error::{
         LoadError, classify_arm_error, classify_object_error, classify_program_error, missing_map,
     },
-    growth::GrowthLink,
+    growth::{GrowthHooks, GrowthLink},
     multi::{self, Attachment},
     plan::AllocatorCode,
     ring::Ring,
@@ -167,6 +168,8 @@ pub struct Kernel {
     leaving: Vec<JoinHandle<()>>,
     tracepoints: Vec<RawTracePointLink>,
     pub(super) growth: Vec<GrowthLink>,
+    /// `None` until the programs of the growth mode are loaded.
+    pub(super) growth_hooks: Option<GrowthHooks>,
 }
 
 /// How probes are put into the target.
@@ -215,6 +218,9 @@ pub struct ProbeSite {
     pub offset: u64,
 }
 
+/// Tracepoints of the target's life, and the programs of the same names.
+const FOLLOWED: [&str; 3] = ["task_newtask", "sched_process_exec", "sched_process_exit"];
+
 /// Where `debug_log` output of the BPF side is read from.
 pub type KernelLog = aya_log::EbpfLogger<&'static dyn log::Log>;
 
@@ -262,6 +268,7 @@ impl Kernel {
             leaving: Vec::new(),
             tracepoints: Vec::new(),
             growth: Vec::new(),
+            growth_hooks: None,
         };
         kernel.write_config()?;
         Ok(kernel)
@@ -309,7 +316,8 @@ impl Kernel {
     /// one; returns how many probes that made. `file` is the very file that the target maps: the
     /// kernel gets it by descriptor, so that no path is resolved a second time.
     pub fn arm(&mut self, file: BorrowedFd<'_>, sites: &[ProbeSite]) -> Result<usize, LoadError> {
-        self.load_programs(sites)?;
+        let shapes: Vec<CallShape> = sites.iter().map(|site| site.shape).collect();
+        self.load_programs(&shapes)?;
         let mut armed = 0;
         for side in Side::ALL {
             let sites: Vec<_> =
@@ -348,16 +356,44 @@ impl Kernel {
         Ok(returns + self.arm_half(file, Side::Mappings, sites, |_| Some("empty"), false)?)
     }
 
-    /// Loads what the sites need and is not loaded yet, all at once if there is room: the verifier takes
+    /// Loads what a trace with these sites, or one of growth, needs. It can be done long before, and for
+    /// any target: see [`Kernel::aim`].
+    ///
+    /// # Errors
+    /// The kernel's; [`LoadError::NoGrowth`].
+    pub fn load_ahead(
+        &mut self,
+        shapes: &[CallShape],
+        growth: Option<&GrowthConfig>,
+    ) -> Result<(), LoadError> {
+        for name in FOLLOWED {
+            self.loaded_program::<RawTracePoint>(name)?;
+        }
+        if let Some(growth) = growth {
+            self.load_growth(growth)?;
+        }
+        self.load_programs(shapes)
+    }
+
+    /// The target from here on; nothing is armed yet.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn aim(&mut self, pid: NonZeroU32) -> Result<(), LoadError> {
+        self.config.tgid = pid.get();
+        self.write_config()
+    }
+
+    /// Loads what calls of these shapes need and is not loaded yet, all at once if there is room: the verifier takes
     /// 8 ms and some 15 MiB for a program that walks stacks, and a CPU for each program. Perf-event links
     /// load one by one.
-    fn load_programs(&mut self, sites: &[ProbeSite]) -> Result<(), LoadError> {
+    fn load_programs(&mut self, shapes: &[CallShape]) -> Result<(), LoadError> {
         let Backend::Multi { programs, loaded, has_sessions } = &mut self.backend else {
             return Ok(());
         };
-        let names: BTreeMap<&'static str, Attachment> = sites
+        let names: BTreeMap<&'static str, Attachment> = shapes
             .iter()
-            .flat_map(|site| programs_of(site.shape, *has_sessions))
+            .flat_map(|shape| programs_of(*shape, *has_sessions))
             .filter(|name| !loaded.contains_key(name))
             .map(|name| (name, attachment(name, *has_sessions)))
             .collect();
@@ -458,7 +494,7 @@ impl Kernel {
 
     /// Starts to follow forks, execs and ends of threads.
     pub fn follow_process(&mut self) -> Result<(), LoadError> {
-        for name in ["task_newtask", "sched_process_exec", "sched_process_exit"] {
+        for name in FOLLOWED {
             let program: &mut RawTracePoint = self.loaded_program(name)?;
             let link =
                 program.attach(name).and_then(|id| program.take_link(id)).map_err(|source| {
@@ -471,7 +507,7 @@ impl Kernel {
 
     /// Loads a program that traces, which takes a right of its own, and attaches it nowhere.
     pub fn try_tracing(&mut self) -> Result<(), LoadError> {
-        self.loaded_program::<RawTracePoint>("task_newtask").map(|_| ())
+        self.loaded_program::<RawTracePoint>(FOLLOWED[0]).map(|_| ())
     }
 
     pub(super) fn loaded_program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, LoadError>

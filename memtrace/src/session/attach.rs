@@ -14,6 +14,7 @@ use super::{
     code::CodeTables,
     governing::{Governing, Place},
     growth,
+    prepare::Start,
     python::Python,
     steps::Steps,
 };
@@ -26,7 +27,7 @@ use crate::{
     probe::{
         calibrate::Calibrator,
         error::LoadError,
-        load::{Kernel, KernelLog, LoadOptions, ProbeSite},
+        load::{Kernel, KernelLog, ProbeSite},
         plan::AllocatorCode,
         pymalloc::{PymallocError, PymallocPlan, plan_pymalloc},
         ring::Ring,
@@ -155,7 +156,11 @@ pub struct Attached {
 /// # Errors
 /// Whatever stands in the way, in words for the person who typed the pid. Nothing is left in the
 /// target.
-pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached, AttachError> {
+pub fn attach(
+    options: &Options,
+    mut start: Start,
+    observer: &mut dyn Observer,
+) -> Result<Attached, AttachError> {
     let mut steps = Steps::begin();
     let pid = options.pid.get();
     let proc = ProcFs::new("/proc");
@@ -167,10 +172,12 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
     }
     let maps = proc.maps(pid)?;
     steps.over("look at the target");
-    let TargetPlan { mut objects, loader, left_out, files } = match options.growth {
-        None => plan_target(&proc, pid, &maps, version, &options.allocator_symbols)?,
+    let planned = start.take_plan(pid, &maps);
+    let TargetPlan { mut objects, loader, left_out, files } = match (options.growth, planned) {
+        (None, Some(plan)) => plan,
+        (None, None) => plan_target(&proc, pid, &maps, version, &options.allocator_symbols)?,
         // Nothing is probed in the target.
-        Some(_) => TargetPlan::default(),
+        (Some(_), _) => TargetPlan::default(),
     };
     let mut pymalloc = match options.pymalloc {
         true => plan_pymalloc(&proc, pid, &maps, version)?,
@@ -179,25 +186,9 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
     objects.append(&mut pymalloc.objects);
     steps.over("plan the probes");
     let debug_roots = debug_roots(&proc, pid, &options.debug_dirs)?;
-    let mut code = CodeTables::new(options.stacks == StackMode::Tables);
-    if options.growth.is_some() {
-        code = code.everywhere();
-    }
-    code.add(&proc, pid, &maps);
+    let mut code = start.tables(options, &proc, pid, &maps);
     steps.over("compile unwind tables");
-    let mut kernel = Kernel::load(LoadOptions {
-        pid: options.pid,
-        ring_bytes: options.ring_bytes,
-        stacks: options.stacks,
-        bpf_loop: version >= BPF_LOOP_SINCE,
-        table_words: code.table_words(),
-        debug_log: options.debug_log,
-        perf_event_links: options.perf_event_links,
-        task_tgid: if options.follow_forks { wanted_tgid() } else { 0 },
-        sampling: options.sampling,
-        uprobes: options.growth.is_none(),
-        room: options.room,
-    })?;
+    let mut kernel = start.kernel(options, version, &mut code)?;
     steps.over("create the maps");
     code.publish(&mut kernel, &maps)?;
     steps.over("upload unwind tables");
@@ -216,7 +207,7 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
     kernel.set_allocator_code(&allocator_code(&objects, &process.executable), 0)?;
     let (probes, growth) = match options.growth {
         None => (arm(&mut kernel, &objects, &proc, pid, First::default())?, None),
-        Some(interval) => growth::arm(&mut kernel, &proc, pid, interval)?,
+        Some(interval) => growth::arm(&mut kernel, &start.growth(interval)?, &proc, pid, interval)?,
     };
     arm_loader(&mut kernel, loader.as_ref(), &proc, pid);
     kernel.set_active(true)?;
@@ -257,7 +248,7 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
 }
 
 /// Where the kernel has the ids of children; 0 where it does not say: then none are followed.
-fn wanted_tgid() -> u64 {
+pub(super) fn wanted_tgid() -> u64 {
     task_tgid(Path::new(KERNEL_BTF)).unwrap_or_else(|error| {
         log::warn!("children are not followed: {error}");
         0

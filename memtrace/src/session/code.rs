@@ -8,7 +8,8 @@ use std::{
 };
 
 use super::{
-    compile::{Compiled, Opener, VDSO, compile_all, map_file},
+    Options, StackMode,
+    compile::{Compiled, Effort, Opener, VDSO, compile_all, map_file},
     examine::hex,
 };
 
@@ -27,7 +28,7 @@ use crate::{
     symbolize::{Observed, Symbolizer},
     sys::procfs::ProcFs,
     unwind::{
-        compile::Wanted,
+        compile::{CompileError, Wanted},
         mappings::code_mappings,
         table::{Limits, ObjectKey, ObjectRef, Tables},
     },
@@ -53,10 +54,18 @@ pub(super) struct CodeTables {
     wanted: Wanted,
     text_bytes: u64,
     build_ns: u64,
+    /// An object found no room in the kernel's tables.
+    is_full: bool,
     notes: Vec<String>,
 }
 
 impl CodeTables {
+    /// Knows no code yet.
+    pub(super) fn of(options: &Options) -> Self {
+        let code = Self::new(options.stacks == StackMode::Tables);
+        if options.growth.is_some() { code.everywhere() } else { code }
+    }
+
     /// Knows no code; makes tables only if stacks are to be walked by them.
     pub(super) fn new(walk_by_tables: bool) -> Self {
         Self {
@@ -66,31 +75,78 @@ impl CodeTables {
             wanted: Wanted::Calls,
             text_bytes: 0,
             build_ns: 0,
+            is_full: false,
             notes: Vec::new(),
         }
     }
 
     /// Makes rows for all code, not for calls alone.
-    pub(super) fn everywhere(mut self) -> Self {
+    fn everywhere(mut self) -> Self {
         self.wanted = Wanted::Everywhere;
         self
     }
 
     /// Takes up the code in these mappings.
     pub(super) fn add(&mut self, proc: &ProcFs, pid: u32, maps: &[Mapping]) {
-        let opener = Opener { proc, pid };
+        self.add_with(proc, pid, maps, &Effort::FULL);
+    }
+
+    /// The same with so much effort; small objects come first, so that most of them are there where it
+    /// does not suffice for all.
+    pub(super) fn add_with(
+        &mut self,
+        proc: &ProcFs,
+        pid: u32,
+        maps: &[Mapping],
+        effort: &Effort<'_>,
+    ) {
         if !self.walk_by_tables {
             return;
         }
         let begun = Instant::now();
-        let unseen = self.unseen(maps);
-        for ((mapping, key), compiled) in
-            unseen.iter().zip(compile_all(&opener, &unseen, self.wanted))
-        {
-            let added = self.add_rows(mapping, key.clone(), compiled);
-            self.seen.insert(key.clone(), added);
+        let mut unseen = self.unseen(maps);
+        unseen.sort_by_key(|(mapping, _)| mapping.end - mapping.start);
+        // Where memory counts, one after the other: what is not laid out yet takes four times the room.
+        let at_once = if effort.threads == 1 { 1 } else { unseen.len().max(1) };
+        for objects in unseen.chunks(at_once) {
+            let compiled = compile_all(&Opener { proc, pid }, objects, self.wanted, effort);
+            for ((mapping, key), compiled) in objects.iter().zip(compiled) {
+                self.take_rows(mapping, key, compiled, effort);
+            }
         }
         self.build_ns += begun.elapsed().as_nanos() as u64;
+    }
+
+    fn take_rows(
+        &mut self,
+        mapping: &Mapping,
+        key: &ObjectKey,
+        compiled: Compiled,
+        effort: &Effort<'_>,
+    ) {
+        let was_stopped = matches!(compiled, Ok(Err(CompileError::Stopped)));
+        if was_stopped && effort.can_be_resumed {
+            return;
+        }
+        if was_stopped {
+            self.notes.push(format!(
+                "stacks are walked by frame pointers in {}, and may end there: there was no time to \
+                 compile its unwind tables",
+                mapping.name
+            ));
+        }
+        let added = self.add_rows(mapping, key.clone(), compiled);
+        self.seen.insert(key.clone(), added);
+    }
+
+    /// The kernel's tables are of this size from here on; what does not fit is left out.
+    pub(super) fn limit(&mut self, words: TableWords) {
+        self.tables.limit(Limits { rows: words.rows, pages: words.pages, ..LIMITS });
+    }
+
+    /// Whether something was left out for want of room.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full
     }
 
     /// A mapping of each object with code that has not been looked at.
@@ -120,6 +176,7 @@ impl CodeTables {
             }
         };
         if let Err(error) = self.tables.add_object(key, &rows) {
+            self.is_full = true;
             self.notes.push(format!("stacks end in {}: {error}", mapping.name));
             return false;
         }
@@ -285,5 +342,49 @@ pub(super) fn key_of(mapping: &Mapping) -> Option<ObjectKey> {
     match mapping.file {
         Some(FileId { inode: 0, .. }) | None => (mapping.name == VDSO).then_some(ObjectKey::Vdso),
         Some(file) => Some(ObjectKey::File(file)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own() -> (ProcFs, u32, Vec<Mapping>) {
+        let (proc, pid) = (ProcFs::new("/proc"), std::process::id());
+        let maps = proc.maps(pid).unwrap();
+        (proc, pid, maps)
+    }
+
+    const NO_TIME: Effort<'static> =
+        Effort { threads: 1, may_go_on: &|| false, can_be_resumed: false };
+
+    #[test]
+    fn what_there_was_no_time_for_is_compiled_later_where_that_is_wanted() {
+        let (proc, pid, maps) = own();
+        let mut code = CodeTables::new(true);
+        code.add_with(&proc, pid, &maps, &Effort { can_be_resumed: true, ..NO_TIME });
+        assert_eq!((code.table_sizes().unwrap().rows, code.notes.len()), (0, 0));
+        code.add(&proc, pid, &maps);
+        assert!(code.table_sizes().unwrap().rows > 0);
+    }
+
+    #[test]
+    fn what_is_done_without_is_said_and_not_tried_again() {
+        let (proc, pid, maps) = own();
+        let mut code = CodeTables::new(true);
+        code.add_with(&proc, pid, &maps, &NO_TIME);
+        let said = code.notes.len();
+        assert!(code.notes.iter().any(|note| note.contains("no time")), "{:?}", code.notes);
+        code.add(&proc, pid, &maps);
+        assert_eq!((code.table_sizes().unwrap().rows, code.notes.len()), (0, said));
+    }
+
+    #[test]
+    fn what_does_not_fit_into_the_kernels_tables_is_left_out() {
+        let (proc, pid, maps) = own();
+        let mut code = CodeTables::new(true);
+        code.limit(TableWords { rows: 16, pages: 16 });
+        code.add(&proc, pid, &maps);
+        assert!(code.is_full() && code.table_sizes().unwrap().rows <= 16);
     }
 }

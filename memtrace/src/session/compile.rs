@@ -28,6 +28,22 @@ pub(super) const VDSO: &str = "[vdso]";
 /// Most threads: a process has few large objects, and the target wants CPUs too.
 const MAX_THREADS: usize = 4;
 
+/// What is put into compiling.
+pub(super) struct Effort<'e> {
+    /// Most threads.
+    pub(super) threads: usize,
+    /// Asked again and again. When it is over, what is not compiled is left.
+    pub(super) may_go_on: &'e (dyn Fn() -> bool + Sync),
+    /// What is left can be compiled later; else it is done without.
+    pub(super) can_be_resumed: bool,
+}
+
+impl Effort<'_> {
+    /// Whatever it takes.
+    pub(super) const FULL: Effort<'static> =
+        Effort { threads: MAX_THREADS, may_go_on: &|| true, can_be_resumed: false };
+}
+
 /// The rows of an object, or why there are none.
 pub(super) type Compiled = io::Result<Result<ObjectRows, CompileError>>;
 
@@ -50,6 +66,7 @@ pub(super) fn compile_all(
     opener: &Opener<'_>,
     objects: &[(&Mapping, ObjectKey)],
     wanted: Wanted,
+    effort: &Effort<'_>,
 ) -> Vec<Compiled> {
     let next = AtomicUsize::new(0);
     let work = || {
@@ -57,11 +74,12 @@ pub(super) fn compile_all(
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some((mapping, _)) = objects.get(index) else { return done };
-            done.push((index, with_image(opener, mapping, |image| compile_for(image, wanted))));
+            done.push((index, compile_one(opener, mapping, wanted, effort)));
         }
     };
     let mut done = thread::scope(|scope| {
-        let others: Vec<_> = (1..threads(objects.len())).map(|_| scope.spawn(work)).collect();
+        let others: Vec<_> =
+            (1..threads(objects.len(), effort.threads)).map(|_| scope.spawn(work)).collect();
         let mut done = work();
         for other in others {
             done.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
@@ -72,10 +90,19 @@ pub(super) fn compile_all(
     done.into_iter().map(|(_, compiled)| compiled).collect()
 }
 
+fn compile_one(
+    opener: &Opener<'_>,
+    mapping: &Mapping,
+    wanted: Wanted,
+    effort: &Effort<'_>,
+) -> Compiled {
+    with_image(opener, mapping, |image| compile_for(image, wanted, effort.may_go_on))
+}
+
 /// How many threads are worth it.
-fn threads(objects: usize) -> usize {
+fn threads(objects: usize, most: usize) -> usize {
     let cpus = thread::available_parallelism().map_or(1, NonZero::get);
-    cpus.min(MAX_THREADS).min(objects)
+    cpus.min(most).min(objects)
 }
 
 /// Hands an object's bytes over: the file by a mapping of our own, because it may be larger than
@@ -91,11 +118,16 @@ pub(super) fn with_image<T>(
     Ok(read(&map_file(&opener.open(mapping)?)?))
 }
 
-/// The bytes of a program or library that a process runs.
+/// The bytes of a program or library that a process runs. Where memtrace locks its memory, not these:
+/// they may be more than there is room for, and can be read again.
 pub(super) fn map_file(file: &File) -> io::Result<Mmap> {
     // SAFETY: who truncates the file kills the process that runs it, and memtrace with it, but
     // corrupts nothing. Changed bytes are read as any other.
-    unsafe { Mmap::map(file) }
+    let mapped = unsafe { Mmap::map(file) }?;
+    if let Err(error) = mapped.unlock() {
+        log::debug!("a mapped file stays locked: {error}");
+    }
+    Ok(mapped)
 }
 
 fn vdso(opener: &Opener<'_>, mapping: &Mapping) -> io::Result<Vec<u8>> {

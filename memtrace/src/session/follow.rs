@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use super::{
     Observer, Options, Sample,
     attach::{AttachError, Attached, attach},
+    prepare::Start,
     window::{Place, SeenFork},
 };
 use crate::{
@@ -145,10 +146,12 @@ fn attach_to(pid: u32, options: &Options) -> Result<Box<Attached>, AttachError> 
     let pid = NonZeroU32::new(pid).unwrap_or(NonZeroU32::MIN);
     let options = Options { pid, ..options.clone() };
     let _held = HeldSignals::hold();
-    let mut attempt = attach(&options, &mut Silent);
+    let mut attempt = attach(&options, Start::default(), &mut Silent);
     for _ in 1..ATTEMPTS {
         match attempt {
-            Err(AttachError::Executed { .. }) => attempt = attach(&options, &mut Silent),
+            Err(AttachError::Executed { .. }) => {
+                attempt = attach(&options, Start::default(), &mut Silent)
+            }
             _ => break,
         }
     }

@@ -20,17 +20,21 @@ use crate::{
     },
 };
 
+/// Where the kernel has what.
+pub(super) fn config(interval: Interval) -> Result<GrowthConfig, AttachError> {
+    growth_config(Path::new(KERNEL_BTF), interval).map_err(AttachError::Growth)
+}
+
 /// Arms the kernel's side; returns how many probes that made.
 pub(super) fn arm(
     kernel: &mut Kernel,
+    config: &GrowthConfig,
     proc: &ProcFs,
     pid: u32,
     interval: Interval,
 ) -> Result<(usize, Option<GrowthProbes>), AttachError> {
-    let config: GrowthConfig =
-        growth_config(Path::new(KERNEL_BTF), interval).map_err(AttachError::Growth)?;
     let initial = counts(proc.resident(pid)?, page_bytes());
-    let (probes, at_functions) = kernel.grow(&config, &initial)?;
+    let (probes, at_functions) = kernel.grow(config, &initial)?;
     Ok((probes, Some(GrowthProbes { interval_bytes: interval.mean_bytes(), at_functions })))
 }
 

@@ -16,6 +16,7 @@ mod header;
 mod inspect;
 mod memory;
 mod outcome;
+mod prepare;
 mod prices;
 mod python;
 mod recorder;
@@ -50,6 +51,7 @@ pub use inspect::{
     Between, InspectError, Inspector, SeriesEnd, SeriesObserver, SeriesOptions, series,
 };
 pub use outcome::Outcome;
+pub use prepare::Prepared;
 pub use recorder::{Recorder, Sink};
 pub use run::{trace, trace_command, trace_until};
 pub use stop::Stop;

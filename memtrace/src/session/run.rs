@@ -21,6 +21,7 @@ use super::{
     attach::{AttachError, Attached, attach},
     escort::{Escorted, escort},
     follow::Follower,
+    prepare::{Prepared, Start},
     stop::Stop,
     traced::{Occurrence, Traced},
     walker::{FirstWalk, Walker},
@@ -50,6 +51,8 @@ pub(super) const DRAIN_BATCH: usize = 1 << 16;
 
 /// How long the end of a trace may be put off by the last walk of the heap.
 const LONGEST_LAST_WALK: Duration = Duration::from_secs(30);
+/// The same where memory runs short: a capture without it is better than none.
+const LAST_WALK_IN_HASTE: Duration = Duration::from_millis(500);
 
 /// Everything that can happen to a running trace.
 enum Happening {
@@ -113,10 +116,10 @@ pub fn trace(
     sink: Option<Sink>,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, AttachError> {
-    trace_until(options, sink, observer, Stop::default())
+    trace_until(options, sink, observer, Stop::default(), None)
 }
 
-/// The same; it ends when it is told to, too.
+/// The same; it ends when it is told to, too, and begins with what was made ready.
 ///
 /// # Errors
 /// As [`trace`].
@@ -125,11 +128,12 @@ pub fn trace_until(
     sink: Option<Sink>,
     observer: &mut dyn Observer,
     stop: Stop,
+    prepared: Option<Prepared>,
 ) -> Result<Outcome, AttachError> {
     runtime()?.block_on(async {
         let mut signals = Signals { stop, ..Signals::listen().map_err(AttachError::Runtime)? };
         let held = HeldSignals::hold();
-        let attached = attach_all(options, observer)?;
+        let attached = attach_all(options, prepared, observer)?;
         drop(held);
         let trace = Trace::open(attached, options, sink)?;
         run(trace, &mut signals, observer).await
@@ -149,7 +153,7 @@ pub fn trace_command(
 ) -> Result<Outcome, AttachError> {
     runtime()?.block_on(async {
         let held = HeldSignals::hold();
-        let attached = attach_all(options, observer)?;
+        let attached = attach_all(options, None, observer)?;
         drop(held);
         let mut trace = Trace::open(attached, options, sink)?;
         escort(command, &mut trace).map_err(AttachError::Release)?;
@@ -165,8 +169,10 @@ fn runtime() -> Result<Runtime, AttachError> {
 /// All that were asked for, or none: whoever names a process wants it.
 fn attach_all(
     options: &Options,
+    prepared: Option<Prepared>,
     observer: &mut dyn Observer,
 ) -> Result<Vec<(Attached, Option<Walker>)>, AttachError> {
+    let mut start = prepared.map(Start::from).unwrap_or_default();
     let pids = std::iter::once(options.pid).chain(options.more_pids.iter().copied());
     let attach = |pid| {
         // The heap is to be walked as it is when the window opens, and much of a first walk can
@@ -177,7 +183,8 @@ fn attach_all(
         };
         let walker = options.walk.then(|| Walker::start(pid, first)).transpose();
         let walker = walker.map_err(AttachError::Runtime)?;
-        Ok((attach(&Options { pid, ..options.clone() }, observer)?, walker))
+        let options = Options { pid, ..options.clone() };
+        Ok((attach(&options, std::mem::take(&mut start), observer)?, walker))
     };
     pids.map(attach).collect()
 }
@@ -211,7 +218,11 @@ async fn run(
 /// The last walks, with the windows still open: what one says of a block holds for as long as no
 /// record says otherwise, and none is missed.
 async fn walk_again(sources: &mut Sources<'_>, trace: &mut Trace, observer: &mut dyn Observer) {
-    sources.clock.deadline = Some(Instant::now() + LONGEST_LAST_WALK);
+    let longest = match trace.options.latest_end {
+        Some(_) => LAST_WALK_IN_HASTE,
+        None => LONGEST_LAST_WALK,
+    };
+    sources.clock.deadline = Some(Instant::now() + longest);
     while trace.walk_last() {
         match sources.next(trace).await {
             Happening::Ended(_) => return trace.miss_last_walks(),

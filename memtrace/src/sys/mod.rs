@@ -14,6 +14,7 @@ pub mod pidfd;
 pub mod preflight;
 pub mod preserve;
 pub mod pressure;
+pub mod priority;
 pub mod procfs;
 pub mod relay;
 pub mod signals;

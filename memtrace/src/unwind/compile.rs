@@ -99,6 +99,9 @@ pub enum CompileError {
     /// More rules than fit into the tables.
     #[error("its unwind information has too many different rules")]
     TooManyRules,
+    /// Whoever wanted the rows does not want to wait any longer.
+    #[error("there was no time to compile its unwind information")]
+    Stopped,
 }
 
 /// What rows are for.
@@ -118,14 +121,19 @@ pub enum Wanted {
 /// functions that are damaged or not supported are counted in [`CompileStats::unsupported`], and
 /// their code is [`CfaRule::Unknown`](memtrace_common::unwind::table::CfaRule::Unknown).
 pub fn compile(file: &[u8]) -> Result<ObjectRows, CompileError> {
-    compile_for(file, Wanted::Calls)
+    compile_for(file, Wanted::Calls, &|| true)
 }
 
-/// As [`compile`], with the rows that are wanted.
+/// As [`compile`], with the rows that are wanted, and for as long as it may go on: that is asked every
+/// some hundred functions.
 ///
 /// # Errors
-/// Likewise.
-pub fn compile_for(file: &[u8], wanted: Wanted) -> Result<ObjectRows, CompileError> {
+/// Likewise; [`CompileError::Stopped`] when it may not.
+pub fn compile_for(
+    file: &[u8],
+    wanted: Wanted,
+    may_go_on: &dyn Fn() -> bool,
+) -> Result<ObjectRows, CompileError> {
     let elf = Elf::parse(file)?;
     if elf.machine() != Machine::X86_64 {
         return Err(CompileError::UnsupportedMachine(elf.machine()));
@@ -137,7 +145,7 @@ pub fn compile_for(file: &[u8], wanted: Wanted) -> Result<ObjectRows, CompileErr
         let size_bytes = section.data.len();
         return Err(CompileError::TooLong { section: section.name, size_bytes });
     }
-    let (rows, rules, stats) = compile_section(&section, code)?;
+    let (rows, rules, stats) = compile_section(&section, code, may_go_on)?;
     Ok(ObjectRows { rows, rules, segments: elf.code_segments().collect(), stats })
 }
 
@@ -150,17 +158,21 @@ fn check_span(code: &Code<'_>) -> Result<(), CompileError> {
     }
 }
 
-fn compile_section(section: &FrameSection<'_>, code: Code<'_>) -> Result<Compiled, CompileError> {
+fn compile_section(
+    section: &FrameSection<'_>,
+    code: Code<'_>,
+    may_go_on: &dyn Fn() -> bool,
+) -> Result<Compiled, CompileError> {
     let bases = BaseAddresses::default().set_eh_frame(section.address);
     let length = section.data.len();
     match section.name {
         ".eh_frame" => {
             let section = EhFrame::new(section.data, LittleEndian);
-            Compiler::new(section, &bases, length, code).run()
+            Compiler::new(section, &bases, length, code).run(may_go_on)
         }
         _ => {
             let section = DebugFrame::new(section.data, LittleEndian);
-            Compiler::new(section, &bases, length, code).run()
+            Compiler::new(section, &bases, length, code).run(may_go_on)
         }
     }
 }

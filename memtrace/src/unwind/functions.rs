@@ -23,6 +23,8 @@ const MAX_CIES: usize = 1 << 16;
 /// The most bytes of CIEs that are run through for each byte of the section (each FDE runs
 /// through its CIE's); as a rule it is about one.
 const MAX_WORK_PER_BYTE: usize = 16;
+/// So many are compiled before it is asked again whether to go on: less than a millisecond.
+const FUNCTIONS_AT_ONCE: usize = 512;
 
 /// Compiles one section.
 pub(super) struct Compiler<'d, S> {
@@ -48,27 +50,37 @@ impl<'d, S: UnwindSection<Bytes<'d>>> Compiler<'d, S> {
         Self { section, bases, cies: HashMap::new(), work_left, output: Output::new(code) }
     }
 
-    /// Compiles all functions.
-    pub(super) fn run(mut self) -> Result<Compiled, CompileError> {
-        let mut functions = self.list_functions()?;
-        functions.sort_by_key(|function| function.start);
+    /// Compiles all functions, for as long as it may go on.
+    pub(super) fn run(mut self, may_go_on: &dyn Fn() -> bool) -> Result<Compiled, CompileError> {
+        let mut functions = self.list_functions(may_go_on)?;
+        // In place: there may be a quarter of a million.
+        functions.sort_unstable_by_key(|function| (function.start, function.entry));
         let mut context = UnwindContext::new_in();
-        for function in functions {
-            self.compile_function(&function, &mut context)?;
+        for functions in functions.chunks(FUNCTIONS_AT_ONCE) {
+            check(may_go_on)?;
+            functions.iter().try_for_each(|it| self.compile_function(it, &mut context))?;
         }
         self.output.finish()
     }
 
     /// All functions with code. A damaged entry ends the list: where the next one begins is not
     /// known.
-    fn list_functions(&mut self) -> Result<Vec<Function>, CompileError> {
+    fn list_functions(
+        &mut self,
+        may_go_on: &dyn Fn() -> bool,
+    ) -> Result<Vec<Function>, CompileError> {
         let mut functions = Vec::new();
         let mut entries = self.section.entries(self.bases);
         loop {
             match entries.next() {
                 Ok(None) => return Ok(functions),
                 Ok(Some(CieOrFde::Cie(cie))) => self.add_cie(cie)?,
-                Ok(Some(CieOrFde::Fde(entry))) => functions.extend(self.function(&entry)?),
+                Ok(Some(CieOrFde::Fde(entry))) => {
+                    functions.extend(self.function(&entry)?);
+                    if functions.len().is_multiple_of(FUNCTIONS_AT_ONCE) {
+                        check(may_go_on)?;
+                    }
+                }
                 Err(_) => {
                     self.output.count_unsupported("damaged entry, and all behind it");
                     return Ok(functions);
@@ -148,6 +160,10 @@ impl<'d, S: UnwindSection<Bytes<'d>>> Compiler<'d, S> {
         }
         Ok(())
     }
+}
+
+fn check(may_go_on: &dyn Fn() -> bool) -> Result<(), CompileError> {
+    if may_go_on() { Ok(()) } else { Err(CompileError::Stopped) }
 }
 
 fn find_cie<'d>(

@@ -102,6 +102,11 @@ impl Tables {
         }
     }
 
+    /// Objects that are added from here on have to fit into this.
+    pub fn limit(&mut self, limits: Limits) {
+        self.limits = Limits { rules: limits.rules.min(MAX_RULES as usize), ..limits };
+    }
+
     /// The tables of an object that has been added.
     pub fn object(&self, key: &ObjectKey) -> Option<&ObjectRef> {
         self.objects.get(key)

@@ -4,5 +4,6 @@
 pub mod aim;
 pub mod keep;
 pub mod pace;
+pub mod readiness;
 pub mod status;
 pub mod window;

@@ -1,5 +1,6 @@
 //! Watches, on real control groups with real limits.
 
+mod ahead;
 mod bad_times;
 mod firing;
 mod oom;

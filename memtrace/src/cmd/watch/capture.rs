@@ -12,13 +12,16 @@ use std::{
 use anyhow::{Context as _, Result};
 use memtrace_common::sample::Interval;
 
-use super::{hook, store::Store};
+use super::{hook, stage::Stage, store::Store};
 use crate::{
     budget::Change,
     capture::{self, Capture},
     cli::WatchArgs,
     cmd::output::OutputFile,
-    model::{cost::Cost, incident::Incident},
+    model::{
+        cost::Cost,
+        incident::{Fired, Incident},
+    },
     render,
     report::{EndReason, Report, ReportOptions},
     session::{
@@ -49,6 +52,8 @@ pub struct Captures {
     store: Store,
     exec: Option<String>,
     options: Options,
+    /// What the next one takes.
+    stage: Stage,
     /// Captures are cut off here, so that one alone keeps to `--max-disk`.
     max_bytes: u64,
     /// Files that were begun and nothing was written to yet.
@@ -63,6 +68,7 @@ impl Captures {
             store,
             exec: args.exec.clone(),
             options: options(args),
+            stage: Stage::default(),
             begun: Mutex::default(),
         }
     }
@@ -104,10 +110,14 @@ impl Captures {
         };
         let Order { pid: target, duration, latest_end, .. } = *order;
         let options = Options { pid: target, duration, latest_end, ..self.options.clone() };
-        let mut times = Times { begun, open: None, ended: None };
-        let traced = session::trace_until(&options, Some(sink), &mut times, order.stop.clone());
+        let was_fired = order.fired.get().is_some();
+        let mut times = Times { begun, was_fired, open: None, ended: None };
+        let prepared = self.stage.take();
+        let stop = order.stop.clone();
+        let traced = session::trace_until(&options, Some(sink), &mut times, stop, prepared);
         let outcome = traced.with_context(|| format!("process {pid} cannot be traced"))?;
-        let kept = self.keep_outcome(outcome, order, file, &prefix)?;
+        let fired = order.fired.get().map(|it| times.of(it));
+        let kept = self.keep_outcome(outcome, (order, fired), file, &prefix)?;
         let Some((mut files, capture)) = kept else { return Ok(Taken::default()) };
         taken.files.append(&mut files);
         taken.overheads = times.overheads();
@@ -132,14 +142,14 @@ impl Captures {
     fn keep_outcome(
         &self,
         outcome: Outcome,
-        order: &Order,
+        (order, fired): (&Order, Option<Fired>),
         file: OutputFile,
         prefix: &Path,
     ) -> Result<Option<(Vec<PathBuf>, Capture)>> {
         let has_exited = outcome.has_exited();
         let patience = if has_exited { PATIENCE } else { Duration::ZERO };
         let oom_kill = order.kills.of(order.pid.get(), patience);
-        let incident = Incident { fired: order.fired.get().cloned(), oom_kill };
+        let incident = Incident { fired, oom_kill };
         if incident.is_nothing() {
             return Ok(None);
         }
@@ -182,6 +192,11 @@ impl Captures {
 }
 
 impl Capturer for Captures {
+    fn prepare(&self, pid: NonZeroU32) -> Result<(), String> {
+        let options = Options { pid, ..self.options.clone() };
+        self.stage.prepare(&options).map_err(|error| format!("{error:#}"))
+    }
+
     fn capture(&self, order: &Order) -> Result<Taken, String> {
         self.take(order).map_err(|error| format!("{error:#}"))
     }
@@ -264,11 +279,20 @@ fn command(pid: u32) -> String {
 /// When what happened.
 struct Times {
     begun: Instant,
+    /// It began with a firing.
+    was_fired: bool,
     open: Option<Instant>,
     ended: Option<Instant>,
 }
 
 impl Times {
+    /// The firing, with how long it took until all was armed; not of a trace that went on before.
+    fn of(&self, fired: &Fired) -> Fired {
+        let armed_after = self.open.filter(|_| self.was_fired).map(|open| open - self.begun);
+        let armed_after_ns = armed_after.map(|it| it.as_nanos() as u64);
+        Fired { armed_after_ns, ..fired.clone() }
+    }
+
     fn overheads(&self) -> Option<Overheads> {
         let (open, ended) = (self.open?, self.ended?);
         Some(Overheads { attach: open - self.begun, finish: ended.elapsed() })

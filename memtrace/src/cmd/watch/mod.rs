@@ -4,6 +4,7 @@ mod capture;
 mod command;
 mod hook;
 mod screen;
+mod stage;
 mod store;
 
 use std::{env, num::NonZeroU32, path::Path, sync::Arc};

@@ -141,6 +141,20 @@ impl WatchObserver for Screen {
                     || json!({"fired": fired, "pid": pid, "duration_ns": duration_ns}),
                 );
             }
+            Event::Ready { pid, duration, is_news } => {
+                let duration_ns = duration.as_nanos() as u64;
+                if is_news {
+                    let took = self::duration_ns(duration_ns);
+                    self.say(&format!("ready to trace process {pid} at once, after {took}"));
+                }
+                self.line("ready", || json!({"pid": pid, "duration_ns": duration_ns}));
+            }
+            Event::NotReady { pid, reason } => {
+                self.say(&format!(
+                    "a capture of {pid} would have to be made ready first: {reason}"
+                ));
+                self.line("not_ready", || json!({"pid": pid, "reason": reason}));
+            }
             Event::NobodyToTrace(fired) => {
                 self.say(&format!("FIRED: {}, but there is no process to trace", fired.condition));
                 self.line("nobody", || json!({"fired": fired}));

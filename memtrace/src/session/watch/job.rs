@@ -52,6 +52,12 @@ pub struct Taken {
 
 /// Takes captures. Called from several threads.
 pub trait Capturer: Send + Sync {
+    /// Makes ready what a capture of this process takes, as far as it is not; the next capture takes it.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    fn prepare(&self, pid: NonZeroU32) -> Result<(), String>;
+
     /// Traces and writes.
     ///
     /// # Errors

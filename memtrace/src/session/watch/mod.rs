@@ -113,6 +113,22 @@ pub enum Event<'e> {
     Appeared(&'e str),
     /// It has gone.
     Gone(&'e str),
+    /// A capture of this process can begin in a moment: what it takes was made ready, in so long.
+    Ready {
+        /// The process.
+        pid: u32,
+        /// How long it took; next to nothing where it was ready but for what has been loaded since.
+        duration: Duration,
+        /// For the first time, or again.
+        is_news: bool,
+    },
+    /// It takes longer, and why.
+    NotReady {
+        /// The process.
+        pid: u32,
+        /// A clause.
+        reason: &'e str,
+    },
     /// A condition is met, and a capture of this process begins, which may take so long.
     Fired(&'e Fired, u32, Duration),
     /// A condition is met, but nobody can be traced.

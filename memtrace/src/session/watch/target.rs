@@ -258,6 +258,7 @@ impl Target {
             limit_bytes,
             bytes_per_second,
             time_to_limit_ns,
+            armed_after_ns: None,
         }
     }
 

@@ -9,7 +9,10 @@ use super::{
     fragments::{cie, file},
     *,
 };
-use crate::{elf::Elf, unwind::compile::CompileError};
+use crate::{
+    elf::Elf,
+    unwind::compile::{CompileError, Wanted, compile_for},
+};
 
 /// The vDSO of this process: real, complete, and small.
 static VDSO: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -141,4 +144,10 @@ fn segments_that_are_too_far_apart_are_refused() {
     file[header..header + 8].copy_from_slice(&[1, 0, 0, 0, 5, 0, 0, 0]);
     file[header + 16..header + 24].copy_from_slice(&(u64::MAX - 0xffff).to_le_bytes());
     assert!(matches!(compile(&file), Err(CompileError::TooWide { .. })));
+}
+
+#[test]
+fn compiling_stops_when_it_may_not_go_on() {
+    assert_eq!(compile_for(&LINKER, Wanted::Calls, &|| false), Err(CompileError::Stopped));
+    assert!(compile_for(&LINKER, Wanted::Calls, &|| true).is_ok());
 }

@@ -69,7 +69,10 @@ impl Watch<'_> {
             group: target.group.clone(),
         };
         match self.jobs.capture(number, order) {
-            Ok(running) => target.running = Some(running),
+            Ok(running) => {
+                target.running = Some(running);
+                self.readiness.spend();
+            }
             Err(error) => self.fail(&format!("there is no thread for a capture: {error}")),
         }
     }

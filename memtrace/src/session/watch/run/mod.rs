@@ -4,6 +4,7 @@ mod firing;
 mod kills;
 mod looking;
 mod news;
+mod preparing;
 mod sources;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -32,7 +33,7 @@ use crate::{
         procfs::ProcFs,
     },
     trigger::{Bound, Condition, Metric},
-    watch::{pace::next_look_ns, status::Status, window::Overheads},
+    watch::{pace::next_look_ns, readiness::Readiness, status::Status, window::Overheads},
 };
 
 /// Looks take at most this part of the time, of one CPU, when no limit is near.
@@ -50,7 +51,16 @@ const LONGEST_END: Duration = Duration::from_secs(60);
 /// News from threads.
 enum News {
     Done(Done),
-    Walked { target: u64, pid: u32, inspection: Option<Box<Inspection>> },
+    Walked {
+        target: u64,
+        pid: u32,
+        inspection: Option<Box<Inspection>>,
+    },
+    /// What a capture of this process takes is ready, after so long, or cannot be made ready.
+    Prepared {
+        pid: u32,
+        result: Result<Duration, String>,
+    },
 }
 
 enum Happening {
@@ -99,6 +109,10 @@ struct Watch<'w> {
     announcements: Option<AsyncFd<OomEvents>>,
     pressure: Option<(AsyncFd<PressureTrigger>, Condition)>,
     overheads: Overheads,
+    readiness: Readiness,
+    was_ready: bool,
+    /// Why, where that was said.
+    not_ready: Option<String>,
     status: Status,
     discovered_ns: Option<u64>,
     told_ns: u64,
@@ -142,6 +156,9 @@ impl<'w> Watch<'w> {
             announcements,
             pressure: pressure(options)?,
             overheads: Overheads::default(),
+            readiness: Readiness::default(),
+            was_ready: false,
+            not_ready: None,
             status: Status::default(),
             discovered_ns: None,
             told_ns: monotonic_ns(),
@@ -252,6 +269,7 @@ impl<'w> Watch<'w> {
         for number in numbers {
             self.look_at(number, now_ns);
         }
+        self.prepare(now_ns);
         self.look_cost_ns = own_cpu_ns().saturating_sub(cpu_ns);
         self.tell_status(now_ns);
     }

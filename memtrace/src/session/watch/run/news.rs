@@ -26,6 +26,7 @@ impl Watch<'_> {
                     target.walked(pid, inspection.map(|it| *it));
                 }
             }
+            News::Prepared { pid, result } => self.prepared(pid, result),
             News::Done(done) => self.done(done),
         }
     }

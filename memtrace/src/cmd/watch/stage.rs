@@ -1,0 +1,88 @@
+//! What the next capture takes, made ready on a thread in the background.
+
+use std::{
+    path::Path,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    model::size::bytes,
+    session::{Options, Prepared},
+    sys::{
+        cgroup::{self, Group},
+        priority::{calm_down, hurry},
+        procfs::ProcFs,
+    },
+};
+
+/// What verifying takes for a moment, and what is kept.
+const NEEDED_BYTES: u64 = 112 << 20;
+
+/// See the module.
+#[derive(Default)]
+pub struct Stage {
+    ready: Mutex<Option<Prepared>>,
+    /// A capture waits.
+    is_urgent: AtomicBool,
+    /// The thread that makes it ready; 0 when there is none.
+    thread: AtomicU32,
+}
+
+impl Stage {
+    /// Makes ready what a trace with these options takes, on this thread, which others go before.
+    ///
+    /// # Errors
+    /// When memtrace's own control group has no room for it, and whatever would stand in the way of
+    /// the trace.
+    pub fn prepare(&self, options: &Options) -> Result<()> {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if ready.is_none() {
+            check_room()?;
+        }
+        match calm_down() {
+            Ok(thread) => self.thread.store(thread, Ordering::Relaxed),
+            Err(error) => log::debug!("preparing is as urgent as all else: {error}"),
+        }
+        let is_urgent = || self.is_urgent.load(Ordering::Relaxed);
+        let prepared = Prepared::make(options, ready.take(), &is_urgent);
+        self.thread.store(0, Ordering::Relaxed);
+        *ready = Some(prepared?);
+        Ok(())
+    }
+
+    /// What is ready; waits for what is in the making.
+    pub fn take(&self) -> Option<Prepared> {
+        self.is_urgent.store(true, Ordering::Relaxed);
+        let thread = self.thread.load(Ordering::Relaxed);
+        if thread != 0
+            && let Err(error) = hurry(thread)
+        {
+            log::debug!("preparing is not hurried: {error}");
+        }
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.is_urgent.store(false, Ordering::Relaxed);
+        ready
+    }
+}
+
+/// Verifying is charged to memtrace's own control group, and is no reason to be killed by its limit.
+fn check_room() -> Result<()> {
+    let path = cgroup::path(&ProcFs::new("/proc"), std::process::id())?;
+    let Ok(group) = Group::open(Path::new(cgroup::ROOT), &path) else { return Ok(()) };
+    let Ok(Some(usage)) = group.usage() else { return Ok(()) };
+    let Some(limit_bytes) = usage.limit_bytes else { return Ok(()) };
+    let left_bytes = limit_bytes.saturating_sub(usage.working_set_bytes);
+    if left_bytes < NEEDED_BYTES {
+        bail!(
+            "memtrace's own control group has room for {}, and verifying takes {} for a moment",
+            bytes(left_bytes),
+            bytes(NEEDED_BYTES)
+        );
+    }
+    Ok(())
+}

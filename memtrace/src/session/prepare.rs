@@ -1,0 +1,203 @@
+//! What an attach takes, made ready long before it is needed: programs that are verified, unwind tables
+//! of the code that the target runs, and the plan of its probes. An attach has only links to make then.
+
+use std::time::{Duration, Instant};
+
+use memtrace_common::growth::GrowthConfig;
+
+use super::{
+    Options,
+    attach::{AttachError, BPF_LOOP_SINCE, identify, wanted_tgid},
+    code::CodeTables,
+    compile::Effort,
+    growth,
+};
+use crate::{
+    model::{CallShape, mapping::Mapping},
+    probe::{
+        load::{Kernel, LoadOptions, TableWords},
+        target::{TargetPlan, plan_target},
+    },
+    sys::{kernel::KernelVersion, procfs::ProcFs},
+};
+
+/// What does not fit into tables that were made before is worth new ones if there is as much time:
+/// programs are verified anew.
+const WORTH_NEW_TABLES: Duration = Duration::from_secs(30);
+
+/// See the module. It is of no process, but fits the one best that it was made for last.
+pub struct Prepared {
+    kernel: Kernel,
+    code: CodeTables,
+    growth: Option<GrowthConfig>,
+    plan: Option<Plan>,
+}
+
+/// A plan, and the code that was mapped when it was made.
+struct Plan {
+    pid: u32,
+    code: Vec<Mapping>,
+    plan: TargetPlan,
+}
+
+impl Prepared {
+    /// Makes ready what a trace of `options.pid` takes, out of what there was before; on this thread
+    /// alone. As soon as `is_urgent`, no more tables are compiled.
+    ///
+    /// # Errors
+    /// Whatever would stand in the way of the trace, too.
+    pub fn make(
+        options: &Options,
+        before: Option<Self>,
+        is_urgent: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Self, AttachError> {
+        let (proc, pid) = (ProcFs::new("/proc"), options.pid.get());
+        identify(&proc, pid)?;
+        let version = proc.kernel_version().map_err(AttachError::KernelVersion)?;
+        let maps = proc.maps(pid)?;
+        let effort = Effort { threads: 1, may_go_on: &|| !is_urgent(), can_be_resumed: true };
+        let (mut code, kernel, growth, plan) = match before {
+            Some(it) => (it.code, Some(it.kernel), it.growth, it.plan),
+            None => (CodeTables::of(options), None, None, None),
+        };
+        code.add_with(&proc, pid, &maps, &effort);
+        let kernel = kernel.filter(|_| !code.is_full());
+        if kernel.is_none() && code.is_full() {
+            code = CodeTables::of(options);
+            code.add_with(&proc, pid, &maps, &effort);
+        }
+        let plan = match (options.growth, plan.filter(|plan| plan.is_of(pid, &maps))) {
+            (Some(_), _) => None,
+            (None, Some(plan)) => Some(plan),
+            (None, None) => Some(Plan::make(&proc, pid, &maps, version, options)?),
+        };
+        let growth = match (options.growth, growth) {
+            (Some(interval), None) => Some(growth::config(interval)?),
+            (_, known) => known,
+        };
+        let mut kernel = match kernel {
+            Some(kernel) => kernel,
+            None => load(options, version, &mut code)?,
+        };
+        kernel.load_ahead(&plan.as_ref().map(Plan::shapes).unwrap_or_default(), growth.as_ref())?;
+        code.publish(&mut kernel, &maps)?;
+        Ok(Self { kernel, code, growth, plan })
+    }
+}
+
+/// What an attach begins with: nothing, or what was made ready.
+#[derive(Default)]
+pub(super) struct Start {
+    kernel: Option<Kernel>,
+    code: Option<CodeTables>,
+    growth: Option<GrowthConfig>,
+    plan: Option<Plan>,
+}
+
+impl From<Prepared> for Start {
+    fn from(prepared: Prepared) -> Self {
+        let Prepared { kernel, code, growth, plan } = prepared;
+        Self { kernel: Some(kernel), code: Some(code), growth, plan }
+    }
+}
+
+impl Start {
+    /// The plan of these mappings, if there is one.
+    pub(super) fn take_plan(&mut self, pid: u32, maps: &[Mapping]) -> Option<TargetPlan> {
+        self.plan.take().filter(|plan| plan.is_of(pid, maps)).map(|plan| plan.plan)
+    }
+
+    /// The tables of all code that there is time for.
+    pub(super) fn tables(
+        &mut self,
+        options: &Options,
+        proc: &ProcFs,
+        pid: u32,
+        maps: &[Mapping],
+    ) -> CodeTables {
+        let begun = Instant::now();
+        let left = options.latest_end.map(|end| end.saturating_duration_since(begun));
+        // Verifying takes as long, where it has not been done.
+        let may_go_on = || left.is_none_or(|left| begun.elapsed() < left / 2);
+        let effort = Effort { may_go_on: &may_go_on, ..Effort::FULL };
+        let mut code = self.code.take().unwrap_or_else(|| CodeTables::of(options));
+        code.add_with(proc, pid, maps, &effort);
+        if code.is_full() && left.is_none_or(|left| left > WORTH_NEW_TABLES) {
+            self.kernel = None;
+            code = CodeTables::of(options);
+            code.add_with(proc, pid, maps, &effort);
+        }
+        code
+    }
+
+    /// The maps, and what programs are loaded already.
+    pub(super) fn kernel(
+        &mut self,
+        options: &Options,
+        version: KernelVersion,
+        code: &mut CodeTables,
+    ) -> Result<Kernel, AttachError> {
+        let Some(mut kernel) = self.kernel.take() else { return load(options, version, code) };
+        kernel.aim(options.pid)?;
+        Ok(kernel)
+    }
+
+    /// Where the kernel has what; only for following growth.
+    pub(super) fn growth(
+        &self,
+        interval: memtrace_common::sample::Interval,
+    ) -> Result<GrowthConfig, AttachError> {
+        self.growth.map_or_else(|| growth::config(interval), Ok)
+    }
+}
+
+impl Plan {
+    fn make(
+        proc: &ProcFs,
+        pid: u32,
+        maps: &[Mapping],
+        version: KernelVersion,
+        options: &Options,
+    ) -> Result<Self, AttachError> {
+        let plan = plan_target(proc, pid, maps, version, &options.allocator_symbols)?;
+        Ok(Self { pid, code: code_of(maps), plan })
+    }
+
+    fn is_of(&self, pid: u32, maps: &[Mapping]) -> bool {
+        self.pid == pid && self.code == code_of(maps)
+    }
+
+    fn shapes(&self) -> Vec<CallShape> {
+        let objects = self.plan.objects.iter().chain(&self.plan.loader);
+        objects.flat_map(|it| it.plan.probes.iter().map(|probe| probe.shape)).collect()
+    }
+}
+
+/// Mappings of code in files.
+fn code_of(maps: &[Mapping]) -> Vec<Mapping> {
+    maps.iter().filter(|it| it.permissions.execute && it.file.is_some()).cloned().collect()
+}
+
+/// Creates maps that have room for these tables and some more.
+fn load(
+    options: &Options,
+    version: KernelVersion,
+    code: &mut CodeTables,
+) -> Result<Kernel, AttachError> {
+    let words: TableWords = code.table_words();
+    let kernel = Kernel::load(LoadOptions {
+        pid: options.pid,
+        ring_bytes: options.ring_bytes,
+        stacks: options.stacks,
+        bpf_loop: version >= BPF_LOOP_SINCE,
+        table_words: words,
+        debug_log: options.debug_log,
+        perf_event_links: options.perf_event_links,
+        task_tgid: if options.follow_forks { wanted_tgid() } else { 0 },
+        sampling: options.sampling,
+        uprobes: options.growth.is_none(),
+        room: options.room,
+    })?;
+    code.limit(words);
+    Ok(kernel)
+}
