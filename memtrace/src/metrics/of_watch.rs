@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{About, Board, Quantity, Reading, Target, Work};
 use crate::{
-    model::place::Container,
+    model::place::{Container, pod_uid},
     watch::status::{Gauge, Status, TargetStatus},
 };
 
@@ -86,11 +86,11 @@ fn about(target: &TargetStatus) -> About {
     match target.pid {
         Some(pid) => About { pid: Some(pid), command: target.name.clone(), ..About::default() },
         None => {
-            let container = Container::of_cgroup(&target.name).unwrap_or_default();
+            let container = Container::of_cgroup(&target.name).map(|it| it.id);
             About {
                 cgroup: target.name.clone(),
-                container: container.id,
-                pod_uid: container.pod_uid.unwrap_or_default(),
+                container: container.unwrap_or_default(),
+                pod_uid: target.name.split('/').rev().find_map(pod_uid).unwrap_or_default(),
                 ..About::default()
             }
         }
