@@ -25,7 +25,7 @@ pub struct Options {
     #[arg(long)]
     quick: bool,
     /// Only this group; can be given more than once [default: all]
-    #[arg(long, value_name = "GROUP", value_parser = ["cost", "rate", "scale", "capture", "attach", "peers", "services", "python", "inspect", "stacks", "walk", "tables", "whatif"])]
+    #[arg(long, value_name = "GROUP", value_parser = ["cost", "rate", "scale", "capture", "attach", "peers", "services", "python", "inspect", "stacks", "walk", "tables", "watch", "whatif"])]
     only: Vec<String>,
     /// Of the peers only this tool; can be given more than once [default: all]
     #[arg(long, value_name = "TOOL", value_parser = ["bare", "floor", "floor-first", "exact", "sampled", "default", "growth", "inspect", "memleak", "bpftrace", "heaptrack", "memray-run", "memray-attach", "jemalloc"])]

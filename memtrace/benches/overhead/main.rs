@@ -9,6 +9,7 @@ mod capture;
 mod cost;
 mod finished;
 mod floor;
+mod idle_watch;
 mod inspect;
 mod kernel_objects;
 mod machine;
@@ -26,6 +27,7 @@ mod stacks;
 mod tables;
 mod target;
 mod tracer;
+mod usage;
 mod walk;
 mod whatif;
 
@@ -114,6 +116,7 @@ enum Group {
     Stacks,
     Walk,
     Tables,
+    Watch,
     #[value(name = "whatif")]
     WhatIf,
 }
@@ -149,6 +152,7 @@ impl Group {
             Self::Stacks => stacks::measure(setup, results),
             Self::Walk => walk::measure(setup, cpus, results),
             Self::Tables => tables::measure(setup, results),
+            Self::Watch => idle_watch::measure(setup, results),
             Self::WhatIf => whatif::measure(setup, cpus, results),
         }
     }

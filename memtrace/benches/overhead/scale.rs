@@ -2,8 +2,7 @@
 
 use std::{process::Command, time::Instant};
 
-use anyhow::{Context as _, Result};
-use procfs::process::Process;
+use anyhow::Result;
 
 use crate::{
     Setup,
@@ -12,6 +11,7 @@ use crate::{
     results::{Requirement, Results, Unit},
     target::{Target, Timing},
     tracer::Report,
+    usage::{cpu_seconds, peak_bytes},
 };
 
 const THREADS: &str = "CPU time of a pair in 8 threads over that in 1";
@@ -102,20 +102,6 @@ fn watch(peers: &Peers<'_>, tool: Tool, rate: u64, seconds: u64) -> Result<Watch
     let cpu_percent = 100.0 * took / begun.elapsed().as_secs_f64();
     let peak_bytes = peak_bytes(tracer.pid())?;
     Ok(Watched { timing, cpu_percent, peak_bytes, report: tracer.finish()? })
-}
-
-fn process(pid: u32) -> Result<Process> {
-    Ok(Process::new(i32::try_from(pid)?)?)
-}
-
-fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat = process(pid)?.stat()?;
-    Ok((stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64)
-}
-
-fn peak_bytes(pid: u32) -> Result<f64> {
-    let peak_kib = process(pid)?.status()?.vmhwm.context("the kernel tells no VmHWM")?;
-    Ok(peak_kib as f64 * 1024.0)
 }
 
 /// In rounds: a pair in one thread, then in eight.

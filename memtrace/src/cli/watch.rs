@@ -30,7 +30,7 @@ const CAPTURES: &str = "Captures";
 #[derive(Debug, Args)]
 #[command(
     after_help = EXAMPLES,
-    group = ArgGroup::new("subject").required(true).args(["pid", "cgroup", "unit", "container", "comm"])
+    group = ArgGroup::new("subject").required(true).args(["pid", "cgroup", "unit", "container", "pod", "comm"])
 )]
 pub struct WatchArgs {
     /// Watch a process
@@ -48,6 +48,11 @@ pub struct WatchArgs {
     /// Watch a container by its id, or the beginning of it
     #[arg(long, value_name = "ID")]
     pub container: Option<String>,
+
+    /// Watch a Kubernetes pod by its uid (`kubectl get pod NAME -o jsonpath='{.metadata.uid}'`), with all of
+    /// its containers, also those that are restarted
+    #[arg(long, value_name = "UID")]
+    pub pod: Option<String>,
 
     /// Watch every process of this name, also those that come
     #[arg(long, value_name = "NAME")]

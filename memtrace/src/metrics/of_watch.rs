@@ -1,12 +1,12 @@
 //! The state of a watch, put on the board.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{About, Board, HighWater, Quantity, Reading, Target, Work};
+use super::{About, Board, Quantity, Reading, Target, Work};
 use crate::{
-    model::place::Container,
+    model::place::{Container, pod_uid},
     watch::status::{Gauge, Status, TargetStatus},
 };
 
@@ -14,16 +14,13 @@ use crate::{
 #[derive(Debug)]
 pub struct WatchBoard {
     board: Board,
-    marks: BTreeMap<String, [HighWater; GAUGES]>,
+    shown: BTreeSet<String>,
 }
-
-/// Sizes of a watch that have a maximum of their own.
-const GAUGES: usize = 5;
 
 impl WatchBoard {
     /// On this board.
     pub fn new(board: Board) -> Self {
-        Self { board, marks: BTreeMap::new() }
+        Self { board, shown: BTreeSet::new() }
     }
 
     /// Puts a new state on it.
@@ -36,22 +33,16 @@ impl WatchBoard {
                 fill(shown, target);
                 shown.looked_at_unix_ms = looked_at_unix_ms;
             });
-            let marks = self.marks.entry(name.clone()).or_default();
-            self.board.reached(name, &reached(marks, target));
+            self.board.reached(name, &reached(target));
         }
-        self.forget_others(&names.into_iter().collect());
+        self.forget_others(names.into_iter().collect());
         self.board.did(work(status));
     }
 
-    fn forget_others(&mut self, names: &BTreeSet<String>) {
-        let board = &self.board;
-        self.marks.retain(|name, _| {
-            let stays = names.contains(name);
-            if !stays {
-                board.remove(name);
-            }
-            stays
-        });
+    fn forget_others(&mut self, names: BTreeSet<String>) {
+        let gone = self.shown.difference(&names);
+        gone.for_each(|name| self.board.remove(name));
+        self.shown = names;
     }
 }
 
@@ -65,7 +56,7 @@ fn names(targets: &[TargetStatus]) -> Vec<String> {
     targets.iter().map(name).collect()
 }
 
-fn gauges(target: &TargetStatus) -> [(Quantity, Option<Gauge>); GAUGES] {
+fn gauges(target: &TargetStatus) -> [(Quantity, Option<Gauge>); 5] {
     [
         (Quantity::Rss, Some(target.rss)),
         (Quantity::Live, target.live),
@@ -95,22 +86,20 @@ fn about(target: &TargetStatus) -> About {
     match target.pid {
         Some(pid) => About { pid: Some(pid), command: target.name.clone(), ..About::default() },
         None => {
-            let container = Container::of_cgroup(&target.name).unwrap_or_default();
+            let container = Container::of_cgroup(&target.name).map(|it| it.id);
             About {
                 cgroup: target.name.clone(),
-                container: container.id,
-                pod_uid: container.pod_uid.unwrap_or_default(),
+                container: container.unwrap_or_default(),
+                pod_uid: target.name.split('/').rev().find_map(pod_uid).unwrap_or_default(),
                 ..About::default()
             }
         }
     }
 }
 
-/// The watch's maxima are those since it began: what rose was reached since the last state.
-fn reached(marks: &mut [HighWater; GAUGES], target: &TargetStatus) -> Reading {
-    let both = marks.iter_mut().zip(gauges(target));
-    both.fold(Reading::default(), |sizes, (mark, (quantity, gauge))| {
-        sizes.with(quantity, gauge.map(|it| mark.reached(it.now_bytes, it.max_bytes)))
+fn reached(target: &TargetStatus) -> Reading {
+    gauges(target).into_iter().fold(Reading::default(), |sizes, (quantity, gauge)| {
+        sizes.with(quantity, gauge.map(|it| it.reached_bytes))
     })
 }
 
@@ -129,8 +118,8 @@ fn work(status: &Status) -> Work {
 mod tests {
     use super::*;
 
-    fn target(name: &str, pid: Option<u32>, now_bytes: u64, max_bytes: u64) -> TargetStatus {
-        let rss = Gauge { now_bytes, max_bytes };
+    fn target(name: &str, pid: Option<u32>, now_bytes: u64, reached_bytes: u64) -> TargetStatus {
+        let rss = Gauge { now_bytes, reached_bytes, ..Gauge::default() };
         TargetStatus { name: name.to_owned(), pid, rss, ..TargetStatus::default() }
     }
 
@@ -151,21 +140,23 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_that_rose_between_two_states_is_in_the_next_scrape_only() {
+    fn a_peak_between_two_looks_is_in_the_next_scrape_only_and_so_is_an_equal_one_later() {
         const MAX: &str = "memtrace_target_rss_max_since_last_scrape_bytes{target=\"/pods\"}";
         let board = Board::default();
         let mut watch = WatchBoard::new(board.clone());
-        let mut state = |now, max| {
-            let targets = vec![target("/pods", None, now, max)];
+        let mut look = |now, reached| {
+            let targets = vec![target("/pods", None, now, reached)];
             watch.show(&Status { targets, ..Status::default() });
         };
-        state(10, 10);
+        look(10, 10);
         board.scrape("").unwrap();
-        state(11, 90);
-        state(12, 90);
-        assert!(board.scrape("").unwrap().contains(&format!("{MAX} 90\n")));
-        state(13, 90);
-        assert!(board.scrape("").unwrap().contains(&format!("{MAX} 13\n")));
+        for _ in 0..2 {
+            look(11, 90);
+            look(12, 12);
+            assert!(board.scrape("").unwrap().contains(&format!("{MAX} 90\n")));
+            look(13, 13);
+            assert!(board.scrape("").unwrap().contains(&format!("{MAX} 13\n")));
+        }
     }
 
     #[test]

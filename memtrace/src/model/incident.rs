@@ -71,3 +71,11 @@ pub struct OomKill {
     /// The highest memory ever charged to its group: the kernel's own mark, and no sample.
     pub peak_bytes: Option<u64>,
 }
+
+impl OomKill {
+    /// What it had that cannot be dropped: at least this was charged to its group when it was killed.
+    /// 0 where the kernel did not tell.
+    pub fn undroppable_bytes(&self) -> u64 {
+        self.anonymous_bytes.unwrap_or(0).saturating_add(self.shmem_bytes.unwrap_or(0))
+    }
+}

@@ -102,8 +102,9 @@ fn is_id(text: &str) -> bool {
     text.len() == ID_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// `podUID` with cgroupfs, `kubepods-burstable-podU_I_D.slice` with systemd.
-fn pod_uid(part: &str) -> Option<String> {
+/// The uid of a Kubernetes pod, by the name of its control group: `podUID` with cgroupfs,
+/// `kubepods-burstable-podU_I_D.slice` with systemd.
+pub fn pod_uid(part: &str) -> Option<String> {
     let part = part.strip_suffix(".slice").unwrap_or(part);
     let part = part.strip_prefix("kubepods-").unwrap_or(part);
     let part = part.trim_start_matches("burstable-").trim_start_matches("besteffort-");

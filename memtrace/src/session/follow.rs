@@ -1,7 +1,13 @@
 //! Children of traced processes: attached to while the others go on being traced, as long as there
 //! is room.
 
-use std::{collections::VecDeque, num::NonZeroU32, sync::Arc};
+use std::{
+    collections::VecDeque,
+    num::NonZeroU32,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use tokio::task::JoinSet;
 
@@ -30,8 +36,11 @@ const MAX_IN_ALL: usize = 256;
 /// Attaches under way at a time: the target wants CPUs, too.
 const MAX_ATTACHES: usize = 2;
 
-/// A child that executes a program while memtrace attaches is attached to again.
-const ATTEMPTS: usize = 3;
+/// A child that executes a program while memtrace attaches is attached to again for so long.
+const LONGEST_START: Duration = Duration::from_secs(2);
+
+/// Its program may have mapped more after this.
+const NEXT_LOOK: Duration = Duration::from_millis(20);
 
 /// Most refusals that are told one by one.
 const MAX_REFUSED: usize = 8;
@@ -146,16 +155,28 @@ fn attach_to(pid: u32, options: &Options) -> Result<Box<Attached>, AttachError> 
     let pid = NonZeroU32::new(pid).unwrap_or(NonZeroU32::MIN);
     let options = Options { pid, ..options.clone() };
     let _held = HeldSignals::hold();
-    let mut attempt = attach(&options, Start::default(), &mut Silent);
-    for _ in 1..ATTEMPTS {
-        match attempt {
-            Err(AttachError::Executed { .. }) => {
-                attempt = attach(&options, Start::default(), &mut Silent)
+    until_it_has_begun(|| attach(&options, Start::default(), &mut Silent)).map(Box::new)
+}
+
+/// Tries again while the failure may be of a program that was executed a moment ago.
+fn until_it_has_begun<T>(
+    mut attach: impl FnMut() -> Result<T, AttachError>,
+) -> Result<T, AttachError> {
+    let begun = Instant::now();
+    loop {
+        match attach() {
+            Err(error) if is_beginning(&error) && begun.elapsed() < LONGEST_START => {
+                thread::sleep(NEXT_LOOK);
             }
-            _ => break,
+            other => return other,
         }
     }
-    attempt.map(Box::new)
+}
+
+/// It executed a program meanwhile, or one whose linker has not mapped the C library yet.
+fn is_beginning(error: &AttachError) -> bool {
+    use AttachError::{Executed, Plan, Verify};
+    matches!(error, Executed { .. } | Plan(PlanError::NoAllocator { .. }) | Verify(_))
 }
 
 /// What happens during the attach to a child is nobody's business.
@@ -189,4 +210,40 @@ fn is_gone(error: &ProcError) -> bool {
         error,
         ProcError::NoSuchProcess { .. } | ProcError::Ended { .. } | ProcError::Zombie { .. }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn no_allocator() -> AttachError {
+        let (path, left_out) = ("/bin/sh".to_owned(), Vec::new());
+        PlanError::NoAllocator { pid: 7, path, left_out }.into()
+    }
+
+    #[test]
+    fn a_program_that_was_just_executed_is_looked_at_until_it_has_its_libraries() {
+        let failures = [AttachError::Executed { pid: 7 }, no_allocator(), no_allocator()];
+        let mut failures = failures.into_iter();
+        let attached = until_it_has_begun(|| failures.next().map_or(Ok("attached"), Err));
+        assert_eq!(attached.unwrap(), "attached");
+    }
+
+    #[test]
+    fn what_never_gets_an_allocator_is_given_up_and_what_may_not_be_traced_at_once() {
+        let mut looks = 0;
+        let mut never = || -> Result<(), _> {
+            looks += 1;
+            Err(no_allocator())
+        };
+        assert!(until_it_has_begun(&mut never).is_err());
+        assert!(looks > 2);
+        let mut looks = 0;
+        let mut own = || -> Result<(), _> {
+            looks += 1;
+            Err(AttachError::Own { pid: 7 })
+        };
+        assert!(until_it_has_begun(&mut own).is_err());
+        assert_eq!(looks, 1);
+    }
 }

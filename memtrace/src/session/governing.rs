@@ -445,6 +445,13 @@ fn is_enough(first: &Reading, now: &Reading, elapsed: Duration) -> bool {
         || elapsed >= LEAST_COUNT && price() < NOTHING
 }
 
+/// By how many times more calls it would make if nobody counted: what counting took off the time that
+/// was there. A target that waits most of the time is hardly held up.
+fn undisturbed(cpu_ns: f64, counted_ns: f64, added_ns: f64) -> f64 {
+    let there_ns = cpu_ns.max(counted_ns).max(1.0);
+    there_ns / (there_ns - added_ns).max(there_ns * 0.004)
+}
+
 fn expected(
     activity: &Activity,
     load: &Load,
@@ -456,8 +463,7 @@ fn expected(
     let counted_ns = last.at_ns.saturating_sub(first.at_ns);
     let cpu_ns = last.cpu_ns.saturating_sub(first.cpu_ns) as f64;
     let calls = (activity.acquisitions + activity.releases) as f64;
-    // It would make as many more if nobody counted.
-    let undisturbed = cpu_ns / (cpu_ns - activity.added_ns()).max(cpu_ns * 0.004).max(1.0);
+    let undisturbed = undisturbed(cpu_ns, counted_ns as f64, activity.added_ns());
     let target_cpus = cpu_ns / counted_ns.max(1) as f64;
     let exact_overhead = load.price(Interval::EXACT);
     Expected {
@@ -471,5 +477,22 @@ fn expected(
             Presence::AcquisitionsAtTimes | Presence::AtTimes => max_overhead,
             Presence::Never => 0.0,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counting_holds_up_who_is_busy_and_hardly_who_waits() {
+        const SECOND: f64 = 1e9;
+        let busy = undisturbed(SECOND, SECOND, 0.9 * SECOND);
+        assert!((9.9..10.1).contains(&busy), "{busy}");
+        let two_threads = undisturbed(2.0 * SECOND, SECOND, 1.0 * SECOND);
+        assert!((1.9..2.1).contains(&two_threads), "{two_threads}");
+        let waits = undisturbed(0.1 * SECOND, SECOND, 0.09 * SECOND);
+        assert!((1.0..1.15).contains(&waits), "{waits}");
+        assert_eq!(undisturbed(0.0, 0.0, 0.0), 1.0);
     }
 }

@@ -4,29 +4,29 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// A size that is sampled, and the highest it was since somebody asked for that.
+/// A size that is sampled, and the highest it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Gauge {
     /// At the last look.
     pub now_bytes: u64,
-    /// Since the maxima were last taken; from the kernel's own marks where it has them.
+    /// Since the last status line; from the kernel's own marks where it has them.
     pub max_bytes: u64,
+    /// Since the last look that was told.
+    #[serde(skip)]
+    pub reached_bytes: u64,
 }
 
 impl Gauge {
     /// A new value.
     pub fn set(&mut self, bytes: u64) {
         self.now_bytes = bytes;
-        self.max_bytes = self.max_bytes.max(bytes);
+        self.raise(bytes);
     }
 
-    /// A mark of the kernel that has risen since the last look.
+    /// It was as high as this for a moment since the last look.
     pub fn raise(&mut self, bytes: u64) {
         self.max_bytes = self.max_bytes.max(bytes);
-    }
-
-    fn reset(&mut self) {
-        self.max_bytes = self.now_bytes;
+        self.reached_bytes = self.reached_bytes.max(bytes);
     }
 }
 
@@ -99,14 +99,20 @@ pub struct Status {
     pub own: OwnCost,
 }
 
-impl Status {
-    /// Forgets the maxima: the next ones are those from now on. For whoever has read them.
-    pub fn take_maxima(&mut self) {
-        for target in &mut self.targets {
-            let optional = [&mut target.live, &mut target.in_use, &mut target.trapped];
-            optional.into_iter().chain([&mut target.returnable]).flatten().for_each(Gauge::reset);
-            target.rss.reset();
-        }
+impl TargetStatus {
+    fn gauges(&mut self) -> impl Iterator<Item = &mut Gauge> {
+        let walked = [&mut self.live, &mut self.in_use, &mut self.trapped, &mut self.returnable];
+        walked.into_iter().flatten().chain([&mut self.rss])
+    }
+
+    /// A look was told: what is reached from now on belongs to the next one.
+    pub fn look_told(&mut self) {
+        self.gauges().for_each(|gauge| gauge.reached_bytes = gauge.now_bytes);
+    }
+
+    /// A status line was told: maxima are those from now on.
+    pub fn status_told(&mut self) {
+        self.gauges().for_each(|gauge| gauge.max_bytes = gauge.now_bytes);
     }
 }
 
@@ -115,17 +121,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peak_stays_until_it_is_taken() {
-        let mut rss = Gauge::default();
-        rss.set(5);
-        rss.raise(9);
-        rss.set(3);
-        assert_eq!(rss, Gauge { now_bytes: 3, max_bytes: 9 });
-        let mut status = Status {
-            targets: vec![TargetStatus { rss, ..TargetStatus::default() }],
-            ..Status::default()
-        };
-        status.take_maxima();
-        assert_eq!(status.targets[0].rss, Gauge { now_bytes: 3, max_bytes: 3 });
+    fn a_peak_stays_until_it_was_told() {
+        let mut target = TargetStatus::default();
+        target.rss.set(5);
+        target.rss.raise(9);
+        target.rss.set(3);
+        assert_eq!(target.rss, Gauge { now_bytes: 3, max_bytes: 9, reached_bytes: 9 });
+        target.look_told();
+        assert_eq!(target.rss, Gauge { now_bytes: 3, max_bytes: 9, reached_bytes: 3 });
+        target.status_told();
+        assert_eq!(target.rss, Gauge { now_bytes: 3, max_bytes: 3, reached_bytes: 3 });
     }
 }

@@ -18,12 +18,13 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 #[test]
 fn what_cannot_be_watched_is_refused_in_words() {
     let long_id = "0123456789abcdef";
-    let cases: [(&[&str], &[&str]); 6] = [
+    let cases: [(&[&str], &[&str]); 7] = [
         (&["-p", "2147483647"], &["no process"]),
         (&["--cgroup", "/nothing/there"], &["/nothing/there", "/proc/PID/cgroup"]),
         (&["--unit", "nothing.service"], &["unit nothing.service", "running"]),
         (&["--container", long_id], &["container", long_id]),
         (&["--container", "01"], &["too short"]),
+        (&["--pod", long_id], &["pod", long_id]),
         (&["-p", "1", "-o", "/proc/nothing"], &["--output"]),
     ];
     for (arguments, words) in cases {
@@ -37,9 +38,11 @@ fn what_cannot_be_watched_is_refused_in_words() {
 
 #[test]
 fn a_control_group_that_goes_may_come_again() {
-    let name = format!("memtrace-test-again-{}", std::process::id());
+    // As the kubelet calls the group of a pod.
+    let uid = format!("{:08x}-4b5a-6978-8796-a5b4c3d2e1f0", std::process::id());
+    let name = format!("pod{uid}");
     let group = Cgroup::named(&name);
-    let mut watch = Watch::start(&["--cgroup", group.name(), "--when", "rss>1GiB"]);
+    let mut watch = Watch::start(&["--pod", &uid, "--when", "rss>1GiB"]);
     group.remove();
     assert_eq!(watch.event("gone")["what"], group.name());
     let again = Cgroup::named(&name);

@@ -1,9 +1,10 @@
 //! Kills for want of memory: each has a capture.
 
-use std::process::Stdio;
+use std::{net::SocketAddr, process::Stdio};
 
 use memtrace_tests::{
     cgroup::Cgroup,
+    http::{free_address, get},
     lines::Lines,
     programs,
     running::Running,
@@ -25,6 +26,17 @@ fn grower(group: &Cgroup, per_second: &str, wait_seconds: &str) -> Running {
     target
 }
 
+fn scraped(address: SocketAddr, series: &str) -> u64 {
+    let text = get(address, "/metrics");
+    let line = text.lines().find_map(|line| line.strip_prefix(series));
+    let value = line.unwrap_or_else(|| panic!("no {series} in {text}")).rsplit(' ').next().unwrap();
+    value.parse().unwrap()
+}
+
+fn most_since_last_scrape(address: SocketAddr) -> u64 {
+    scraped(address, "memtrace_target_rss_max_since_last_scrape_bytes{")
+}
+
 fn kill_of(report: &Value) -> &Value {
     &report["incident"]["oom_kill"]
 }
@@ -32,8 +44,10 @@ fn kill_of(report: &Value) -> &Value {
 #[test]
 fn every_kill_in_a_control_group_has_a_capture_with_its_site_and_the_true_peak() {
     let group = Cgroup::with_limit(LIMIT_BYTES);
+    let address = free_address();
     let never = ["--cgroup", group.name(), "--follow", "--when", "rss>100%", "--max-disk", "1MiB"];
-    let mut watch = Watch::start(&never);
+    let serving = ["--metrics", &address.to_string()];
+    let mut watch = Watch::start(&[&never[..], &serving].concat());
     for round in 1..=5 {
         let mut target = grower(&group, "10000000", "3600");
         let pid = target.pid();
@@ -54,6 +68,10 @@ fn every_kill_in_a_control_group_has_a_capture_with_its_site_and_the_true_peak()
         // Its own memory is nearly all that there was.
         let own = kill["anonymous_bytes"].as_u64().unwrap();
         assert!((LIMIT_BYTES / 2..=LIMIT_BYTES).contains(&own), "{own}");
+        // Whoever scrapes only now, after all of it, is told what this life reached.
+        let told = most_since_last_scrape(address);
+        assert!((own..=LIMIT_BYTES).contains(&told), "round {round}: {told}, {own} when killed");
+        assert_eq!(scraped(address, "memtrace_oom_kills_total "), round);
     }
     assert_eq!(group.oom_kills(), 5);
     assert_eq!(watch.captures().len(), 5);

@@ -61,6 +61,7 @@ impl RunArgs {
             cgroup: None,
             unit: None,
             container: None,
+            pod: None,
             comm: None,
             conditions: when.conditions.clone(),
             follow: false,

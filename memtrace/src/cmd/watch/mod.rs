@@ -84,12 +84,10 @@ fn subject(args: &WatchArgs) -> Result<Subject> {
     if let Some(path) = &args.cgroup {
         return Ok(Subject::Group(Group::open(root, path)?));
     }
-    let wanted = match (&args.unit, &args.container) {
-        (Some(name), _) => Some(Wanted::Unit(name.clone())),
-        (_, Some(id)) => Some(Wanted::Container(id.clone())),
-        _ => None,
-    };
-    if let Some(wanted) = wanted {
+    let unit = args.unit.clone().map(Wanted::Unit);
+    let container = || args.container.clone().map(Wanted::Container);
+    let pod = || args.pod.clone().map(Wanted::Pod);
+    if let Some(wanted) = unit.or_else(container).or_else(pod) {
         return Ok(Subject::Group(cgroup::find(root, &wanted)?));
     }
     if let Some(name) = &args.comm {

@@ -257,7 +257,7 @@ mod tests {
     fn a_target_is_told_with_its_limit_and_how_long_it_lasts() {
         let status = TargetStatus {
             name: "/job".into(),
-            rss: crate::watch::status::Gauge { now_bytes: 1 << 20, max_bytes: 1 << 20 },
+            rss: crate::watch::status::Gauge { now_bytes: 1 << 20, ..Default::default() },
             limit_bytes: Some(2 << 20),
             time_to_limit_ns: Some(9_000_000_000),
             ..TargetStatus::default()

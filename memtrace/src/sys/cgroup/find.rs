@@ -7,12 +7,14 @@ use std::{
 
 use thiserror::Error;
 
+use crate::model::place::pod_uid;
+
 use super::group::{Group, GroupError, OTHER_MOUNTS, PROCESSES};
 
 /// How deep groups are looked for; Kubernetes with systemd needs six.
 const DEEPEST: usize = 10;
 
-/// The fewest letters of a container's id that are no accident.
+/// The fewest letters of the id of a container or pod that are no accident.
 const SHORTEST_ID: usize = 6;
 
 /// What is looked for.
@@ -23,6 +25,9 @@ pub enum Wanted {
     /// A container by its id, or the beginning of it: in `docker-ID.scope`, `cri-containerd-ID.scope`,
     /// `ID`, ...
     Container(String),
+    /// A Kubernetes pod by its uid, or the beginning of it: in `podUID` (cgroupfs), or
+    /// `kubepods-burstable-podU_I_D.slice` (systemd).
+    Pod(String),
 }
 
 /// Why there is no group.
@@ -47,7 +52,7 @@ pub enum FindError {
         second: String,
     },
     /// So short an id would match by accident.
-    #[error("`{0}` is too short for a container's id: give at least {SHORTEST_ID} characters")]
+    #[error("`{0}` is too short for an id: give at least {SHORTEST_ID} characters")]
     TooShort(String),
     /// It was found, and cannot be read.
     #[error(transparent)]
@@ -59,6 +64,7 @@ impl Wanted {
         match self {
             Self::Unit(name) => format!("unit {name}"),
             Self::Container(id) => format!("container {id}"),
+            Self::Pod(uid) => format!("pod {uid}"),
         }
     }
 
@@ -69,6 +75,7 @@ impl Wanted {
             Self::Container(id) => {
                 directory.split(['-', '.', ':']).any(|part| part.starts_with(id.as_str()))
             }
+            Self::Pod(uid) => pod_uid(directory).is_some_and(|it| it.starts_with(uid.as_str())),
         }
     }
 }
@@ -78,7 +85,7 @@ impl Wanted {
 /// # Errors
 /// A [`FindError`].
 pub fn find(root: &Path, wanted: &Wanted) -> Result<Group, FindError> {
-    if let Wanted::Container(id) = wanted
+    if let Wanted::Container(id) | Wanted::Pod(id) = wanted
         && id.len() < SHORTEST_ID
     {
         return Err(FindError::TooShort(id.clone()));
@@ -158,6 +165,26 @@ mod tests {
         let error = found(&root, Wanted::Container("0f9e8d".into())).unwrap_err();
         assert!(matches!(error, FindError::Ambiguous { .. }), "{error}");
         let error = found(&root, Wanted::Container("0f".into())).unwrap_err();
+        assert!(matches!(error, FindError::TooShort(_)), "{error}");
+    }
+
+    #[test]
+    fn pods_are_found_by_their_uids_whoever_made_their_groups() {
+        let uid = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0";
+        let systemd = format!(
+            "memory/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice",
+            uid.replace('-', "_")
+        );
+        let inside = format!("{systemd}/cri-containerd-0f1e2d3c4b5a.scope");
+        let cgroupfs = "memory/kubepods/besteffort/pod7a6b5c4d-4b5a-6978-8796-a5b4c3d2e1f0";
+        let root = groups(&[&systemd, &inside, cgroupfs]);
+        for wanted in [uid, "0f1e2d3c-4b"] {
+            let path = found(&root, Wanted::Pod(wanted.into())).unwrap();
+            assert_eq!(format!("memory{path}"), systemd);
+        }
+        let path = found(&root, Wanted::Pod("7a6b5c4d".into())).unwrap();
+        assert_eq!(format!("memory{path}"), cgroupfs);
+        let error = found(&root, Wanted::Pod("0f1".into())).unwrap_err();
         assert!(matches!(error, FindError::TooShort(_)), "{error}");
     }
 

@@ -34,6 +34,8 @@ impl Watch<'_> {
         }
         let kill = target.complete(kill);
         target.status.oom_kills += 1;
+        // No look sees what it had in the end.
+        target.status.rss.raise(kill.undroppable_bytes());
         self.status.oom_kills += 1;
         self.kills.add(kill.clone());
         self.observer.happened(Event::Killed(&kill));

@@ -85,10 +85,12 @@ impl Watch<'_> {
         self.status.own = own_cost(&self.proc);
         if self.options.tell_looks {
             self.observer.happened(Event::Looked(&self.status));
+            self.targets.values_mut().for_each(|it| it.status.look_told());
         }
         if is_due {
             self.told_ns = now_ns;
             self.observer.happened(Event::Status(&self.status));
+            self.targets.values_mut().for_each(|it| it.status.status_told());
         }
     }
 }
