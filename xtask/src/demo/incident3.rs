@@ -28,6 +28,8 @@ struct Run {
     in_time: bool,
     /// From the firing to the written capture.
     seconds: f64,
+    /// From the firing until the job was traced.
+    armed_seconds: f64,
     /// What was left at the firing.
     seconds_left: f64,
     names_rust: bool,
@@ -42,8 +44,10 @@ pub fn run(memtrace: &Path, runs: u32) -> Result<()> {
         banner(&format!("incident 3, run {number} of {runs}"));
         let run = one(memtrace, &python)?;
         say(format_args!(
-            "{} the kill: {:.1} s after the firing, when {:.1} s were left; names Rust: {}, Python: {}",
+            "{} the kill: armed {:.2} s and written {:.1} s after the firing, when {:.1} s were left; names \
+             Rust: {}, Python: {}",
             if run.in_time { "written before" } else { "LATE: not written before" },
+            run.armed_seconds,
             run.seconds,
             run.seconds_left,
             run.names_rust,
@@ -55,9 +59,22 @@ pub fn run(memtrace: &Path, runs: u32) -> Result<()> {
     banner("incident 3");
     say(format_args!("{} of {runs} captures were written before the kill", count(|it| it.in_time)));
     say(format_args!("{} of {runs} name Polars' Rust frames", count(|it| it.names_rust)));
-    say(format_args!("{} of {runs} name Python frames", count(|it| it.names_python)));
+    say(format_args!("{} of {runs} name Python lines", count(|it| it.names_python)));
+    say(format_args!(
+        "armed after {}; written after {}",
+        range(done.iter().map(|it| it.armed_seconds)),
+        range(done.iter().map(|it| it.seconds))
+    ));
     ensure!(count(|it| it.in_time) == done.len(), "a capture came too late");
+    let names_both = |it: &Run| it.names_rust && it.names_python;
+    ensure!(count(names_both) == done.len(), "a capture does not name what made the job grow");
     Ok(())
+}
+
+fn range(seconds: impl Iterator<Item = f64> + Clone) -> String {
+    let (least, most) =
+        (seconds.clone().fold(f64::INFINITY, f64::min), seconds.fold(0.0, f64::max));
+    format!("{least:.2} to {most:.2} s")
 }
 
 /// A Python that has Polars, from PyPI.
@@ -127,7 +144,8 @@ impl Watch {
         Ok(Run {
             in_time,
             seconds,
-            seconds_left: fired["fired"]["time_to_limit_ns"].as_f64().unwrap_or_default() / 1e9,
+            armed_seconds: seconds_of(&report["incident"]["fired"]["armed_after_ns"]),
+            seconds_left: seconds_of(&fired["fired"]["time_to_limit_ns"]),
             names_rust: has_frame(&report, |frame| text(frame, "function").contains("polars_")),
             names_python: has_frame(&report, |frame| {
                 text(frame, "file").ends_with("polars_job.py")
@@ -153,6 +171,11 @@ fn has_frame(report: &Value, is_such: impl Fn(&Value) -> bool) -> bool {
     let sites = report["sites"].as_array().into_iter().flatten();
     let mut frames = sites.flat_map(|it| it["stack"]["frames"].as_array().into_iter().flatten());
     frames.any(is_such)
+}
+
+/// Not a number where it was not told.
+fn seconds_of(ns: &Value) -> f64 {
+    ns.as_f64().map_or(f64::NAN, |ns| ns / 1e9)
 }
 
 fn text<'v>(frame: &'v Value, key: &str) -> &'v str {
