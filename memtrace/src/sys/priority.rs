@@ -5,7 +5,7 @@ use std::io;
 use rustix::process::{Pid, setpriority_process};
 
 /// Whoever else wants to run goes first (setpriority(2)).
-const CALM: i32 = 10;
+const CALM: i32 = 5;
 /// As a thread is at first.
 const USUAL: i32 = 0;
 

@@ -42,7 +42,12 @@ impl Readiness {
         }
     }
 
-    /// It is being made.
+    /// Whether it is being made.
+    pub fn is_in_the_making(&self) -> bool {
+        self.is_in_the_making
+    }
+
+    /// Making it begins.
     pub fn begin(&mut self, pid: u32, rss_bytes: u64, now_ns: u64) {
         self.last = Some(Last { pid, rss_bytes, begun_ns: now_ns, has_failed: false });
         self.is_in_the_making = true;

@@ -9,6 +9,7 @@ use memtrace_tests::{
     running::Running,
     watch::{Watch, top_function},
 };
+use rustix::process::Signal;
 
 /// What all of a watch may take.
 const ALLOWED_BYTES: u64 = 64 << 20;
@@ -37,6 +38,26 @@ fn a_watch_works_in_a_control_group_of_64_mib() {
     assert!(own.peak_bytes() < ALLOWED_BYTES && own.oom_kills() == 0, "{}", own.peak_bytes());
 }
 
+/// Its control group has more only until it is ready: the kernel verifies its programs.
+#[test]
+fn a_capture_that_was_made_ready_takes_no_more_than_64_mib() {
+    let (own, group) = (Cgroup::with_limit(192 << 20), Cgroup::with_limit(48 << 20));
+    let mut grower = group.command(&programs::path("grower"));
+    let target = Running::start(grower.args(["3000000", "3600"]).stdout(Stdio::null()));
+    let condition = ["--when", "rss>30%", "-d", "2s", "--once"];
+    let arguments = [&["--cgroup", group.name(), "--growth"], &condition[..]].concat();
+    let mut command = own.command(&memtrace());
+    let mut watch = Watch::start_command(command.arg("watch"), &arguments, None);
+    watch.event("ready");
+    memtrace_tests::wait_until("it gives back", || own.current_bytes() < ALLOWED_BYTES);
+    own.limit(ALLOWED_BYTES);
+    target.signal(Signal::USR1);
+    let report = watch.capture();
+    assert_eq!(top_function(&report), "keep_forever");
+    assert_eq!(own.oom_kills(), 0);
+    assert_eq!(watch.wait().0.code(), Some(1));
+}
+
 #[test]
 fn a_capture_is_written_when_98_percent_of_the_memory_is_gone() {
     const LIMIT_BYTES: u64 = 160 << 20;
@@ -49,7 +70,7 @@ fn a_capture_is_written_when_98_percent_of_the_memory_is_gone() {
     let mut target = Running::start(grower.args(["6000000", "3"]).stdout(Stdio::null()));
     let fired = watch.event("fired");
     // It stays where it is.
-    target.signal(rustix::process::Signal::STOP);
+    target.signal(Signal::STOP);
     let used = fired["fired"]["rss_bytes"].as_u64().unwrap();
     assert!(used as f64 > 0.98 * LIMIT_BYTES as f64, "{used}");
     let report = watch.capture();

@@ -112,7 +112,7 @@ impl Captures {
         let options = Options { pid: target, duration, latest_end, ..self.options.clone() };
         let was_fired = order.fired.get().is_some();
         let mut times = Times { begun, was_fired, open: None, ended: None };
-        let prepared = self.stage.take();
+        let prepared = self.stage.take(&options)?;
         let stop = order.stop.clone();
         let traced = session::trace_until(&options, Some(sink), &mut times, stop, prepared);
         let outcome = traced.with_context(|| format!("process {pid} cannot be traced"))?;
@@ -195,6 +195,10 @@ impl Capturer for Captures {
     fn prepare(&self, pid: NonZeroU32) -> Result<(), String> {
         let options = Options { pid, ..self.options.clone() };
         self.stage.prepare(&options).map_err(|error| format!("{error:#}"))
+    }
+
+    fn hurry(&self) {
+        self.stage.hurry();
     }
 
     fn capture(&self, order: &Order) -> Result<Taken, String> {

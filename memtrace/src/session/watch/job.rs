@@ -58,6 +58,9 @@ pub trait Capturer: Send + Sync {
     /// A sentence for people.
     fn prepare(&self, pid: NonZeroU32) -> Result<(), String>;
 
+    /// What is being made ready may be needed soon.
+    fn hurry(&self);
+
     /// Traces and writes.
     ///
     /// # Errors

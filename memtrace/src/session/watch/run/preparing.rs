@@ -9,12 +9,18 @@ use super::{
 
 /// Before the end of a cool-down, so long.
 const AHEAD_NS: u64 = 30_000_000_000;
+/// With less time to a limit, preparing is as urgent as what the others do.
+const HURRY_NS: u64 = 300_000_000_000;
 
 impl Watch<'_> {
     /// Has it begun if it is due. With `follow`, traces begin while all is calm anyway.
     pub(super) fn prepare(&mut self, now_ns: u64) {
         if self.options.follow || self.is_over() {
             return;
+        }
+        let mut left = self.targets.values().filter_map(|it| it.status.time_to_limit_ns);
+        if self.readiness.is_in_the_making() && left.any(|left_ns| left_ns < HURRY_NS) {
+            self.jobs.capturer.hurry();
         }
         let Some((pid, rss_bytes)) = self.likeliest(now_ns) else { return };
         if self.readiness.is_due(pid.get(), rss_bytes, now_ns) && self.begin_to_prepare(pid) {
