@@ -42,6 +42,7 @@ mod rights;
 mod run;
 mod run_endings;
 mod run_python;
+mod run_terminal;
 mod run_when;
 mod sampling;
 mod sampling_changes;

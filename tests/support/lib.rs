@@ -28,6 +28,7 @@ pub mod report;
 pub mod run;
 pub mod running;
 pub mod target;
+pub mod terminal;
 pub mod truth;
 pub mod watch;
 

@@ -15,7 +15,10 @@ use nix::sys::{
     signal::{SigSet, SigmaskHow, Signal},
     signalfd::{SfdFlags, SignalFd, siginfo},
 };
-use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal},
+};
 
 /// What is handed on.
 const HANDED_ON: [Signal; 7] = [
@@ -43,6 +46,8 @@ impl Relay {
     pub fn begin() -> io::Result<Self> {
         let mut all: SigSet = HANDED_ON.into_iter().collect();
         all.add(Signal::SIGCHLD);
+        // It goes on all the same; that it did is to be known.
+        all.add(Signal::SIGCONT);
         let before = all.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
         let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC)?;
         Ok(Self { signals, before })
@@ -62,20 +67,42 @@ impl Relay {
         let pid = pid.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         let handle = pidfd_open(pid, PidfdFlags::empty())?;
         let work = move || {
-            while let Ok(signal) = self.signals.read_signal() {
-                signal.iter().for_each(|signal| take(signal, child, &handle));
+            while let Ok(signals) = self.next() {
+                let goes_on = signals.iter().any(|it| is(it, Signal::SIGCONT));
+                signals.iter().for_each(|signal| take(signal, child, &handle, goes_on));
             }
         };
         thread::Builder::new().name("signals".to_owned()).spawn(work).map(drop)
     }
+
+    /// Waits for one, and takes all that are there by then.
+    fn next(&self) -> io::Result<Vec<siginfo>> {
+        let mut signals: Vec<siginfo> = self.signals.read_signal()?.into_iter().collect();
+        while is_readable(&self.signals)? {
+            signals.extend(self.signals.read_signal()?);
+        }
+        Ok(signals)
+    }
 }
 
-fn take(signal: &siginfo, child: u32, handle: &OwnedFd) {
-    if signal.ssi_signo == libc::SIGCHLD as u32 {
-        if signal.ssi_pid == child && is_stop(signal) && is_in_foreground() {
+fn is_readable(signals: &SignalFd) -> io::Result<bool> {
+    let mut wanted = [PollFd::new(signals, PollFlags::IN)];
+    Ok(poll(&mut wanted, Some(&Timespec::default()))? > 0)
+}
+
+fn is(signal: &siginfo, kind: Signal) -> bool {
+    signal.ssi_signo == kind as u32
+}
+
+/// Where it `goes_on`, a stop that is told of is over: Ctrl-Z has stopped memtrace as well, which reads
+/// of its command's stop only when a shell has waked both.
+fn take(signal: &siginfo, child: u32, handle: &OwnedFd, goes_on: bool) {
+    if is(signal, Signal::SIGCHLD) {
+        if signal.ssi_pid == child && is_stop(signal) && !goes_on && is_in_foreground() {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), Signal::SIGSTOP);
         }
-    } else if !is_of_terminal(signal)
+    } else if HANDED_ON.iter().any(|it| is(signal, *it))
+        && !is_of_terminal(signal)
         && let Some(signal) = rustix::process::Signal::from_named_raw(signal.ssi_signo as i32)
     {
         // It may have ended.

@@ -1,0 +1,85 @@
+//! `memtrace run` at a terminal: the command has it as it would without memtrace.
+
+use std::fs;
+
+use memtrace_tests::{binary::memtrace, terminal::Terminal};
+use tempfile::TempDir;
+
+/// Types a command that runs a script under memtrace. It is short: a shell scrolls what is longer than a
+/// line.
+fn run(terminal: &mut Terminal, directory: &TempDir, script: &str) {
+    let directory = directory.path();
+    let (memtrace, python) = (memtrace(), directory.join("go.py"));
+    let command = format!(
+        "exec {} run -q --force -o {} -- /usr/bin/python3 {}",
+        memtrace.display(),
+        directory.join("x").display(),
+        python.display()
+    );
+    fs::write(&python, script).unwrap();
+    fs::write(directory.join("go"), command).unwrap();
+    terminal.type_line(&format!("sh {}/go", directory.display()));
+    terminal.until("/go");
+}
+
+#[test]
+fn its_size_its_input_and_its_raw_mode_are_the_commands() {
+    let (mut terminal, directory) = (Terminal::open(77, 33), TempDir::new().unwrap());
+    let script = r#"
+import os, signal, sys, termios, tty
+signal.signal(signal.SIGWINCH, lambda *_: print("NOW", os.get_terminal_size().columns, flush=True))
+print("AT", sys.stdin.isatty(), sys.stdout.isatty(), os.get_terminal_size()[:])
+print("HELLO", input("WHO? "))
+before = termios.tcgetattr(0)
+tty.setraw(0)
+print("RAW", flush=True)
+key = sys.stdin.read(1)
+termios.tcsetattr(0, 0, before)
+print("KEY", repr(key))
+"#;
+    run(&mut terminal, &directory, script);
+    terminal.until("AT True True (77, 33)");
+    terminal.until("WHO?");
+    terminal.resize(100, 40);
+    terminal.until("NOW 100");
+    terminal.type_line("Ann");
+    terminal.until("HELLO Ann");
+    terminal.until("RAW");
+    terminal.press("\u{3}");
+    terminal.until("KEY '\\x03'");
+    terminal.until_prompt();
+    assert_eq!(terminal.status(), 0);
+}
+
+#[test]
+fn ctrl_z_stops_both_and_fg_wakes_both_once_and_for_all() {
+    let (mut terminal, directory) = (Terminal::open(80, 24), TempDir::new().unwrap());
+    let script = "import sys; print('BEGUN', flush=True); print('READ', sys.stdin.readline())";
+    run(&mut terminal, &directory, script);
+    terminal.until("BEGUN");
+    for _ in 0..5 {
+        terminal.press("\u{1a}");
+        terminal.until("Stopped");
+        terminal.until_prompt();
+        terminal.type_line("fg");
+        // It says what it wakes.
+        terminal.until("/go");
+    }
+    terminal.type_line("line");
+    terminal.until("READ line");
+    let rest = terminal.until_prompt();
+    assert!(!rest.contains("Stopped"), "{rest}");
+    assert_eq!(terminal.status(), 0);
+}
+
+#[test]
+fn ctrl_c_is_the_commands() {
+    let (mut terminal, directory) = (Terminal::open(80, 24), TempDir::new().unwrap());
+    let script = "import time; print('BEGUN', flush=True); time.sleep(600)";
+    run(&mut terminal, &directory, script);
+    terminal.until("BEGUN");
+    terminal.press("\u{3}");
+    let said = terminal.until_prompt();
+    assert!(said.contains("KeyboardInterrupt"), "{said}");
+    assert_eq!(terminal.status(), 130);
+}
