@@ -23,7 +23,10 @@ impl Watch<'_> {
             self.jobs.capturer.hurry();
         }
         let Some((pid, rss_bytes)) = self.likeliest(now_ns) else { return };
-        if self.readiness.is_due(pid.get(), rss_bytes, now_ns) && self.begin_to_prepare(pid) {
+        let is_there = |former| self.targets.values().any(|it| it.members.get(former).is_some());
+        let former_is_there = self.readiness.of().is_some_and(is_there);
+        let is_due = self.readiness.is_due(pid.get(), rss_bytes, now_ns, former_is_there);
+        if is_due && self.begin_to_prepare(pid) {
             self.readiness.begin(pid.get(), rss_bytes, now_ns);
         }
     }
