@@ -53,7 +53,8 @@ fn a_capture_that_was_made_ready_takes_no_more_than_64_mib() {
     own.limit(ALLOWED_BYTES);
     target.signal(Signal::USR1);
     let report = watch.capture();
-    assert_eq!(top_function(&report), "keep_forever");
+    // Either of them may be the one that finds the heap too small.
+    assert!(["keep_forever", "use_and_free"].contains(&top_function(&report)), "{report}");
     assert_eq!(own.oom_kills(), 0);
     assert_eq!(watch.wait().0.code(), Some(1));
 }
