@@ -15,7 +15,7 @@ use memtrace_common::{
     loss::{FunctionCounters, KernelLoss},
     memory::ReadMemory as _,
     unwind::Registers,
-    wire::{FLAG_INTERNAL, FreeRecord, ProcessRecord, RangeRecord, RecordKind},
+    wire::{FLAG_INTERNAL, FreeRecord, ProcessRecord, RangeRecord, RecordHeader, RecordKind},
 };
 
 use crate::{
@@ -54,17 +54,36 @@ pub struct Hit {
     pub config: &'static Config,
     pub cookie: SiteCookie,
     pub counters: *mut FunctionCounters,
+    /// The `pid_tgid` of the thread.
+    pub thread: u64,
+}
+
+impl Hit {
+    /// The head of a record of the hit, now.
+    #[inline(always)]
+    pub fn header(&self, kind: RecordKind, flags: u64) -> RecordHeader {
+        emit::header_of(self.thread, kind, self.cookie.function(), flags)
+    }
 }
 
 /// The hit's context, `None` while the window is closed. `no_programs` is for
 /// [`decline_private_stack`].
 #[inline(always)]
 pub fn hit<C: aya_ebpf::EbpfContext>(ctx: &C, no_programs: &ProgramArray) -> Option<Hit> {
+    hit_at(ctx, cookie(ctx), no_programs)
+}
+
+/// The same where the site's cookie is known: asking for it again is one call more.
+#[inline(always)]
+pub fn hit_at<C: aya_ebpf::EbpfContext>(
+    ctx: &C,
+    cookie: SiteCookie,
+    no_programs: &ProgramArray,
+) -> Option<Hit> {
     let config = active_config()?;
-    let cookie = cookie(ctx);
     let counters = function_counters(cookie.function())?;
     decline_private_stack(ctx, counters, no_programs);
-    Some(Hit { config, cookie, counters })
+    Some(Hit { config, cookie, counters, thread: bpf_get_current_pid_tgid() })
 }
 
 /// What is known of the site.
@@ -81,10 +100,10 @@ fn read_word(address: u64) -> Option<u64> {
 
 /// Records the entry of a function whose result matters; `None` when its return does not.
 #[inline(always)]
-pub fn enter(ctx: &ProbeContext) -> Option<()> {
-    let hit = hit(ctx, &NO_SESSIONS)?;
+pub fn enter(ctx: &ProbeContext, cookie: SiteCookie) -> Option<()> {
+    let hit = hit_at(ctx, cookie, &NO_SESSIONS)?;
     let registers = registers(ctx);
-    let Some(calls) = in_flight::get_or_insert(bpf_get_current_pid_tgid()) else {
+    let Some(calls) = in_flight::get_or_insert(hit.thread) else {
         count_loss(KernelLoss::InFlightFull);
         return None;
     };
@@ -219,10 +238,9 @@ fn take(hit: &Hit, registers: Registers, arrival: &Arrival, slot: &mut Call) {
 /// Tells what a call may release before it returns.
 #[inline(always)]
 fn emit_begin(hit: &Hit, call: &Call, begin: u32) -> Option<()> {
-    let function = hit.cookie.function();
     if begin == RecordKind::ReallocBegin as u32 && call.address != 0 {
         let kind = RecordKind::ReallocBegin;
-        let header = emit::header(kind, function, u64::from(hit.cookie.object_flags()));
+        let header = hit.header(kind, u64::from(hit.cookie.object_flags()));
         emit::record(hit.config, kind, FreeRecord { header, address: call.address });
     } else if begin == RecordKind::UnmapBegin as u32 {
         emit_range(hit, call, RecordKind::UnmapBegin, call.size_bytes);
@@ -234,7 +252,7 @@ fn emit_begin(hit: &Hit, call: &Call, begin: u32) -> Option<()> {
 
 #[inline(always)]
 fn emit_range(hit: &Hit, call: &Call, kind: RecordKind, length_bytes: u64) {
-    let header = emit::header(kind, hit.cookie.function(), call.flags);
+    let header = hit.header(kind, call.flags);
     let record = RangeRecord { header, address: call.address, length_bytes };
     emit::record(hit.config, kind, record);
 }
@@ -244,7 +262,7 @@ fn emit_range(hit: &Hit, call: &Call, kind: RecordKind, length_bytes: u64) {
 pub fn enter_free(ctx: &ProbeContext) -> Option<()> {
     let hit = hit(ctx, &NO_PROGRAMS)?;
     let address = arguments::placed(ctx, hit.cookie.arguments(), 0);
-    if let Some(calls) = in_flight::get(bpf_get_current_pid_tgid())
+    if let Some(calls) = in_flight::get(hit.thread)
         && is_part_of_another(ctx, &hit, calls, address)
     {
         // SAFETY: a counter of this CPU's map value.
@@ -259,7 +277,7 @@ pub fn enter_free(ctx: &ProbeContext) -> Option<()> {
 #[inline(always)]
 pub fn enter_free_of_python(ctx: &ProbeContext, address: u64) -> Option<()> {
     let hit = hit(ctx, &NO_PROGRAMS)?;
-    let Some(calls) = in_flight::get_or_insert(bpf_get_current_pid_tgid()) else {
+    let Some(calls) = in_flight::get_or_insert(hit.thread) else {
         count_loss(KernelLoss::InFlightFull);
         return emit_free(&hit, address);
     };
@@ -302,7 +320,7 @@ fn emit_free(hit: &Hit, address: u64) -> Option<()> {
         return None;
     }
     let flags = u64::from(hit.cookie.object_flags());
-    let header = emit::header(RecordKind::Free, hit.cookie.function(), flags);
+    let header = hit.header(RecordKind::Free, flags);
     if !emit::record(hit.config, RecordKind::Free, FreeRecord { header, address }) {
         // SAFETY: as above.
         atomic::increment(unsafe { &raw mut (*hit.counters).lost });
@@ -315,7 +333,7 @@ fn emit_free(hit: &Hit, address: u64) -> Option<()> {
 pub fn tell_code_change(ctx: &ProbeContext) -> Option<()> {
     let hit = hit(ctx, &NO_PROGRAMS)?;
     let kind = RecordKind::CodeChange;
-    let header = emit::header(kind, hit.cookie.function(), 0);
+    let header = hit.header(kind, 0);
     emit::record_now(kind, ProcessRecord { header });
     Some(())
 }

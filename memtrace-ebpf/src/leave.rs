@@ -1,7 +1,6 @@
 //! What every return probe does: find the call that it ends, and tell the outcome.
 
 use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid,
     maps::ProgramArray,
     programs::{ProbeContext, RetProbeContext},
 };
@@ -17,7 +16,7 @@ use memtrace_common::{
 
 use crate::{
     atomic, emit,
-    entry::{Family, Hit, hit},
+    entry::{Family, Hit, cookie, hit, hit_at},
     in_flight,
     maps::{NO_PROGRAMS, NO_SESSIONS, count_loss, function_counters},
     memory::UserMemory,
@@ -29,12 +28,13 @@ const FIRST_ERROR: u64 = -4095i64 as u64;
 
 /// The return of any function, in a session.
 #[inline(always)]
-pub fn leave_any(ctx: &RetProbeContext, shape: u8) {
+pub fn leave_any(ctx: &RetProbeContext, cookie: SiteCookie) {
+    let shape = cookie.shape();
     if shape >= CallShape::Mmap as u8 && shape <= CallShape::Sbrk as u8 {
-        if let Some(outcome) = leave(ctx, &NO_SESSIONS, Family::Mapping) {
+        if let Some(outcome) = leave_at(ctx, cookie, &NO_SESSIONS, Family::Mapping) {
             outcome.mapping();
         }
-    } else if let Some(outcome) = leave(ctx, &NO_SESSIONS, Family::Heap) {
+    } else if let Some(outcome) = leave_at(ctx, cookie, &NO_SESSIONS, Family::Heap) {
         outcome.heap(shape);
     }
 }
@@ -49,10 +49,20 @@ pub struct Outcome {
 /// Takes the ended call out of its slot.
 #[inline(always)]
 pub fn leave(ctx: &RetProbeContext, no_programs: &ProgramArray, family: Family) -> Option<Outcome> {
-    let hit = hit(ctx, no_programs)?;
+    leave_at(ctx, cookie(ctx), no_programs, family)
+}
+
+#[inline(always)]
+fn leave_at(
+    ctx: &RetProbeContext,
+    cookie: SiteCookie,
+    no_programs: &ProgramArray,
+    family: Family,
+) -> Option<Outcome> {
+    let hit = hit_at(ctx, cookie, no_programs)?;
     // SAFETY: the kernel passes valid registers.
     let (sp, result) = unsafe { ((*ctx.regs).rsp, (*ctx.regs).rax) };
-    let Some(calls) = in_flight::get(bpf_get_current_pid_tgid()) else {
+    let Some(calls) = in_flight::get(hit.thread) else {
         count_loss(KernelLoss::ReturnWithoutEntry);
         return None;
     };
@@ -83,7 +93,7 @@ pub fn leave_by_exit(ctx: &ProbeContext) -> Option<Outcome> {
     let hit = hit(ctx, &NO_PROGRAMS)?;
     // SAFETY: the kernel passes valid registers.
     let (sp, result) = unsafe { ((*ctx.regs).rsp, (*ctx.regs).rax) };
-    let calls = in_flight::get(bpf_get_current_pid_tgid())?;
+    let calls = in_flight::get(hit.thread)?;
     // SAFETY: `calls` is a live map value that only this thread uses.
     let slot = unsafe { &mut *Family::Heap.slot(calls) };
     if !slot.is_left_at(sp) {
@@ -95,7 +105,7 @@ pub fn leave_by_exit(ctx: &ProbeContext) -> Option<Outcome> {
     let counters = function_counters(cookie.function())?;
     // SAFETY: a counter of this CPU's map value.
     atomic::increment(unsafe { &raw mut (*counters).returns });
-    Some(Outcome { hit: Hit { config: hit.config, cookie, counters }, call, result })
+    Some(Outcome { hit: Hit { cookie, counters, ..hit }, call, result })
 }
 
 impl Outcome {
@@ -111,7 +121,7 @@ impl Outcome {
 
     #[inline(always)]
     fn header(&self, kind: RecordKind) -> memtrace_common::wire::RecordHeader {
-        emit::header(kind, self.hit.cookie.function(), self.call.flags)
+        self.hit.header(kind, self.call.flags)
     }
 
     #[inline(always)]

@@ -16,6 +16,7 @@ mod maps;
 mod memory;
 mod oom;
 mod process;
+mod recordings;
 mod remembered;
 mod resident;
 mod sampling;

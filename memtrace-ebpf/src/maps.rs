@@ -18,7 +18,8 @@ use memtrace_common::{
 
 use crate::{
     atomic,
-    stack::{STACK_BUFFERS_PER_CPU, SharedRecordings, StackBuffer},
+    recordings::SharedRecordings,
+    stack::{STACK_BUFFERS_PER_CPU, StackBuffer},
 };
 
 /// Records for the user side. The size is a load-time option (`--ring-size`).
@@ -64,8 +65,8 @@ static MEMOS: Array<Memo> = Array::with_max_entries(2, 0);
 #[map]
 static RECORDINGS: Array<SharedRecordings> = Array::with_max_entries(RECORDING_PLACES, 0);
 
-/// How many places there are; a power of two. They take 2 MiB.
-pub const RECORDING_PLACES: u32 = 512;
+/// How many places there are; a power of two. They take 1.5 MiB.
+pub const RECORDING_PLACES: u32 = 1024;
 
 /// Where the target's CPython has what, see [`python_layout`].
 #[map]

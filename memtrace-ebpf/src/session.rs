@@ -23,11 +23,11 @@ pub const RETURN_UNWANTED: u32 = 1;
 pub fn run(ctx: &ProbeContext) -> u32 {
     let cookie = cookie(ctx);
     if cookie.is_session() && is_return(ctx) {
-        leave_any(&RetProbeContext::new(ctx.as_ptr()), cookie.shape());
+        leave_any(&RetProbeContext::new(ctx.as_ptr()), cookie);
         return DONE;
     }
     // An exception cannot pass a return address that was replaced.
-    let is_wanted = entry::enter(ctx).is_some() && !cookie.is_throwing();
+    let is_wanted = entry::enter(ctx, cookie).is_some() && !cookie.is_throwing();
     // Anything but 0 removes a probe that is no session from the process (up to 6.12).
     if cookie.is_session() && !is_wanted { RETURN_UNWANTED } else { DONE }
 }

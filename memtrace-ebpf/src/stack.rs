@@ -9,10 +9,10 @@ use memtrace_common::{
     opaque::Opaque,
     python::{MAX_PYTHON_FRAMES, PythonLayout, walk::MAX_PYTHON_STEPS},
     unwind::{
-        HASH_SEED, Registers, StackWords, finish, frame_pointer,
+        Registers, StackWords, finish, frame_pointer,
         memo::{Memo, PLACES},
         mix,
-        recall::{Experience, Key, MAX_REPLAY_STEPS, Recorder, Recording, Replay},
+        recall::{Key, Recorder, Recording, Replay},
         table::{CodeMapping, CodeMappings, MAX_MAPPINGS, Row, Rule},
         walk::{Tables, Walk},
     },
@@ -22,10 +22,11 @@ use memtrace_common::{
 use crate::{
     atomic, emit,
     maps::{
-        self, EVENTS, RECORDING_PLACES, STACKS, count_loss, count_ring_full, image, mappings, memo,
-        page_word, python_layout, row_word, rule, stack_buffer,
+        EVENTS, STACKS, count_loss, count_ring_full, image, mappings, memo, page_word,
+        python_layout, row_word, rule, stack_buffer,
     },
     memory::{UserMemory, thread_pointer},
+    recordings::{self, Found},
 };
 
 /// Buffers per CPU. One is in use by each program that was preempted in the middle of a walk.
@@ -48,23 +49,6 @@ pub struct StackBuffer {
     /// Of what nobody wants to know.
     unread: Recording,
 }
-
-/// Recordings at one place. Who records has claimed them; who recalls has not, because that would
-/// cost as much as three frames, and looks whether the turn has changed meanwhile.
-#[repr(C)]
-pub struct SharedRecordings {
-    claimed: u64,
-    /// Which is the next to be replaced. Passes on after that one was forgotten and before it is
-    /// written. (On x86-64 others see this in the same order.)
-    turn: u64,
-    /// Of the walks that start with what leads here.
-    experience: Experience,
-    recordings: [Recording; RECORDINGS_A_PLACE],
-}
-
-/// Walks that start alike often part further up: with one recording they would take turns in it. A
-/// power of two.
-const RECORDINGS_A_PLACE: usize = 2;
 
 /// Where a walk starts.
 #[derive(Clone, Copy)]
@@ -157,9 +141,8 @@ fn finish_or_recall<C: EbpfContext>(
     // SAFETY: the walk is claimed, and the loop that used it is over.
     let walk = unsafe { &mut *context.walk };
     let mut key = walk.key(config.generation);
-    let mut shared = recordings_of(&key)?;
-    // SAFETY: it lies in a map value; what others change is read volatile.
-    let experience = unsafe { &mut (*shared).experience };
+    let mut shared = recordings::at(&key)?;
+    let experience = recordings::experience(shared);
     let further_frames = experience.further_frames();
     if further_frames != 0 {
         take_frames(context, further_frames);
@@ -167,10 +150,10 @@ fn finish_or_recall<C: EbpfContext>(
             return Some(intern(ctx, config, walk).0);
         }
         key = walk.key(config.generation);
-        shared = recordings_of(&key)?;
+        shared = recordings::at(&key)?;
     }
     let frames_left = MAX_FRAMES as u32 - further_frames;
-    match recalled(shared, &key, registers, walk, replay) {
+    match recordings::recalled(shared, &key, registers, walk, replay) {
         Found::Stack(stack) => {
             experience.learn(true);
             return Some(stack);
@@ -178,15 +161,13 @@ fn finish_or_recall<C: EbpfContext>(
         Found::Others => experience.learn(false),
         Found::Nothing => {}
     }
-    // SAFETY: it lies in a map value.
-    let claimed = unsafe { &raw mut (*shared).claimed };
-    if !atomic::try_claim(claimed) {
+    let Some(recording) = recordings::claim_next(shared) else {
         take_frames(context, frames_left);
         return Some(intern(ctx, config, walk).0);
-    }
-    context.recording = next_recording(shared);
+    };
+    context.recording = recording;
     let stack = walk_and_record(ctx, config, registers, context, &key, frames_left);
-    atomic::release(claimed);
+    recordings::release(shared);
     Some(stack)
 }
 
@@ -215,119 +196,6 @@ fn walk_and_record<C: EbpfContext>(
         recording.finish(stack, reach_bytes);
     }
     stack
-}
-
-/// The place of the recordings of walks with this key.
-#[inline(always)]
-fn recordings_of(key: &Key) -> Option<*mut SharedRecordings> {
-    let [sp, pc, hash, ..] = *key;
-    let place = mix(mix(mix(HASH_SEED, sp), pc), hash) >> 32;
-    maps::recordings(place as u32 & (RECORDING_PLACES - 1))
-}
-
-/// The recording to replace, which is forgotten. The place is claimed.
-#[inline(always)]
-fn next_recording(shared: *mut SharedRecordings) -> *mut Recording {
-    // SAFETY: it lies in a map value, and the mask keeps the index inside.
-    unsafe {
-        let turn = (&raw const (*shared).turn).read_volatile();
-        let index = turn as usize & (RECORDINGS_A_PLACE - 1);
-        let next = (&raw mut (*shared).recordings).cast::<Recording>().add(index);
-        (*next).forget();
-        (&raw mut (*shared).turn).write_volatile(turn + 1);
-        next
-    }
-}
-
-/// What is known of a key.
-#[derive(Clone, Copy)]
-enum Found {
-    Stack(u64),
-    /// Only stacks that memory is not as it was for.
-    Others,
-    Nothing,
-}
-
-/// The stack of a recording with this key, if memory has not changed.
-#[inline(always)]
-fn recalled(
-    shared: *mut SharedRecordings,
-    key: &Key,
-    registers: Registers,
-    walk: &mut Walk,
-    replay: &mut Replay,
-) -> Found {
-    // SAFETY: it lies in a map value, here and below; what changes is read volatile.
-    let turn = || unsafe { (&raw const (*shared).turn).read_volatile() };
-    let before = turn();
-    // SAFETY: as above.
-    let [first, second] = unsafe { &(*shared).recordings };
-    // Not by an iterator, whose loop the compiler may leave a loop over pointers: the verifier does
-    // not see where it ends.
-    let of_first = recalled_by(first, key, registers, walk, replay);
-    let found = match of_first {
-        Found::Stack(_) => of_first,
-        _ => match recalled_by(second, key, registers, walk, replay) {
-            Found::Nothing => of_first,
-            of_second => of_second,
-        },
-    };
-    match found {
-        Found::Stack(stack) if stack == 0 || turn() != before => Found::Nothing,
-        found => found,
-    }
-}
-
-#[inline(always)]
-fn recalled_by(
-    known: &Recording,
-    key: &Key,
-    registers: Registers,
-    walk: &mut Walk,
-    replay: &mut Replay,
-) -> Found {
-    if !known.is_of(key) {
-        return Found::Nothing;
-    }
-    if replay.start(known, registers.bp) {
-        look_through(known, walk, replay);
-    }
-    if !replay.is_equal() {
-        return Found::Others;
-    }
-    walk.want(registers.sp, known.reach_bytes());
-    Found::Stack(known.stack())
-}
-
-#[inline(always)]
-fn look_through(recording: &Recording, walk: *mut Walk, replay: *mut Replay) {
-    let mut context = ReplayContext { walk, replay, recording };
-    // SAFETY: `replay_step` has the signature that the helper wants, and the context outlives the
-    // call.
-    unsafe {
-        let context = (&raw mut context).cast();
-        bpf_loop(MAX_REPLAY_STEPS as u32, replay_step as *mut _, context, 0);
-    }
-}
-
-/// What a step through a recording works on.
-#[repr(C)]
-struct ReplayContext {
-    walk: *mut Walk,
-    replay: *mut Replay,
-    recording: *const Recording,
-}
-
-/// Some notes of a recording; not 0 ends the loop.
-///
-/// # Safety
-/// `context` and what it points to are valid for the call.
-#[inline(never)]
-unsafe extern "C" fn replay_step(_index: u32, context: *mut ReplayContext) -> i64 {
-    // SAFETY: by contract; all are claimed.
-    let (walk, replay, recording) =
-        unsafe { (&mut *(*context).walk, &mut *(*context).replay, &*(*context).recording) };
-    i64::from(!walk.replay(&UserMemory, replay, recording))
 }
 
 #[inline(always)]
@@ -457,7 +325,7 @@ fn walk_python(walk: &mut Walk, thread_pointer: &mut Opaque<u64>) {
         // the call.
         unsafe {
             let context = (&raw mut context).cast();
-            bpf_loop(MAX_PYTHON_STEPS as u32 / 2, two_python_steps as *mut _, context, 0);
+            bpf_loop(MAX_PYTHON_STEPS as u32 / 3, three_python_steps as *mut _, context, 0);
         }
         return;
     }
@@ -480,15 +348,16 @@ unsafe extern "C" fn python_step(_index: u32, context: *mut PythonLoopContext) -
     i64::from(!walk.step_python(&UserMemory, layout))
 }
 
-/// Two Python frames; not 0 ends the loop. A call costs as much as half a frame.
+/// Three Python frames; not 0 ends the loop. A call costs as much as half a frame.
 ///
 /// # Safety
 /// As for [`python_step`].
 #[inline(never)]
-unsafe extern "C" fn two_python_steps(_index: u32, context: *mut PythonLoopContext) -> i64 {
+unsafe extern "C" fn three_python_steps(_index: u32, context: *mut PythonLoopContext) -> i64 {
     // SAFETY: by contract; the walk is claimed.
     let (walk, layout) = unsafe { (&mut *(*context).walk, &*(*context).layout) };
-    let goes_on = walk.step_python(&UserMemory, layout) && walk.step_python(&UserMemory, layout);
+    let mut step = || walk.step_python(&UserMemory, layout);
+    let goes_on = step() && step() && step();
     i64::from(!goes_on)
 }
 
@@ -637,7 +506,11 @@ fn publish<C: EbpfContext>(
     let record =
         unsafe { core::slice::from_raw_parts((&raw const walk.header).cast::<u8>(), bytes) };
     // What a Python frame is called must be read before it is gone.
-    let flags = if python == 0 { emit::wakeup_flags(config, bytes as u64) } else { emit::WAKE_NOW };
+    let flags = if python == 0 {
+        emit::wakeup_flags(config, bytes as u64 + emit::BLOCK_BYTES)
+    } else {
+        emit::WAKE_NOW
+    };
     if EVENTS.output::<[u8]>(record, flags).is_err() {
         count_ring_full(RecordKind::Stack);
         let _ = STACKS.remove(hash);

@@ -9,7 +9,7 @@
 //!
 //! A [`Recorder`] notes the words of a walk in a [`Recording`]; a [`Replay`] looks at them again.
 
-use super::window::Window;
+use super::{HASH_SEED, mix, window::Window};
 use crate::{
     memory::ReadMemory,
     opaque::{Opaque, OpaqueWords},
@@ -18,33 +18,86 @@ use crate::{
 /// The most words that one walk may depend on. A walk with more is not kept.
 pub const MAX_NOTES: usize = 128;
 /// Words of a key.
-pub const KEY_WORDS: usize = 8;
-/// Words that [`Replay::step`] looks at.
-const NOTES_A_STEP: u32 = 8;
+pub const KEY_WORDS: usize = 4;
+/// Places that are in one word.
+const NOTES_A_GROUP: u32 = 4;
+/// Bits of a place.
+const PLACE_BITS: u32 = u64::BITS / NOTES_A_GROUP;
+/// The most words of places.
+const MAX_GROUPS: usize = MAX_NOTES / NOTES_A_GROUP as usize;
+/// Groups that [`Replay::step`] looks at.
+const GROUPS_A_STEP: u32 = 2;
 /// How many times [`Replay::step`] is to be called at most.
-pub const MAX_REPLAY_STEPS: usize = MAX_NOTES / NOTES_A_STEP as usize;
+pub const MAX_REPLAY_STEPS: usize = MAX_GROUPS / GROUPS_A_STEP as usize;
+/// Places are numbers of words from so much below where the walk was: a frame pointer that it came
+/// with may have been saved there.
+const BELOW_BYTES: u64 = 4096;
 
 /// Where a walk is, without the stack and the frame pointer: equal keys and equal memory give equal
-/// stacks. A key of zeros is none.
+/// stacks. The first word is the stack pointer. A key of zeros is none.
 pub type Key = [u64; KEY_WORDS];
 
-/// A walk's notes and its outcome. Lives in map memory.
+/// A walk's notes and its outcome. Lives in map memory, and what is looked at to recall a stack in
+/// two or three lines of the cache.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Recording {
     key: OpaqueWords<KEY_WORDS>,
     /// The stack's id; 0 while there is none.
     stack: Opaque<u64>,
+    /// Of the words that the walk depends on, and of the frame pointer if it does on that.
+    check: Opaque<u64>,
     /// How much of the stack the walk looked at.
-    reach_bytes: Opaque<u64>,
-    /// The frame pointer that the walk started with, if it depends on it.
-    frame_pointer: Opaque<u64>,
-    uses_frame_pointer: Opaque<u32>,
+    reach_bytes: Opaque<u32>,
+    groups: Opaque<u16>,
+    uses_frame_pointer: Opaque<u16>,
+    /// Of all places.
+    lowest: Opaque<u32>,
+    highest: Opaque<u32>,
+    /// Where the words are.
+    places: OpaqueWords<MAX_GROUPS>,
+    draft: Draft,
+}
+
+/// Of what is being recorded.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct Draft {
     count: Opaque<u32>,
     /// 1 when the walk cannot be recalled.
-    spoiled: Opaque<u64>,
-    /// An address and its word, one after the other: they are looked at together.
-    notes: OpaqueWords<{ 2 * MAX_NOTES }>,
+    spoiled: Opaque<u32>,
+    /// The last note.
+    address: Opaque<u64>,
+    value: Opaque<u64>,
+    frame_pointer: Opaque<u64>,
+    check: Check,
+}
+
+/// A hash of words in the order of their notes. Two halves, because each step waits for the one before.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct Check {
+    even: Opaque<u64>,
+    odd: Opaque<u64>,
+}
+
+impl Check {
+    #[inline(always)]
+    fn begin(&mut self) {
+        self.even.set(HASH_SEED);
+        self.odd.set(HASH_SEED);
+    }
+
+    #[inline(always)]
+    fn take(&mut self, index: u32, word: u64) {
+        let half = if index & 1 == 0 { &mut self.even } else { &mut self.odd };
+        half.set(mix(half.get(), word));
+    }
+
+    #[inline(always)]
+    fn get(&self) -> u64 {
+        together(self.even.get(), self.odd.get())
+    }
 }
 
 impl Recording {
@@ -67,7 +120,7 @@ impl Recording {
     /// How much of the stack above its start the walk looked at.
     #[inline(always)]
     pub fn reach_bytes(&self) -> u64 {
-        self.reach_bytes.get()
+        self.reach_bytes.get().into()
     }
 
     /// Nothing is to be recalled of it from here on.
@@ -83,54 +136,108 @@ impl Recording {
             self.key.set(index, *word);
         }
         self.stack.set(0);
-        self.count.set(0);
-        self.spoiled.set(0);
+        self.lowest.set(u32::MAX);
+        self.highest.set(0);
         self.uses_frame_pointer.set(0);
+        self.draft.count.set(0);
+        self.draft.spoiled.set(0);
+        self.draft.check.begin();
     }
 
     /// The walk has led to this stack, and may be recalled if its notes are all here.
     #[inline(always)]
     pub fn finish(&mut self, stack: u64, reach_bytes: u64) {
-        // Steps look at full numbers of notes.
-        let last = self.count.get().saturating_sub(1) as usize;
-        for _ in 1..NOTES_A_STEP {
-            if self.count.get() & (NOTES_A_STEP - 1) != 0 {
-                let (address, value) = self.noted(last);
-                self.note(address, value);
+        // Groups are looked at as a whole.
+        for _ in 1..NOTES_A_GROUP {
+            let count = self.draft.count.get();
+            if count & (NOTES_A_GROUP - 1) != 0 {
+                self.note(self.draft.address.get(), self.draft.value.get());
             }
         }
-        self.reach_bytes.set(reach_bytes);
-        if self.spoiled.get() == 0 {
+        self.groups.set((self.draft.count.get() / NOTES_A_GROUP) as u16);
+        self.check
+            .set(self.with_frame_pointer(self.draft.check.get(), self.draft.frame_pointer.get()));
+        self.reach_bytes.set(reach_bytes as u32);
+        if self.draft.spoiled.get() == 0 && reach_bytes <= u64::from(u32::MAX) {
             self.stack.set(stack);
         }
     }
 
+    /// Where place 0 is.
     #[inline(always)]
-    fn note(&mut self, address: u64, value: u64) {
-        let index = self.count.get();
-        if index as usize >= MAX_NOTES {
-            return self.spoiled.set(1);
-        }
-        self.notes.set(2 * index as usize, address);
-        self.notes.set(2 * index as usize + 1, value);
-        self.count.set(index + 1);
+    fn origin(&self) -> u64 {
+        self.key.get(0).wrapping_sub(BELOW_BYTES)
     }
 
     #[inline(always)]
-    fn noted(&self, index: usize) -> (u64, u64) {
-        (self.notes.get(2 * index), self.notes.get(2 * index + 1))
+    fn note(&mut self, address: u64, value: u64) {
+        let index = self.draft.count.get();
+        let distance = address.wrapping_sub(self.origin());
+        let place = distance >> 3;
+        if index as usize >= MAX_NOTES || distance & 7 != 0 || place >> PLACE_BITS != 0 {
+            return self.draft.spoiled.set(1);
+        }
+        let (group, shift) = ((index / NOTES_A_GROUP) as usize, index % NOTES_A_GROUP * PLACE_BITS);
+        // The first of a group sweeps away what was there.
+        let others = if shift == 0 { 0 } else { self.places.get(group) };
+        self.places.set(group, others | place << shift);
+        self.lowest.set(self.lowest.get().min(place as u32));
+        self.highest.set(self.highest.get().max(place as u32));
+        self.draft.check.take(index, value);
+        self.draft.address.set(address);
+        self.draft.value.set(value);
+        self.draft.count.set(index + 1);
     }
 
     #[inline(always)]
     fn note_frame_pointer(&mut self, value: u64) {
-        self.frame_pointer.set(value);
+        self.draft.frame_pointer.set(value);
         self.uses_frame_pointer.set(1);
     }
 
     #[inline(always)]
-    fn depends_on_another(&self, frame_pointer: u64) -> bool {
-        self.uses_frame_pointer.get() != 0 && self.frame_pointer.get() != frame_pointer
+    fn with_frame_pointer(&self, check: u64, frame_pointer: u64) -> u64 {
+        if self.uses_frame_pointer.get() == 0 { check } else { mix(check, frame_pointer) }
     }
+
+    /// Whether the words that the walk depends on are what they were, for a walk that starts with this
+    /// frame pointer; `None` where not all of them have been read. No loop of the kernel's: it costs as
+    /// much as ten words.
+    #[inline(always)]
+    pub fn is_as_read(&self, stack: &Window, frame_pointer: u64) -> Option<bool> {
+        let origin = self.origin();
+        let at = |place: u32| origin.wrapping_add(8 * u64::from(place));
+        if !stack.holds(at(self.lowest.get())) || !stack.holds(at(self.highest.get())) {
+            return None;
+        }
+        let check = self.check_at_once(stack, stack.index_of(origin));
+        Some(self.with_frame_pointer(check, frame_pointer) == self.check.get())
+    }
+
+    /// Of the words as they were read; `origin` is the index of place 0.
+    #[inline(never)]
+    fn check_at_once(&self, stack: &Window, origin: u64) -> u64 {
+        let (mut even, mut odd) = (HASH_SEED, HASH_SEED);
+        let groups = usize::from(self.groups.get());
+        for group in 0..MAX_GROUPS {
+            if group >= groups {
+                break;
+            }
+            let places = self.places.get(group);
+            even = mix(even, stack.at_index(origin.wrapping_add(places)));
+            odd = mix(odd, stack.at_index(origin.wrapping_add(places >> PLACE_BITS)));
+            even = mix(even, stack.at_index(origin.wrapping_add(places >> (2 * PLACE_BITS))));
+            odd = mix(odd, stack.at_index(origin.wrapping_add(places >> (3 * PLACE_BITS))));
+        }
+        together(even, odd)
+    }
+}
+
+/// The hash of both halves. Not symmetric: words that are equal, as those that fill up a group, would
+/// cancel each other out.
+#[inline(always)]
+fn together(even: u64, odd: u64) -> u64 {
+    mix(mix(HASH_SEED, even), odd)
 }
 
 /// Memory that notes what of it a walk depends on.
@@ -216,23 +323,25 @@ impl Experience {
     }
 }
 
-/// A recording that is looked through. Lives in map memory.
+/// A recording that is looked through where its words have to be read. Lives in map memory.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Replay {
-    /// Not 0 when something was not as it had been.
-    differs: Opaque<u64>,
+    check: Check,
+    /// The next group.
     next: Opaque<u32>,
+    /// 1 when a word could not be read.
+    failed: Opaque<u32>,
 }
 
 impl Replay {
-    /// Begins, for a walk with this frame pointer; `false` when it is over already.
+    /// Begins; `false` when it is over already.
     #[inline(always)]
-    pub fn start(&mut self, recording: &Recording, frame_pointer: u64) -> bool {
-        let differs = recording.depends_on_another(frame_pointer);
+    pub fn start(&mut self, recording: &Recording) -> bool {
+        self.check.begin();
         self.next.set(0);
-        self.differs.set(u64::from(differs));
-        !differs && recording.count.get() != 0
+        self.failed.set(0);
+        recording.groups.get() != 0
     }
 
     /// Looks at some notes; `false` when it is over. Call it at most [`MAX_REPLAY_STEPS`] times.
@@ -244,25 +353,41 @@ impl Replay {
         stack: &mut Window,
     ) -> bool {
         let first = self.next.get();
-        self.next.set(first + NOTES_A_STEP);
-        let notes = recording.notes.block::<{ 2 * NOTES_A_STEP as usize }>(2 * first as usize);
-        for index in 0..NOTES_A_STEP as usize {
-            let (address, value) = (notes.get(2 * index), notes.get(2 * index + 1));
-            let Some(present) = stack.word(memory, address) else {
-                self.differs.set(1);
+        self.next.set(first + GROUPS_A_STEP);
+        for group in first..first + GROUPS_A_STEP {
+            if group < recording.groups.get().into() && !self.take(memory, recording, stack, group)
+            {
+                self.failed.set(1);
                 return false;
-            };
-            // Not in a variable: the compiler would keep all words for the end, and there are kernels
-            // (6.1) on which the stack of the program has no room for them.
-            self.differs.set(self.differs.get() | (present ^ value));
+            }
         }
-        self.is_equal() && first + NOTES_A_STEP < recording.count.get()
+        first + GROUPS_A_STEP < recording.groups.get().into()
     }
 
-    /// Whether everything was as it had been.
     #[inline(always)]
-    pub fn is_equal(&self) -> bool {
-        self.differs.get() == 0
+    fn take<M: ReadMemory>(
+        &mut self,
+        memory: &M,
+        recording: &Recording,
+        stack: &mut Window,
+        group: u32,
+    ) -> bool {
+        let places = recording.places.get(group as usize);
+        for index in 0..NOTES_A_GROUP {
+            let place = places >> (index * PLACE_BITS) & ((1 << PLACE_BITS) - 1);
+            let Some(word) = stack.word(memory, recording.origin().wrapping_add(8 * place)) else {
+                return false;
+            };
+            self.check.take(index, word);
+        }
+        true
+    }
+
+    /// Whether everything was as it had been, for a walk that starts with this frame pointer.
+    #[inline(always)]
+    pub fn is_equal(&self, recording: &Recording, frame_pointer: u64) -> bool {
+        let check = recording.with_frame_pointer(self.check.get(), frame_pointer);
+        self.failed.get() == 0 && check == recording.check.get()
     }
 }
 

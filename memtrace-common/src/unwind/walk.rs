@@ -91,7 +91,7 @@ impl Walk {
     /// Reads the stack from `sp` on, as far as the last ones needed it.
     #[inline(always)]
     pub fn read_stack<M: ReadMemory>(&mut self, memory: &M, sp: u64) {
-        self.stack.word(memory, sp);
+        self.stack.read(memory, sp);
     }
 
     /// Whether frames have been taken and there are more to take.
@@ -117,9 +117,16 @@ impl Walk {
     #[inline(always)]
     pub fn key(&self, generation: u64) -> Key {
         let marks = self.python.marks();
-        let (sp, pc, hash) = (self.sp.get(), self.pc.get(), self.hash.get());
         let (marked, count) = (u64::from(marks.done()), u64::from(self.count.get()));
-        [sp, pc, hash, marks.hash(), marked, self.bp_source.get(), generation, count]
+        let progress = generation << 32 | marked << 16 | count;
+        let rest = mix(mix(marks.hash(), self.bp_source.get()), progress);
+        [self.sp.get(), self.pc.get(), self.hash.get(), rest]
+    }
+
+    /// Whether a recorded walk would be the same now; see [`Recording::is_as_read`].
+    #[inline(always)]
+    pub fn is_as_recorded(&self, recording: &Recording, frame_pointer: u64) -> Option<bool> {
+        recording.is_as_read(&self.stack, frame_pointer)
     }
 
     /// Looks at notes of a recording; see [`Replay::step`].

@@ -50,6 +50,15 @@ impl Window {
         self.bytes.set(0);
     }
 
+    /// Reads what is at an address and above it, instead of what was read before.
+    #[inline(always)]
+    pub fn read<M: ReadMemory>(&mut self, memory: &M, address: u64) {
+        self.clear();
+        if address & 7 == 0 {
+            self.fill(memory, address);
+        }
+    }
+
     /// A walk of the stack at `address` has looked at so much; the next ones will mostly look no
     /// further. A few bytes too many cost less than another read, so that an end which was further
     /// up is forgotten little by little.
@@ -116,6 +125,26 @@ impl Window {
     #[inline(always)]
     fn inside(&self) -> u64 {
         self.words.get(self.first.get().wrapping_add((self.distance.get() >> 3) as usize))
+    }
+
+    /// Whether the word at an address was read.
+    #[inline(always)]
+    pub fn holds(&self, address: u64) -> bool {
+        address.wrapping_sub(self.start.get()) < self.bytes.get()
+    }
+
+    /// Which word is that at an aligned address, for [`Self::at_index`]. Less than 0, as a number that
+    /// wraps, for addresses below those that were read.
+    #[inline(always)]
+    pub fn index_of(&self, address: u64) -> u64 {
+        let distance = address.wrapping_sub(self.start.get());
+        (self.first.get() as u64).wrapping_add(distance >> 3)
+    }
+
+    /// A word by its index, of which only the low bits matter.
+    #[inline(always)]
+    pub fn at_index(&self, index: u64) -> u64 {
+        self.words.get(index as usize)
     }
 
     #[inline(never)]

@@ -395,12 +395,15 @@ fn is_recalled(recording: &Recording, world: &World, bp: u64, innermost: usize) 
     if !walk.is_under_way() || !recording.is_of(&walk.key(1)) {
         return false;
     }
+    let at_once = walk.is_as_recorded(recording, bp);
     let mut steps = 0..MAX_REPLAY_STEPS;
-    let mut goes_on = replay.start(recording, bp);
+    let mut goes_on = replay.start(recording);
     while goes_on && steps.next().is_some() {
         goes_on = walk.replay(world, &mut replay, recording);
     }
-    replay.is_equal()
+    let is_equal = replay.is_equal(recording, bp);
+    assert!(at_once.is_none_or(|at_once| at_once == is_equal));
+    is_equal
 }
 
 fn outcome(walk: &Walk) -> (Vec<u64>, u32, u64) {

@@ -1,0 +1,171 @@
+//! Recordings of walks, at places that their keys say; see [`memtrace_common::unwind::recall`].
+
+use aya_ebpf::helpers::generated::bpf_loop;
+use memtrace_common::unwind::{
+    Registers, mix,
+    recall::{Experience, Key, MAX_REPLAY_STEPS, Recording, Replay},
+    walk::Walk,
+};
+
+use crate::{
+    atomic,
+    maps::{self, RECORDING_PLACES},
+    memory::UserMemory,
+};
+
+/// Recordings at one place. Who records has claimed them; who recalls has not, because that would
+/// cost as much as three frames, and looks whether the turn has changed meanwhile.
+#[repr(C)]
+pub struct SharedRecordings {
+    claimed: u64,
+    /// Which is the next to be replaced. Passes on after that one was forgotten and before it is
+    /// written. (On x86-64 others see this in the same order.)
+    turn: u64,
+    /// Of the walks that start with what leads here.
+    experience: Experience,
+    recordings: [Recording; RECORDINGS_A_PLACE],
+}
+
+/// Walks that start alike often part further up: with too few recordings they would take turns in
+/// them. A power of two.
+const RECORDINGS_A_PLACE: usize = 4;
+
+/// What is known of a key.
+#[derive(Clone, Copy)]
+pub enum Found {
+    Stack(u64),
+    /// Only stacks that memory is not as it was for.
+    Others,
+    Nothing,
+}
+
+/// The place of the recordings of walks with this key.
+#[inline(always)]
+pub fn at(key: &Key) -> Option<*mut SharedRecordings> {
+    let [sp, pc, hash, _] = *key;
+    let place = mix(mix(hash, sp), pc) >> 32;
+    maps::recordings(place as u32 & (RECORDING_PLACES - 1))
+}
+
+/// What was learnt at a place.
+#[inline(always)]
+pub fn experience<'a>(shared: *mut SharedRecordings) -> &'a mut Experience {
+    // SAFETY: it lies in a map value; what others change is read volatile.
+    unsafe { &mut (*shared).experience }
+}
+
+/// The recording to replace, which is forgotten; `None` when somebody else is recording there.
+/// [`release`] comes afterwards.
+#[inline(always)]
+pub fn claim_next(shared: *mut SharedRecordings) -> Option<*mut Recording> {
+    // SAFETY: it lies in a map value, and the mask keeps the index inside.
+    unsafe {
+        if !atomic::try_claim(&raw mut (*shared).claimed) {
+            return None;
+        }
+        let turn = (&raw const (*shared).turn).read_volatile();
+        let index = turn as usize & (RECORDINGS_A_PLACE - 1);
+        let next = (&raw mut (*shared).recordings).cast::<Recording>().add(index);
+        (*next).forget();
+        (&raw mut (*shared).turn).write_volatile(turn + 1);
+        Some(next)
+    }
+}
+
+/// Lets others record there.
+#[inline(always)]
+pub fn release(shared: *mut SharedRecordings) {
+    // SAFETY: it lies in a map value.
+    atomic::release(unsafe { &raw mut (*shared).claimed });
+}
+
+/// The stack of a recording with this key, if memory has not changed.
+#[inline(always)]
+pub fn recalled(
+    shared: *mut SharedRecordings,
+    key: &Key,
+    registers: Registers,
+    walk: &mut Walk,
+    replay: &mut Replay,
+) -> Found {
+    // SAFETY: it lies in a map value, here and below; what changes is read volatile.
+    let turn = || unsafe { (&raw const (*shared).turn).read_volatile() };
+    let before = turn();
+    // SAFETY: as above.
+    let [first, second, third, fourth] = unsafe { &(*shared).recordings };
+    // Not by an iterator, whose loop the compiler may leave a loop over pointers: the verifier does
+    // not see where it ends.
+    let mut found = Found::Nothing;
+    let _ = recalled_by(first, key, registers, walk, replay, &mut found)
+        || recalled_by(second, key, registers, walk, replay, &mut found)
+        || recalled_by(third, key, registers, walk, replay, &mut found)
+        || recalled_by(fourth, key, registers, walk, replay, &mut found);
+    match found {
+        Found::Stack(stack) if stack == 0 || turn() != before => Found::Nothing,
+        found => found,
+    }
+}
+
+/// Whether a recording ends the search.
+#[inline(always)]
+fn recalled_by(
+    known: &Recording,
+    key: &Key,
+    registers: Registers,
+    walk: &mut Walk,
+    replay: &mut Replay,
+    found: &mut Found,
+) -> bool {
+    if !known.is_of(key) {
+        return false;
+    }
+    let is_equal = match walk.is_as_recorded(known, registers.bp) {
+        Some(is_equal) => is_equal,
+        None => {
+            look_through(known, walk, replay);
+            replay.is_equal(known, registers.bp)
+        }
+    };
+    if !is_equal {
+        *found = Found::Others;
+        return false;
+    }
+    walk.want(registers.sp, known.reach_bytes());
+    *found = Found::Stack(known.stack());
+    true
+}
+
+/// Reads what was not read yet.
+#[inline(never)]
+fn look_through(recording: &Recording, walk: &mut Walk, replay: &mut Replay) {
+    if !replay.start(recording) {
+        return;
+    }
+    let mut context = ReplayContext { walk, replay, recording };
+    // SAFETY: `replay_step` has the signature that the helper wants, and the context outlives the
+    // call.
+    unsafe {
+        let context = (&raw mut context).cast();
+        bpf_loop(MAX_REPLAY_STEPS as u32, replay_step as *mut _, context, 0);
+    }
+}
+
+/// What a step through a recording works on.
+#[repr(C)]
+struct ReplayContext {
+    walk: *mut Walk,
+    replay: *mut Replay,
+    recording: *const Recording,
+}
+
+/// Some notes of a recording; not 0 ends the loop.
+///
+/// # Safety
+/// `context` and what it points to are valid for the call.
+#[inline(never)]
+unsafe extern "C" fn replay_step(_index: u32, context: *mut ReplayContext) -> i64 {
+    // SAFETY: by contract; all are claimed.
+    let (walk, replay, recording) =
+        unsafe { (&mut *(*context).walk, &mut *(*context).replay, &*(*context).recording) };
+    i64::from(!walk.replay(&UserMemory, replay, recording))
+}
