@@ -39,10 +39,14 @@ pub struct Frames {
     /// The page of the frame that the walk before ended with: the start of the stack of functions'
     /// frames.
     home: Opaque<u64>,
-    /// The first word of the frame that is looked at.
+    /// The first word of the frame that was read last.
     first: Opaque<usize>,
     words: OpaqueWords<WORDS>,
 }
+
+/// Where a frame is in what was read. Not kept in memory: each step would wait for it there.
+#[derive(Clone, Copy, Debug)]
+pub struct FirstWord(usize);
 
 impl Frames {
     /// Forgets what was read, for another walk.
@@ -56,22 +60,26 @@ impl Frames {
         self.last.set(0);
     }
 
-    /// Goes to the frame at an address; `false` when it cannot be read.
+    /// Which word is the first of the frame at an address; `None` when it cannot be read.
     #[inline(always)]
-    pub fn go<M: ReadMemory>(&mut self, memory: &M, frame: u64, frame_bytes: u32) -> bool {
+    pub fn go<M: ReadMemory>(
+        &mut self,
+        memory: &M,
+        frame: u64,
+        frame_bytes: u32,
+    ) -> Option<FirstWord> {
         let distance = frame.wrapping_sub(self.start.get());
-        self.first.set(self.together.get().wrapping_add((distance >> 3) as usize));
-        let is_there = distance < self.bytes.get() && frame & 7 == 0;
-        if is_there {
+        if distance < self.bytes.get() && frame & 7 == 0 {
             self.last.set(frame);
+            return Some(FirstWord(self.together.get().wrapping_add((distance >> 3) as usize)));
         }
-        is_there || self.fetch(memory, frame, frame_bytes)
+        self.fetch(memory, frame, frame_bytes).then(|| FirstWord(self.first.get()))
     }
 
-    /// The word at this offset of the frame.
+    /// The word at this offset of a frame.
     #[inline(always)]
-    pub fn word(&self, offset: u32) -> u64 {
-        self.words.get(self.first.get().wrapping_add(offset as usize >> 3))
+    pub fn word(&self, first: FirstWord, offset: u32) -> u64 {
+        self.words.get(first.0.wrapping_add(offset as usize >> 3))
     }
 
     #[inline(never)]
@@ -152,10 +160,12 @@ mod tests {
         }
     }
 
-    fn assert_at(frames: &Frames, frame: u64) {
+    fn is_there(frames: &mut Frames, memory: &Pages, frame: u64) -> bool {
+        let Some(first) = frames.go(memory, frame, FRAME_BYTES) else { return false };
         for offset in (0..FRAME_BYTES).step_by(8) {
-            assert_eq!(frames.word(offset), frame + u64::from(offset), "{frame:#x}");
+            assert_eq!(frames.word(first, offset), frame + u64::from(offset), "{frame:#x}");
         }
+        true
     }
 
     #[test]
@@ -165,11 +175,10 @@ mod tests {
         let down = (FIRST..=last).rev().step_by(200).map(|frame| frame & !7);
         let (memory, mut frames) = (Pages::default(), Frames::default());
         for frame in down.chain(up) {
-            assert!(frames.go(&memory, frame, FRAME_BYTES), "{frame:#x}");
-            assert_at(&frames, frame);
+            assert!(is_there(&mut frames, &memory, frame), "{frame:#x}");
         }
         for frame in [FIRST - 8, last + 8, FIRST + 4, 0, END, u64::MAX - 7] {
-            assert!(!frames.go(&memory, frame, FRAME_BYTES), "{frame:#x}");
+            assert!(!is_there(&mut frames, &memory, frame), "{frame:#x}");
         }
     }
 
@@ -179,8 +188,7 @@ mod tests {
         let (memory, mut frames) = (Pages::default(), Frames::default());
         let (function, coroutine) = (FIRST + 0xc00, FIRST + 0x2800);
         for frame in [function, coroutine, coroutine + 0x300, function - 0x80, function - 0x400] {
-            assert!(frames.go(&memory, frame, FRAME_BYTES));
-            assert_at(&frames, frame);
+            assert!(is_there(&mut frames, &memory, frame));
         }
         let reads: Vec<u32> = memory.0.borrow().iter().map(|(_, bytes)| *bytes).collect();
         assert_eq!(reads, [TOGETHER_BYTES as u32, FRAME_BYTES, FRAME_BYTES]);
@@ -195,8 +203,7 @@ mod tests {
             frames.clear();
             memory.0.borrow_mut().clear();
             for frame in [coroutine, stack + 0x400, stack + 0x200, stack + 0x18] {
-                assert!(frames.go(&memory, frame, FRAME_BYTES));
-                assert_at(&frames, frame);
+                assert!(is_there(&mut frames, &memory, frame));
             }
         }
         let together = (stack, 0x400 + FRAME_BYTES);
@@ -208,8 +215,7 @@ mod tests {
         let (memory, mut frames) = (Pages::default(), Frames::default());
         let frame = FIRST + PAGE_SIZE - 8;
         for frame in [frame, frame - 96, frame - 960] {
-            assert!(frames.go(&memory, frame, FRAME_BYTES));
-            assert_at(&frames, frame);
+            assert!(is_there(&mut frames, &memory, frame));
         }
         assert_eq!(memory.0.borrow().len(), 1);
     }
@@ -217,10 +223,10 @@ mod tests {
     #[test]
     fn cleared_frames_are_read_again() {
         let (memory, mut frames) = (Pages::default(), Frames::default());
-        assert!(frames.go(&memory, FIRST, FRAME_BYTES) && frames.go(&memory, FIRST, FRAME_BYTES));
+        assert!((0..2).all(|_| is_there(&mut frames, &memory, FIRST)));
         assert_eq!(memory.0.borrow().len(), 1);
         frames.clear();
-        assert!(frames.go(&memory, FIRST, FRAME_BYTES));
+        assert!(is_there(&mut frames, &memory, FIRST));
         assert_eq!(memory.0.borrow().len(), 2);
     }
 }

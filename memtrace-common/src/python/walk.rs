@@ -5,7 +5,8 @@
 //! change meanwhile. Whatever memory holds, the walk is bounded.
 
 use super::{
-    ENTRY_MARK, MAX_PYTHON_FRAMES, PythonEnd, PythonKind, PythonLayout, frames::Frames,
+    ENTRY_MARK, MAX_PYTHON_FRAMES, PythonEnd, PythonKind, PythonLayout,
+    frames::{FirstWord, Frames},
     marks::Marks,
 };
 use crate::{
@@ -136,16 +137,15 @@ impl PythonWalk {
             self.enter(frame, words);
             return Ok(());
         }
-        if !self.frames.go(memory, frame, layout.frame_bytes) {
-            return Err(PythonEnd::Unreadable);
-        }
-        self.frame.set(self.frames.word(layout.frame_previous));
-        let owner = self.owner(layout);
+        let first = self.frames.go(memory, frame, layout.frame_bytes);
+        let first = first.ok_or(PythonEnd::Unreadable)?;
+        self.frame.set(self.frames.word(first, layout.frame_previous));
+        let owner = self.owner(first, layout);
         if layout.kind == PythonKind::EntryFrames as u32 && owner >= layout.entry_owner_min {
             self.enter(frame, words);
             return Ok(());
         }
-        self.push(layout, words)?;
+        self.push(first, layout, words)?;
         if layout.kind == PythonKind::CFrames as u32 && owner != 0 {
             return self.leave_cframe(memory, layout, words, stack);
         }
@@ -169,12 +169,12 @@ impl PythonWalk {
     }
 
     #[inline(always)]
-    fn owner(&self, layout: &PythonLayout) -> u32 {
+    fn owner(&self, first: FirstWord, layout: &PythonLayout) -> u32 {
         if layout.kind == PythonKind::FrameObjects as u32 {
             return 0;
         }
         let offset = layout.frame_owner;
-        (self.frames.word(offset) >> ((offset & 7) * 8)) as u32 & 0xff
+        (self.frames.word(first, offset) >> ((offset & 7) * 8)) as u32 & 0xff
     }
 
     #[inline(always)]
@@ -183,7 +183,12 @@ impl PythonWalk {
     }
 
     #[inline(always)]
-    fn push(&mut self, layout: &PythonLayout, words: &mut StackWords) -> Result<(), PythonEnd> {
+    fn push(
+        &mut self,
+        first: FirstWord,
+        layout: &PythonLayout,
+        words: &mut StackWords,
+    ) -> Result<(), PythonEnd> {
         let count = self.count.get();
         if count as usize >= MAX_PYTHON_FRAMES {
             self.full.set(1);
@@ -192,8 +197,8 @@ impl PythonWalk {
             let is_ahead = layout.kind == PythonKind::EntryFrames as u32;
             return if has_begun && is_ahead { Ok(()) } else { Err(PythonEnd::Truncated) };
         }
-        let code = self.frames.word(layout.frame_code) & !layout.code_tag_mask;
-        let position = self.position(layout);
+        let code = self.frames.word(first, layout.frame_code) & !layout.code_tag_mask;
+        let position = self.position(first, layout);
         let place = 2 * count as usize;
         words.set(place, code);
         words.set(place + 1, position);
@@ -203,9 +208,9 @@ impl PythonWalk {
     }
 
     #[inline(always)]
-    fn position(&self, layout: &PythonLayout) -> u64 {
+    fn position(&self, first: FirstWord, layout: &PythonLayout) -> u64 {
         let offset = layout.frame_position;
-        let word = self.frames.word(offset);
+        let word = self.frames.word(first, offset);
         if layout.kind != PythonKind::FrameObjects as u32 {
             return word & !ENTRY_MARK;
         }
