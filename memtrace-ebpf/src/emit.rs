@@ -15,6 +15,13 @@ use crate::maps::{EVENTS, count_ring_full};
 /// Bytes that the ring adds to each record (`BPF_RINGBUF_HDR_SZ`).
 const RING_HEADER_BYTES: u64 = 8;
 
+/// `CLOCK_MONOTONIC`, in nanoseconds.
+#[inline(always)]
+pub fn now_ns() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_ns() }
+}
+
 /// The head of a record of the current thread, now.
 #[inline(always)]
 pub fn header(kind: RecordKind, function: u8, flags: u64) -> RecordHeader {
@@ -23,8 +30,7 @@ pub fn header(kind: RecordKind, function: u8, flags: u64) -> RecordHeader {
         function,
         flags: flags as u16,
         tid: bpf_get_current_pid_tgid() as u32,
-        // SAFETY: the helper has no preconditions.
-        time_ns: unsafe { bpf_ktime_get_ns() },
+        time_ns: now_ns(),
     }
 }
 

@@ -23,6 +23,11 @@ impl Hot {
         Self(Target::start("hot", &[threads, rounds_per_ms]))
     }
 
+    /// One that hardly does anything, but keeps so many blocks whenever it is asked what is done.
+    fn idle(kept: u64) -> Self {
+        Self(Target::start("hot", &["1", "1", &kept.to_string()]))
+    }
+
     fn done(&mut self) -> Done {
         self.0.go();
         let line = self.0.line();
@@ -129,6 +134,22 @@ fn a_quiet_target_is_seen_exactly_and_all_the_time() {
     assert!(rounds >= ending.rounds - armed.rounds, "{rounds} {ending:?} {armed:?}");
     assert!(rounds <= target.done().rounds - before.rounds + 10, "{rounds}");
     assert!(report.completeness.complete, "{:?}", report.completeness);
+    assert!(target.0.quit().success());
+}
+
+#[test]
+fn what_an_idle_program_keeps_in_a_burst_is_seen_to_the_last_block() {
+    const KEPT: u64 = 1000;
+    let mut target = Hot::idle(KEPT);
+    target.done();
+    let tracing = Attach::to(target.0.pid()).args(&["--max-overhead", "10%"]).armed();
+    std::thread::sleep(Duration::from_millis(500));
+    target.done();
+    std::thread::sleep(Duration::from_millis(500));
+    let report = tracing.interrupt().report();
+    let site = report.sites.iter().find(|site| site.caller() == "keep_here");
+    let kept = site.map(|site| site.stats.live.count);
+    assert_eq!(kept, Some(KEPT), "{:?}", cost(&report));
     assert!(target.0.quit().success());
 }
 

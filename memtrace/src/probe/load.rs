@@ -279,7 +279,7 @@ impl Kernel {
         let counts = self.config.interval() == Interval::MAX;
         let entry = loaded.get(CALLS).filter(|_| counts).or_else(|| loaded.get("empty"))?;
         let at_return = programs.load("empty_return", Attachment::Probes).ok()?;
-        let cookie = ProbeSite::CALIBRATION.cookie(entry.attachment()).0;
+        let cookie = ProbeSite::CALIBRATION.cookie(entry.attachment()).of_calibration().0;
         Some(Calibrator::new(entry.try_clone().ok()?, cookie, at_return))
     }
 

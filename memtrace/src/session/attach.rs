@@ -4,6 +4,7 @@ use std::{
     io,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
+    thread,
 };
 
 use jiff::Timestamp;
@@ -24,7 +25,6 @@ use crate::{
         mapping::{FileId, Mapping},
     },
     probe::{
-        calibrate::Calibrator,
         error::LoadError,
         load::{Kernel, KernelLog, LoadOptions, ProbeSite},
         plan::AllocatorCode,
@@ -167,23 +167,20 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
     }
     let maps = proc.maps(pid)?;
     steps.over("look at the target");
-    let TargetPlan { mut objects, loader, left_out, files } = match options.growth {
-        None => plan_target(&proc, pid, &maps, version, &options.allocator_symbols)?,
-        // Nothing is probed in the target.
-        Some(_) => TargetPlan::default(),
-    };
-    let mut pymalloc = match options.pymalloc {
-        true => plan_pymalloc(&proc, pid, &maps, version)?,
-        false => PymallocPlan::default(),
-    };
-    objects.append(&mut pymalloc.objects);
-    steps.over("plan the probes");
-    let debug_roots = debug_roots(&proc, pid, &options.debug_dirs)?;
     let mut code = CodeTables::new(options.stacks == StackMode::Tables);
     if options.growth.is_some() {
         code = code.everywhere();
     }
-    code.add(&proc, pid, &maps);
+    let plans = thread::scope(|scope| {
+        // Both read the target's files, and neither needs what the other finds.
+        scope.spawn(|| code.add(&proc, pid, &maps));
+        let plans = plan(options, &proc, &maps, version);
+        steps.over("plan the probes");
+        plans
+    });
+    let (TargetPlan { mut objects, loader, left_out, files }, mut pymalloc) = plans?;
+    objects.append(&mut pymalloc.objects);
+    let debug_roots = debug_roots(&proc, pid, &options.debug_dirs)?;
     steps.over("compile unwind tables");
     let mut kernel = Kernel::load(LoadOptions {
         pid: options.pid,
@@ -224,8 +221,7 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
     check_identity(&proc, &process, &pidfd)?;
     steps.over("load the programs and arm the probes");
     let place = &mut Place { kernel: &mut kernel, objects: &objects, proc: &proc, pid };
-    let calibration = place.kernel.calibrator().map(Calibrator::start);
-    let governing = Governing::open(place, options.limit, calibration, !options.from_start)?;
+    let governing = Governing::open(place, options.limit, !options.from_start)?;
     observer.expected(governing.cost());
     if !options.from_start {
         steps.over("count calls");
@@ -254,6 +250,26 @@ pub fn attach(options: &Options, observer: &mut dyn Observer) -> Result<Attached
         governing,
         growth,
     })
+}
+
+/// Where probes go.
+fn plan(
+    options: &Options,
+    proc: &ProcFs,
+    maps: &[Mapping],
+    version: KernelVersion,
+) -> Result<(TargetPlan, PymallocPlan), AttachError> {
+    let pid = options.pid.get();
+    let target = match options.growth {
+        None => plan_target(proc, pid, maps, version, &options.allocator_symbols)?,
+        // Nothing is probed in the target.
+        Some(_) => TargetPlan::default(),
+    };
+    let pymalloc = match options.pymalloc {
+        true => plan_pymalloc(proc, pid, maps, version)?,
+        false => PymallocPlan::default(),
+    };
+    Ok((target, pymalloc))
 }
 
 /// Where the kernel has the ids of children; 0 where it does not say: then none are followed.
