@@ -65,9 +65,9 @@ fn slow_down(target: &mut Hot, options: &[&str]) -> (f64, Vec<Report>) {
 }
 
 /// Each call recorded, it would be a hundred times as slow. How close it keeps to the limit is for the
-/// benchmark to say: other tests run beside this one.
+/// benchmark to say: other tests run beside this one, and it is up to 1.2 then.
 fn assert_bounded(slow_down: f64) {
-    assert!(slow_down < 4.0, "{slow_down}");
+    assert!(slow_down < 1.5, "{slow_down}");
 }
 
 fn cost(report: &Report) -> &Cost {
@@ -98,7 +98,8 @@ fn a_tight_loop_keeps_its_speed_and_its_leak_is_found() {
         let cost = cost(report);
         assert!(is_in_bursts(cost), "{cost:?}");
         assert!(cost.covered.is_some_and(|covered| (0.001..0.5).contains(&covered)), "{cost:?}");
-        assert!(cost.expected.is_some_and(|it| it.exact_overhead > 3.0), "{cost:?}");
+        // A hundred, but for a target that hardly gets a CPU because of other tests.
+        assert!(cost.expected.is_some_and(|it| it.exact_overhead > 1.0), "{cost:?}");
         assert!(cost.overhead.is_some_and(|overhead| overhead < 0.2), "{cost:?}");
     }
     assert!(

@@ -235,13 +235,9 @@ impl Governor {
     fn book(&mut self, now: &Reading) {
         let cpu_ns = now.used_since_ns(&self.last);
         let activity = now.activity.since(&self.last.activity).chilled(cpu_ns);
-        let lost_ns = match self.setting.is_at_times() {
-            // Probes are there a little longer than they count.
-            true => cpu_ns * self.lost_share_since_last(now.at_ns),
-            false => activity.added_ns(),
-        };
+        let leaving_ns = cpu_ns * self.leaving_share_since_last(now.at_ns);
         let crowded_out_ns = now.crowded_out_since_ns(&self.last, self.rules.cpus);
-        let lost_ns = (lost_ns.max(activity.added_ns()) + crowded_out_ns).min(cpu_ns);
+        let lost_ns = (activity.added_ns() + leaving_ns + crowded_out_ns).min(cpu_ns);
         self.account.book(cpu_ns, lost_ns);
         self.peak.book(cpu_ns, lost_ns);
         let passed_ns = now.at_ns.saturating_sub(self.last.at_ns).max(1) as f64;
@@ -250,11 +246,12 @@ impl Governor {
         self.used_ns += cpu_ns;
     }
 
-    fn lost_share_since_last(&self, now_ns: u64) -> f64 {
+    /// Probes that come count from the first hit on, however long all of them take; those that go are
+    /// there a little longer than they count.
+    fn leaving_share_since_last(&self, now_ns: u64) -> f64 {
         let passed_ns = now_ns.saturating_sub(self.last.at_ns).max(1) as f64;
         let leaving = (LEAD_NS / 2.0 / passed_ns).min(1.0);
-        let present = lost_share(self.present_price());
-        present + leaving * (lost_share(self.leaving_price) - present).max(0.0)
+        leaving * (lost_share(self.leaving_price) - lost_share(self.present_price())).max(0.0)
     }
 
     /// The price of what is armed now.

@@ -24,6 +24,8 @@ struct World {
     reading: Reading,
     armed: Armed,
     interval: Interval,
+    /// How long the kernel waits before it puts probes in.
+    grace_ns: f64,
     /// Time that the target had for itself.
     own_ns: f64,
     open_ns: f64,
@@ -36,6 +38,7 @@ impl World {
             reading: Reading::default(),
             armed: Armed::All,
             interval: Interval::EXACT,
+            grace_ns: 0.0,
             own_ns: 0.0,
             open_ns: 0.0,
         }
@@ -81,7 +84,7 @@ impl World {
         let activity = &mut self.reading.activity;
         activity.release_trap_ns += release * own;
         if self.armed == Armed::All {
-            self.open_ns += ns;
+            self.open_ns += if self.interval == Interval::MAX { 0.0 } else { ns };
             let calls = load.acquisitions * own;
             let records = load.price(self.interval) - load.acquire_traps - load.release_traps;
             activity.acquisitions += calls as u64;
@@ -99,8 +102,15 @@ impl World {
         if step.armed == self.armed {
             return step.next_ns;
         }
+        let comes = step.armed > self.armed;
+        if comes {
+            self.pass(self.grace_ns, true);
+        }
+        // Those that come count at once, and those that go do not any more; nothing is drawn.
         self.armed = self.armed.max(step.armed);
-        self.pass(LEAD_NS / 2.0, false);
+        self.interval = Interval::MAX;
+        self.pass(LEAD_NS / 2.0, comes);
+        self.interval = step.setting.interval;
         self.armed = step.armed;
         governor.settled(self.reading)
     }
@@ -162,6 +172,19 @@ fn a_tight_loop_is_seen_in_bursts_that_cost_no_more_than_the_budget() {
     assert!((0.03..0.1).contains(&overhead) && changes.is_empty(), "{overhead} {changes:?}");
     let covered = world.open_ns / 30e9;
     assert!((0.02..0.1).contains(&covered), "{covered}");
+}
+
+#[test]
+fn time_that_the_kernel_waits_before_it_puts_probes_in_is_not_paid_for() {
+    let covered = |grace_ns| {
+        let mut world = World { grace_ns, ..World::new(TIGHT_LOOP) };
+        let (mut governor, step) = begin(&world, 0.1);
+        let (overhead, _) = world.run(&mut governor, step, 30.0);
+        assert!(overhead < 0.1, "{overhead}");
+        world.open_ns
+    };
+    let (at_once, later) = (covered(0.0), covered(500e6));
+    assert!(later > 0.8 * at_once, "{later} {at_once}");
 }
 
 #[test]
