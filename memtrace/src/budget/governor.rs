@@ -28,6 +28,10 @@ const LEAST_CPU_NS: f64 = 1_500_000.0;
 const BURST_LOSS_NS: f64 = 25_000_000.0;
 /// How long a burst is open: at least, and at most.
 const BURST_NS: (f64, f64) = (20_000_000.0, 2_000_000_000.0);
+/// A burst goes on when so much of it is left.
+const LEAST_REST: f64 = 0.25;
+/// So long until it is looked at again.
+const LONGEST_REST_NS: f64 = 40_000_000.0;
 /// The probes are in the target for about this long before and after a burst, all in all: the
 /// kernel arms them link by link, and waits for readers before it disarms them.
 pub(super) const LEAD_NS: f64 = 20_000_000.0;
@@ -121,6 +125,8 @@ pub struct Governor {
     last: Reading,
     /// When the present burst began, or the setting was chosen.
     since_ns: u64,
+    /// What the target has lost since all was armed.
+    burst_lost_ns: f64,
     /// Since when a finer setting would have fitted.
     finer_since_ns: Option<u64>,
     /// The price of what was armed until the last step, if that was more: it takes the kernel a while
@@ -146,6 +152,7 @@ impl Governor {
             look_ns: 0.0,
             last: now,
             since_ns: now.at_ns,
+            burst_lost_ns: 0.0,
             finer_since_ns: None,
             leaving_price: 0.0,
             lost_ns: 0.0,
@@ -182,7 +189,7 @@ impl Governor {
         let now = self.sane(now);
         self.book(&now);
         self.last = now;
-        self.since_ns = now.at_ns;
+        (self.since_ns, self.burst_lost_ns) = (now.at_ns, 0.0);
         match self.armed == Armed::All {
             true => now.at_ns + self.open_ns(),
             false => now.at_ns + WAIT_NS,
@@ -240,6 +247,7 @@ impl Governor {
         let lost_ns = (activity.added_ns() + leaving_ns + crowded_out_ns).min(cpu_ns);
         self.account.book(cpu_ns, lost_ns);
         self.peak.book(cpu_ns, lost_ns);
+        self.burst_lost_ns += lost_ns;
         let passed_ns = now.at_ns.saturating_sub(self.last.at_ns).max(1) as f64;
         self.look_ns = lost_ns * LOOK_NS as f64 / passed_ns;
         self.lost_ns += lost_ns;
@@ -349,7 +357,7 @@ impl Governor {
 
     fn come_and_go(&self, meanwhile: Armed, now_ns: u64) -> (Armed, u64) {
         if self.armed == Armed::All {
-            let until_ns = self.since_ns + self.open_ns();
+            let until_ns = (self.since_ns + self.open_ns()).max(now_ns + self.rest_ns(now_ns));
             return match now_ns < until_ns {
                 true => (Armed::All, until_ns),
                 false => (meanwhile, now_ns + WAIT_NS),
@@ -358,6 +366,17 @@ impl Governor {
         match self.account.can_pay(self.burst_price_ns(self.setting)) {
             true => (Armed::All, now_ns + self.open_ns()),
             false => (meanwhile, now_ns + WAIT_NS),
+        }
+    }
+
+    /// How much longer a burst is open because the target was there for less of it than it was taken to
+    /// be, as where it has to share its CPU: until it has lost about as much as it may.
+    fn rest_ns(&self, now_ns: u64) -> u64 {
+        let open_ns = now_ns.saturating_sub(self.since_ns) as f64;
+        let rest = BURST_LOSS_NS / self.burst_lost_ns.max(1.0) - 1.0;
+        match rest < LEAST_REST {
+            true => 0,
+            false => (open_ns * rest).min(BURST_NS.1 - open_ns).clamp(0.0, LONGEST_REST_NS) as u64,
         }
     }
 

@@ -24,6 +24,8 @@ struct World {
     reading: Reading,
     armed: Armed,
     interval: Interval,
+    /// So much of a CPU others leave to the target.
+    machine: f64,
     /// How long the kernel waits before it puts probes in.
     grace_ns: f64,
     /// Time that the target had for itself.
@@ -38,6 +40,7 @@ impl World {
             reading: Reading::default(),
             armed: Armed::All,
             interval: Interval::EXACT,
+            machine: 1.0,
             grace_ns: 0.0,
             own_ns: 0.0,
             open_ns: 0.0,
@@ -74,7 +77,8 @@ impl World {
             Armed::Releases => (0.0, load.release_traps),
             Armed::All => (load.price(self.interval) - load.release_traps, load.release_traps),
         };
-        let own = (ns / (1.0 + acquire + release)).min(ns * self.target.cpus);
+        let there_ns = ns * self.machine;
+        let own = (there_ns / (1.0 + acquire + release)).min(ns * self.target.cpus);
         self.own_ns += own;
         self.reading.at_ns += ns as u64;
         self.reading.cpu_ns += (own * (1.0 + acquire + release)) as u64;
@@ -185,6 +189,26 @@ fn time_that_the_kernel_waits_before_it_puts_probes_in_is_not_paid_for() {
     };
     let (at_once, later) = (covered(0.0), covered(500e6));
     assert!(later > 0.8 * at_once, "{later} {at_once}");
+}
+
+/// Most garbage is known to be garbage only if its release falls into the burst.
+#[test]
+fn a_burst_lasts_as_long_for_a_target_that_has_to_share_its_cpu() {
+    let burst_ns = |machine| {
+        let mut world = World { machine, ..World::new(TIGHT_LOOP) };
+        let (mut governor, step) = begin(&world, 0.1);
+        world.run(&mut governor, step, 10.0);
+        let (open_ns, mut count) = (world.open_ns, 0);
+        for _ in 0..2000 {
+            let step = governor.step(world.reading);
+            count += u32::from(step.armed == Armed::All && world.armed != Armed::All);
+            let next_ns = world.obey(&step, &mut governor);
+            world.pass((next_ns - world.reading.at_ns) as f64, true);
+        }
+        (world.open_ns - open_ns) / f64::from(count)
+    };
+    let (alone, shared) = (burst_ns(1.0), burst_ns(0.3));
+    assert!((2.5..4.5).contains(&(shared / alone)), "{shared} {alone}");
 }
 
 #[test]
