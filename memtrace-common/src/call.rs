@@ -13,6 +13,7 @@
 
 use crate::{
     function::{AllocFn, CallShape},
+    loss::CALIBRATION_SLOT,
     opaque::Opaque,
     wire::{OBJECT_FLAGS_SHIFT, OBJECTS, ObjectNumber, RecordKind},
 };
@@ -53,6 +54,11 @@ impl SiteCookie {
         Self(self.0 | LEAF)
     }
 
+    /// Says that the calls are memtrace's own and of no function: they are counted apart.
+    pub fn of_calibration(self) -> Self {
+        Self(self.0 & !0xff | u64::from(CALIBRATION_SLOT))
+    }
+
     /// Whether the function is CPython's own.
     #[inline(always)]
     pub fn is_of_python(self) -> bool {
@@ -77,7 +83,8 @@ impl SiteCookie {
         self.0 & LEAF != 0
     }
 
-    /// The function's discriminant, below [`AllocFn::COUNT`] for cookies made by [`Self::new`].
+    /// The function's discriminant, below [`AllocFn::COUNT`] for cookies made by [`Self::new`]; or
+    /// [`CALIBRATION_SLOT`].
     pub fn function(self) -> u8 {
         self.0 as u8
     }
@@ -570,6 +577,18 @@ mod tests {
             assert!(cookie.of_a_session().is_session() && !cookie.of_a_session().is_leaf());
             assert_eq!((leaf.function(), leaf.shape()), (cookie.function(), cookie.shape()));
         }
+    }
+
+    #[test]
+    fn calls_of_a_calibration_are_of_no_function_and_else_as_those_that_they_stand_for() {
+        let malloc = SiteCookie::new(AllocFn::Malloc, CallShape::Size, 0, ObjectNumber::default())
+            .of_a_leaf()
+            .of_a_session();
+        let own = malloc.of_calibration();
+        assert_eq!(own.function(), CALIBRATION_SLOT);
+        assert!(AllocFn::ALL.iter().all(|function| *function as u8 != own.function()));
+        assert_eq!(own.shape(), malloc.shape());
+        assert!(own.is_leaf() && own.is_session() && !own.is_of_python());
     }
 
     #[test]

@@ -72,17 +72,28 @@ pub const ABSURD_BYTES: u64 = 1 << 48;
 /// the check whether an index is below [`AllocFn::COUNT`], and the verifier sees only the mask.
 pub const FUNCTION_SLOTS: usize = AllocFn::COUNT.next_power_of_two();
 
+/// The element in which memtrace's own calls are counted, with which it measures what a hit costs: they
+/// are of no function, and nobody asks for it.
+pub const CALIBRATION_SLOT: u8 = FUNCTION_SLOTS as u8 - 1;
+
+const _: () = assert!(CALIBRATION_SLOT as usize >= AllocFn::COUNT);
+
 /// All counters; one copy per CPU, summed by the user side.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelCounters {
-    /// By [`AllocFn`]; those beyond are unused.
+    /// By [`AllocFn`], and [`CALIBRATION_SLOT`]; the others are unused.
     pub functions: [FunctionCounters; FUNCTION_SLOTS],
     /// Records that did not fit into the ring, by [`RecordKind`].
     pub ring_full: [u64; RecordKind::COUNT],
     /// By [`KernelLoss`].
     pub losses: [u64; KernelLoss::COUNT],
+    /// Time that calls took for their stacks, in nanoseconds; of each [`LONGEST_STACK_NS`] at most.
+    pub stacks_ns: u64,
 }
+
+/// What takes longer was interrupted.
+pub const LONGEST_STACK_NS: u64 = 50_000;
 
 impl Default for KernelCounters {
     fn default() -> Self {
@@ -90,6 +101,7 @@ impl Default for KernelCounters {
             functions: [FunctionCounters::default(); FUNCTION_SLOTS],
             ring_full: [0; RecordKind::COUNT],
             losses: [0; KernelLoss::COUNT],
+            stacks_ns: 0,
         }
     }
 }
@@ -112,6 +124,7 @@ impl KernelCounters {
         for (sum, value) in self.losses.iter_mut().zip(&other.losses) {
             *sum += value;
         }
+        self.stacks_ns += other.stacks_ns;
     }
 
     /// How often this loss happened.
@@ -154,11 +167,13 @@ mod tests {
         };
         one.ring_full[1] = 2;
         one.losses[2] = 3;
+        one.stacks_ns = 4;
         let mut sum = one;
         sum.add(&one);
         let FunctionCounters { entries, nested, returns, void, lost, passed_over, requested_bytes } =
             sum.functions[0];
         let counters = [entries, nested, returns, void, lost, passed_over, requested_bytes];
         assert_eq!((counters, sum.ring_full[1], sum.losses[2]), ([2; 7], 4, 6));
+        assert_eq!(sum.stacks_ns, 8);
     }
 }

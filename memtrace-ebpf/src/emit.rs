@@ -21,6 +21,13 @@ pub const BLOCK_BYTES: u64 = 4096;
 /// The most bytes that a record takes in the ring, but for those of stacks, which ask for themselves.
 const MOST_BYTES: u64 = 128;
 
+/// `CLOCK_MONOTONIC`, in nanoseconds.
+#[inline(always)]
+pub fn now_ns() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_ns() }
+}
+
 /// The head of a record of the current thread, now.
 #[inline(always)]
 pub fn header(kind: RecordKind, function: u8, flags: u64) -> RecordHeader {
@@ -35,8 +42,7 @@ pub fn header_of(thread: u64, kind: RecordKind, function: u8, flags: u64) -> Rec
         function,
         flags: flags as u16,
         tid: thread as u32,
-        // SAFETY: the helper has no preconditions.
-        time_ns: unsafe { bpf_ktime_get_ns() },
+        time_ns: now_ns(),
     }
 }
 

@@ -20,7 +20,10 @@ use memtrace_common::{
 
 use crate::{
     arguments, atomic, decline_private_stack, emit, in_flight,
-    maps::{NO_PROGRAMS, NO_SESSIONS, active_config, count_loss, function_counters, image},
+    maps::{
+        NO_PROGRAMS, NO_SESSIONS, active_config, count_loss, count_stack_ns, function_counters,
+        image,
+    },
     memory::UserMemory,
     remembered, sampling, stack,
 };
@@ -162,7 +165,10 @@ pub fn enter(ctx: &ProbeContext, cookie: SiteCookie) -> Option<()> {
         // SAFETY: as for `slot`, which it does not overlap.
         let thread_pointer = unsafe { &mut (*calls).thread_pointer };
         let start = stack::Start { from: stack::From::Entry, registers, thread_pointer };
+        let begun_ns = emit::now_ns();
         slot.stack = stack::capture(ctx, hit.config, start);
+        // What a budget is kept by: how deep stacks are, and how cold the caches, is the target's.
+        count_stack_ns(emit::now_ns().saturating_sub(begun_ns));
     }
     emit_begin(&hit, slot, arrival.begin.get())
 }

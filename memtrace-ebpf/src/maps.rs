@@ -6,8 +6,7 @@ use aya_ebpf::{
 };
 use memtrace_common::{
     config::Config,
-    function::AllocFn,
-    loss::{FunctionCounters, KernelCounters, KernelLoss},
+    loss::{FUNCTION_SLOTS, FunctionCounters, KernelCounters, KernelLoss, LONGEST_STACK_NS},
     python::{PythonKind, PythonLayout},
     unwind::{
         memo::Memo,
@@ -186,7 +185,7 @@ pub fn stack_buffer(index: u32) -> Option<*mut StackBuffer> {
 pub fn function_counters(function: u8) -> Option<*mut FunctionCounters> {
     let counters = COUNTERS.get_ptr_mut(0)?;
     let index = usize::from(function);
-    if index >= AllocFn::COUNT {
+    if index >= FUNCTION_SLOTS {
         return None;
     }
     // SAFETY: the map value outlives the program's run and the index was checked. A raw pointer,
@@ -202,6 +201,16 @@ pub fn count_loss(loss: KernelLoss) {
         atomic::increment(unsafe {
             (&raw mut (*counters).losses).cast::<u64>().add(loss as usize)
         });
+    }
+}
+
+/// Counts the time that a call took for its stack.
+#[inline(always)]
+pub fn count_stack_ns(took_ns: u64) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+        // SAFETY: the map value outlives the run.
+        let sum_ns = unsafe { &raw mut (*counters).stacks_ns };
+        atomic::add(sum_ns, took_ns.min(LONGEST_STACK_NS));
     }
 }
 

@@ -23,6 +23,11 @@ impl Hot {
         Self(Target::start("hot", &[threads, rounds_per_ms]))
     }
 
+    /// One that hardly does anything, but keeps so many blocks whenever it is asked what is done.
+    fn idle(kept: u64) -> Self {
+        Self(Target::start("hot", &["1", "1", &kept.to_string()]))
+    }
+
     fn done(&mut self) -> Done {
         self.0.go();
         let line = self.0.line();
@@ -60,17 +65,20 @@ fn slow_down(target: &mut Hot, options: &[&str]) -> (f64, Vec<Report>) {
 }
 
 /// Each call recorded, it would be a hundred times as slow. How close it keeps to the limit is for the
-/// benchmark to say: other tests run beside this one.
+/// benchmark to say: other tests run beside this one, and it is up to 1.2 then.
 fn assert_bounded(slow_down: f64) {
-    assert!(slow_down < 4.0, "{slow_down}");
+    assert!(slow_down < 1.5, "{slow_down}");
 }
 
 fn cost(report: &Report) -> &Cost {
     report.cost.as_ref().expect("what it cost is reported")
 }
 
+/// From the beginning, or from when it was noticed: a target that got no CPU while its calls were
+/// counted, because of other tests, made none.
 fn is_in_bursts(cost: &Cost) -> bool {
-    cost.setting.as_deref().is_some_and(|setting| setting.ends_with("in short bursts"))
+    let last = cost.changes.last().map(|change| &change.to).or(cost.setting.as_ref());
+    last.is_some_and(|setting| setting.ends_with("in short bursts"))
 }
 
 fn finds_leak(report: &Report) -> bool {
@@ -93,9 +101,10 @@ fn a_tight_loop_keeps_its_speed_and_its_leak_is_found() {
         let cost = cost(report);
         assert!(is_in_bursts(cost), "{cost:?}");
         assert!(cost.covered.is_some_and(|covered| (0.001..0.5).contains(&covered)), "{cost:?}");
-        assert!(cost.expected.is_some_and(|it| it.exact_overhead > 3.0), "{cost:?}");
         assert!(cost.overhead.is_some_and(|overhead| overhead < 0.2), "{cost:?}");
     }
+    let is_foreseen = |cost: &Cost| cost.expected.is_some_and(|it| it.exact_overhead > 3.0);
+    assert!(reports.iter().any(|report| is_foreseen(cost(report))), "each time it had no CPU");
     assert!(
         reports.iter().any(finds_leak) || (0..3).any(|_| finds_leak(&longer_window(&target))),
         "{:?}",
@@ -129,6 +138,22 @@ fn a_quiet_target_is_seen_exactly_and_all_the_time() {
     assert!(rounds >= ending.rounds - armed.rounds, "{rounds} {ending:?} {armed:?}");
     assert!(rounds <= target.done().rounds - before.rounds + 10, "{rounds}");
     assert!(report.completeness.complete, "{:?}", report.completeness);
+    assert!(target.0.quit().success());
+}
+
+#[test]
+fn what_an_idle_program_keeps_in_a_burst_is_seen_to_the_last_block() {
+    const KEPT: u64 = 1000;
+    let mut target = Hot::idle(KEPT);
+    target.done();
+    let tracing = Attach::to(target.0.pid()).args(&["--max-overhead", "10%"]).armed();
+    std::thread::sleep(Duration::from_millis(500));
+    target.done();
+    std::thread::sleep(Duration::from_millis(500));
+    let report = tracing.interrupt().report();
+    let site = report.sites.iter().find(|site| site.caller() == "keep_here");
+    let kept = site.map(|site| site.stats.live.count);
+    assert_eq!(kept, Some(KEPT), "{:?}", cost(&report));
     assert!(target.0.quit().success());
 }
 

@@ -9,8 +9,9 @@ use super::{
     setting::{Choice, Presence, Setting},
 };
 
-/// How often a setting that is there all the time is looked at.
-const LOOK_NS: u64 = 100_000_000;
+/// How often a setting that is there all the time is looked at: for so long a target that becomes busy
+/// pays whatever it costs. A look takes some 20 us.
+const LOOK_NS: u64 = 20_000_000;
 /// How often an account that has to grow is looked at.
 const WAIT_NS: u64 = 20_000_000;
 /// So much of a newer load is believed.
@@ -20,13 +21,17 @@ const PATIENCE_NS: u64 = 3_000_000_000;
 /// And must fit with so much to spare.
 const SPARE: f64 = 0.7;
 /// Counts of less CPU time than this say nothing about the load.
-const LEAST_CPU_NS: f64 = 2_000_000.0;
+const LEAST_CPU_NS: f64 = 1_500_000.0;
 
 /// What a burst may take from the target in one piece. Two thirds of it come on top where probes
 /// are put in and taken out meanwhile.
 const BURST_LOSS_NS: f64 = 25_000_000.0;
 /// How long a burst is open: at least, and at most.
 const BURST_NS: (f64, f64) = (20_000_000.0, 2_000_000_000.0);
+/// A burst goes on when so much of it is left.
+const LEAST_REST: f64 = 0.25;
+/// So long until it is looked at again.
+const LONGEST_REST_NS: f64 = 40_000_000.0;
 /// The probes are in the target for about this long before and after a burst, all in all: the
 /// kernel arms them link by link, and waits for readers before it disarms them.
 pub(super) const LEAD_NS: f64 = 20_000_000.0;
@@ -42,6 +47,8 @@ pub struct Rules {
     pub choice: Choice,
     /// The price of one record with its stack, until it is measured, in nanoseconds.
     pub record_ns: f64,
+    /// How many CPUs there are.
+    pub cpus: f64,
 }
 
 /// What was counted up to a moment.
@@ -51,6 +58,8 @@ pub struct Reading {
     pub at_ns: u64,
     /// CPU time that the target has used, tracing included.
     pub cpu_ns: u64,
+    /// CPU time that memtrace has used.
+    pub own_cpu_ns: u64,
     /// Calls while the window was open.
     pub activity: Activity,
 }
@@ -66,6 +75,14 @@ impl Reading {
         let cpu_ns = self.cpu_ns.saturating_sub(earlier.cpu_ns) as f64;
         let passed_ns = self.at_ns.saturating_sub(earlier.at_ns) as f64;
         cpu_ns.max(passed_ns * LEAST_CPUS)
+    }
+
+    /// What the target would have run, had memtrace not: it has to wait where it uses all CPUs.
+    fn crowded_out_since_ns(&self, earlier: &Self, cpus: f64) -> f64 {
+        let passed_ns = self.at_ns.saturating_sub(earlier.at_ns).max(1) as f64;
+        let used_cpus = self.cpu_ns.saturating_sub(earlier.cpu_ns) as f64 / passed_ns;
+        let own_ns = self.own_cpu_ns.saturating_sub(earlier.own_cpu_ns) as f64;
+        own_ns * (used_cpus + own_ns / passed_ns - (cpus - 1.0)).clamp(0.0, 1.0)
     }
 }
 
@@ -101,9 +118,15 @@ pub struct Governor {
     armed: Armed,
     load: Load,
     account: Account,
+    /// What may be lost in one piece beyond what is earned meanwhile, while all is armed all the time.
+    peak: Account,
+    /// What the time between two looks cost, by the last one.
+    look_ns: f64,
     last: Reading,
     /// When the present burst began, or the setting was chosen.
     since_ns: u64,
+    /// What the target has lost since all was armed.
+    burst_lost_ns: f64,
     /// Since when a finer setting would have fitted.
     finer_since_ns: Option<u64>,
     /// The price of what was armed until the last step, if that was more: it takes the kernel a while
@@ -118,23 +141,25 @@ pub struct Governor {
 impl Governor {
     /// Begins with what was counted before the window. All probes are armed.
     pub fn begin(rules: Rules, load: Load, now: Reading) -> (Self, Step) {
-        let most_ns = 2.0 * (BURST_LOSS_NS + LEAD_NS);
+        let account = |most_ns| Account::new(rules.max_overhead, BURST_LOSS_NS, most_ns);
         let mut governor = Self {
             rules,
             setting: Setting::EXACT,
             armed: Armed::All,
             load,
-            account: Account::new(rules.max_overhead, most_ns),
+            account: account(2.0 * (BURST_LOSS_NS + LEAD_NS)),
+            peak: account(BURST_LOSS_NS),
+            look_ns: 0.0,
             last: now,
             since_ns: now.at_ns,
+            burst_lost_ns: 0.0,
             finer_since_ns: None,
             leaving_price: 0.0,
             lost_ns: 0.0,
             used_ns: 0.0,
         };
         // Where even bursts cost too much, the first step says so.
-        let steady = Account::steady_price(rules.max_overhead);
-        governor.setting = rules.choice.finest(&governor.load, steady);
+        governor.setting = first_setting(&rules, &governor.load);
         // The window opens with what is armed for the count: the first burst.
         let next_ns = now.at_ns + governor.open_ns();
         let step = Step { armed: Armed::All, setting: governor.setting, next_ns, change: None };
@@ -164,7 +189,7 @@ impl Governor {
         let now = self.sane(now);
         self.book(&now);
         self.last = now;
-        self.since_ns = now.at_ns;
+        (self.since_ns, self.burst_lost_ns) = (now.at_ns, 0.0);
         match self.armed == Armed::All {
             true => now.at_ns + self.open_ns(),
             false => now.at_ns + WAIT_NS,
@@ -182,7 +207,8 @@ impl Governor {
         self.learn(&now);
         self.book(&now);
         let change = self.reconsider(now.at_ns);
-        if change.is_some() {
+        // What was armed when it became too dear was the first burst.
+        if change.is_some() && !self.setting.is_at_times() {
             self.since_ns = now.at_ns;
         }
         let next_ns = self.arm(now.at_ns);
@@ -195,8 +221,9 @@ impl Governor {
         if self.armed == Armed::Nothing || cpu_ns < LEAST_CPU_NS {
             return;
         }
-        let activity = now.activity.since(&self.last.activity);
+        let activity = now.activity.since(&self.last.activity).chilled(cpu_ns);
         let newer = Load::of(&activity, cpu_ns, self.rules.record_ns);
+        self.rules.record_ns = newer.record_ns().unwrap_or(self.rules.record_ns);
         match self.armed {
             // Where all is armed all the time, each look in doubt is paid by the target.
             Armed::All if self.is_dearer(&newer) => self.load = newer,
@@ -214,23 +241,25 @@ impl Governor {
     /// Books the time since the last reading.
     fn book(&mut self, now: &Reading) {
         let cpu_ns = now.used_since_ns(&self.last);
-        let activity = now.activity.since(&self.last.activity);
-        let lost_ns = match self.setting.is_at_times() {
-            // Probes are there a little longer than they count.
-            true => cpu_ns * self.lost_share_since_last(now.at_ns),
-            false => activity.added_ns(),
-        };
-        let lost_ns = lost_ns.max(activity.added_ns()).min(cpu_ns);
+        let activity = now.activity.since(&self.last.activity).chilled(cpu_ns);
+        let leaving_ns = cpu_ns * self.leaving_share_since_last(now.at_ns);
+        let crowded_out_ns = now.crowded_out_since_ns(&self.last, self.rules.cpus);
+        let lost_ns = (activity.added_ns() + leaving_ns + crowded_out_ns).min(cpu_ns);
         self.account.book(cpu_ns, lost_ns);
+        self.peak.book(cpu_ns, lost_ns);
+        self.burst_lost_ns += lost_ns;
+        let passed_ns = now.at_ns.saturating_sub(self.last.at_ns).max(1) as f64;
+        self.look_ns = lost_ns * LOOK_NS as f64 / passed_ns;
         self.lost_ns += lost_ns;
         self.used_ns += cpu_ns;
     }
 
-    fn lost_share_since_last(&self, now_ns: u64) -> f64 {
+    /// Probes that come count from the first hit on, however long all of them take; those that go are
+    /// there a little longer than they count.
+    fn leaving_share_since_last(&self, now_ns: u64) -> f64 {
         let passed_ns = now_ns.saturating_sub(self.last.at_ns).max(1) as f64;
         let leaving = (LEAD_NS / 2.0 / passed_ns).min(1.0);
-        let present = lost_share(self.present_price());
-        present + leaving * (lost_share(self.leaving_price) - present).max(0.0)
+        leaving * (lost_share(self.leaving_price) - lost_share(self.present_price())).max(0.0)
     }
 
     /// The price of what is armed now.
@@ -289,7 +318,11 @@ impl Governor {
     fn is_too_dear(&self) -> bool {
         let unbearable = Account::unbearable_price(self.rules.max_overhead);
         match self.setting.presence {
-            Presence::Always => self.load.price(self.setting.interval) > unbearable,
+            Presence::Always => {
+                let price = self.load.price(self.setting.interval);
+                // A short peak that savings pay for is no reason to look less closely for seconds.
+                price > unbearable && !self.peak.can_pay(self.look_ns)
+            }
             Presence::AcquisitionsAtTimes => self.load.release_price() > unbearable,
             Presence::AtTimes => self.is_hopeless(self.setting),
             Presence::Never => false,
@@ -324,7 +357,7 @@ impl Governor {
 
     fn come_and_go(&self, meanwhile: Armed, now_ns: u64) -> (Armed, u64) {
         if self.armed == Armed::All {
-            let until_ns = self.since_ns + self.open_ns();
+            let until_ns = (self.since_ns + self.open_ns()).max(now_ns + self.rest_ns(now_ns));
             return match now_ns < until_ns {
                 true => (Armed::All, until_ns),
                 false => (meanwhile, now_ns + WAIT_NS),
@@ -336,12 +369,33 @@ impl Governor {
         }
     }
 
+    /// How much longer a burst is open because the target was there for less of it than it was taken to
+    /// be, as where it has to share its CPU: until it has lost about as much as it may.
+    fn rest_ns(&self, now_ns: u64) -> u64 {
+        let open_ns = now_ns.saturating_sub(self.since_ns) as f64;
+        let rest = BURST_LOSS_NS / self.burst_lost_ns.max(1.0) - 1.0;
+        match rest < LEAST_REST {
+            true => 0,
+            false => (open_ns * rest).min(BURST_NS.1 - open_ns).clamp(0.0, LONGEST_REST_NS) as u64,
+        }
+    }
+
     /// How long a burst is open, or a setting that is there all the time is left alone.
     fn open_ns(&self) -> u64 {
         match self.setting.is_at_times() {
             true => open_ns(lost_share(self.load.price(self.setting.interval))) as u64,
             false => LOOK_NS,
         }
+    }
+}
+
+/// What is begun with. The price of a record is a guess until some were made, and what proves too dear
+/// is given up at once: so what may be bearable is tried.
+fn first_setting(rules: &Rules, load: &Load) -> Setting {
+    let bearable = rules.choice.finest(load, Account::unbearable_price(rules.max_overhead));
+    match bearable.presence {
+        Presence::Always => bearable,
+        _ => rules.choice.finest(load, Account::steady_price(rules.max_overhead)),
     }
 }
 

@@ -7,8 +7,8 @@ use std::{
     num::NonZeroU32,
     os::fd::AsFd as _,
     sync::{
-        Mutex, PoisonError,
-        mpsc::{self, Receiver},
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Receiver, TryRecvError},
     },
     time::Instant,
 };
@@ -74,32 +74,33 @@ impl Calibrator {
         Self { entry, cookie, at_return }
     }
 
-    /// Measures on a thread of its own: some milliseconds of CPU, and as many of waiting. What is
-    /// received is an error when memtrace's own executable cannot be probed.
-    pub fn start(self) -> Receiver<io::Result<ProbeCosts>> {
+    /// Measures on a thread of its own: some milliseconds of CPU, and as many of waiting.
+    pub fn start(self) -> Calibration {
         let (sender, receiver) = mpsc::sync_channel(1);
+        let permit = Permit::default();
+        let calibration = Calibration { receiver, permit: permit.clone() };
         std::thread::spawn(move || {
             let _one = ONLY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
             let (costs, links) = self
-                .measure()
+                .measure(&permit)
                 .map_or_else(|error| (Err(error), None), |(costs, links)| (Ok(costs), Some(links)));
             // Nobody may be left to tell.
             let _ = sender.send(costs);
             // That waits for a grace period of the kernel, for which nobody else needs to wait.
             drop(links);
         });
-        receiver
+        calibration
     }
 
-    fn measure(&self) -> io::Result<(ProbeCosts, [MultiLink; 2])> {
+    fn measure(&self, permit: &Permit) -> io::Result<(ProbeCosts, [MultiLink; 2])> {
         let emulated_site = own_site(emulated, self.cookie)?;
         let stepped_site = own_site(stepped, self.cookie)?;
-        let bare_ns = shortest_ns(emulated, CALLS);
+        let bare_ns = permit.shortest_ns(emulated, CALLS)?;
         let entries = link(&self.entry, &[emulated_site, stepped_site], false)?;
-        let emulated_ns = (shortest_ns(emulated, CALLS) - bare_ns).max(1.0);
-        let stepped_ns = (shortest_ns(stepped, STEPPED_CALLS) - bare_ns).max(emulated_ns);
+        let emulated_ns = (permit.shortest_ns(emulated, CALLS)? - bare_ns).max(1.0);
+        let stepped_ns = (permit.shortest_ns(stepped, STEPPED_CALLS)? - bare_ns).max(emulated_ns);
         let returns = link(&self.at_return, &[emulated_site], true)?;
-        let both_ns = shortest_ns(emulated, CALLS) - bare_ns;
+        let both_ns = permit.shortest_ns(emulated, CALLS)? - bare_ns;
         let return_ns = (both_ns - emulated_ns).max(1.0);
         let costs = ProbeCosts { emulated_ns, stepped_ns, return_ns, measured: true };
         Ok((costs, [entries, returns]))
@@ -121,14 +122,58 @@ fn own_site(function: Function, cookie: u64) -> io::Result<Site> {
     Ok(Site { offset: mapping.offset_of(address), cookie })
 }
 
-/// Nanoseconds of a call.
-fn shortest_ns(function: Function, calls: u32) -> f64 {
-    let round = || {
+/// A measurement that goes on until it is dropped.
+pub struct Calibration {
+    receiver: Receiver<io::Result<ProbeCosts>>,
+    permit: Permit,
+}
+
+impl Calibration {
+    /// What hits cost, once; `None` as long as it goes on. An error when memtrace's own executable
+    /// cannot be probed.
+    pub fn look(&self) -> Option<io::Result<ProbeCosts>> {
+        match self.receiver.try_recv() {
+            Ok(measured) => Some(measured),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Err(io::Error::other("it was ended"))),
+        }
+    }
+}
+
+impl Drop for Calibration {
+    /// From here on, no call is made that a program of the trace would look at.
+    fn drop(&mut self) {
+        self.permit.withdraw();
+    }
+}
+
+/// Whether calls may be made.
+#[derive(Clone, Default)]
+struct Permit {
+    is_withdrawn: Arc<Mutex<bool>>,
+}
+
+impl Permit {
+    /// Waits for a round that goes on.
+    fn withdraw(&self) {
+        *self.is_withdrawn.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    /// Nanoseconds of a call.
+    fn shortest_ns(&self, function: Function, calls: u32) -> io::Result<f64> {
+        let rounds = (0..ROUNDS).map(|_| self.round_ns(function, calls));
+        rounds.reduce(|shortest, round| Ok(shortest?.min(round?))).unwrap_or(Ok(0.0))
+    }
+
+    fn round_ns(&self, function: Function, calls: u32) -> io::Result<f64> {
+        let is_withdrawn = self.is_withdrawn.lock().unwrap_or_else(PoisonError::into_inner);
+        if *is_withdrawn {
+            return Err(io::Error::other("it took too long"));
+        }
         let start = Instant::now();
         (0..calls).for_each(|_| std::hint::black_box(function)(BLOCK_BYTES));
-        start.elapsed().as_nanos() as f64 / f64::from(calls)
-    };
-    (0..ROUNDS).map(|_| round()).fold(f64::INFINITY, f64::min)
+        Ok(start.elapsed().as_nanos() as f64 / f64::from(calls))
+    }
 }
 
 #[cfg(test)]
@@ -139,6 +184,9 @@ mod tests {
     fn the_functions_to_measure_with_are_in_the_executable_and_take_next_to_no_time() {
         let sites = [emulated as Function, stepped].map(|it| own_site(it, 0).unwrap().offset);
         assert_ne!(sites[0], sites[1]);
-        assert!(shortest_ns(emulated, CALLS) < 1000.0);
+        let permit = Permit::default();
+        assert!(permit.shortest_ns(emulated, CALLS).unwrap() < 1000.0);
+        permit.withdraw();
+        assert!(permit.shortest_ns(emulated, CALLS).is_err(), "no call is made any more");
     }
 }

@@ -2,10 +2,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
+    io,
     num::NonZeroU32,
     os::fd::{AsRawFd as _, BorrowedFd},
+    panic::resume_unwind,
     path::PathBuf,
-    thread::JoinHandle,
+    thread::{self, JoinHandle, ScopedJoinHandle},
 };
 
 use aya::{
@@ -286,7 +288,7 @@ impl Kernel {
         let counts = self.config.interval() == Interval::MAX;
         let entry = loaded.get(CALLS).filter(|_| counts).or_else(|| loaded.get("empty"))?;
         let at_return = programs.load("empty_return", Attachment::Probes).ok()?;
-        let cookie = ProbeSite::CALIBRATION.cookie(entry.attachment()).0;
+        let cookie = ProbeSite::CALIBRATION.cookie(entry.attachment()).of_calibration().0;
         Some(Calibrator::new(entry.try_clone().ok()?, cookie, at_return))
     }
 
@@ -318,6 +320,9 @@ impl Kernel {
     pub fn arm(&mut self, file: BorrowedFd<'_>, sites: &[ProbeSite]) -> Result<usize, LoadError> {
         let shapes: Vec<CallShape> = sites.iter().map(|site| site.shape).collect();
         self.load_programs(&shapes)?;
+        if self.has_sessions() && !self.draws() {
+            return self.arm_at_once(file, sites);
+        }
         let mut armed = 0;
         for side in Side::ALL {
             let sites: Vec<_> =
@@ -325,6 +330,45 @@ impl Kernel {
             armed += self.arm_side(file, side, &sites)?;
         }
         Ok(armed)
+    }
+
+    /// Whether allocations are looked at: then probes have to come in an order.
+    fn draws(&self) -> bool {
+        self.config.active != 0 && self.config.interval() != Interval::MAX
+    }
+
+    /// Arms all side by side. The kernel waits for a grace period for each link, and for most of them
+    /// during the same one.
+    fn arm_at_once(
+        &mut self,
+        file: BorrowedFd<'_>,
+        sites: &[ProbeSite],
+    ) -> Result<usize, LoadError> {
+        let pid = self.pid();
+        let Backend::Multi { loaded, .. } = &self.backend else { return Ok(0) };
+        let mut groups: BTreeMap<(Side, &'static str), Vec<ProbeSite>> = BTreeMap::new();
+        for site in sites {
+            let key = (Side::of(site.function), entry_program(site.shape));
+            groups.entry(key).or_default().push(*site);
+        }
+        let links: Vec<_> = thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for ((side, name), group) in &groups {
+                let Some(program) = loaded.get(name) else { continue };
+                let points = points(group, program.attachment());
+                let link = scope.spawn(move || program.link(file, &points, pid, false));
+                threads.push((*side, group, link));
+            }
+            let join = |thread: ScopedJoinHandle<'_, io::Result<_>>| {
+                thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+            };
+            threads.into_iter().map(|(side, group, link)| (side, group, join(link))).collect()
+        });
+        for (side, group, link) in links {
+            let link = link.map_err(|source| classify_arm_error(group, source.into()))?;
+            self.probes.push(Armed { side, link: Link::Multi(link) });
+        }
+        Ok(sites.len() + sites.iter().filter(|site| site.shape.needs_return()).count())
     }
 
     fn arm_side(
@@ -455,10 +499,7 @@ impl Kernel {
                     .map_err(|source| classify_program_error(name, source.into()))?,
             ),
         };
-        let points: Vec<_> = sites
-            .iter()
-            .map(|site| multi::Site { offset: site.offset, cookie: site.cookie(attachment).0 })
-            .collect();
+        let points = points(sites, attachment);
         let link = program
             .link(file, &points, pid, at_return)
             .map_err(|source| classify_arm_error(sites, source.into()))?;
@@ -715,6 +756,13 @@ impl ProbeSite {
             Attachment::Sessions => cookie.of_a_session(),
         }
     }
+}
+
+/// As the kernel is told of them.
+fn points(sites: &[ProbeSite], attachment: Attachment) -> Vec<multi::Site> {
+    let point =
+        |site: &ProbeSite| multi::Site { offset: site.offset, cookie: site.cookie(attachment).0 };
+    sites.iter().map(point).collect()
 }
 
 fn chunks(words: usize) -> u32 {

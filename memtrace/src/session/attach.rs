@@ -3,7 +3,9 @@
 use std::{
     io,
     os::fd::AsFd as _,
+    panic::resume_unwind,
     path::{Path, PathBuf},
+    thread,
 };
 
 use jiff::Timestamp;
@@ -25,7 +27,6 @@ use crate::{
         mapping::{FileId, Mapping},
     },
     probe::{
-        calibrate::Calibrator,
         error::LoadError,
         load::{Kernel, KernelLog, ProbeSite},
         plan::AllocatorCode,
@@ -173,20 +174,16 @@ pub fn attach(
     let maps = proc.maps(pid)?;
     steps.over("look at the target");
     let planned = start.take_plan(pid, &maps);
-    let TargetPlan { mut objects, loader, left_out, files } = match (options.growth, planned) {
-        (None, Some(plan)) => plan,
-        (None, None) => plan_target(&proc, pid, &maps, version, &options.allocator_symbols)?,
-        // Nothing is probed in the target.
-        (Some(_), _) => TargetPlan::default(),
-    };
-    let mut pymalloc = match options.pymalloc {
-        true => plan_pymalloc(&proc, pid, &maps, version)?,
-        false => PymallocPlan::default(),
-    };
+    let (mut code, plans) = thread::scope(|scope| {
+        // Both read the target's files, and neither needs what the other finds.
+        let code = scope.spawn(|| start.tables(options, &proc, pid, &maps));
+        let plans = plan(options, planned, &proc, &maps, version);
+        steps.over("plan the probes");
+        (code.join().unwrap_or_else(|panic| resume_unwind(panic)), plans)
+    });
+    let (TargetPlan { mut objects, loader, left_out, files }, mut pymalloc) = plans?;
     objects.append(&mut pymalloc.objects);
-    steps.over("plan the probes");
     let debug_roots = debug_roots(&proc, pid, &options.debug_dirs)?;
-    let mut code = start.tables(options, &proc, pid, &maps);
     steps.over("compile unwind tables");
     let mut kernel = start.kernel(options, version, &mut code)?;
     steps.over("create the maps");
@@ -215,8 +212,7 @@ pub fn attach(
     check_identity(&proc, &process, &pidfd)?;
     steps.over("load the programs and arm the probes");
     let place = &mut Place { kernel: &mut kernel, objects: &objects, proc: &proc, pid };
-    let calibration = place.kernel.calibrator().map(Calibrator::start);
-    let governing = Governing::open(place, options.limit, calibration, !options.from_start)?;
+    let governing = Governing::open(place, options.limit, !options.from_start)?;
     observer.expected(governing.cost());
     if !options.from_start {
         steps.over("count calls");
@@ -245,6 +241,28 @@ pub fn attach(
         governing,
         growth,
     })
+}
+
+/// Where probes go; as it was planned before, where it was.
+fn plan(
+    options: &Options,
+    planned: Option<TargetPlan>,
+    proc: &ProcFs,
+    maps: &[Mapping],
+    version: KernelVersion,
+) -> Result<(TargetPlan, PymallocPlan), AttachError> {
+    let pid = options.pid.get();
+    let target = match (options.growth, planned) {
+        (None, Some(plan)) => plan,
+        (None, None) => plan_target(proc, pid, maps, version, &options.allocator_symbols)?,
+        // Nothing is probed in the target.
+        (Some(_), _) => TargetPlan::default(),
+    };
+    let pymalloc = match options.pymalloc {
+        true => plan_pymalloc(proc, pid, maps, version)?,
+        false => PymallocPlan::default(),
+    };
+    Ok((target, pymalloc))
 }
 
 /// Where the kernel has the ids of children; 0 where it does not say: then none are followed.

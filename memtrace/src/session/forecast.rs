@@ -14,7 +14,6 @@ use crate::{
     budget::Choice,
     model::cost::Cost,
     probe::{
-        calibrate::Calibrator,
         load::{Kernel, LoadOptions, RING_BYTES, Room, Sampling, TableWords},
         target::PlannedObject,
     },
@@ -48,10 +47,9 @@ pub(super) fn forecast(
     kernel.set_allocator_code(&allocator_code(objects, executable), 0)?;
     arm(&mut kernel, objects, proc, pid.get(), First::default())?;
     kernel.set_active(true)?;
-    let calibration = kernel.calibrator().map(Calibrator::start);
     let place = Place { kernel: &mut kernel, objects, proc, pid: pid.get() };
     let limit = Limit { max_overhead: Some(USUAL_OVERHEAD), choice: Choice::Any };
-    Governing::forecast(&place, limit, calibration)
+    Governing::forecast(&place, limit)
 }
 
 fn options(pid: NonZeroU32, version: KernelVersion) -> LoadOptions {

@@ -1,12 +1,6 @@
 //! The budget at work: calls are counted before the window opens, and while it is open the probes
 //! come and go as the governor says.
 
-use std::{
-    io,
-    sync::mpsc::Receiver,
-    time::{Duration, Instant},
-};
-
 use memtrace_common::{
     loss::{KernelCounters, KernelLoss},
     sample::Interval,
@@ -14,6 +8,7 @@ use memtrace_common::{
 
 use super::{
     attach::{AttachError, First, arm_sides},
+    counting::{self, Counted},
     prices::{Prices, RECORD_NS},
 };
 use crate::{
@@ -27,21 +22,6 @@ use crate::{
     probe::{load::Kernel, side::Side, target::PlannedObject},
     sys::{clock, procfs::ProcFs},
 };
-
-/// How long calls are counted before the window opens.
-const COUNT: Duration = Duration::from_millis(200);
-/// How often it is looked whether that is enough.
-const COUNT_STEP: Duration = Duration::from_millis(5);
-/// After this, little is enough: a target that hardly allocates.
-const LEAST_COUNT: Duration = Duration::from_millis(100);
-/// A count this large is exact to a percent.
-const ENOUGH_CALLS: u64 = 20_000;
-/// The count itself may not take more of the target's time.
-const MOST_COUNT_NS: f64 = 10e6;
-/// An overhead that nobody would notice: then there is nothing to choose.
-const NOTHING: f64 = 0.005;
-/// How long is waited for the calibration, which takes some 20 ms and began earlier.
-const CALIBRATION: Duration = Duration::from_millis(500);
 
 /// Drawn at this distance, nothing is: for when the probes come and go.
 const CLOSED: Interval = Interval::MAX;
@@ -89,10 +69,9 @@ impl Governing {
     pub(super) fn open(
         place: &mut Place<'_>,
         limit: Limit,
-        calibration: Option<Receiver<io::Result<ProbeCosts>>>,
         runs: bool,
     ) -> Result<Self, AttachError> {
-        let mut governing = Self::new(place, limit, calibration);
+        let mut governing = Self::new(place, limit);
         let step = match runs {
             true => governing.choose(place, limit)?,
             false => governing.begin(place, limit)?,
@@ -106,22 +85,14 @@ impl Governing {
     }
 
     /// What [`Self::open`] would begin with: calls are counted, and nothing is done about them.
-    pub(super) fn forecast(
-        place: &Place<'_>,
-        limit: Limit,
-        calibration: Option<Receiver<io::Result<ProbeCosts>>>,
-    ) -> Result<Cost, AttachError> {
-        let mut governing = Self::new(place, limit, calibration);
+    pub(super) fn forecast(place: &Place<'_>, limit: Limit) -> Result<Cost, AttachError> {
+        let mut governing = Self::new(place, limit);
         governing.choose(place, limit)?;
         Ok(governing.cost)
     }
 
-    fn new(
-        place: &Place<'_>,
-        limit: Limit,
-        calibration: Option<Receiver<io::Result<ProbeCosts>>>,
-    ) -> Self {
-        let probes = costs_of(calibration);
+    fn new(place: &Place<'_>, limit: Limit) -> Self {
+        let probes = ProbeCosts::default();
         let prices = Prices::of(place.objects, &probes, place.kernel.has_sessions());
         let cost = Cost { max_overhead: limit.max_overhead, probes, ..Cost::default() };
         Self {
@@ -141,8 +112,10 @@ impl Governing {
     /// Of a target that has not begun to run, nothing is known: it is looked at as closely as may be,
     /// until it is. Nothing is to be chosen without a limit.
     fn begin(&mut self, place: &Place<'_>, limit: Limit) -> Result<Option<Step>, AttachError> {
+        let probes = counting::calibrate(place);
+        self.learn(place, probes);
         let Some(max_overhead) = limit.max_overhead else { return Ok(None) };
-        let rules = Rules { max_overhead, choice: limit.choice, record_ns: RECORD_NS };
+        let rules = rules(place, max_overhead, limit.choice);
         let now = self.reading(place)?;
         let nothing = Load::of(&Activity::default(), now.used_since_ns(&now), RECORD_NS);
         let (governor, step) = Governor::begin(rules, nothing, now);
@@ -153,11 +126,12 @@ impl Governing {
 
     /// By a count of calls.
     fn choose(&mut self, place: &Place<'_>, limit: Limit) -> Result<Option<Step>, AttachError> {
-        let Some(max_overhead) = limit.max_overhead else { return Ok(None) };
-        let rules = Rules { max_overhead, choice: limit.choice, record_ns: RECORD_NS };
-        let (first, last) = self.count(place)?;
-        let activity = last.activity.since(&first.activity);
+        let Some(max_overhead) = limit.max_overhead else { return self.begin(place, limit) };
+        let rules = rules(place, max_overhead, limit.choice);
+        let Counted { first, last, probes } = counting::count(place)?;
+        self.learn(place, probes);
         let cpu_ns = last.used_since_ns(&first);
+        let activity = last.activity.since(&first.activity).chilled(cpu_ns);
         let load = Load::of(&activity, cpu_ns, RECORD_NS);
         let (governor, step) = Governor::begin(rules, load, last);
         self.cost.expected =
@@ -167,26 +141,14 @@ impl Governing {
         Ok(Some(step))
     }
 
-    /// Counts until it is enough.
-    fn count(&self, place: &Place<'_>) -> Result<(Reading, Reading), AttachError> {
-        let first = self.reading(place)?;
-        let begun = Instant::now();
-        loop {
-            std::thread::sleep(COUNT_STEP);
-            let now = self.reading(place)?;
-            if is_enough(&first, &now, begun.elapsed()) {
-                return Ok((first, now));
-            }
-        }
+    fn reading(&self, place: &Place<'_>) -> Result<Reading, AttachError> {
+        counting::reading(place, &self.prices)
     }
 
-    fn reading(&self, place: &Place<'_>) -> Result<Reading, AttachError> {
-        Ok(Reading {
-            at_ns: clock::monotonic_ns(),
-            // A process that has ended uses no more.
-            cpu_ns: clock::process_cpu_ns(place.pid).unwrap_or_default(),
-            activity: self.prices.activity(&place.kernel.counters()?),
-        })
+    /// What a hit costs is known.
+    fn learn(&mut self, place: &Place<'_>, probes: ProbeCosts) {
+        self.prices = Prices::of(place.objects, &probes, place.kernel.has_sessions());
+        self.cost.probes = probes;
     }
 
     /// When [`Self::step`] is due; `None` when it never is.
@@ -422,27 +384,8 @@ fn arm_again(place: &mut Place<'_>, sides: &[Side]) -> Result<(), AttachError> {
     }
 }
 
-fn costs_of(calibration: Option<Receiver<io::Result<ProbeCosts>>>) -> ProbeCosts {
-    let measured = calibration.map(|receiver| receiver.recv_timeout(CALIBRATION));
-    match measured {
-        Some(Ok(Ok(costs))) => costs,
-        Some(Ok(Err(error))) => {
-            log::info!("the cost of a probe is not measured: {error}");
-            ProbeCosts::default()
-        }
-        Some(Err(_)) | None => ProbeCosts::default(),
-    }
-}
-
-fn is_enough(first: &Reading, now: &Reading, elapsed: Duration) -> bool {
-    let activity = now.activity.since(&first.activity);
-    let calls = activity.acquisitions + activity.releases;
-    let cpu_ns = now.used_since_ns(first);
-    let price = || Load::of(&activity, cpu_ns, RECORD_NS).price(Interval::EXACT);
-    elapsed >= COUNT
-        || calls >= ENOUGH_CALLS
-        || activity.added_ns() >= MOST_COUNT_NS
-        || elapsed >= LEAST_COUNT && price() < NOTHING
+fn rules(place: &Place<'_>, max_overhead: f64, choice: Choice) -> Rules {
+    Rules { max_overhead, choice, record_ns: RECORD_NS, cpus: place.proc.online_cpus() as f64 }
 }
 
 /// By how many times more calls it would make if nobody counted: what counting took off the time that

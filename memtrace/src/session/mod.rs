@@ -5,6 +5,7 @@ mod attach;
 mod code;
 mod compile;
 mod contents;
+mod counting;
 mod escort;
 mod examine;
 mod follow;

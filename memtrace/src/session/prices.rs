@@ -8,13 +8,14 @@ use crate::{
     probe::{side::Side, site::SiteCost, target::PlannedObject},
 };
 
-/// A hit costs more in a target than in a loop that does nothing else: its caches are cold. By how much
-/// is not known; what is too high leads to fewer looks, and what is too low to a slower target.
-const COLD: f64 = 1.3;
+/// What a record with its stack takes until it was measured: some 50 native frames that are recalled,
+/// or as many of Python. What is too high leads to fewer looks at first, what is too low to a slower
+/// target.
+pub(super) const RECORD_NS: f64 = 3000.0;
 
-/// What a record with its stack takes until it was measured: 20 native frames that are recalled, or
-/// as many of Python.
-pub(super) const RECORD_NS: f64 = 1500.0;
+/// What a record takes besides its stack, which is measured: its place in the ring and in the table
+/// of followed blocks.
+const WRITE_NS: f64 = 400.0;
 
 /// The price of a call of each function.
 #[derive(Clone, Debug)]
@@ -29,13 +30,13 @@ pub(super) struct Prices {
 impl Prices {
     /// By the armed sites. Of a function with several, the dearest counts.
     pub(super) fn of(objects: &[PlannedObject], costs: &ProbeCosts, skips_returns: bool) -> Self {
-        let mut entry_ns = [costs.emulated_ns * COLD; AllocFn::COUNT];
+        let mut entry_ns = [costs.emulated_ns; AllocFn::COUNT];
         for probe in objects.iter().flat_map(|object| &object.plan.probes) {
             if probe.cost != SiteCost::Emulated {
-                entry_ns[probe.function as usize] = costs.stepped_ns * COLD;
+                entry_ns[probe.function as usize] = costs.stepped_ns;
             }
         }
-        Self { entry_ns, return_ns: costs.return_ns * COLD, skips_returns }
+        Self { entry_ns, return_ns: costs.return_ns, skips_returns }
     }
 
     /// What was counted.
@@ -44,7 +45,7 @@ impl Prices {
         for function in AllocFn::ALL {
             self.add(&mut activity, function, counters.function(function));
         }
-        activity.record_ns = activity.recorded as f64 * RECORD_NS;
+        activity.record_ns = counters.stacks_ns as f64 + activity.recorded as f64 * WRITE_NS;
         activity
     }
 
@@ -80,22 +81,20 @@ impl Prices {
 
 #[cfg(test)]
 mod tests {
+    use memtrace_common::loss::CALIBRATION_SLOT;
+
     use super::*;
 
     fn prices(skips_returns: bool) -> Prices {
-        let costs = ProbeCosts {
-            emulated_ns: 500.0 / COLD,
-            stepped_ns: 1000.0 / COLD,
-            return_ns: 400.0 / COLD,
-            measured: true,
-        };
+        let costs =
+            ProbeCosts { emulated_ns: 500.0, stepped_ns: 1000.0, return_ns: 400.0, measured: true };
         let mut prices = Prices::of(&[], &costs, skips_returns);
-        prices.entry_ns[AllocFn::Free as usize] = costs.stepped_ns * COLD;
+        prices.entry_ns[AllocFn::Free as usize] = costs.stepped_ns;
         prices
     }
 
     fn counters() -> KernelCounters {
-        let mut counters = KernelCounters::default();
+        let mut counters = KernelCounters { stacks_ns: 20_000, ..KernelCounters::default() };
         let calls = |entries, passed_over, requested_bytes| FunctionCounters {
             entries,
             passed_over,
@@ -114,7 +113,15 @@ mod tests {
         assert_eq!(activity.acquire_trap_ns.round(), 100.0 * (500.0 + 400.0));
         assert_eq!(activity.release_trap_ns.round(), 50.0 * 1000.0);
         assert_eq!((activity.recorded, activity.requested_bytes), (10, 6400));
-        assert_eq!(activity.record_ns, 10.0 * RECORD_NS);
+        assert_eq!(activity.record_ns, 20_000.0 + 10.0 * WRITE_NS);
+    }
+
+    #[test]
+    fn calls_that_memtrace_makes_to_measure_are_not_the_targets() {
+        let mut counters = KernelCounters::default();
+        let own = &mut counters.functions[usize::from(CALIBRATION_SLOT)];
+        (own.entries, own.passed_over, own.requested_bytes) = (1728, 1728, 110_592);
+        assert_eq!(prices(true).activity(&counters), Activity::default());
     }
 
     #[test]

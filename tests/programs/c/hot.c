@@ -1,11 +1,12 @@
 // cflags: -O2
 // Allocates and frees as fast as it can, and leaks a little: for budgets.
 //
-// Arguments: threads, and how many rounds a thread makes in a millisecond at most (0: as many as it
-// can). After `ready` it answers each line with `{"rounds": n, "leaked": n}`, until its input ends.
+// Arguments: threads, how many rounds a thread makes in a millisecond at most (0: as many as it can),
+// and how many blocks are kept at once at each further line (0 if not given). After `ready` it answers
+// each line with `{"rounds": n, "leaked": n}`, until its input ends.
 #include "program.h"
 
-enum { ROUNDS_PER_LEAK = 2000, LEAK_BYTES = 500, ROUND_BYTES = 64, MOST_THREADS = 16 };
+enum { ROUNDS_PER_LEAK = 2000, LEAK_BYTES = 500, ROUND_BYTES = 64, KEPT_BYTES = 100, MOST_THREADS = 16 };
 
 typedef struct {
     _Alignas(64) u64 rounds;
@@ -19,6 +20,13 @@ SITE static void leak_here(Done *mine) {
     USED(block);
     block[0] = 1;
     __atomic_store_n(&mine->leaked, mine->leaked + 1, __ATOMIC_RELAXED);
+}
+
+SITE static void keep_here(u64 blocks) {
+    for (; blocks > 0; blocks--) {
+        char *block = malloc(KEPT_BYTES);
+        USED(block);
+    }
 }
 
 SITE static void make_round(Done *mine) {
@@ -39,7 +47,8 @@ static void *work(void *argument) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 3) return 2;
+    if (argc < 3 || argc > 4) return 2;
+    u64 kept_a_line = argc > 3 ? (u64)atol(argv[3]) : 0;
     long threads = atol(argv[1]);
     rounds_per_ms = (u64)atol(argv[2]);
     for (long i = 0; i < threads && i < MOST_THREADS; i++) {
@@ -56,5 +65,6 @@ int main(int argc, char **argv) {
         say("{\"rounds\": %lu, \"leaked\": %lu}", rounds, leaked);
         send_line();
         wait_for_line();
+        keep_here(kept_a_line);
     }
 }

@@ -20,6 +20,17 @@ impl ProcFs {
             cpus: thread::available_parallelism().map_or(0, NonZero::get) as u64,
         }
     }
+
+    /// How many CPUs the machine has that are not switched off, whoever may use them: a line each in
+    /// `stat` (proc_stat(5)). One if that is not known.
+    pub fn online_cpus(&self) -> usize {
+        let stat = fs::read_to_string(self.root.join("stat")).unwrap_or_default();
+        let is_cpu = |line: &&str| {
+            line.strip_prefix("cpu")
+                .is_some_and(|rest| rest.starts_with(|it: char| it.is_ascii_digit()))
+        };
+        stat.lines().filter(is_cpu).count().max(1)
+    }
 }
 
 #[cfg(test)]
@@ -35,5 +46,14 @@ mod tests {
         let host = ProcFs::new(root.path()).host();
         assert_eq!((&*host.kernel, &*host.name), ("6.12.1-amd64", ""));
         assert!(host.page_bytes >= 4096 && host.cpus > 0);
+    }
+
+    #[test]
+    fn cpus_are_counted_without_their_sum() {
+        let root = tempfile::tempdir().unwrap();
+        let proc = ProcFs::new(root.path());
+        assert_eq!(proc.online_cpus(), 1, "not known");
+        fs::write(root.path().join("stat"), "cpu  9 0\ncpu0 4 0\ncpu3 5 0\nintr 7\n").unwrap();
+        assert_eq!(proc.online_cpus(), 2);
     }
 }
