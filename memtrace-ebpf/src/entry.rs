@@ -12,7 +12,7 @@ use aya_log_ebpf::debug;
 use memtrace_common::{
     call::{Arrival, Call, Entry, HandedOn, InFlight, NOT_RECORDED, SiteCookie, Verdict},
     config::Config,
-    loss::{FunctionCounters, KernelLoss},
+    loss::{FunctionCounters, KernelLoss, STACKS_A_TIMED},
     memory::ReadMemory as _,
     unwind::Registers,
     wire::{FLAG_INTERNAL, FreeRecord, ProcessRecord, RangeRecord, RecordHeader, RecordKind},
@@ -20,13 +20,13 @@ use memtrace_common::{
 
 use crate::{
     arguments, atomic, decline_private_stack, emit, in_flight,
-    maps::{
-        NO_PROGRAMS, NO_SESSIONS, active_config, count_loss, count_stack_ns, function_counters,
-        image,
-    },
+    maps::{NO_PROGRAMS, NO_SESSIONS, active_config, count_loss, function_counters, image},
     memory::UserMemory,
     remembered, sampling, stack,
 };
+
+/// 2^64 divided by the golden ratio: numbers that follow each other, times this, are far apart.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Which slot of [`InFlight`] a function uses.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -165,12 +165,18 @@ pub fn enter(ctx: &ProbeContext, cookie: SiteCookie) -> Option<()> {
         // SAFETY: as for `slot`, which it does not overlap.
         let thread_pointer = unsafe { &mut (*calls).thread_pointer };
         let start = stack::Start { from: stack::From::Entry, registers, thread_pointer };
-        let begun_ns = emit::now_ns();
-        slot.stack = stack::capture(ctx, hit.config, start);
-        // What a budget is kept by: how deep stacks are, and how cold the caches, is the target's.
-        count_stack_ns(emit::now_ns().saturating_sub(begun_ns));
+        slot.stack = stack::capture(ctx, hit.config, start, is_timed(&hit));
     }
     emit_begin(&hit, slot, arrival.begin.get())
+}
+
+/// Whether this hit's stack is one of those whose time is taken: by chance, or calls that take turns would
+/// always be the same ones.
+#[inline(always)]
+fn is_timed(hit: &Hit) -> bool {
+    // SAFETY: a counter of this CPU's map value.
+    let entries = unsafe { (&raw const (*hit.counters).entries).read_volatile() };
+    entries.wrapping_mul(SPREAD) <= u64::MAX / STACKS_A_TIMED
 }
 
 /// A call that will not return. One that may throw has thrown: it failed.

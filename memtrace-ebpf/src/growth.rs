@@ -252,7 +252,7 @@ impl SystemCall<'_> {
         let registers = Registers { sp: self.registers.sp(), bp: self.registers.bp() };
         let from = stack::From::Place(self.registers.ip);
         let thread_pointer = &mut Opaque::default();
-        stack::capture(ctx, self.config, stack::Start { from, registers, thread_pointer })
+        stack::capture(ctx, self.config, stack::Start { from, registers, thread_pointer }, false)
     }
 
     #[inline(always)]

@@ -6,7 +6,10 @@ use aya_ebpf::{
 };
 use memtrace_common::{
     config::Config,
-    loss::{FUNCTION_SLOTS, FunctionCounters, KernelCounters, KernelLoss, LONGEST_STACK_NS},
+    loss::{
+        FUNCTION_SLOTS, FunctionCounters, KernelCounters, KernelLoss, LONGEST_STACK_NS,
+        STACKS_A_TIMED,
+    },
     python::{PythonKind, PythonLayout},
     unwind::{
         memo::Memo,
@@ -204,13 +207,13 @@ pub fn count_loss(loss: KernelLoss) {
     }
 }
 
-/// Counts the time that a call took for its stack.
+/// Counts the time that a call took for its stack, and that of those whose time was not taken.
 #[inline(always)]
 pub fn count_stack_ns(took_ns: u64) {
     if let Some(counters) = COUNTERS.get_ptr_mut(0) {
         // SAFETY: the map value outlives the run.
         let sum_ns = unsafe { &raw mut (*counters).stacks_ns };
-        atomic::add(sum_ns, took_ns.min(LONGEST_STACK_NS));
+        atomic::add(sum_ns, took_ns.min(LONGEST_STACK_NS) * STACKS_A_TIMED);
     }
 }
 

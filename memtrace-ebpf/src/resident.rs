@@ -105,7 +105,7 @@ fn stack_of<C: EbpfContext>(ctx: &C, config: &Config, registers: &UserRegisters)
     let from = stack::From::Place(registers.ip + interrupted);
     let registers = Registers { sp: registers.sp(), bp: registers.bp() };
     let thread_pointer = &mut Opaque::default();
-    stack::capture(ctx, config, stack::Start { from, registers, thread_pointer })
+    stack::capture(ctx, config, stack::Start { from, registers, thread_pointer }, false)
 }
 
 /// A sampled fault, until the kernel counts the page that it is about.

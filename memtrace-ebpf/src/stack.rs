@@ -22,8 +22,8 @@ use memtrace_common::{
 use crate::{
     atomic, emit,
     maps::{
-        EVENTS, STACKS, count_loss, count_ring_full, image, mappings, memo, page_word,
-        python_layout, row_word, rule, stack_buffer,
+        EVENTS, STACKS, count_loss, count_ring_full, count_stack_ns, image, mappings, memo,
+        page_word, python_layout, row_word, rule, stack_buffer,
     },
     memory::{UserMemory, thread_pointer},
     recordings::{self, Found},
@@ -48,6 +48,8 @@ pub struct StackBuffer {
     replay: Replay,
     /// Of what nobody wants to know.
     unread: Recording,
+    /// When a walk that is timed began; 0 for the others.
+    begun_ns: Opaque<u64>,
 }
 
 /// Where a walk starts.
@@ -67,9 +69,11 @@ pub struct Start<'a> {
     pub thread_pointer: &'a mut Opaque<u64>,
 }
 
-/// Walks the stack and returns its hash, 0 when there is none.
+/// Walks the stack and returns its hash, 0 when there is none. Of those that are timed, the time is
+/// counted, for all that are not: what a budget is kept by. How deep stacks are, and how cold the caches, is
+/// the target's.
 #[inline(always)]
-pub fn capture<C: EbpfContext>(ctx: &C, config: &Config, start: Start<'_>) -> u64 {
+pub fn capture<C: EbpfContext>(ctx: &C, config: &Config, start: Start<'_>, is_timed: bool) -> u64 {
     if config.stacks == StackMode::Off as u32 {
         return 0;
     }
@@ -80,7 +84,13 @@ pub fn capture<C: EbpfContext>(ctx: &C, config: &Config, start: Start<'_>) -> u6
     // SAFETY: the buffer lies in a map value and, being claimed, is this program's alone.
     let (walk, replay, unread) =
         unsafe { (&mut (*buffer).walk, &mut (*buffer).replay, &raw mut (*buffer).unread) };
+    // SAFETY: as above. In map memory, or the verifier would look at all of the walk twice.
+    let begun_ns = unsafe { &mut (*buffer).begun_ns };
+    begun_ns.set(if is_timed { emit::now_ns() } else { 0 });
     let stack = walk_or_recall(ctx, config, start, walk, replay, unread).unwrap_or_default();
+    if begun_ns.get() != 0 {
+        count_stack_ns(emit::now_ns().saturating_sub(begun_ns.get()));
+    }
     // SAFETY: as above.
     atomic::release_on_this_cpu(unsafe { &raw mut (*buffer).claimed });
     stack
