@@ -22,13 +22,33 @@ fn run(terminal: &mut Terminal, directory: &TempDir, script: &str) {
     terminal.until("/go");
 }
 
+/// A script that says whenever it is told a signal, until it has read a line.
+fn told(signal: &str) -> String {
+    format!(
+        r#"
+import os, signal, sys, threading
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.{signal}])
+def read():
+    print("READ", sys.stdin.readline(), flush=True)
+    os._exit(0)
+threading.Thread(target=read).start()
+print("BEGUN", flush=True)
+while True:
+    signal.sigwait([signal.{signal}])
+    print("TOLD", flush=True)
+"#
+    )
+}
+
 #[test]
 fn its_size_its_input_and_its_raw_mode_are_the_commands() {
     let (mut terminal, directory) = (Terminal::open(77, 33), TempDir::new().unwrap());
     let script = r#"
 import os, signal, sys, termios, tty
-signal.signal(signal.SIGWINCH, lambda *_: print("NOW", os.get_terminal_size().columns, flush=True))
-print("AT", sys.stdin.isatty(), sys.stdout.isatty(), os.get_terminal_size()[:])
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])
+print("AT", sys.stdin.isatty(), sys.stdout.isatty(), os.get_terminal_size()[:], flush=True)
+signal.sigwait([signal.SIGWINCH])
+print("NOW", os.get_terminal_size().columns)
 print("HELLO", input("WHO? "))
 before = termios.tcgetattr(0)
 tty.setraw(0)
@@ -39,9 +59,9 @@ print("KEY", repr(key))
 "#;
     run(&mut terminal, &directory, script);
     terminal.until("AT True True (77, 33)");
-    terminal.until("WHO?");
     terminal.resize(100, 40);
     terminal.until("NOW 100");
+    terminal.until("WHO?");
     terminal.type_line("Ann");
     terminal.until("HELLO Ann");
     terminal.until("RAW");
@@ -54,17 +74,30 @@ print("KEY", repr(key))
 #[test]
 fn ctrl_z_stops_both_and_fg_wakes_both_once_and_for_all() {
     let (mut terminal, directory) = (Terminal::open(80, 24), TempDir::new().unwrap());
-    let script = "import sys; print('BEGUN', flush=True); print('READ', sys.stdin.readline())";
-    run(&mut terminal, &directory, script);
+    // The shell names the command before it gives it the terminal and wakes it.
+    run(&mut terminal, &directory, &told("SIGCONT"));
     terminal.until("BEGUN");
     for _ in 0..5 {
         terminal.press("\u{1a}");
         terminal.until("Stopped");
         terminal.until_prompt();
         terminal.type_line("fg");
-        // It says what it wakes.
-        terminal.until("/go");
+        terminal.until("TOLD");
     }
+    terminal.type_line("line");
+    terminal.until("READ line");
+    let rest = terminal.until_prompt();
+    assert!(!rest.contains("Stopped"), "{rest}");
+    assert_eq!(terminal.status(), 0);
+}
+
+#[test]
+fn a_command_that_does_not_obey_ctrl_z_keeps_the_terminal() {
+    let (mut terminal, directory) = (Terminal::open(80, 24), TempDir::new().unwrap());
+    run(&mut terminal, &directory, &told("SIGTSTP"));
+    terminal.until("BEGUN");
+    terminal.press("\u{1a}");
+    terminal.until("TOLD");
     terminal.type_line("line");
     terminal.until("READ line");
     let rest = terminal.until_prompt();
@@ -75,7 +108,7 @@ fn ctrl_z_stops_both_and_fg_wakes_both_once_and_for_all() {
 #[test]
 fn ctrl_c_is_the_commands() {
     let (mut terminal, directory) = (Terminal::open(80, 24), TempDir::new().unwrap());
-    let script = "import time; print('BEGUN', flush=True); time.sleep(600)";
+    let script = "import time; print('BEGUN', flush=True)\nwhile True: time.sleep(0.1)";
     run(&mut terminal, &directory, script);
     terminal.until("BEGUN");
     terminal.press("\u{3}");

@@ -9,6 +9,7 @@ use std::{
     time::Instant,
 };
 
+use nix::sys::signal::{SigHandler, Signal};
 use rustix::{
     process::{ioctl_tiocsctty, setsid},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
@@ -44,10 +45,15 @@ impl Terminal {
         command.stdin(side.try_clone().unwrap()).stdout(side.try_clone().unwrap()).stderr(side);
         let own_terminal = || {
             setsid()?;
+            // What is started in the background of a script ignores them, and so do its children.
+            for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+                // SAFETY: no handler is set.
+                unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;
+            }
             let stdin = rustix::stdio::stdin();
             Ok(ioctl_tiocsctty(stdin)?)
         };
-        // SAFETY: between fork and exec, it makes two system calls and touches no memory of others.
+        // SAFETY: between fork and exec, it makes system calls only and touches no memory of others.
         unsafe { command.pre_exec(own_terminal) };
         let shell = Running::start(&mut command);
         drop(command);

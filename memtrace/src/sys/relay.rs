@@ -1,8 +1,9 @@
 //! Signals for memtrace that are meant for the command that it started.
 //!
 //! The command is in memtrace's process group, so that the terminal's signals (Ctrl-C, Ctrl-\, its
-//! size) reach it by themselves; what others send to memtrace alone is handed on. Where the command
-//! stops (Ctrl-Z), memtrace stops, too, for the shell to see.
+//! size) reach it by themselves; what others send to memtrace alone is handed on. Ctrl-Z is the
+//! command's to obey: where it stops, memtrace stops after it, for the shell to see. A shell that saw
+//! memtrace stop first would share the terminal with a command that still reads from it.
 
 use std::{
     fs::File,
@@ -15,9 +16,8 @@ use nix::sys::{
     signal::{SigSet, SigmaskHow, Signal},
     signalfd::{SfdFlags, SignalFd, siginfo},
 };
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal},
+use rustix::process::{
+    Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
 
 /// What is handed on.
@@ -46,6 +46,7 @@ impl Relay {
     pub fn begin() -> io::Result<Self> {
         let mut all: SigSet = HANDED_ON.into_iter().collect();
         all.add(Signal::SIGCHLD);
+        all.add(Signal::SIGTSTP);
         // It goes on all the same; that it did is to be known.
         all.add(Signal::SIGCONT);
         let before = all.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
@@ -67,47 +68,40 @@ impl Relay {
         let pid = pid.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         let handle = pidfd_open(pid, PidfdFlags::empty())?;
         let work = move || {
-            while let Ok(signals) = self.next() {
-                let goes_on = signals.iter().any(|it| is(it, Signal::SIGCONT));
-                signals.iter().for_each(|signal| take(signal, child, &handle, goes_on));
+            while let Ok(Some(signal)) = self.signals.read_signal() {
+                take(&signal, &handle);
             }
         };
         thread::Builder::new().name("signals".to_owned()).spawn(work).map(drop)
     }
-
-    /// Waits for one, and takes all that are there by then.
-    fn next(&self) -> io::Result<Vec<siginfo>> {
-        let mut signals: Vec<siginfo> = self.signals.read_signal()?.into_iter().collect();
-        while is_readable(&self.signals)? {
-            signals.extend(self.signals.read_signal()?);
-        }
-        Ok(signals)
-    }
-}
-
-fn is_readable(signals: &SignalFd) -> io::Result<bool> {
-    let mut wanted = [PollFd::new(signals, PollFlags::IN)];
-    Ok(poll(&mut wanted, Some(&Timespec::default()))? > 0)
 }
 
 fn is(signal: &siginfo, kind: Signal) -> bool {
     signal.ssi_signo == kind as u32
 }
 
-/// Where it `goes_on`, a stop that is told of is over: Ctrl-Z has stopped memtrace as well, which reads
-/// of its command's stop only when a shell has waked both.
-fn take(signal: &siginfo, child: u32, handle: &OwnedFd, goes_on: bool) {
+fn take(signal: &siginfo, command: &OwnedFd) {
     if is(signal, Signal::SIGCHLD) {
-        if signal.ssi_pid == child && is_stop(signal) && !goes_on && is_in_foreground() {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), Signal::SIGSTOP);
+        // What it tells of may be over: of several that come at once, the first stands for all.
+        if is_stopped(command) && is_in_foreground() {
+            stop();
+        }
+    } else if is(signal, Signal::SIGTSTP) {
+        // The terminal's is the command's to obey.
+        if !is_of_terminal(signal) {
+            stop();
         }
     } else if HANDED_ON.iter().any(|it| is(signal, *it))
         && !is_of_terminal(signal)
         && let Some(signal) = rustix::process::Signal::from_named_raw(signal.ssi_signo as i32)
     {
         // It may have ended.
-        let _ = pidfd_send_signal(handle, signal);
+        let _ = pidfd_send_signal(command, signal);
     }
+}
+
+fn stop() {
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), Signal::SIGSTOP);
 }
 
 /// The kernel's own went to the whole process group.
@@ -115,11 +109,14 @@ fn is_of_terminal(signal: &siginfo) -> bool {
     signal.ssi_code == libc::SI_KERNEL
 }
 
-/// Whether it tells of a stop by job control, which ptrace's own stops are not. Nobody asks for the
-/// status here: as long as the command is held, that is for whoever holds it.
-fn is_stop(signal: &siginfo) -> bool {
+/// Whether it is stopped by job control, which ptrace's own stops are not. The status stays to be asked
+/// for: as long as the command is held, that is for whoever holds it.
+fn is_stopped(command: &OwnedFd) -> bool {
+    let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let status = waitid(WaitId::PidFd(command.as_fd()), options);
+    let signal = status.ok().flatten().and_then(|status| status.stopping_signal());
     let stops = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
-    signal.ssi_code == libc::CLD_STOPPED && stops.contains(&signal.ssi_status)
+    signal.is_some_and(|signal| stops.contains(&signal))
 }
 
 /// Whether a shell waits for the terminal; without one, nobody would wake memtrace.
