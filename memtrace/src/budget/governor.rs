@@ -60,6 +60,8 @@ pub struct Reading {
     pub cpu_ns: u64,
     /// CPU time that memtrace has used.
     pub own_cpu_ns: u64,
+    /// How long the target's threads waited for a CPU, where that is known.
+    pub waited_ns: Option<u64>,
     /// Calls while the window was open.
     pub activity: Activity,
 }
@@ -77,12 +79,17 @@ impl Reading {
         cpu_ns.max(passed_ns * LEAST_CPUS)
     }
 
-    /// What the target would have run, had memtrace not: it has to wait where it uses all CPUs.
+    /// What the target would have run, had memtrace not: it has to wait where it uses all CPUs. Never more
+    /// than it waited, where that is known; it waits for others, too.
     fn crowded_out_since_ns(&self, earlier: &Self, cpus: f64) -> f64 {
         let passed_ns = self.at_ns.saturating_sub(earlier.at_ns).max(1) as f64;
         let used_cpus = self.cpu_ns.saturating_sub(earlier.cpu_ns) as f64 / passed_ns;
         let own_ns = self.own_cpu_ns.saturating_sub(earlier.own_cpu_ns) as f64;
-        own_ns * (used_cpus + own_ns / passed_ns - (cpus - 1.0)).clamp(0.0, 1.0)
+        let share = (used_cpus + own_ns / passed_ns - (cpus - 1.0)).clamp(0.0, 1.0);
+        let waited_ns = self.waited_ns.zip(earlier.waited_ns);
+        let waited_ns =
+            waited_ns.map(|(now_ns, before_ns)| now_ns.saturating_sub(before_ns) as f64);
+        (own_ns * share).min(waited_ns.unwrap_or(f64::INFINITY))
     }
 }
 

@@ -350,6 +350,28 @@ fn what_memtrace_takes_itself_counts_where_the_target_uses_all_cpus() {
 }
 
 #[test]
+fn what_memtrace_takes_itself_is_no_loss_where_the_target_did_not_wait() {
+    let lost_ns = |waited_ns: u64| {
+        let begun = Reading { waited_ns: Some(7), ..Reading::default() };
+        let mut governor =
+            Governor::begin(Rules { cpus: 2.0, ..rules(0.1) }, World::new(QUIET).load(), begun).0;
+        governor.step(Reading {
+            at_ns: 1_000_000_000,
+            cpu_ns: 1_000_000_000,
+            own_cpu_ns: 500_000_000,
+            waited_ns: Some(7 + waited_ns),
+            ..Reading::default()
+        });
+        let overhead = governor.overhead();
+        1e9 * overhead / (1.0 + overhead)
+    };
+    let near = |ns: f64, wanted: f64| (ns - wanted).abs() < 1e3;
+    assert!(near(lost_ns(0), 0.0) && near(lost_ns(30_000_000), 3e7), "{}", lost_ns(30_000_000));
+    // For whom else it waited is not known.
+    assert!(near(lost_ns(900_000_000), 2.5e8), "{}", lost_ns(900_000_000));
+}
+
+#[test]
 fn what_was_asked_for_exactly_is_never_sampled() {
     let world = World::new(PUSHER);
     let rules = Rules { choice: Choice::Only(Interval::EXACT), ..rules(0.1) };

@@ -30,6 +30,8 @@ const MOST_COUNT_NS: f64 = 10e6;
 const NOTHING: f64 = 0.005;
 /// How long is waited for the calibration, which takes some 50 ms, most of which the kernel waits.
 const CALIBRATION: Duration = Duration::from_millis(500);
+/// The waiting of more threads than these is not asked for at each look: it takes 10 us for each.
+const MOST_WAITING: usize = 8;
 
 /// What was counted, at which prices.
 pub(super) struct Counted {
@@ -80,6 +82,7 @@ impl Snapshot {
             // A process that has ended uses no more.
             cpu_ns: clock::process_cpu_ns(place.pid).unwrap_or_default(),
             own_cpu_ns: clock::process_cpu_ns(std::process::id()).unwrap_or_default(),
+            waited_ns: clock::process_waited_ns(place.pid, MOST_WAITING),
             ..Reading::default()
         };
         Ok(Self { at, counters })

@@ -1,6 +1,6 @@
 //! Clocks.
 
-use std::io;
+use std::{fs, io};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -35,6 +35,23 @@ pub fn process_cpu_ns(pid: u32) -> io::Result<u64> {
     Ok(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
 }
 
+/// How long the threads of a process were ready to run and did not so far, each for itself, in
+/// nanoseconds; `None` where the kernel does not count it, or they are more than `most_threads`.
+///
+/// The second field of `/proc/PID/task/TID/schedstat` (Linux Documentation/scheduler/sched-stats.rst).
+pub fn process_waited_ns(pid: u32, most_threads: usize) -> Option<u64> {
+    let mut waited_ns = 0;
+    for (count, thread) in fs::read_dir(format!("/proc/{pid}/task")).ok()?.enumerate() {
+        if count == most_threads {
+            return None;
+        }
+        // One that has just ended waits no more.
+        let Ok(times) = fs::read_to_string(thread.ok()?.path().join("schedstat")) else { continue };
+        waited_ns += times.split_whitespace().nth(1)?.parse::<u64>().ok()?;
+    }
+    Some(waited_ns)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,5 +65,25 @@ mod tests {
         let used_ns = process_cpu_ns(own).unwrap() - before_ns;
         assert!(used_ns >= 5_000_000, "{used_ns}");
         assert!(process_cpu_ns(0x0fff_ffff).is_err());
+    }
+
+    #[test]
+    fn threads_wait_where_there_are_more_than_cpus() {
+        let own = std::process::id();
+        let before_ns = process_waited_ns(own, usize::MAX).unwrap();
+        let count = 2 * std::thread::available_parallelism().unwrap().get();
+        let work = || while own_cpu_ns() < 20_000_000 {};
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
+            while !threads.iter().all(|thread| thread.is_finished()) {
+                let waited_ns = process_waited_ns(own, usize::MAX).unwrap() - before_ns;
+                if waited_ns > 5_000_000 {
+                    return;
+                }
+            }
+            panic!("none of {count} threads waited");
+        });
+        assert_eq!(process_waited_ns(own, 0), None);
+        assert_eq!(process_waited_ns(0x0fff_ffff, 8), None);
     }
 }
