@@ -28,14 +28,17 @@ fn told(signal: &str) -> String {
         r#"
 import os, signal, sys, threading
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.{signal}])
+def say(text):
+    # At once: print writes word by word, and the threads between each other's.
+    os.write(1, text.encode() + b"\n")
 def read():
-    print("READ", sys.stdin.readline(), flush=True)
+    say("READ " + sys.stdin.readline())
     os._exit(0)
 threading.Thread(target=read).start()
-print("BEGUN", flush=True)
+say("BEGUN")
 while True:
     signal.sigwait([signal.{signal}])
-    print("TOLD", flush=True)
+    say("TOLD")
 "#
     )
 }

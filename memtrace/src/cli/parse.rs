@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -31,6 +32,14 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
         return Ok(Duration::from_secs(seconds));
     }
     humantime::parse_duration(text).map_err(|_| "write a time like 30s, 5m or 1h 30m".to_owned())
+}
+
+/// What the names of several files begin with: stdout has place for one thing only.
+pub(super) fn check_prefix(prefix: PathBuf) -> Result<PathBuf, String> {
+    match prefix.as_os_str().as_encoded_bytes() {
+        b"" | b"-" => Err("several files are written: say what their names begin with".to_owned()),
+        _ => Ok(prefix),
+    }
 }
 
 pub(super) fn parse_regex(text: &str) -> Result<Regex, String> {
@@ -131,6 +140,16 @@ mod tests {
         assert_eq!(parse_ring_size("65536"), Ok(64 << 10));
         for wrong in ["0", "1KiB", "32GiB", "many", "18446744073709551615"] {
             assert!(parse_ring_size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn files_have_names() {
+        for wrong in ["", "-"] {
+            assert!(check_prefix(wrong.into()).unwrap_err().contains("begin with"), "{wrong}");
+        }
+        for good in ["x", "/tmp/-", "./-", "-x"] {
+            assert_eq!(check_prefix(good.into()), Ok(good.into()));
         }
     }
 

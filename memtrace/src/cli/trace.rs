@@ -2,14 +2,17 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::{
+    Args, ValueEnum,
+    builder::{PathBufValueParser, TypedValueParser as _},
+};
 use memtrace_common::sample::Interval;
 
 use super::{
     By, LIMITS,
     parse::{
-        parse_duration, parse_max_live, parse_max_overhead, parse_max_size, parse_names,
-        parse_ring_size, parse_sample_bytes,
+        check_prefix, parse_duration, parse_max_live, parse_max_overhead, parse_max_size,
+        parse_names, parse_ring_size, parse_sample_bytes,
     },
 };
 use crate::allocator::GivenNames;
@@ -26,7 +29,7 @@ pub struct TraceArgs {
     pub by_process: bool,
 
     /// Write PREFIX.memtrace (the capture, for `memtrace report`), PREFIX.svg and PREFIX-timeline.svg, with --growth also PREFIX-resident.svg [default: memtrace-COMMAND-PID-TIME in the current directory]
-    #[arg(short, long, value_name = "PREFIX")]
+    #[arg(short, long, value_name = "PREFIX", value_parser = PathBufValueParser::new().try_map(check_prefix))]
     pub output: Option<PathBuf>,
 
     /// Overwrite files that exist

@@ -47,8 +47,6 @@ impl Relay {
         let mut all: SigSet = HANDED_ON.into_iter().collect();
         all.add(Signal::SIGCHLD);
         all.add(Signal::SIGTSTP);
-        // It goes on all the same; that it did is to be known.
-        all.add(Signal::SIGCONT);
         let before = all.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
         let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC)?;
         Ok(Self { signals, before })
