@@ -43,6 +43,15 @@ while True:
     )
 }
 
+/// It reads what is typed, and then ends well without having been stopped.
+fn assert_reads_and_ends(terminal: &mut Terminal) {
+    terminal.type_line("line");
+    terminal.until("READ line");
+    let rest = terminal.until_prompt();
+    assert!(!rest.contains("Stopped"), "{rest}");
+    assert_eq!(terminal.status(), 0);
+}
+
 #[test]
 fn its_size_its_input_and_its_raw_mode_are_the_commands() {
     let (mut terminal, directory) = (Terminal::open(77, 33), TempDir::new().unwrap());
@@ -87,11 +96,7 @@ fn ctrl_z_stops_both_and_fg_wakes_both_once_and_for_all() {
         terminal.type_line("fg");
         terminal.until("TOLD");
     }
-    terminal.type_line("line");
-    terminal.until("READ line");
-    let rest = terminal.until_prompt();
-    assert!(!rest.contains("Stopped"), "{rest}");
-    assert_eq!(terminal.status(), 0);
+    assert_reads_and_ends(&mut terminal);
 }
 
 #[test]
@@ -101,11 +106,7 @@ fn a_command_that_does_not_obey_ctrl_z_keeps_the_terminal() {
     terminal.until("BEGUN");
     terminal.press("\u{1a}");
     terminal.until("TOLD");
-    terminal.type_line("line");
-    terminal.until("READ line");
-    let rest = terminal.until_prompt();
-    assert!(!rest.contains("Stopped"), "{rest}");
-    assert_eq!(terminal.status(), 0);
+    assert_reads_and_ends(&mut terminal);
 }
 
 #[test]

@@ -60,6 +60,8 @@ fn pages_of_files_are_not_the_heap() {
     // A page of a file that a probe is put into becomes the process's own.
     let files = |table: &RssTable| table.bytes("file") + table.bytes("private_file");
     assert!(files(&after) - files(&before) >= 80 << 20, "{before:?} {after:?}");
+    let private = after.bytes("private_file") - before.bytes("private_file");
+    assert!(private < 1 << 20, "{before:?} {after:?}");
 }
 
 #[test]
