@@ -8,7 +8,9 @@
 mod archive;
 mod memleak;
 mod pprof;
+mod program;
 mod prometheus;
+mod qemu;
 mod root;
 mod wheels;
 
@@ -16,7 +18,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-pub use self::{memleak::memleak, wheels::python_with_pip};
+pub use self::{memleak::memleak, qemu::qemu, wheels::python_with_pip};
 use crate::shell::say;
 
 /// A suite of Debian, and which Python it has.

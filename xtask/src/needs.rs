@@ -135,13 +135,6 @@ const NEEDS: &[Need] = &[
         purposes: &[Build],
     },
     Need {
-        what: "qemu for x86-64",
-        why: "boots the other kernels",
-        packages: &["qemu-system-x86"],
-        present: || which("qemu-system-x86_64").is_some(),
-        purposes: &[Vm],
-    },
-    Need {
         what: "strip",
         why: "takes debug information out of what goes into a virtual machine",
         packages: &["binutils"],
@@ -233,12 +226,5 @@ mod tests {
     fn a_compiler_that_rejects_its_flags_does_not_compile() {
         assert!(compiles("cc", "c", &[]));
         assert!(!compiles("cc", "c", &["-no-such-flag"]));
-    }
-
-    #[test]
-    fn building_never_asks_for_qemu() {
-        let of_build = NEEDS.iter().filter(|need| need.purposes.contains(&Build));
-        assert!(of_build.clone().count() > 0);
-        assert!(of_build.flat_map(|need| need.packages).all(|it| *it != "qemu-system-x86"));
     }
 }

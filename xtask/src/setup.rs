@@ -36,6 +36,9 @@ pub fn install(purposes: &[Purpose]) -> Result<()> {
     if purposes.contains(&Purpose::Test) {
         foreign::install();
     }
+    if purposes.contains(&Purpose::Vm) {
+        foreign::qemu()?;
+    }
     if purposes.contains(&Purpose::Peers) {
         // Who is compared with others does without one of them, and says so.
         if let Err(error) = foreign::memleak() {

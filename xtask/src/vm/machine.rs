@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::read;
+use crate::foreign;
 
 /// A panic must end the machine (`panic=-1` reboots at once, `-no-reboot` turns that into an end).
 const COMMAND_LINE: &str = "console=ttyS0 panic=-1 oops=panic loglevel=5 rdinit=/init";
@@ -23,7 +24,7 @@ const ACCELERATOR: &str = "tcg,thread=single";
 /// wrote to its console, which stays in the file `console`. After `limit` it is killed, and the
 /// console says so.
 pub fn run(image: &Path, initrd: &Path, console: &Path, limit: Duration) -> Result<String> {
-    let mut qemu = Command::new("qemu-system-x86_64")
+    let mut qemu = Command::new(foreign::qemu()?)
         .args(["-accel", ACCELERATOR, "-cpu", "max", "-smp", "2", "-m", "1G"])
         .args(["-nodefaults", "-display", "none", "-no-reboot"])
         .arg("-serial")
@@ -35,7 +36,7 @@ pub fn run(image: &Path, initrd: &Path, console: &Path, limit: Duration) -> Resu
         .args(["-append", COMMAND_LINE])
         .stdin(Stdio::null())
         .spawn()
-        .context("cannot start qemu-system-x86_64")?;
+        .context("cannot start qemu")?;
     let ended = wait(&mut qemu, limit)?;
     let mut log = String::from_utf8_lossy(&read(console)?).into_owned();
     match ended {
