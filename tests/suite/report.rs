@@ -220,6 +220,9 @@ fn every_format_is_what_its_readers_expect() {
         assert_eq!(head, start.to_ascii_lowercase(), "{format}");
         assert!(output.stdout.len() > 40, "{format}");
     }
+    let [short, long] = [&["--json"][..], &["--format", "json"]].map(|it| captured.report(it));
+    assert_eq!(short.stdout, long.stdout);
+    assert_eq!(captured.report(&["--json", "--format", "svg"]).status.code(), Some(2));
 }
 
 #[test]

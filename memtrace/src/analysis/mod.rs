@@ -8,3 +8,4 @@ pub mod residency;
 pub mod survivors;
 pub mod timeline;
 pub mod verdict;
+pub mod watched;

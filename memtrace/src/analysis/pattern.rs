@@ -5,6 +5,7 @@
 //! steps are what comes at regular times. What is small beside the rest is not looked at, so that
 //! small change between two steps does not hide them.
 
+use super::watched::Watched;
 use crate::model::growth::{Burst, GrowthPattern};
 
 /// Gaps between steps are at least this many times as long as the gaps within one.
@@ -43,6 +44,37 @@ pub fn pattern(bursts: &[Burst], from_ns: u64, to_ns: u64) -> GrowthPattern {
         return GrowthPattern::Once;
     }
     steps(&bursts).unwrap_or_else(|| slope(&bursts, from_ns, to_ns))
+}
+
+/// The pattern of survivors that could be born, for all that is known, at any time, but whose births
+/// were seen only while they were watched; `bytes` is what they stand for all together. What was watched at times seems to come in steps: only
+/// those are believed that are steps on a clock that stands still meanwhile.
+pub fn pattern_as_watched(
+    bursts: &[Burst],
+    from_ns: u64,
+    to_ns: u64,
+    watched: &Watched,
+    bytes: u64,
+) -> GrowthPattern {
+    let seen = pattern(bursts, from_ns, to_ns);
+    if watched.is_always() {
+        return seen;
+    }
+    let on_its_clock = |burst: &Burst| Burst {
+        first_ns: watched.until(burst.first_ns),
+        last_ns: watched.until(burst.last_ns),
+        ..*burst
+    };
+    let first_ns = bursts.first().map_or(from_ns, |burst| burst.first_ns);
+    let bursts: Vec<Burst> = bursts.iter().map(on_its_clock).collect();
+    match (seen, pattern(&bursts, watched.until(from_ns), watched.until(to_ns))) {
+        (_, GrowthPattern::Steady { .. }) => {
+            GrowthPattern::Steady { bytes_per_s: rate(bytes, first_ns, to_ns) }
+        }
+        (GrowthPattern::Steps { .. }, GrowthPattern::Steps { .. }) => seen,
+        (GrowthPattern::Steps { .. }, _) => GrowthPattern::Uneven,
+        _ => seen,
+    }
 }
 
 /// The bursts that matter.
@@ -161,7 +193,12 @@ fn slope(bursts: &[Burst], window_from_ns: u64, to_ns: u64) -> GrowthPattern {
     if quarters.iter().any(|bytes| !(0.05..0.6).contains(&share(*bytes))) {
         return GrowthPattern::Uneven;
     }
-    GrowthPattern::Steady { bytes_per_s: (total as f64 * 1e9 / length_ns as f64) as u64 }
+    GrowthPattern::Steady { bytes_per_s: rate(total, from_ns, to_ns) }
+}
+
+/// Bytes a second.
+fn rate(bytes: u64, from_ns: u64, to_ns: u64) -> u64 {
+    (bytes as f64 * 1e9 / to_ns.saturating_sub(from_ns).max(1) as f64) as u64
 }
 
 #[cfg(test)]

@@ -32,7 +32,11 @@ pub struct DiffArgs {
 
     /// What to make of it
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
-    pub format: DiffFormat,
+    format: DiffFormat,
+
+    /// Short for --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
 
     /// Write to this file, or to stdout (-) [default: stdout]
     #[arg(short, long, value_name = "FILE")]
@@ -69,6 +73,13 @@ pub struct DiffArgs {
     /// Exit with status 1 when all together grew by more than this (10MiB; 0 for any growth)
     #[arg(long, value_name = "SIZE", value_parser = parse_limit)]
     pub fail_above: Option<u64>,
+}
+
+impl DiffArgs {
+    /// What to make of it.
+    pub fn format(&self) -> DiffFormat {
+        if self.json { DiffFormat::Json } else { self.format }
+    }
 }
 
 /// What a difference is written as.

@@ -22,7 +22,11 @@ pub struct ReportArgs {
 
     /// What to make of it
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
-    pub format: ReportFormat,
+    pub(crate) format: ReportFormat,
+
+    /// Short for --format json
+    #[arg(long, conflicts_with = "format")]
+    pub(crate) json: bool,
 
     /// Write to this file, or to stdout (-) [default: stdout]
     #[arg(short, long, value_name = "FILE")]
@@ -87,6 +91,13 @@ pub struct ReportArgs {
     /// Only stacks of which a function, a module or a FILE:LINE matches
     #[arg(long, value_name = "REGEX", value_parser = parse_regex, help_heading = PART)]
     pub site: Option<Regex>,
+}
+
+impl ReportArgs {
+    /// What to make of it.
+    pub fn format(&self) -> ReportFormat {
+        if self.json { ReportFormat::Json } else { self.format }
+    }
 }
 
 /// What a report is written as.

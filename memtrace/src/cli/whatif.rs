@@ -54,7 +54,11 @@ pub struct WhatIfArgs {
 
     /// What to make of it
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
-    pub format: WhatIfFormat,
+    format: WhatIfFormat,
+
+    /// Short for --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
 
     /// Write to this file, or to stdout (-) [default: stdout]
     #[arg(short, long, value_name = "FILE")]
@@ -67,6 +71,13 @@ pub struct WhatIfArgs {
     /// What sizes are written in (text)
     #[arg(long, value_name = "UNITS", value_enum, default_value_t)]
     pub units: UnitsArg,
+}
+
+impl WhatIfArgs {
+    /// What to make of it.
+    pub fn format(&self) -> WhatIfFormat {
+        if self.json { WhatIfFormat::Json } else { self.format }
+    }
 }
 
 /// What a what-if is written as.

@@ -31,12 +31,12 @@ pub fn run(args: &DiffArgs, quiet: bool) -> Result<Status> {
     let sink = Sink::open(Destination {
         output: args.output.as_deref(),
         force: args.force,
-        kind: kind(args.format),
+        kind: kind(args.format()),
         inputs: &[&args.before, &args.after],
     })?;
     let diff = diff(args, quiet)?;
     // The text has them.
-    if !quiet && args.format != DiffFormat::Text {
+    if !quiet && args.format() != DiffFormat::Text {
         diff.warnings.iter().for_each(|warning| say(format_args!("warning: {warning}")));
     }
     let written = sink.write(|out, text| render(&diff, args, text, out));
@@ -101,7 +101,7 @@ fn render(
 ) -> io::Result<()> {
     let units = units(args.units);
     let text = TextOptions { top: args.top, units, ..text };
-    match args.format {
+    match args.format() {
         DiffFormat::Text => render::text::diff::write(diff, text, &mut out),
         DiffFormat::Json => render::json::write_diff(diff, &mut out),
         DiffFormat::Html => render::diff::html::write(diff, units, &mut out),

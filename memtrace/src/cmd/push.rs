@@ -66,6 +66,7 @@ fn as_report(args: &PushArgs) -> ReportArgs {
         whatif: None,
         capture: args.capture.clone(),
         format: ReportFormat::Pprof,
+        json: false,
         output: None,
         force: false,
         view: args.view,

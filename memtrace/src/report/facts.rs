@@ -10,7 +10,7 @@ use super::{
     sampling::factor,
 };
 use crate::{
-    analysis::{births, pattern::pattern, survivors},
+    analysis::{births, pattern::pattern_as_watched, survivors, watched::Watched},
     capture::Capture,
     model::{
         census::Extent,
@@ -33,6 +33,7 @@ pub(super) struct Survived<'c> {
     opened_ns: u64,
     closed_ns: u64,
     min_age_ns: u64,
+    watched: Watched,
     /// By site: how many times more there is than was seen.
     factors: Vec<f64>,
 }
@@ -40,12 +41,16 @@ pub(super) struct Survived<'c> {
 impl<'c> Survived<'c> {
     /// What is at least `min_age_ns` old at the end.
     pub(super) fn of(capture: &'c Capture, min_age_ns: u64) -> Self {
+        // Whoever allocates nothing needs no watching.
+        let endings = capture.endings().into_iter();
+        let endings = endings.filter(|it| it.totals.heap.allocated.count > 0);
         Self {
             live: &capture.live,
             sites: capture.sites.len(),
             opened_ns: capture.header.opened_ns,
             closed_ns: capture.ending.closed_ns,
             min_age_ns,
+            watched: Watched::of(endings.map(|it| (&it.coverage, it.closed_ns))),
             factors: capture.sites.iter().map(|site| factor(capture, site)).collect(),
         }
     }
@@ -135,7 +140,9 @@ impl<'c> Survived<'c> {
         let bursts = births::by_slot(self.items(), place_of, &of_largest, self.closed_ns);
         let to_ns = self.closed_ns.saturating_sub(self.min_age_ns);
         for (slot, bursts) in largest.into_iter().zip(&bursts) {
-            facts[slot].pattern = Some(pattern(bursts, self.opened_ns, to_ns));
+            let bytes = facts[slot].survivors.amount.bytes;
+            let pattern = pattern_as_watched(bursts, self.opened_ns, to_ns, &self.watched, bytes);
+            facts[slot].pattern = Some(pattern);
         }
         facts
     }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::site::Amount;
+use crate::model::{coverage::Phase, site::Amount};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
@@ -29,6 +29,37 @@ fn steps_of(count: u64, step_bytes: u64, interval_ns: u64) -> GrowthPattern {
 /// Times without a pattern but always the same.
 fn scattered(count: u64) -> impl Iterator<Item = u64> {
     (1..=count).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % WINDOW)
+}
+
+/// One second of each ten is watched.
+fn now_and_then() -> Watched {
+    let phase = |n: u64| Phase { since_ns: n * 10 * SECOND, until_ns: (n * 10 + 1) * SECOND };
+    Watched::at((0..6).map(phase).collect())
+}
+
+#[test]
+fn what_is_watched_at_times_does_not_come_in_steps() {
+    let steady = births(
+        MIB,
+        (0..6_u64).flat_map(|n| (0..100).map(move |at| n * 10 * SECOND + at * 10 * MS)),
+    );
+    assert_eq!(pattern_of(&steady), steps_of(6, 100 * MIB, 10 * SECOND));
+    let GrowthPattern::Steady { bytes_per_s } =
+        pattern_as_watched(&steady, 0, WINDOW, &now_and_then(), 6000 * MIB)
+    else {
+        panic!("it is steady while it is watched");
+    };
+    assert!(bytes_per_s.abs_diff(100 * MIB) < MIB, "that is its rate: {bytes_per_s}");
+}
+
+#[test]
+fn steps_that_are_steps_while_they_are_watched_are_believed() {
+    let moments =
+        (0..6_u64).flat_map(|n| (0..20).map(move |block| n * 10 * SECOND + 400 * MS + block * MS));
+    let steps = births(MIB, moments);
+    let seen = pattern_as_watched(&steps, 0, WINDOW, &now_and_then(), 6000 * MIB);
+    assert_eq!(seen, steps_of(6, 20 * MIB, 10 * SECOND));
+    assert_eq!(pattern_as_watched(&steps, 0, WINDOW, &Watched::default(), 0), seen);
 }
 
 #[test]

@@ -89,7 +89,10 @@ impl HeapState {
 impl<'a> Facts<'a> {
     pub(super) fn of(input: &'a VerdictInput) -> Self {
         let noise = NOISE_BYTES.max(input.rss.start_bytes / NOISE_PARTS);
-        let lines = [line(input, |it| it.live_bytes), line(input, |it| it.in_use_bytes)];
+        let is_watched = input.traced.as_ref().is_none_or(|it| it.unwatched_percent == 0);
+        // What was watched at times stands still whenever it was not.
+        let live = line(input, |it| it.live_bytes.filter(|_| is_watched));
+        let lines = [live, line(input, |it| it.in_use_bytes)];
         let rss_shape = shape(&line(input, |it| Some(it.rss_bytes)), noise);
         let known = lines.iter().find(|line| line.len() >= LINE_SAMPLES);
         Self {

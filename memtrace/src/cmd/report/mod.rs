@@ -38,7 +38,7 @@ pub fn run(args: &ReportArgs, quiet: bool) -> Result<Status> {
     let sink = Sink::open(Destination {
         output: args.output.as_deref(),
         force: args.force,
-        kind: kind(args.format),
+        kind: kind(args.format()),
         inputs: &[&args.capture],
     })?;
     let working = Working::new(quiet);
@@ -64,7 +64,7 @@ pub fn run(args: &ReportArgs, quiet: bool) -> Result<Status> {
 
 /// What goes with some formats only.
 fn check_options(args: &ReportArgs) -> Result<()> {
-    let turns = matches!(args.format, ReportFormat::Svg | ReportFormat::Folded);
+    let turns = matches!(args.format(), ReportFormat::Svg | ReportFormat::Folded);
     if args.inverted && !turns {
         bail!(
             "--inverted goes with --format svg or folded (the html page turns stacks over itself)"
@@ -133,8 +133,8 @@ where
         group_by: group_by(args.by),
         view: view(args.view),
         growth: growth_view(args.view),
-        with_trapped: args.format == ReportFormat::Json,
-        all_that_traps: args.format == ReportFormat::Html,
+        with_trapped: args.format() == ReportFormat::Json,
+        all_that_traps: args.format() == ReportFormat::Html,
     };
     let mut report = Report::of(&capture, options);
     if let Some(blame) = &mut report.blame {
@@ -147,7 +147,7 @@ where
 
 fn selection(args: &ReportArgs, capture: &Capture) -> Selection {
     // Nobody can ask a page for what is not in it.
-    let for_page = args.format == ReportFormat::Html && capture.events.is_complete();
+    let for_page = args.format() == ReportFormat::Html && capture.events.is_complete();
     let by_thread = args.by_thread || for_page;
     Selection {
         since_ns: args.since.filter(|since| !since.is_zero()).map(nanoseconds),
@@ -172,7 +172,7 @@ fn render(
     let units = units(args.units);
     let flamegraph = FlamegraphOptions { inverted: args.inverted, units };
     let text = TextOptions { top: args.top, units, ..text };
-    match args.format {
+    match args.format() {
         ReportFormat::Text => render::text::write(report, text, &mut out),
         ReportFormat::Json => render::json::write(report, &mut out),
         ReportFormat::Html => render::html::write(report, &mut out),

@@ -45,13 +45,13 @@ pub fn run(args: &WhatIfArgs, quiet: bool) -> Result<Status> {
     let sink = Sink::open(Destination {
         output: args.output.as_deref(),
         force: args.force,
-        kind: if args.format == WhatIfFormat::Svg { Kind::Document } else { Kind::Readable },
+        kind: if args.format() == WhatIfFormat::Svg { Kind::Document } else { Kind::Readable },
         inputs: &[&args.capture],
     })?;
     let working = Working::new(quiet);
     let result = result(args, &variants, &libraries, &working)?;
     working.finish();
-    if !quiet && args.format != WhatIfFormat::Text {
+    if !quiet && args.format() != WhatIfFormat::Text {
         result.notes.iter().for_each(|note| say(format_args!("note: {note}")));
     }
     sink.write(|out, text| render(&result, args, text, out))?;
@@ -185,7 +185,7 @@ fn render(
     mut out: &mut dyn Write,
 ) -> io::Result<()> {
     let text = TextOptions { units: units(args.units), ..text };
-    match args.format {
+    match args.format() {
         WhatIfFormat::Text => render::text::whatif::write(result, text, &mut out),
         WhatIfFormat::Json => render::json::write_whatif(result, &mut out),
         WhatIfFormat::Svg => render::timeline::whatif::write(result, &mut out),

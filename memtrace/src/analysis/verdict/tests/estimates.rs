@@ -43,3 +43,14 @@ fn estimates_are_marked_in_the_headline() {
     assert!(headline(estimate(1600)).contains("holds ~ "), "{}", headline(estimate(1600)));
     assert!(!headline(mib(100, 100)).contains('~'));
 }
+
+#[test]
+fn what_was_watched_at_times_has_no_steps() {
+    let steps = |unwatched| {
+        let line = |tick| Some(tick / 10 * 10);
+        let input = leaks(estimate(1600), unwatched).with_line(|tick| 100 + tick, line);
+        let verdict = verdict(&input);
+        verdict.evidence.iter().any(|it| it.text.contains("steps"))
+    };
+    assert!(steps(0) && !steps(90));
+}
