@@ -2,7 +2,6 @@
 
 use std::{fs::File, io::ErrorKind};
 
-use object::ReadCache;
 use thiserror::Error;
 
 use super::{
@@ -16,6 +15,7 @@ use crate::{
     model::mapping::{FileId, Mapping},
     sys::{
         kernel::KernelVersion,
+        mapped::MappedFile,
         procfs::{ProcError, ProcFs},
     },
 };
@@ -244,15 +244,20 @@ impl<'a> Survey<'a> {
             }
             Err(error) => return Err(error.into()),
         };
-        let cache = ReadCache::new(&opened);
-        let planned = match Elf::parse(&cache) {
+        let image = match MappedFile::new(&opened) {
+            Ok(image) => image,
+            Err(error) => {
+                self.leave_out(&first.name, &format!("it cannot be read ({error})"));
+                return Ok(());
+            }
+        };
+        let planned = image.read(|image| match Elf::parse(image) {
             Ok(elf) => {
                 self.look_for_loader(&elf, &opened, &mappings);
-                self.plan(&elf, &mappings, is_executable)?
+                self.plan(&elf, &mappings, is_executable)
             }
-            Err(source) => self.no_elf(&first.name, source, is_executable).map(|()| Vec::new())?,
-        };
-        drop(cache);
+            Err(source) => self.no_elf(&first.name, source, is_executable).map(|()| Vec::new()),
+        })?;
         for plan in planned {
             let Ok(file) = opened.try_clone() else { continue };
             self.objects.push(PlannedObject { plan, file, armed_after_ns: None });

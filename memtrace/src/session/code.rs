@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Options, StackMode,
-    compile::{Compiled, Effort, Opener, VDSO, compile_all, map_file},
+    compile::{Compiled, Effort, Opener, VDSO, compile_all},
     examine::hex,
 };
 
@@ -26,7 +26,7 @@ use crate::{
     },
     report::UnwindTables,
     symbolize::{Observed, Symbolizer},
-    sys::procfs::ProcFs,
+    sys::{mapped::MappedFile, procfs::ProcFs},
     unwind::{
         compile::{CompileError, Wanted},
         mappings::code_mappings,
@@ -306,7 +306,7 @@ impl Code {
     /// The objects that stacks lead through.
     pub(super) fn modules(&mut self) -> Vec<Module> {
         self.symbolizer.modules(|file| {
-            let image = map_file(file).ok()?;
+            let image = MappedFile::new(file).ok()?;
             let build_id = Elf::parse(&image[..]).ok()?.build_id()?;
             Some(hex(&build_id.id))
         })

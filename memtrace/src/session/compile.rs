@@ -9,12 +9,10 @@ use std::{
     thread,
 };
 
-use memmap2::Mmap;
-
 use crate::{
     model::mapping::Mapping,
     symbolize::OpenObject,
-    sys::procfs::ProcFs,
+    sys::{mapped::MappedFile, procfs::ProcFs},
     unwind::{
         compile::{CompileError, ObjectRows, Wanted, compile_for},
         table::ObjectKey,
@@ -115,19 +113,7 @@ pub(super) fn with_image<T>(
     if mapping.name == VDSO {
         return vdso(opener, mapping).map(|image| read(&image));
     }
-    Ok(read(&map_file(&opener.open(mapping)?)?))
-}
-
-/// The bytes of a program or library that a process runs. Where memtrace locks its memory, not these:
-/// they may be more than there is room for, and can be read again.
-pub(super) fn map_file(file: &File) -> io::Result<Mmap> {
-    // SAFETY: who truncates the file kills the process that runs it, and memtrace with it, but
-    // corrupts nothing. Changed bytes are read as any other.
-    let mapped = unsafe { Mmap::map(file) }?;
-    if let Err(error) = mapped.unlock() {
-        log::debug!("a mapped file stays locked: {error}");
-    }
-    Ok(mapped)
+    Ok(MappedFile::new(&opener.open(mapping)?)?.read(read))
 }
 
 fn vdso(opener: &Opener<'_>, mapping: &Mapping) -> io::Result<Vec<u8>> {

@@ -8,6 +8,7 @@ pub mod facilities;
 pub mod huge_pages;
 pub mod kernel;
 pub mod launch;
+pub mod mapped;
 pub mod memory;
 pub mod pagemap;
 pub mod pidfd;

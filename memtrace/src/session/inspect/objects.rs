@@ -11,8 +11,7 @@ use crate::{
         census::{Refusal, RssKind},
         mapping::{FileId, Mapping},
     },
-    session::compile::map_file,
-    sys::procfs::ProcFs,
+    sys::{mapped::MappedFile, procfs::ProcFs},
     threads::{LINKER_DATA, StackLists},
 };
 
@@ -139,12 +138,12 @@ fn executable(maps: &[Mapping]) -> Vec<(u64, &Mapping)> {
 
 fn read(proc: &ProcFs, pid: u32, mapping: &Mapping) -> Result<Option<Rc<Facts>>, String> {
     let file = proc.open_mapped_file(pid, mapping).map_err(|error| error.to_string())?;
-    let image = map_file(&file).map_err(|error| format!("it cannot be read: {error}"))?;
-    match Elf::parse(&*image) {
+    let image = MappedFile::new(&file).map_err(|error| format!("it cannot be read: {error}"))?;
+    image.read(|image| match Elf::parse(image) {
         Ok(elf) => Ok(Some(Rc::new(facts(&elf)))),
         Err(ElfError::NotElf) => Ok(None),
         Err(error) => Err(error.to_string()),
-    }
+    })
 }
 
 fn facts<'d>(elf: &Elf<'d, &'d [u8]>) -> Facts {
