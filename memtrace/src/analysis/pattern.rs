@@ -57,8 +57,11 @@ pub fn pattern_as_watched(
     bytes: u64,
 ) -> GrowthPattern {
     let seen = pattern(bursts, from_ns, to_ns);
-    if watched.is_always() {
+    if watched.is_always() || seen == GrowthPattern::Few {
         return seen;
+    }
+    if watched.is_seldom() {
+        return GrowthPattern::Few;
     }
     let on_its_clock = |burst: &Burst| Burst {
         first_ns: watched.until(burst.first_ns),

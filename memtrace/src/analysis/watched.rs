@@ -2,6 +2,9 @@
 
 use crate::model::coverage::{Coverage, Family, Phase};
 
+/// Fewer times than that are no sequence.
+const FEWEST_PHASES: usize = 4;
+
 /// The times in which the heap's allocations of any process were watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Watched {
@@ -47,6 +50,11 @@ impl Watched {
     /// Whether it was all the time.
     pub fn is_always(&self) -> bool {
         self.phases.is_none()
+    }
+
+    /// Whether it was at too few times to tell how things went on.
+    pub fn is_seldom(&self) -> bool {
+        self.phases.as_ref().is_some_and(|phases| phases.len() < FEWEST_PHASES)
     }
 
     /// For how long, in ns, until a time; the time itself where it was always.

@@ -1,5 +1,7 @@
 //! Which probes come and go together.
 
+use memtrace_common::function::CallShape;
+
 use crate::model::AllocFn;
 
 /// Functions whose probes are armed and disarmed together.
@@ -20,15 +22,14 @@ impl Side {
 
     /// That of a function.
     pub fn of(function: AllocFn) -> Self {
-        use AllocFn::{
-            DlDebugState, Free, PyMemFree, PyMemRealloc, PyObjectFree, PyObjectRealloc, Realloc,
-            Reallocarray,
+        use CallShape::{
+            Block, ContextBlock, ContextOldSize, InPlace, OldCountSize, OldSize, PythonBlock,
         };
-        match function {
-            DlDebugState => Self::Mappings,
-            _ if function.shape().is_mapping() => Self::Mappings,
-            Free | Realloc | Reallocarray => Self::Releases,
-            PyMemFree | PyMemRealloc | PyObjectFree | PyObjectRealloc => Self::Releases,
+        match function.shape() {
+            _ if function == AllocFn::DlDebugState => Self::Mappings,
+            shape if shape.is_mapping() => Self::Mappings,
+            Block | PythonBlock | ContextBlock => Self::Releases,
+            OldSize | OldCountSize | ContextOldSize | InPlace => Self::Releases,
             _ => Self::Acquisitions,
         }
     }
@@ -42,7 +43,24 @@ mod tests {
     fn whatever_may_release_a_heap_block_is_armed_with_free() {
         let of =
             |functions: &[AllocFn]| functions.iter().copied().map(Side::of).collect::<Vec<_>>();
-        assert_eq!(of(&[AllocFn::Free, AllocFn::Realloc]), [Side::Releases; 2]);
+        use AllocFn::*;
+        let releases = [
+            Free,
+            Realloc,
+            Reallocarray,
+            PyMemRealloc,
+            PyMemFree,
+            PyObjectRealloc,
+            PyObjectFree,
+            Rallocx,
+            Xallocx,
+            Dallocx,
+            Sdallocx,
+            OperatorDelete,
+            OperatorDeleteArray,
+            ReallocAligned,
+        ];
+        assert_eq!(of(&releases), [Side::Releases; 14]);
         assert_eq!(of(&[AllocFn::Malloc, AllocFn::PosixMemalign]), [Side::Acquisitions; 2]);
         assert_eq!(of(&[AllocFn::Munmap, AllocFn::DlDebugState]), [Side::Mappings; 2]);
     }

@@ -53,6 +53,14 @@ fn what_is_watched_at_times_does_not_come_in_steps() {
 }
 
 #[test]
+fn who_looked_once_or_twice_does_not_know_how_it_goes_on() {
+    let steady = births(MIB, (0..100).map(|at| at * 10 * MS));
+    let once = Watched::at(vec![Phase { since_ns: 0, until_ns: SECOND }]);
+    let seen = pattern_as_watched(&steady, 0, WINDOW, &once, 6000 * MIB);
+    assert_eq!(seen, GrowthPattern::Few);
+}
+
+#[test]
 fn steps_that_are_steps_while_they_are_watched_are_believed() {
     let moments =
         (0..6_u64).flat_map(|n| (0..20).map(move |block| n * 10 * SECOND + 400 * MS + block * MS));

@@ -44,7 +44,7 @@ pub(super) fn write(page: &mut Page, report: &Report) {
         page.field("allocator", &allocator_line(allocator));
     }
     for (index, totals) in report.allocators.iter().enumerate() {
-        let label = if index == 0 { "by allocator" } else { "" };
+        let label = if index == 0 { "served by" } else { "" };
         page.field(label, &allocator_totals(totals, page.units()));
     }
     if let Some(python) = &report.target.python {
