@@ -40,10 +40,11 @@ const MAX_ROWS: usize = 64 << 20;
 const MAX_PAGES: usize = 16 << 20;
 /// Room in the tables of one target.
 pub(super) const LIMITS: Limits = Limits { rows: MAX_ROWS, pages: MAX_PAGES, ..Limits::DEFAULT };
-/// Room for rows of libraries that the target loads later: about 40 MB of code.
-const SPARE_ROWS: usize = 128 << 10;
-/// Room for their pages.
-const SPARE_PAGES: usize = 32 << 10;
+/// Room for rows of libraries that the target loads later: a program that is run has loaded nothing yet,
+/// and Polars alone, 120 MB of code, takes 110,000. 1 MiB.
+const SPARE_ROWS: usize = 256 << 10;
+/// Room for their pages, of 1 KiB: 512 MB of code. 2 MiB.
+const SPARE_PAGES: usize = 512 << 10;
 
 /// The tables that the kernel side walks stacks by.
 pub(super) struct CodeTables {
@@ -205,16 +206,16 @@ impl CodeTables {
             return TableWords::default();
         }
         TableWords {
-            rows: self.tables.rows().len() + SPARE_ROWS * self.rows_a_call(),
+            rows: self.tables.rows().len() + self.spare_rows(),
             pages: self.tables.index().len() + SPARE_PAGES,
         }
     }
 
-    /// How many rows there are for each that a call needs.
-    fn rows_a_call(&self) -> usize {
+    /// All code has eight times the rows of calls; as much again would be more memory than it is worth.
+    fn spare_rows(&self) -> usize {
         match self.wanted {
-            Wanted::Calls => 1,
-            Wanted::Everywhere => 8,
+            Wanted::Calls => SPARE_ROWS,
+            Wanted::Everywhere => 4 * SPARE_ROWS,
         }
     }
 
