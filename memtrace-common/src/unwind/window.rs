@@ -7,13 +7,13 @@ use crate::{
 };
 
 /// Words that there is room for; a power of two.
-const ROOM_WORDS: usize = 1024;
+const ROOM_WORDS: usize = 2048;
 /// The most words that are read at once.
 pub const WINDOW_WORDS: usize = ROOM_WORDS - landing::SHIFT;
 /// What is read where the need is not known, or far more than this.
 const FURTHER_BYTES: u64 = 2048;
 /// What is read at once where that much is needed.
-const AT_ONCE_BYTES: u64 = 6144;
+const AT_ONCE_BYTES: u64 = 14336;
 /// An end that is further up is that of another stack.
 const FURTHEST_BYTES: u64 = 1 << SHARED_BITS;
 /// What was read too much of is forgotten by this part with each walk.
