@@ -10,6 +10,7 @@ use super::{
     attribution::Part,
     decide::{Finding, top_site},
     facts::Facts,
+    input::TracedSite,
     pins,
     shape::Shape,
 };
@@ -48,18 +49,26 @@ fn leak(finding: &Finding, facts: &Facts) -> String {
         Shape::Slope => ", steadily".to_owned(),
         _ => String::new(),
     };
-    let who = match top_site(facts).filter(|site| !site.maps) {
-        Some(site) => {
-            let held = about(site.survivors, bytes(site.survivors.bytes));
-            format!("; {} holds {held} of it", site.name)
-        }
-        None => String::new(),
-    };
+    let who = top_site(facts).filter(|site| !site.maps).map(|site| who(site, facts));
+    let who = who.unwrap_or_default();
     format!(
         "Leak: memory in use explains {} of the {} that RSS grew by{how}{who}.",
         percent(finding.share),
         grown(facts),
     )
+}
+
+/// Who holds the most. Much more than RSS grew by is no part of that.
+fn who(site: &TracedSite, facts: &Facts) -> String {
+    let grown = facts.grown.unsigned_abs();
+    if site.survivors.bytes <= grown.saturating_add(grown / 4) {
+        let held = about(site.survivors, bytes(site.survivors.bytes));
+        return format!("; {} holds {held} of it", site.name);
+    }
+    let kept =
+        facts.traced().map_or(0, |it| it.heap_live.bytes.saturating_add(it.mapped_live.bytes));
+    let share = site.survivors.bytes as f64 / kept.max(site.survivors.bytes) as f64;
+    format!("; {} holds {} of what was kept", site.name, about(site.survivors, percent(share)))
 }
 
 fn live_growth(finding: &Finding, facts: &Facts) -> String {

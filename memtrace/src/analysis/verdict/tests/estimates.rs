@@ -38,6 +38,13 @@ fn what_nobody_watched_most_of_the_time_is_doubtful() {
 }
 
 #[test]
+fn nobody_holds_more_of_the_growth_than_there_is() {
+    let headline = |kept| verdict(&leaks(mib(kept, 100), 0)).headline;
+    assert!(headline(100).contains("holds 100.0 MiB of it"), "{}", headline(100));
+    assert!(headline(160).contains("holds 100 % of what was kept"), "{}", headline(160));
+}
+
+#[test]
 fn estimates_are_marked_in_the_headline() {
     let headline = |live| verdict(&leaks(live, 0)).headline;
     assert!(headline(estimate(1600)).contains("holds ~ "), "{}", headline(estimate(1600)));
