@@ -143,6 +143,12 @@ impl Target {
         self.group.as_ref().and_then(|group| group.usage().ok().flatten())
     }
 
+    /// It has gone, and another one may come in its place: conditions are measured anew.
+    pub(super) fn forget(&mut self) {
+        self.before = Differences::default();
+        self.watchdog.forget();
+    }
+
     /// Looks at it.
     pub(super) fn look(&mut self, proc: &ProcFs, wants: Wants, now_ns: u64) -> Result<Look, Gone> {
         self.meet(proc, now_ns)?;

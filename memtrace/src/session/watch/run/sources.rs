@@ -40,7 +40,7 @@ pub(super) fn pressure(
         Metric::FullPressure => Stalled::Full,
         _ => Stalled::Some,
     };
-    let opened = PressureTrigger::open(file, who, share).map_err(|error| error.to_string());
+    let opened = PressureTrigger::open(&file, who, share).map_err(|error| error.to_string());
     let registered =
         opened.and_then(|trigger| with_priority(trigger).map_err(|error| error.to_string()));
     match registered {
