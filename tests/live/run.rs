@@ -172,39 +172,6 @@ fn a_command_without_enough_memory_is_not_started() {
 }
 
 #[test]
-fn the_limit_of_a_control_group_counts_for_what_is_needed() {
-    let group = Group::make(64 << 20);
-    let script = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", group.0.display());
-    let under = ["sh", "-c", script.as_str(), "sh"];
-    let finished = Run::of("echo", &["started"]).options(&["--need", "1GiB"]).under(&under).wait();
-    finished.assert_not_started(2, &["control group", "64.0 MiB"]);
-}
-
-/// A control group with a limit of memory; removed with its last process.
-struct Group(PathBuf);
-
-impl Group {
-    fn make(limit_bytes: u64) -> Self {
-        let name = format!("memtrace-run-{}", std::process::id());
-        let old = Path::new("/sys/fs/cgroup/memory");
-        let (parent, limit) = match old.is_dir() {
-            true => (old, "memory.limit_in_bytes"),
-            false => (Path::new("/sys/fs/cgroup"), "memory.max"),
-        };
-        let path = parent.join(name);
-        std::fs::create_dir_all(&path).unwrap();
-        std::fs::write(path.join(limit), limit_bytes.to_string()).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        memtrace_tests::wait_until("the group is empty", || std::fs::remove_dir(&self.0).is_ok());
-    }
-}
-
-#[test]
 fn what_cannot_be_started_is_said_as_a_shell_says_it() {
     let nowhere = Run::of("no-such-command-here", &[]).wait();
     nowhere.assert_not_started(127, &["no-such-command-here", "not found"]);

@@ -80,10 +80,19 @@ impl Cgroup {
 
     /// Processes of it that were killed for want of memory.
     pub fn oom_kills(&self) -> u64 {
+        self.kills("oom_kill").unwrap()
+    }
+
+    /// How often all of it were killed together, which `memory.oom.group` asks for.
+    pub fn kills_of_all(&self) -> u64 {
+        self.kills("oom_group_kill").unwrap_or(0)
+    }
+
+    fn kills(&self, key: &str) -> Option<u64> {
         let file = if self.is_new { "memory.events" } else { "memory.oom_control" };
         let text = fs::read_to_string(self.directory.join(file)).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix("oom_kill ")).unwrap();
-        line.trim().parse().unwrap()
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
+        line.trim().parse().ok()
     }
 
     fn number(&self, file: &str) -> u64 {
