@@ -69,6 +69,26 @@ fn smoke_each_life_that_is_killed_has_a_capture_with_its_site_and_the_true_peak(
     assert_eq!(status.code(), Some(0), "{stderr}");
 }
 
+#[test]
+fn smoke_a_condition_has_its_capture_before_the_limit_is_reached() {
+    let group = Cgroup::with_limit(LIMIT_BYTES);
+    let arguments = ["--cgroup", group.name(), "--when", "rss>30%", "-d", "2s", "--once"];
+    let mut target = grower(&group, "1500000");
+    let mut watch = Watch::start(&arguments);
+    assert_eq!(watch.event("ready")["pid"], target.pid());
+    target.signal(Signal::USR1);
+    let fired = watch.event("fired")["fired"].take();
+    let rss_bytes = fired["rss_bytes"].as_u64().unwrap();
+    assert!((LIMIT_BYTES * 3 / 10..LIMIT_BYTES / 2).contains(&rss_bytes), "{fired}");
+    let left_ns = fired["time_to_limit_ns"].as_u64().unwrap();
+    assert!((5_000_000_000..60_000_000_000).contains(&left_ns), "{fired}");
+    let report = watch.capture();
+    assert!(target.is_running() && group.oom_kills() == 0, "it was written after the kill");
+    assert_eq!(top_function(&report), "keep_forever");
+    assert_eq!(report["incident"]["fired"]["limit_bytes"], LIMIT_BYTES);
+    assert_eq!(watch.wait().0.code(), Some(1));
+}
+
 /// In the unified hierarchy the kernel kills both at once, and the one that it chose a second time with all.
 #[test]
 fn smoke_who_is_killed_together_has_a_capture_each() {
