@@ -42,6 +42,18 @@ impl Cgroup {
         Self { name: format!("/{name}"), directory, is_new }
     }
 
+    /// Makes one in this one, with a limit; it goes first.
+    pub fn with_one_inside(&self, name: &str, bytes: u64) -> Self {
+        if self.is_new {
+            self.set("cgroup.subtree_control", "+memory");
+        }
+        let directory = self.directory.join(name);
+        fs::create_dir(&directory).unwrap();
+        let group = Self { name: format!("{}/{name}", self.name), directory, is_new: self.is_new };
+        group.limit(bytes);
+        group
+    }
+
     /// Sets its limit.
     pub fn limit(&self, bytes: u64) {
         let file = if self.is_new { "memory.max" } else { "memory.limit_in_bytes" };

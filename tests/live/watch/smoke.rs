@@ -115,6 +115,27 @@ fn smoke_who_is_killed_together_has_a_capture_each() {
     assert_eq!(watch.interrupt().0.code(), Some(0));
 }
 
+/// As a pod has containers: what counts is the limit that was reached.
+#[test]
+fn smoke_a_kill_in_a_group_inside_is_told_with_the_limit_and_the_peak_of_that() {
+    let whole = Cgroup::with_limit(LIMIT_BYTES * 2);
+    let (inside, beside) =
+        (whole.with_one_inside("one", LIMIT_BYTES), whole.with_one_inside("other", LIMIT_BYTES));
+    let arguments = ["--cgroup", whole.name(), "--when", "rss>100%", "--every", "1s"];
+    let mut watch = Watch::start(&arguments);
+    let mut target = grower(&inside, "20000000");
+    let mut command = beside.command(&programs::path("half_touched"));
+    let _neighbour = Running::start(command.stdin(Stdio::piped()).stdout(Stdio::null()));
+    let mut status = || watch.event("status")["status"].take();
+    wait_until("both were seen", || status()["targets"][0]["processes"] == 2);
+    target.signal(Signal::USR1);
+    let report = watch.capture();
+    target.wait();
+    assert_killed(&report, target.pid(), &inside);
+    assert!(whole.peak_bytes() > inside.peak_bytes() + PAGE_BYTES);
+    assert_eq!(watch.interrupt().0.code(), Some(0));
+}
+
 /// No BPF program for kills: the group's own counter has to do.
 #[test]
 fn smoke_a_kill_that_is_not_announced_is_counted_by_its_group() {
