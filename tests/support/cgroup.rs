@@ -1,11 +1,15 @@
 //! A real control group with a limit of memory: of the old hierarchy, or of the unified one.
 
 use std::{
-    fs,
+    fs::{self, OpenOptions},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{self, Command},
     sync::atomic::{AtomicU32, Ordering},
 };
+
+/// Where control groups are mounted.
+const MOUNTED: &str = "/sys/fs/cgroup";
 
 /// A group of this test's own; removed on drop, when its processes have ended.
 pub struct Cgroup {
@@ -24,24 +28,51 @@ impl Cgroup {
         group
     }
 
-    /// Makes one of this name.
+    /// Makes one of this name: in the unified hierarchy where that counts memory, else in the old one.
     pub fn named(name: &str) -> Self {
-        let old = Path::new("/sys/fs/cgroup/memory");
-        let is_new = !old.exists();
-        let root = if is_new { Path::new("/sys/fs/cgroup") } else { old };
+        let root = Path::new(MOUNTED);
+        let controllers = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
+        let is_new = controllers.split_whitespace().any(|it| it == "memory");
         if is_new {
             fs::write(root.join("cgroup.subtree_control"), "+memory").unwrap();
         }
-        let directory = root.join(name);
+        let directory = if is_new { root.join(name) } else { root.join("memory").join(name) };
         fs::create_dir(&directory)
             .unwrap_or_else(|error| panic!("no group {}: {error}", directory.display()));
         Self { name: format!("/{name}"), directory, is_new }
     }
 
+    /// Makes one in this one, with a limit; it goes first.
+    pub fn with_one_inside(&self, name: &str, bytes: u64) -> Self {
+        if self.is_new {
+            self.set("cgroup.subtree_control", "+memory");
+        }
+        let directory = self.directory.join(name);
+        fs::create_dir(&directory).unwrap();
+        let group = Self { name: format!("{}/{name}", self.name), directory, is_new: self.is_new };
+        group.limit(bytes);
+        group
+    }
+
     /// Sets its limit.
     pub fn limit(&self, bytes: u64) {
         let file = if self.is_new { "memory.max" } else { "memory.limit_in_bytes" };
-        fs::write(self.directory.join(file), bytes.to_string()).unwrap();
+        self.set(file, &bytes.to_string());
+    }
+
+    /// Whether it is of the unified hierarchy.
+    pub fn is_unified(&self) -> bool {
+        self.is_new
+    }
+
+    /// Writes to a file of it, which may be there in one version only.
+    pub fn set(&self, file: &str, value: &str) {
+        fs::write(self.directory.join(file), value).unwrap();
+    }
+
+    /// Where it is.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// As `/proc/PID/cgroup` has it.
@@ -61,10 +92,19 @@ impl Cgroup {
 
     /// Processes of it that were killed for want of memory.
     pub fn oom_kills(&self) -> u64 {
+        self.kills("oom_kill").unwrap()
+    }
+
+    /// How often all of it were killed together, which `memory.oom.group` asks for.
+    pub fn kills_of_all(&self) -> u64 {
+        self.kills("oom_group_kill").unwrap_or(0)
+    }
+
+    fn kills(&self, key: &str) -> Option<u64> {
         let file = if self.is_new { "memory.events" } else { "memory.oom_control" };
         let text = fs::read_to_string(self.directory.join(file)).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix("oom_kill ")).unwrap();
-        line.trim().parse().unwrap()
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
+        line.trim().parse().ok()
     }
 
     fn number(&self, file: &str) -> u64 {
@@ -74,10 +114,13 @@ impl Cgroup {
 
     /// A command that runs a program in it from its first instruction on.
     pub fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new("/bin/sh");
-        let script =
-            format!("echo $$ > {}/cgroup.procs; exec \"$0\" \"$@\"", self.directory.display());
-        command.args(["-c", &script]).arg(program);
+        let mut command = Command::new(program);
+        let members = OpenOptions::new().write(true).open(self.directory.join("cgroup.procs"));
+        let members = members.unwrap();
+        // Whoever writes 0 is moved itself.
+        let join = move || Ok(rustix::io::write(&members, b"0").map(drop)?);
+        // SAFETY: between fork and exec, it makes a system call only.
+        unsafe { command.pre_exec(join) };
         command
     }
 

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    time::Instant,
 };
 
 use crate::TIMEOUT;
@@ -44,10 +45,13 @@ impl Lines {
 
     /// The next line that contains `text`; `None` when the output ends before.
     pub fn find(&mut self, text: &str) -> Option<String> {
+        let start = Instant::now();
         while let Some(line) = self.next_line() {
             if line.contains(text) {
                 return Some(line);
             }
+            let seen = || self.seen.join("\n");
+            assert!(start.elapsed() < TIMEOUT, "no {text:?} within {TIMEOUT:?}:\n{}", seen());
         }
         None
     }

@@ -92,15 +92,17 @@ const TYPE_BYTES: usize = 12;
 const MEMBER_BYTES: usize = 12;
 /// Also of a parameter.
 const ENUMERATOR_BYTES: usize = 8;
+const KIND_POINTER: u32 = 2;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
+const KIND_TYPEDEF: u32 = 8;
 
 /// Bytes that follow a type of this kind.
 fn trailer_bytes(kind: u32, count: usize) -> Option<usize> {
     Some(match kind {
         // Ptr, fwd, typedef, volatile, const, restrict, func, float, type tag
-        2 | 7..=12 | 16 | 18 => 0,
+        KIND_POINTER | 7..=12 | 16 | 18 => 0,
         // Int, var, decl tag
         1 | 14 | 17 => 4,
         // Array
@@ -123,11 +125,18 @@ struct Btf<'a> {
 struct Type {
     name: u32,
     kind: u32,
-    /// Of a struct, a union or an enum.
+    /// Of a struct, a union or an enum; of a pointer, a typedef and the like, what they refer to.
     size_bytes: u32,
     /// Its bit offsets share their words with sizes.
     has_sizes: bool,
     trailer: Range<usize>,
+}
+
+impl Type {
+    /// The number of the type that a pointer or a typedef is of.
+    fn refers_to(&self) -> u32 {
+        self.size_bytes
+    }
 }
 
 struct Member {

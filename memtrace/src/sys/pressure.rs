@@ -5,7 +5,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use thiserror::Error;
@@ -13,8 +13,9 @@ use thiserror::Error;
 /// Where the kernel tells that of the whole machine.
 pub const OF_THE_MACHINE: &str = "/proc/pressure/memory";
 
-/// Over how long the kernel's trigger measures; it takes half a second to ten.
-const WINDOW_US: u64 = 1_000_000;
+/// Over how long the kernel's trigger measures. Without CAP_SYS_RESOURCE it is a multiple of two seconds,
+/// since Linux 6.5, and nothing before.
+const WINDOWS_US: [u64; 2] = [1_000_000, 2_000_000];
 
 /// Why pressure cannot be watched.
 #[derive(Debug, Error)]
@@ -90,28 +91,29 @@ pub struct PressureTrigger {
 }
 
 impl PressureTrigger {
-    /// For when more than this share of a second is waited.
+    /// For when more than this share of a second or two is waited.
     ///
     /// # Errors
     /// When the kernel does not measure pressure, or takes no triggers.
-    pub fn open(path: PathBuf, who: Stalled, share: f64) -> Result<Self, PressureError> {
-        let open = || {
-            let mut file = OpenOptions::new().read(true).write(true).open(&path)?;
-            file.write_all(line(who, share).as_bytes())?;
-            Ok(file)
+    pub fn open(path: &Path, who: Stalled, share: f64) -> Result<Self, PressureError> {
+        let open = |window_us| {
+            let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+            file.write_all(line(who, share, window_us).as_bytes())?;
+            Ok(Self { file })
         };
-        open().map(|file| Self { file }).map_err(|source| missing(&path, source))
+        let [short, long] = WINDOWS_US;
+        open(short).or_else(|_| open(long)).map_err(|source| missing(path, source))
     }
 }
 
 /// The kernel wants the end of the string, too.
-fn line(who: Stalled, share: f64) -> String {
+fn line(who: Stalled, share: f64, window_us: u64) -> String {
     let who = match who {
         Stalled::Some => "some",
         Stalled::Full => "full",
     };
-    let stall_us = (share.clamp(0.0, 1.0) * WINDOW_US as f64).max(1.0) as u64;
-    format!("{who} {stall_us} {WINDOW_US}\0")
+    let stall_us = (share.clamp(0.0, 1.0) * window_us as f64).max(1.0) as u64;
+    format!("{who} {stall_us} {window_us}\0")
 }
 
 impl AsFd for PressureTrigger {
@@ -141,10 +143,12 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_a_part_of_a_second() {
-        assert_eq!(line(Stalled::Some, 0.2), "some 200000 1000000\0");
-        assert_eq!(line(Stalled::Full, 5.0), "full 1000000 1000000\0");
-        assert_eq!(line(Stalled::Full, 0.0), "full 1 1000000\0");
+    fn a_share_is_a_part_of_the_window() {
+        let [short, long] = WINDOWS_US;
+        assert_eq!(line(Stalled::Some, 0.2, short), "some 200000 1000000\0");
+        assert_eq!(line(Stalled::Some, 0.2, long), "some 400000 2000000\0");
+        assert_eq!(line(Stalled::Full, 5.0, short), "full 1000000 1000000\0");
+        assert_eq!(line(Stalled::Full, 0.0, short), "full 1 1000000\0");
     }
 
     #[test]

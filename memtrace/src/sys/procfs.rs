@@ -122,7 +122,12 @@ impl ProcFs {
 
     /// The executable's identity by `/proc/PID/exe`; `None` when it cannot be looked at.
     pub fn executable_id(&self, pid: u32) -> Option<FileId> {
-        fs::metadata(self.path(pid, "exe")).ok().as_ref().map(file_id)
+        fs::metadata(self.executable_of(pid)).ok().as_ref().map(file_id)
+    }
+
+    /// The executable of a process, as a link that leads into its mount namespace.
+    pub fn executable_of(&self, pid: u32) -> PathBuf {
+        self.path(pid, "exe")
     }
 
     /// The root directory of a process, as a link that leads into its mount namespace.

@@ -4,4 +4,5 @@ mod ahead;
 mod bad_times;
 mod firing;
 mod oom;
+mod smoke;
 mod survival;

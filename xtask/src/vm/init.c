@@ -33,6 +33,7 @@ static int run_tests(char **arguments) {
 int main(void) {
     mount_or_say("proc", "/proc");
     mount_or_say("sysfs", "/sys");
+    mount_or_say("cgroup2", "/sys/fs/cgroup");
     mount_or_say("devtmpfs", "/dev");
     mount_or_say("tmpfs", "/tmp");
 

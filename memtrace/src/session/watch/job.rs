@@ -33,7 +33,7 @@ pub struct Order {
     pub stop: Stop,
     /// Whether it was killed.
     pub kills: Kills,
-    /// The control group that it is watched by, whose marks outlive it.
+    /// The control group that its memory is charged to, whose marks outlive it.
     pub group: Option<Group>,
 }
 

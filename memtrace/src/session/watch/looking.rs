@@ -42,6 +42,8 @@ pub(super) struct Differences {
     stalls: Option<(u64, Stalls)>,
     /// Of the last second, some and full.
     pressure: (Option<f64>, Option<f64>),
+    /// What the kernel said since then that it was more than.
+    announced: (Option<f64>, Option<f64>),
 }
 
 impl Differences {
@@ -52,8 +54,16 @@ impl Differences {
         Some(faults.saturating_sub(before) as f64 / seconds)
     }
 
-    /// Takes a reading of the stalls; within a second of the last one, that still holds.
+    /// Takes a reading of the stalls. What the kernel said since the last one is of another second than what
+    /// is measured now: the higher counts.
     fn press(&mut self, now_ns: u64, stalls: Stalls) {
+        self.measure(now_ns, stalls);
+        let (some, full) = std::mem::take(&mut self.announced);
+        self.pressure = (raised(self.pressure.0, some), raised(self.pressure.1, full));
+    }
+
+    /// Within a second of the last reading, that still holds.
+    fn measure(&mut self, now_ns: u64, stalls: Stalls) {
         let (before_ns, before) = *self.stalls.get_or_insert((now_ns, stalls));
         let span_ns = now_ns.saturating_sub(before_ns);
         if span_ns < PRESSURE_NS {
@@ -69,11 +79,14 @@ impl Differences {
 
     /// The kernel says that tasks waited for more than this share of the last second.
     pub(super) fn announced(&mut self, some: Option<f64>, full: Option<f64>) {
-        let raised = |known: Option<f64>, said: Option<f64>| match (known, said) {
-            (Some(known), Some(said)) => Some(known.max(said)),
-            (known, said) => known.or(said),
-        };
-        self.pressure = (raised(self.pressure.0, some), raised(self.pressure.1, full));
+        self.announced = (raised(self.announced.0, some), raised(self.announced.1, full));
+    }
+}
+
+fn raised(known: Option<f64>, said: Option<f64>) -> Option<f64> {
+    match (known, said) {
+        (Some(known), Some(said)) => Some(known.max(said)),
+        (known, said) => known.or(said),
     }
 }
 
@@ -137,7 +150,17 @@ mod tests {
         before.press(3 * SECOND, stalls(500_000));
         assert_eq!(before.pressure, (Some(0.25), Some(0.125)));
         before.announced(Some(0.6), None);
+        before.press(3 * SECOND + SECOND / 2, stalls(500_000));
         assert_eq!(before.pressure, (Some(0.6), Some(0.125)));
+        before.announced(Some(0.7), None);
+        before.press(4 * SECOND, stalls(600_000));
+        assert_eq!(
+            before.pressure,
+            (Some(0.7), Some(0.05)),
+            "a second is over, and it was said in it"
+        );
+        before.press(5 * SECOND, stalls(600_000));
+        assert_eq!(before.pressure, (Some(0.0), Some(0.0)));
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! The processes of a target, as they are seen from look to look.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use crate::{
     analysis::timeline::TimelineRecorder,
     model::timeline::TimelineSample,
-    sys::procfs::{ProcFs, Process},
+    sys::{
+        cgroup::{self, Group},
+        procfs::{ProcFs, Process},
+    },
     trigger::Trend,
     watch::aim::{Candidate, aim},
 };
@@ -20,16 +23,22 @@ pub(super) struct Member {
     /// `CLOCK_MONOTONIC` then.
     pub(super) seen_ns: u64,
     pub(super) rss_bytes: u64,
+    /// The one that its memory is charged to: of a watched group, or of one in it, such as a container
+    /// of a pod.
+    pub(super) group: Option<Group>,
     trend: Trend,
     pub(super) recorder: TimelineRecorder,
 }
 
 impl Member {
-    fn of(process: Process, seen_ns: u64) -> Self {
+    fn of(proc: &ProcFs, process: Process, seen_ns: u64) -> Self {
+        let path = cgroup::path(proc, process.pid).ok();
+        let group = path.and_then(|path| Group::open(Path::new(cgroup::ROOT), &path).ok());
         Self {
             process,
             seen_ns,
             rss_bytes: 0,
+            group: group.filter(Group::has_memory),
             trend: Trend::default(),
             recorder: TimelineRecorder::new(seen_ns, SAMPLES),
         }
@@ -74,7 +83,7 @@ impl Members {
         if !self.0.contains_key(&pid)
             && let Ok(process) = proc.process(pid)
         {
-            self.0.insert(pid, Member::of(process, now_ns));
+            self.0.insert(pid, Member::of(proc, process, now_ns));
         }
         if let Some(member) = self.0.get_mut(&pid) {
             member.sample(now_ns, rss_bytes);

@@ -143,6 +143,12 @@ impl Target {
         self.group.as_ref().and_then(|group| group.usage().ok().flatten())
     }
 
+    /// It has gone, and another one may come in its place: conditions are measured anew.
+    pub(super) fn forget(&mut self) {
+        self.before = Differences::default();
+        self.watchdog.forget();
+    }
+
     /// Looks at it.
     pub(super) fn look(&mut self, proc: &ProcFs, wants: Wants, now_ns: u64) -> Result<Look, Gone> {
         self.meet(proc, now_ns)?;
@@ -236,15 +242,20 @@ impl Target {
         self.status.peak_bytes = Some(resident.peak_bytes);
     }
 
+    /// The group that a process's memory is charged to, which may be one in the group that is watched.
+    pub(super) fn group_of(&self, pid: u32) -> Option<&Group> {
+        let left = self.left.iter().map(|(_, member)| member);
+        let member = self.members.get(pid).or_else(|| left.rev().find(|it| it.process.pid == pid));
+        member.and_then(|it| it.group.as_ref()).or(self.group.as_ref())
+    }
+
     /// Adds what the group tells.
     pub(super) fn complete(&self, kill: OomKill) -> OomKill {
-        let usage = self.usage().or(self.last).unwrap_or_default();
-        OomKill {
-            cgroup: self.group.as_ref().map(|it| it.name().to_owned()).unwrap_or_default(),
-            limit_bytes: usage.limit_bytes,
-            peak_bytes: usage.peak_bytes,
-            ..kill
-        }
+        let told = |group: &Group| Some((group.name().to_owned(), group.usage().ok()??));
+        let of_watched = || Some((self.group.as_ref()?.name().to_owned(), self.last?));
+        let found = self.group_of(kill.pid).and_then(told).or_else(of_watched);
+        let (cgroup, usage) = found.unwrap_or_default();
+        OomKill { cgroup, limit_bytes: usage.limit_bytes, peak_bytes: usage.peak_bytes, ..kill }
     }
 
     /// A condition that fired, with what it was measured on.

@@ -30,6 +30,7 @@ const STARTING_NS: u64 = 2_000_000_000;
 pub(super) struct Starting {
     /// When it was executed, for people.
     after: String,
+    /// Empty where it had ended before it could be looked at.
     program: String,
     since_ns: u64,
 }
@@ -41,6 +42,18 @@ impl Starting {
 
     fn note(&self, outcome: &str) -> String {
         format!("after {} the target executed {}; {outcome}", self.after, self.program)
+    }
+
+    /// Nothing was found of it by the end of the window.
+    fn given_up(&self) -> String {
+        if self.program.is_empty() {
+            return format!(
+                "after {} the target executed a program that had ended before it could be looked at: names \
+                 of its functions are missing",
+                self.after
+            );
+        }
+        self.note("it had not loaded an allocator by the end of the window")
     }
 }
 
@@ -91,8 +104,7 @@ impl Window {
     /// The window ends before the program had anything to trace.
     pub(super) fn give_up_starting_program(&mut self) {
         if let Some(starting) = self.starting.take() {
-            self.notes
-                .push(starting.note("it had not loaded an allocator by the end of the window"));
+            self.notes.push(starting.given_up());
         }
     }
 
@@ -165,5 +177,26 @@ impl Window {
                         what never seems freed may have been";
             self.notes.push(note.to_owned());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_nothing_was_found_of_is_told_from_one_that_was_gone() {
+        let starting = |program: &str| Starting {
+            after: "3.0 s".into(),
+            program: program.into(),
+            since_ns: 0,
+        };
+        let late = starting("/bin/late").given_up();
+        assert!(
+            late.starts_with("after 3.0 s the target executed /bin/late; it had not"),
+            "{late}"
+        );
+        let gone = starting("").given_up();
+        assert!(gone.contains("a program that had ended before it could be looked at"), "{gone}");
     }
 }

@@ -3,7 +3,8 @@ use proptest::prelude::*;
 use super::*;
 
 /// Names as they follow each other in the section of strings.
-const NAMES: &str = "\0task_struct\0thread\0fsbase\0thread_info\0";
+const NAMES: &str =
+    "\0task_struct\0thread\0fsbase\0thread_info\0btf_trace_mark_victim\0mm_rss_stat\0count\0";
 
 fn name(name: &str) -> u32 {
     NAMES.find(&format!("\0{name}\0")).unwrap() as u32 + 1
@@ -63,6 +64,36 @@ fn what_is_not_there_is_named() {
     assert_eq!(offset(b"\x7fELF", &["thread"]), Err(missing("anything")));
 }
 
+/// The tracepoint's type where its argument is of this type: 1 is `void *`, 2 `int`.
+fn tracepoint(argument: u32) -> Vec<u8> {
+    let mut words = Vec::new();
+    words.extend([0, info(2, 0, false), 0]); // 1: void *
+    words.extend([0, info(1, 0, false), 4, 32]); // 2: int
+    words.extend([0, info(13, 2, false), 0, 0, 1, 0, argument]); // 3: void (void *, argument)
+    words.extend([0, info(2, 0, false), 3]); // 4: a pointer to it
+    words.extend([name("btf_trace_mark_victim"), info(8, 0, false), 4]); // 5: typedef
+    words.extend([name("mm_rss_stat"), info(4, 1, false), 32, name("count"), 2, 0]); // 6
+    btf(&words)
+}
+
+#[test]
+fn the_tracepoint_itself_says_whether_it_gives_a_task() {
+    let gives_a_task = |bytes: &[u8]| oom::gives_a_task(&Btf::parse(bytes).unwrap());
+    assert_eq!(gives_a_task(&tracepoint(1)), Some(true));
+    assert_eq!(gives_a_task(&tracepoint(2)), Some(false));
+    assert_eq!(gives_a_task(&btf(&types(false))), None);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("vmlinux");
+    fs::write(&path, tracepoint(2)).unwrap();
+    assert_eq!(oom_layout(&path).unwrap(), memtrace_common::oom::OomLayout::default());
+}
+
+#[test]
+fn counters_of_old_kernels_follow_each_other() {
+    let bytes = tracepoint(1);
+    assert_eq!(oom::counters(&Btf::parse(&bytes).unwrap()), Some((0, 8)));
+}
+
 #[test]
 fn a_kernel_without_btf_is_said_to_be_one() {
     let error = task_thread_pointer(Path::new("/nowhere/vmlinux")).unwrap_err().to_string();
@@ -72,15 +103,17 @@ fn a_kernel_without_btf_is_said_to_be_one() {
 proptest! {
     #[test]
     fn broken_btf_never_panics(
+        of_tracepoint in any::<bool>(),
         at in 0..400usize,
         word in any::<u32>(),
         length in 0..400usize,
     ) {
-        let mut bytes = btf(&types(true));
+        let mut bytes = if of_tracepoint { tracepoint(1) } else { btf(&types(true)) };
         if let Some(place) = bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<4>()) {
             *place = word.to_le_bytes();
         }
         bytes.truncate(length);
         let _ = offset(&bytes, &["thread", "fsbase"]);
+        let _ = Btf::parse(&bytes).map(|it| (oom::gives_a_task(&it), oom::counters(&it)));
     }
 }

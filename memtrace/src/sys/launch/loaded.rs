@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 
 use super::{
     LaunchError,
+    setuid::warn_of_lost_rights,
     stop::{Stop, go_on, next_stop},
 };
 use crate::{
@@ -25,6 +26,7 @@ const ARCH_SET_FS: u64 = 0x1002;
 
 /// Lets a program that waits at its start run up to there.
 pub(super) fn run_until_loaded(proc: &ProcFs, pid: u32) -> Result<(), LaunchError> {
+    warn_of_lost_rights(proc, pid);
     let Some(linker) = Linker::of(proc, pid).map_err(unreadable)? else { return Ok(()) };
     let target = Pid::from_raw(pid as i32);
     let mut loading = Loading { proc, pid, linker, has_threads: false };

@@ -9,6 +9,7 @@
 mod error;
 mod held;
 mod loaded;
+mod setuid;
 mod spawn;
 mod stop;
 mod user;

@@ -66,7 +66,7 @@ impl Watch<'_> {
             latest_end,
             stop: Stop::default(),
             kills: self.kills.clone(),
-            group: target.group.clone(),
+            group: target.group_of(pid.get()).cloned(),
         };
         match self.jobs.capture(number, order) {
             Ok(running) => {

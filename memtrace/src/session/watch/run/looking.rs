@@ -9,6 +9,7 @@ use super::{
         target::{Gone, Kind, LONGEST_GAP_NS, Target},
     },
     News, Watch,
+    sources::pressure,
 };
 use crate::{model::size::duration_ns, session::Inspector, trigger::Look};
 
@@ -67,6 +68,9 @@ impl Watch<'_> {
         let Some(target) = self.targets.get_mut(&number) else { return };
         let title = target.title();
         if matches!(target.kind, Kind::Group(_)) {
+            // Its trigger has gone with it, and the last thing that it says is no pressure.
+            self.pressure = None;
+            target.forget();
             if !std::mem::replace(&mut self.is_gone, true) {
                 self.observer.happened(Event::Gone(&title));
             }
@@ -82,6 +86,10 @@ impl Watch<'_> {
     pub(super) fn decide(&mut self, number: u64, look: &Look, now_ns: u64) {
         let Some(target) = self.targets.get_mut(&number) else { return };
         if std::mem::take(&mut self.is_gone) {
+            self.pressure = pressure(self.options).unwrap_or_else(|error| {
+                log::warn!("{error}");
+                None
+            });
             self.observer.happened(Event::Appeared(&target.title()));
         }
         if let Some(pid) = target.wants_walk(self.wants, now_ns) {

@@ -139,7 +139,7 @@ impl<'w> Watch<'w> {
             }
         });
         let proc = ProcFs::new("/proc");
-        let (announcements, no_announcements) = match announcements(&proc) {
+        let (announcements, no_announcements) = match announcements() {
             Ok(events) => (Some(events), None),
             Err(reason) => (None, Some(reason)),
         };

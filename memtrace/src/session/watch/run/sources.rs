@@ -11,14 +11,12 @@ use crate::{
     sys::{
         btf::{KERNEL_BTF, oom_layout},
         pressure::{PressureTrigger, Stalled, stalls},
-        procfs::ProcFs,
     },
     trigger::{Bound, Condition, Metric},
 };
 
-pub(super) fn announcements(proc: &ProcFs) -> Result<AsyncFd<OomEvents>, String> {
-    let version = proc.kernel_version().map_err(|error| error.to_string())?;
-    let layout = oom_layout(Path::new(KERNEL_BTF), version).map_err(|error| error.to_string())?;
+pub(super) fn announcements() -> Result<AsyncFd<OomEvents>, String> {
+    let layout = oom_layout(Path::new(KERNEL_BTF)).map_err(|error| error.to_string())?;
     let events = OomEvents::open(&layout).map_err(|error| error.to_string())?;
     readable(events).map_err(|error| error.to_string())
 }
@@ -42,7 +40,7 @@ pub(super) fn pressure(
         Metric::FullPressure => Stalled::Full,
         _ => Stalled::Some,
     };
-    let opened = PressureTrigger::open(file, who, share).map_err(|error| error.to_string());
+    let opened = PressureTrigger::open(&file, who, share).map_err(|error| error.to_string());
     let registered =
         opened.and_then(|trigger| with_priority(trigger).map_err(|error| error.to_string()));
     match registered {
