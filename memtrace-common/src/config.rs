@@ -64,14 +64,31 @@ impl Config {
     }
 }
 
-#[inline(never)]
+#[inline(always)]
 fn contains(ranges: &[CodeRange; ALLOCATOR_RANGES], address: u64) -> bool {
+    // SAFETY: a reference is valid.
+    unsafe { is_in_code(ranges, address) != 0 }
+}
+
+/// Whether an address is in one of some ranges: not 0. In the kernel it is exported, so that the
+/// verifier looks at it once and not for each of its callers; hence the types.
+///
+/// # Safety
+/// The ranges are valid for the call, or null.
+#[cfg_attr(target_arch = "bpf", unsafe(no_mangle))]
+#[inline(never)]
+pub unsafe extern "C" fn is_in_code(
+    ranges: *const [CodeRange; ALLOCATOR_RANGES],
+    address: u64,
+) -> u32 {
+    // SAFETY: by contract.
+    let Some(ranges) = (unsafe { ranges.as_ref() }) else { return 0 };
     for range in ranges {
         if range.contains(address) {
-            return true;
+            return 1;
         }
     }
-    false
+    0
 }
 
 impl CodeRange {

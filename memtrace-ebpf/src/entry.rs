@@ -165,7 +165,7 @@ pub fn enter(ctx: &ProbeContext, cookie: SiteCookie) -> Option<()> {
         // SAFETY: as for `slot`, which it does not overlap.
         let thread_pointer = unsafe { &mut (*calls).thread_pointer };
         let start = stack::Start { from: stack::From::Entry, registers, thread_pointer };
-        slot.stack = stack::capture(ctx, hit.config, start, is_timed(&hit));
+        slot.stack = stack::capture(start, is_timed(&hit));
     }
     emit_begin(&hit, slot, arrival.begin.get())
 }

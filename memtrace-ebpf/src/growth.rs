@@ -9,7 +9,6 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{
-    EbpfContext,
     macros::{fentry, fexit, raw_tracepoint},
     programs::{FEntryContext, FExitContext, RawTracePointContext},
 };
@@ -112,7 +111,7 @@ pub fn sys_exit(ctx: RawTracePointContext) -> u32 {
     {
         let function = function_of(registers.orig_ax);
         if !matches!(function, NONE | MADVISE) {
-            leave(&ctx, config, function, registers, ctx.arg(1));
+            leave(config, function, registers, ctx.arg(1));
         }
     }
     0
@@ -151,7 +150,7 @@ fn leave_function(ctx: &FExitContext, function: u8) -> i32 {
     if let Some(config) = target_config()
         && let Some(registers) = user_registers(registers, &mut place)
     {
-        leave(ctx, config, function, registers, result);
+        leave(config, function, registers, result);
     }
     0
 }
@@ -190,8 +189,7 @@ fn enter(config: &'static Config, function: u8, registers: u64) -> Option<()> {
 }
 
 #[inline(always)]
-fn leave<C: EbpfContext>(
-    ctx: &C,
+fn leave(
     config: &'static Config,
     function: u8,
     registers: &UserRegisters,
@@ -206,7 +204,7 @@ fn leave<C: EbpfContext>(
         call.count_void();
     }
     // Once for all functions, and nobody asks who unmapped something.
-    let stack = if failed || function == MUNMAP { 0 } else { call.stack(ctx) };
+    let stack = if failed || function == MUNMAP { 0 } else { call.stack() };
     if function == MUNMAP {
         call.unmap(failed);
     } else if function == MREMAP {
@@ -248,11 +246,11 @@ impl SystemCall<'_> {
     }
 
     #[inline(always)]
-    fn stack<C: EbpfContext>(&self, ctx: &C) -> u64 {
+    fn stack(&self) -> u64 {
         let registers = Registers { sp: self.registers.sp(), bp: self.registers.bp() };
         let from = stack::From::Place(self.registers.ip);
         let thread_pointer = &mut Opaque::default();
-        stack::capture(ctx, self.config, stack::Start { from, registers, thread_pointer }, false)
+        stack::capture(stack::Start { from, registers, thread_pointer }, false)
     }
 
     #[inline(always)]

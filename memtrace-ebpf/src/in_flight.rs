@@ -42,7 +42,7 @@ pub fn get(thread: u64) -> Option<*mut InFlight> {
 /// may try are taken.
 #[inline(always)]
 pub fn get_or_insert(thread: u64) -> Option<*mut InFlight> {
-    let seat = find(thread).or_else(|| claim(thread))?;
+    let seat = find(thread).or_else(|| seat(thread, claim(thread)))?;
     // SAFETY: as above.
     Some(unsafe { &raw mut (*seat).calls })
 }
@@ -66,6 +66,9 @@ pub fn remove(thread: u64) {
 /// A seat on the way; the first is where the thread belongs.
 #[inline(always)]
 fn seat(thread: u64, index: u32) -> Option<*mut Seat> {
+    if index >= TRIES {
+        return None;
+    }
     IN_FLIGHT.get_ptr_mut((thread as u32).wrapping_add(index) & (SEAT_COUNT - 1))
 }
 
@@ -77,34 +80,38 @@ fn find(thread: u64) -> Option<*mut Seat> {
     if unsafe { (&raw const (*first).thread).read_volatile() } == thread {
         return Some(first);
     }
-    find_further(thread)
+    seat(thread, find_further(thread))
 }
 
-/// A thread's own seat beyond the first. A free one does not end the search: it may have become
-/// free since.
+/// Which of the seats beyond the first is a thread's own; [`TRIES`] where none is. A free one does not
+/// end the search: it may have become free since. Exported for the verifier's sake, see
+/// [`crate::stack`].
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn find_further(thread: u64) -> Option<*mut Seat> {
+pub extern "C" fn find_further(thread: u64) -> u32 {
     for index in 1..TRIES {
-        let seat = seat(thread, index)?;
+        let Some(seat) = seat(thread, index) else { break };
         // SAFETY: as above.
         if unsafe { (&raw const (*seat).thread).read_volatile() } == thread {
-            return Some(seat);
+            return index;
         }
     }
-    None
+    TRIES
 }
 
+/// Takes a seat for a thread, and says which, likewise.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn claim(thread: u64) -> Option<*mut Seat> {
+pub extern "C" fn claim(thread: u64) -> u32 {
     for index in 0..TRIES {
-        let seat = seat(thread, index)?;
+        let Some(seat) = seat(thread, index) else { break };
         // SAFETY: as above; once claimed, the seat is this thread's alone.
         unsafe {
             if atomic::try_claim(&raw mut (*seat).claimed) {
                 (&raw mut (*seat).thread).write_volatile(thread);
-                return Some(seat);
+                return index;
             }
         }
     }
-    None
+    TRIES
 }

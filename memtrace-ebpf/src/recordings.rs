@@ -119,13 +119,8 @@ fn recalled_by(
     if !known.is_of(key) {
         return false;
     }
-    let is_equal = match walk.is_as_recorded(known, registers.bp) {
-        Some(is_equal) => is_equal,
-        None => {
-            look_through(known, walk, replay);
-            replay.is_equal(known, registers.bp)
-        }
-    };
+    // SAFETY: all are references.
+    let is_equal = unsafe { is_as_recorded(known, walk, replay, registers.bp) } != 0;
     if !is_equal {
         *found = Found::Others;
         return false;
@@ -135,8 +130,34 @@ fn recalled_by(
     true
 }
 
-/// Reads what was not read yet.
+/// Whether a recording is that of the walk: not 0 if memory has not changed. Exported for the
+/// verifier's sake, see [`crate::stack`].
+///
+/// # Safety
+/// All are valid for the call; walk and replay are claimed.
+#[unsafe(no_mangle)]
 #[inline(never)]
+pub unsafe extern "C" fn is_as_recorded(
+    known: *const Recording,
+    walk: *mut Walk,
+    replay: *mut Replay,
+    frame_pointer: u64,
+) -> u32 {
+    // SAFETY: by contract.
+    let (Some(known), Some(walk), Some(replay)) =
+        (unsafe { (known.as_ref(), walk.as_mut(), replay.as_mut()) })
+    else {
+        return 0;
+    };
+    let is_equal = walk.is_as_recorded(known, frame_pointer).unwrap_or_else(|| {
+        look_through(known, walk, replay);
+        replay.is_equal(known, frame_pointer)
+    });
+    is_equal.into()
+}
+
+/// Reads what was not read yet.
+#[inline(always)]
 fn look_through(recording: &Recording, walk: &mut Walk, replay: &mut Replay) {
     if !replay.start(recording) {
         return;

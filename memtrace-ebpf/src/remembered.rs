@@ -52,12 +52,19 @@ pub fn insert(config: &Config, address: u64) -> bool {
     if !config.remembers() {
         return true;
     }
-    let fits = bucket(config, address)
-        .is_some_and(|bucket| remembered::insert(&bucket, word(address, image())));
+    insert_word(bucket_of(address, config.remembered_buckets), word(address, image())) != 0
+}
+
+/// [`insert`]; 0 where there is no place. Exported for the verifier's sake, see [`crate::stack`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn insert_word(bucket: u32, word: u64) -> u32 {
+    let bucket = REMEMBERED.get_ptr_mut(bucket).map(Shared);
+    let fits = bucket.is_some_and(|bucket| remembered::insert(&bucket, word));
     if !fits {
         count_loss(KernelLoss::SampledFull);
     }
-    fits
+    fits.into()
 }
 
 /// Follows a block no longer; whether it was followed. Always `true` when all blocks are.

@@ -4,7 +4,6 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{
-    EbpfContext,
     helpers::{
         bpf_get_current_pid_tgid,
         generated::{
@@ -57,13 +56,13 @@ const NO_SYSTEM_CALL: u64 = u64::MAX;
 #[fentry(function = "folio_add_new_anon_rmap")]
 pub fn enter_new_page(ctx: FEntryContext) -> i32 {
     if let Some(config) = target_config() {
-        take_page(&ctx, config, ctx.arg(0), ctx.arg(2));
+        take_page(config, ctx.arg(0), ctx.arg(2));
     }
     0
 }
 
 #[inline(always)]
-fn take_page(ctx: &FEntryContext, config: &Config, folio: u64, address: u64) -> Option<()> {
+fn take_page(config: &Config, folio: u64, address: u64) -> Option<()> {
     let growth = GROWTH.get(0)?;
     let counters = function_counters(AllocFn::PageFault as u8)?;
     // SAFETY: a counter of this CPU's map value, here and below.
@@ -75,7 +74,7 @@ fn take_page(ctx: &FEntryContext, config: &Config, folio: u64, address: u64) -> 
         return None;
     }
     let mut place = MaybeUninit::uninit();
-    let stack = stack_of(ctx, config, registers_of_user(&mut place)?);
+    let stack = stack_of(registers_of_user(&mut place)?);
     tell(config, interval, AllocRecord { address, size_bytes, stack, ..Default::default() });
     Some(())
 }
@@ -99,13 +98,13 @@ fn registers_of_user(place: &mut MaybeUninit<UserRegisters>) -> Option<&UserRegi
 }
 
 #[inline(always)]
-fn stack_of<C: EbpfContext>(ctx: &C, config: &Config, registers: &UserRegisters) -> u64 {
+fn stack_of(registers: &UserRegisters) -> u64 {
     // An instruction that was interrupted begins at `ip`; a system call's is before it.
     let interrupted = u64::from(registers.orig_ax == NO_SYSTEM_CALL);
     let from = stack::From::Place(registers.ip + interrupted);
     let registers = Registers { sp: registers.sp(), bp: registers.bp() };
     let thread_pointer = &mut Opaque::default();
-    stack::capture(ctx, config, stack::Start { from, registers, thread_pointer }, false)
+    stack::capture(stack::Start { from, registers, thread_pointer }, false)
 }
 
 /// A sampled fault, until the kernel counts the page that it is about.
@@ -142,8 +141,8 @@ static LAST_FAULT: PerCpuArray<LastFault> = PerCpuArray::with_max_entries(1, 0);
 /// programs cannot hang on functions. What comes of the fault is told by the counters.
 #[raw_tracepoint(tracepoint = "page_fault_user")]
 pub fn page_fault_user(ctx: RawTracePointContext) -> u32 {
-    if let Some(config) = target_config() {
-        begin_fault(&ctx, config, ctx.arg(0));
+    if target_config().is_some() {
+        begin_fault(ctx.arg(0));
     }
     0
 }
@@ -153,16 +152,14 @@ pub fn page_fault_user(ctx: RawTracePointContext) -> u32 {
 #[raw_tracepoint(tracepoint = "page_fault_kernel")]
 pub fn page_fault_kernel(ctx: RawTracePointContext) -> u32 {
     let address: u64 = ctx.arg(0);
-    if address < USER_END
-        && let Some(config) = target_config()
-    {
-        begin_fault(&ctx, config, address);
+    if address < USER_END && target_config().is_some() {
+        begin_fault(address);
     }
     0
 }
 
 #[inline(always)]
-fn begin_fault(ctx: &RawTracePointContext, config: &Config, address: u64) -> Option<()> {
+fn begin_fault(address: u64) -> Option<()> {
     let growth = GROWTH.get(0)?;
     let counters = function_counters(AllocFn::PageFault as u8)?;
     // SAFETY: a counter of this CPU's map value.
@@ -180,7 +177,7 @@ fn begin_fault(ctx: &RawTracePointContext, config: &Config, address: u64) -> Opt
     }
     let mut place = MaybeUninit::uninit();
     let registers = registers_of_user(&mut place)?;
-    let stack = stack_of(ctx, config, registers);
+    let stack = stack_of(registers);
     let fault = Fault { address: address & !((1 << PAGE_SHIFT) - 1), stack, ip: registers.ip };
     if FAULTS.insert(thread, fault, 0).is_ok() {
         atomic::increment(count);
@@ -200,13 +197,7 @@ fn forget_fault(thread: u64, count: *mut u64) {
 /// The kernel counts pages: a large one, or that of a sampled fault. A large page is known by how much
 /// is counted at once: smaller numbers wait on their CPU until there are more.
 #[inline(always)]
-fn end_fault<C: EbpfContext>(
-    ctx: &C,
-    config: &Config,
-    growth: &GrowthConfig,
-    kind: u64,
-    grown_pages: u64,
-) -> Option<()> {
+fn end_fault(config: &Config, growth: &GrowthConfig, kind: u64, grown_pages: u64) -> Option<()> {
     if kind != RssKind::Anonymous as u64 && kind != RssKind::Shared as u64 {
         return None;
     }
@@ -215,7 +206,7 @@ fn end_fault<C: EbpfContext>(
     let interval = Interval::from_exponent(growth.interval as u8);
     if grown_pages >> HUGE_ORDER != 0 {
         forget_fault(thread, count);
-        return take_huge_page(ctx, config, interval, thread);
+        return take_huge_page(config, interval, thread);
     }
     // SAFETY: a live map value.
     if unsafe { count.read_volatile() } == 0 {
@@ -235,12 +226,7 @@ fn end_fault<C: EbpfContext>(
 }
 
 #[inline(always)]
-fn take_huge_page<C: EbpfContext>(
-    ctx: &C,
-    config: &Config,
-    interval: Interval,
-    thread: u64,
-) -> Option<()> {
+fn take_huge_page(config: &Config, interval: Interval, thread: u64) -> Option<()> {
     let size_bytes = 1 << (PAGE_SHIFT + HUGE_ORDER);
     // SAFETY: a live map value.
     let last = unsafe { LAST_FAULT.get_ptr(0)?.read() };
@@ -251,7 +237,7 @@ fn take_huge_page<C: EbpfContext>(
     }
     let address = last.address & !(size_bytes - 1);
     let mut place = MaybeUninit::uninit();
-    let stack = stack_of(ctx, config, registers_of_user(&mut place)?);
+    let stack = stack_of(registers_of_user(&mut place)?);
     tell(config, interval, AllocRecord { size_bytes, address, stack, ..Default::default() });
     Some(())
 }
@@ -273,7 +259,7 @@ fn tell(config: &Config, interval: Interval, record: AllocRecord) {
 pub fn rss_stat(ctx: RawTracePointContext) -> u32 {
     if let Some(config) = target_config() {
         let (mm, kind): (u64, u64) = (ctx.arg(0), ctx.arg(1));
-        read_count(&ctx, config, mm, kind);
+        read_count(config, mm, kind);
     }
     0
 }
@@ -283,28 +269,22 @@ pub fn rss_stat(ctx: RawTracePointContext) -> u32 {
 pub fn rss_stat_counted(ctx: RawTracePointContext) -> u32 {
     if let Some(config) = target_config() {
         let (mm, kind, count): (u64, u64, i64) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
-        take_count(&ctx, config, mm, kind, count);
+        take_count(config, mm, kind, count);
     }
     0
 }
 
 #[inline(always)]
-fn read_count(ctx: &RawTracePointContext, config: &Config, mm: u64, kind: u64) -> Option<()> {
+fn read_count(config: &Config, mm: u64, kind: u64) -> Option<()> {
     let growth = GROWTH.get(0)?;
     let kind = kind & (RSS_KINDS as u64 - 1);
     let at = u64::from(growth.rss_count) + kind * u64::from(growth.rss_step);
     let count = kernel_word(mm + at)?;
-    take_count(ctx, config, mm, kind, count as i64)
+    take_count(config, mm, kind, count as i64)
 }
 
 #[inline(always)]
-fn take_count(
-    ctx: &RawTracePointContext,
-    config: &Config,
-    mm: u64,
-    kind: u64,
-    count: i64,
-) -> Option<()> {
+fn take_count(config: &Config, mm: u64, kind: u64, count: i64) -> Option<()> {
     let growth = GROWTH.get(0)?;
     // SAFETY: the helper has no preconditions.
     let task = unsafe { bpf_get_current_task() };
@@ -325,7 +305,7 @@ fn take_count(
         keep_peak(&mut *counts);
         before
     };
-    end_fault(ctx, config, growth, kind, pages.saturating_sub(before))
+    end_fault(config, growth, kind, pages.saturating_sub(before))
 }
 
 #[inline(always)]

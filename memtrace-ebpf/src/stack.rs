@@ -1,6 +1,11 @@
 //! The caller's stack, walked once per call, sent once per stack: events carry its hash.
+//!
+//! An exported function (`no_mangle`) is verified once, by itself, and what the verifier notes
+//! meanwhile is freed before it goes on: kilobytes for each state, charged to whoever loads the
+//! program. Inlined into its callers all of this took 50 MiB. So such functions take numbers, and
+//! pointers whose length the kernel knows from the object's BTF and which may be null to it.
 
-use aya_ebpf::{EbpfContext, Global, helpers::generated::bpf_loop};
+use aya_ebpf::{Global, helpers::generated::bpf_loop};
 use aya_log_ebpf::debug;
 use memtrace_common::{
     config::{Config, StackMode},
@@ -11,8 +16,7 @@ use memtrace_common::{
     unwind::{
         Registers, StackWords, finish, frame_pointer,
         memo::{Memo, PLACES},
-        mix,
-        recall::{Key, Recorder, Recording, Replay},
+        recall::{Recorder, Recording, Replay},
         table::{CodeMapping, CodeMappings, MAX_MAPPINGS, Row, Rule},
         walk::{Tables, Walk},
     },
@@ -22,7 +26,7 @@ use memtrace_common::{
 use crate::{
     atomic, emit,
     maps::{
-        EVENTS, STACKS, count_loss, count_ring_full, count_stack_ns, image, mappings, memo,
+        EVENTS, STACKS, config, count_loss, count_ring_full, count_stack_ns, image, mappings, memo,
         page_word, python_layout, row_word, rule, stack_buffer,
     },
     memory::{UserMemory, thread_pointer},
@@ -61,6 +65,26 @@ pub enum From {
     Place(u64),
 }
 
+impl From {
+    /// No code is there.
+    const NO_PLACE: u64 = 0;
+
+    /// As a number, for functions that the verifier looks at by themselves.
+    #[inline(always)]
+    fn pc(self) -> u64 {
+        match self {
+            Self::Entry => Self::NO_PLACE,
+            Self::Place(pc) => pc,
+        }
+    }
+
+    /// What [`Self::pc`] says.
+    #[inline(always)]
+    fn of(pc: u64) -> Self {
+        if pc == Self::NO_PLACE { Self::Entry } else { Self::Place(pc) }
+    }
+}
+
 /// What a walk starts with.
 pub struct Start<'a> {
     pub from: From,
@@ -73,21 +97,37 @@ pub struct Start<'a> {
 /// counted, for all that are not: what a budget is kept by. How deep stacks are, and how cold the caches, is
 /// the target's.
 #[inline(always)]
-pub fn capture<C: EbpfContext>(ctx: &C, config: &Config, start: Start<'_>, is_timed: bool) -> u64 {
-    if config.stacks == StackMode::Off as u32 {
-        return 0;
-    }
+pub fn capture(start: Start<'_>, is_timed: bool) -> u64 {
+    let Registers { sp, bp } = start.registers;
+    // SAFETY: a reference is valid.
+    unsafe { capture_stack(start.from.pc(), sp, bp, start.thread_pointer, is_timed.into()) }
+}
+
+/// [`capture`], from `pc` on, or from the entry of a function.
+///
+/// # Safety
+/// `thread_pointer` is valid for the call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub unsafe extern "C" fn capture_stack(
+    pc: u64,
+    sp: u64,
+    bp: u64,
+    thread_pointer: *mut Opaque<u64>,
+    is_timed: u32,
+) -> u64 {
+    let Some(config) = config().filter(|it| it.stacks != StackMode::Off as u32) else { return 0 };
+    // SAFETY: by contract.
+    let Some(thread_pointer) = (unsafe { thread_pointer.as_mut() }) else { return 0 };
     let Some(buffer) = claim() else {
         count_loss(KernelLoss::StackBufferBusy);
         return 0;
     };
     // SAFETY: the buffer lies in a map value and, being claimed, is this program's alone.
-    let (walk, replay, unread) =
-        unsafe { (&mut (*buffer).walk, &mut (*buffer).replay, &raw mut (*buffer).unread) };
-    // SAFETY: as above. In map memory, or the verifier would look at all of the walk twice.
     let begun_ns = unsafe { &mut (*buffer).begun_ns };
-    begun_ns.set(if is_timed { emit::now_ns() } else { 0 });
-    let stack = walk_or_recall(ctx, config, start, walk, replay, unread).unwrap_or_default();
+    begun_ns.set(if is_timed != 0 { emit::now_ns() } else { 0 });
+    let start = Start { from: From::of(pc), registers: Registers { sp, bp }, thread_pointer };
+    let stack = walk_or_recall(config, start, buffer).unwrap_or_default();
     if begun_ns.get() != 0 {
         count_stack_ns(emit::now_ns().saturating_sub(begun_ns.get()));
     }
@@ -98,34 +138,30 @@ pub fn capture<C: EbpfContext>(ctx: &C, config: &Config, start: Start<'_>, is_ti
 
 /// Walks Python's frames and the native ones. The stack's id.
 #[inline(always)]
-fn walk_or_recall<C: EbpfContext>(
-    ctx: &C,
-    config: &Config,
-    start: Start<'_>,
-    walk: &mut Walk,
-    replay: &mut Replay,
-    unread: *mut Recording,
-) -> Option<u64> {
+fn walk_or_recall(config: &Config, start: Start<'_>, buffer: *mut StackBuffer) -> Option<u64> {
     let Start { from, registers, thread_pointer } = start;
+    // SAFETY: the buffer lies in a map value and, being claimed, is this program's alone.
+    let (walk, replay, unread) =
+        unsafe { (&mut (*buffer).walk, &mut (*buffer).replay, &raw mut (*buffer).unread) };
     walk.clear_windows();
     if config.stacks != StackMode::Tables as u32 {
-        walk_python(walk, thread_pointer);
-        walk_by_frame_pointers(from, registers, walk);
-        return Some(intern(ctx, config, walk).0);
+        take_python(walk, thread_pointer);
+        // SAFETY: the walk is a reference.
+        unsafe { walk_by_frame_pointers(walk, from.pc(), registers.sp, registers.bp) };
+        return Some(intern(walk));
     }
     // This reads the stack, in which there are things of Python, too.
     walk.read_stack(&UserMemory, registers.sp);
-    walk_python(walk, thread_pointer);
+    take_python(walk, thread_pointer);
     if begin(walk, from, registers) {
         let tables = KernelTables { mappings: mappings(config)?, memo: memo(config)? };
-        let mut context = LoopContext { walk, tables, recording: unread };
-        if USE_BPF_LOOP.load() == 0 {
-            walk_unrolled(&mut context);
-        } else {
-            return finish_or_recall(ctx, config, registers, &mut context, replay);
+        let context = LoopContext { walk, tables, recording: unread };
+        if USE_BPF_LOOP.load() != 0 {
+            return finish_or_recall(config, registers, context, replay);
         }
+        take_frames(&context, MAX_FRAMES as u32);
     }
-    Some(intern(ctx, config, walk).0)
+    Some(intern(walk))
 }
 
 #[inline(always)]
@@ -141,28 +177,26 @@ fn begin(walk: &mut Walk, from: From, registers: Registers) -> bool {
 
 /// The stack of an earlier walk, if it is that of this one; else the rest is walked.
 #[inline(always)]
-fn finish_or_recall<C: EbpfContext>(
-    ctx: &C,
+fn finish_or_recall(
     config: &Config,
     registers: Registers,
-    context: &mut LoopContext,
+    mut context: LoopContext,
     replay: &mut Replay,
 ) -> Option<u64> {
-    // SAFETY: the walk is claimed, and the loop that used it is over.
+    // SAFETY: the walk is claimed, and only used here while the loop does not run.
     let walk = unsafe { &mut *context.walk };
     let mut key = walk.key(config.generation);
     let mut shared = recordings::at(&key)?;
     let experience = recordings::experience(shared);
     let further_frames = experience.further_frames();
     if further_frames != 0 {
-        take_frames(context, further_frames);
+        take_frames(&context, further_frames);
         if !walk.is_under_way() {
-            return Some(intern(ctx, config, walk).0);
+            return Some(intern(walk));
         }
         key = walk.key(config.generation);
         shared = recordings::at(&key)?;
     }
-    let frames_left = MAX_FRAMES as u32 - further_frames;
     match recordings::recalled(shared, &key, registers, walk, replay) {
         Found::Stack(stack) => {
             experience.learn(true);
@@ -171,41 +205,19 @@ fn finish_or_recall<C: EbpfContext>(
         Found::Others => experience.learn(false),
         Found::Nothing => {}
     }
+    let frames_left = MAX_FRAMES as u32 - further_frames;
     let Some(recording) = recordings::claim_next(shared) else {
-        take_frames(context, frames_left);
-        return Some(intern(ctx, config, walk).0);
+        take_frames(&context, frames_left);
+        return Some(intern(walk));
     };
+    // SAFETY: it is claimed.
+    unsafe { (*recording).begin(&key) };
     context.recording = recording;
-    let stack = walk_and_record(ctx, config, registers, context, &key, frames_left);
+    take_frames(&context, frames_left);
+    // SAFETY: both are valid and claimed.
+    let stack = unsafe { intern_stack(walk, recording, registers.sp) };
     recordings::release(shared);
     Some(stack)
-}
-
-/// Walks the rest of the native frames, and keeps a recording of it.
-#[inline(always)]
-fn walk_and_record<C: EbpfContext>(
-    ctx: &C,
-    config: &Config,
-    registers: Registers,
-    context: &mut LoopContext,
-    key: &Key,
-    frames_left: u32,
-) -> u64 {
-    // SAFETY: both are claimed, and only used here while the loop does not run.
-    unsafe { (*context.recording).begin(key) };
-    take_frames(context, frames_left);
-    // SAFETY: as above.
-    let (walk, recording) = unsafe { (&mut *context.walk, &mut *context.recording) };
-    let reach_bytes = walk.reach_bytes(registers.sp);
-    walk.want(registers.sp, reach_bytes);
-    let (stack, is_known) = intern(ctx, config, walk);
-    // A stack that was just sent may have been lost; one that is not complete may become so when
-    // more is known of the target.
-    let is_whole = walk.end() == StackEnd::Complete as u32 && !walk.is_guessed();
-    if is_known && is_whole {
-        recording.finish(stack, reach_bytes);
-    }
-    stack
 }
 
 #[inline(always)]
@@ -286,11 +298,6 @@ impl Tables for KernelTables {
     }
 }
 
-/// Steps of the Python walk where there is no `bpf_loop`: the verifier follows each, 4,000
-/// instructions a step, and a million is the most. The stacks that are deeper say that they are
-/// truncated.
-const UNROLLED_PYTHON_STEPS: u32 = 64;
-
 /// What a step of the Python walk works on.
 #[repr(C)]
 struct PythonLoopContext {
@@ -298,70 +305,80 @@ struct PythonLoopContext {
     layout: *const PythonLayout,
 }
 
-/// Where the walk of Python's frames starts; the layout is null when there is nothing to walk.
+/// Walks Python's frames, if there are any. The thread pointer is kept for the thread's next walk.
 #[inline(always)]
-fn start_python(walk: &mut Walk, kept: &mut Opaque<u64>) -> *const PythonLayout {
+fn take_python(walk: &mut Walk, kept: &mut Opaque<u64>) {
     let image = image();
-    let Some(layout) = python_layout(image) else {
-        walk.skip_python(image);
-        return core::ptr::null();
-    };
-    // SAFETY: the map value outlives the run.
-    let known = unsafe { &*layout };
+    let Some(layout) = python_layout(image) else { return walk.skip_python(image) };
     if kept.get() == 0 {
-        kept.set(thread_pointer(known.task_thread_pointer).unwrap_or_default());
+        // SAFETY: the map value outlives the run.
+        let offset = unsafe { (*layout).task_thread_pointer };
+        kept.set(thread_pointer(offset).unwrap_or_default());
     }
-    let thread_pointer = kept.get();
-    if thread_pointer == 0 {
-        walk.skip_python(image);
-        return core::ptr::null();
+    if kept.get() == 0 {
+        return walk.skip_python(image);
     }
-    if walk.start_python(&UserMemory, known, thread_pointer, image) {
-        layout
-    } else {
-        core::ptr::null()
-    }
+    // SAFETY: both are valid, and the walk is claimed.
+    unsafe { walk_python(walk, layout, kept.get(), image) };
 }
 
-#[inline(always)]
-fn walk_python(walk: &mut Walk, thread_pointer: &mut Opaque<u64>) {
-    let layout = start_python(walk, thread_pointer);
-    if layout.is_null() {
-        return;
+/// [`take_python`], where there is Python. The result says nothing: the kernel wants one.
+///
+/// # Safety
+/// Both are valid for the call, and the walk is claimed.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub unsafe extern "C" fn walk_python(
+    walk: *mut Walk,
+    layout: *const PythonLayout,
+    thread_pointer: u64,
+    image: u64,
+) -> u32 {
+    // SAFETY: by contract.
+    let (Some(known), Some(known_layout)) = (unsafe { (walk.as_mut(), layout.as_ref()) }) else {
+        return 0;
+    };
+    if !known.start_python(&UserMemory, known_layout, thread_pointer, image) {
+        return 0;
     }
-    let mut context = PythonLoopContext { walk, layout };
     if USE_BPF_LOOP.load() != 0 {
-        // SAFETY: `python_step` has the signature that the helper wants, and the context outlives
-        // the call.
+        let mut context = PythonLoopContext { walk, layout };
+        // SAFETY: `three_python_steps` has the signature that the helper wants, and the context
+        // outlives the call.
         unsafe {
             let context = (&raw mut context).cast();
             bpf_loop(MAX_PYTHON_STEPS as u32 / 3, three_python_steps as *mut _, context, 0);
         }
-        return;
+        return 0;
     }
-    for index in 0..UNROLLED_PYTHON_STEPS {
-        // SAFETY: the context is valid.
-        if unsafe { python_step(index, &raw mut context) } != 0 {
+    for _ in 0..MAX_PYTHON_STEPS {
+        // SAFETY: both are valid, and the walk is claimed.
+        if unsafe { take_python_frame(walk, layout) } == 0 {
             break;
         }
     }
+    0
 }
 
-/// One Python frame; not 0 ends the loop.
+/// One Python frame, where there is no `bpf_loop`; 0 ends the walk. Exported, or the verifier would
+/// follow each again.
 ///
 /// # Safety
-/// `context` and what it points to are valid for the call.
+/// Both are valid for the call, and the walk is claimed.
+#[unsafe(no_mangle)]
 #[inline(never)]
-unsafe extern "C" fn python_step(_index: u32, context: *mut PythonLoopContext) -> i64 {
-    // SAFETY: by contract; the walk is claimed.
-    let (walk, layout) = unsafe { (&mut *(*context).walk, &*(*context).layout) };
-    i64::from(!walk.step_python(&UserMemory, layout))
+pub unsafe extern "C" fn take_python_frame(walk: *mut Walk, layout: *const PythonLayout) -> u32 {
+    // SAFETY: by contract.
+    let (Some(walk), Some(layout)) = (unsafe { (walk.as_mut(), layout.as_ref()) }) else {
+        return 0;
+    };
+    walk.step_python(&UserMemory, layout).into()
 }
 
 /// Three Python frames; not 0 ends the loop. A call costs as much as half a frame.
 ///
 /// # Safety
-/// As for [`python_step`].
+/// `context` and what it points to are valid for the call.
 #[inline(never)]
 unsafe extern "C" fn three_python_steps(_index: u32, context: *mut PythonLoopContext) -> i64 {
     // SAFETY: by contract; the walk is claimed.
@@ -381,22 +398,65 @@ struct LoopContext {
 
 /// Takes native frames, at most as many.
 #[inline(always)]
-fn take_frames(context: &mut LoopContext, frames: u32) {
-    // SAFETY: `step` has the signature that the helper wants, and the context outlives the call.
-    unsafe {
-        bpf_loop(frames, step as *mut _, core::ptr::from_mut(context).cast(), 0);
-    }
+fn take_frames(context: &LoopContext, frames: u32) {
+    let KernelTables { mappings, memo } = context.tables;
+    // SAFETY: they lie in map values, and what is written is claimed.
+    unsafe { take_native_frames(context.walk, mappings, memo, context.recording, frames) };
 }
 
-/// Takes all native frames, where there is no `bpf_loop`.
-#[inline(always)]
-fn walk_unrolled(context: &mut LoopContext) {
-    for index in 0..MAX_FRAMES as u32 {
-        // SAFETY: the context is valid.
-        if unsafe { step(index, context) } != 0 {
+/// [`take_frames`]. The result says nothing: the kernel wants one.
+///
+/// # Safety
+/// All are valid for the call; the walk and the recording are claimed.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub unsafe extern "C" fn take_native_frames(
+    walk: *mut Walk,
+    mappings: *const CodeMappings,
+    memo: *mut Memo,
+    recording: *mut Recording,
+    frames: u32,
+) -> u32 {
+    if walk.is_null() || mappings.is_null() || memo.is_null() || recording.is_null() {
+        return 0;
+    }
+    if USE_BPF_LOOP.load() != 0 {
+        let tables = KernelTables { mappings, memo };
+        let mut context = LoopContext { walk, tables, recording };
+        // SAFETY: `step` has the signature that the helper wants, and the context outlives the call.
+        unsafe { bpf_loop(frames, step as *mut _, (&raw mut context).cast(), 0) };
+        return 0;
+    }
+    for _ in 0..MAX_FRAMES {
+        // SAFETY: all are valid; the walk and the recording are claimed.
+        if unsafe { take_native_frame(walk, mappings, memo, recording) } == 0 {
             break;
         }
     }
+    0
+}
+
+/// One frame, where there is no `bpf_loop`; 0 ends the walk. Exported, or the verifier would follow
+/// each again.
+///
+/// # Safety
+/// As for [`take_native_frames`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub unsafe extern "C" fn take_native_frame(
+    walk: *mut Walk,
+    mappings: *const CodeMappings,
+    memo: *mut Memo,
+    recording: *mut Recording,
+) -> u32 {
+    // SAFETY: by contract.
+    let Some(walk) = (unsafe { walk.as_mut() }) else { return 0 };
+    if mappings.is_null() || memo.is_null() || recording.is_null() {
+        return 0;
+    }
+    // SAFETY: by contract.
+    let memory = unsafe { Recorder::new(&UserMemory, recording) };
+    walk.step(&memory, &KernelTables { mappings, memo }).into()
 }
 
 /// One frame; not 0 ends the loop.
@@ -419,23 +479,35 @@ struct ChainContext {
     position: frame_pointer::Position,
 }
 
+/// Walks by frame pointers, from `pc` on or from the entry of a function. The result says nothing: the
+/// kernel wants one.
+///
 /// The frames go to the walk's memory, which makes the verifier forget them: a walk can end after
 /// any frame, and all that follows would be verified once for each of them (240,000 instructions
 /// instead of a few thousand).
-#[inline(always)]
-fn walk_by_frame_pointers(from: From, registers: Registers, walk: &mut Walk) {
+///
+/// # Safety
+/// The walk is valid for the call, and claimed.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub unsafe extern "C" fn walk_by_frame_pointers(walk: *mut Walk, pc: u64, sp: u64, bp: u64) -> u32 {
+    // SAFETY: by contract.
+    let Some(walk) = (unsafe { walk.as_mut() }) else { return 0 };
     walk.start_collecting();
-    let (caller, registers) = match from {
-        From::Entry => (UserMemory.read_word(registers.sp), registers),
+    let (caller, sp) = match From::of(pc) {
+        From::Entry => (UserMemory.read_word(sp), sp),
         // As if the place had been called with the word before the stack pointer.
-        From::Place(pc) => (Some(pc), Registers { sp: registers.sp.wrapping_sub(8), ..registers }),
+        From::Place(pc) => (Some(pc), sp.wrapping_sub(8)),
     };
+    let registers = Registers { sp, bp };
     let Some(caller) = caller else {
-        return walk.finish_collecting(StackEnd::Unreadable);
+        walk.finish_collecting(StackEnd::Unreadable);
+        return 0;
     };
     if USE_BPF_LOOP.load() == 0 {
         let end = frame_pointer::walk_from_entry(&UserMemory, registers, caller, walk);
-        return walk.finish_collecting(end);
+        walk.finish_collecting(end);
+        return 0;
     }
     let mut position = frame_pointer::Position::default();
     position.start(registers, caller, walk);
@@ -447,6 +519,7 @@ fn walk_by_frame_pointers(from: From, registers: Registers, walk: &mut Walk) {
         let context = (&raw mut context).cast();
         bpf_loop(MAX_FRAMES as u32 - 1, chain_step as *mut _, context, 0);
     }
+    0
 }
 
 /// One frame by its frame pointer; not 0 ends the loop.
@@ -466,36 +539,53 @@ unsafe extern "C" fn chain_step(_index: u32, context: *mut ChainContext) -> i64 
     }
 }
 
-/// The id of a finished walk's stack, which is sent if it was not seen before; and whether it was.
+/// The id of a finished walk's stack, which is sent if it was not seen before.
 #[inline(always)]
-fn intern<C: EbpfContext>(ctx: &C, config: &Config, walk: &mut Walk) -> (u64, bool) {
+fn intern(walk: &mut Walk) -> u64 {
+    // SAFETY: the walk is a reference, and there is no recording.
+    unsafe { intern_stack(walk, core::ptr::null_mut(), 0) }
+}
+
+/// [`intern`], and finishes the recording of the walk, which began at `sp`, if there is one.
+///
+/// # Safety
+/// The walk is valid for the call, the recording is, too, or null, and both are claimed.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub unsafe extern "C" fn intern_stack(walk: *mut Walk, recording: *mut Recording, sp: u64) -> u64 {
+    // SAFETY: by contract.
+    let (Some(walk), Some(config)) = (unsafe { walk.as_mut() }, config()) else { return 0 };
     let end = walk.end() | if walk.is_guessed() { STACK_GUESSED } else { 0 };
     let unfinished = walk.hash();
     let hash = finish(unfinished, end);
     let check = (unfinished >> 32) << 32 | u64::from(walk.word_count());
-    match STACKS.get_ptr(hash) {
-        // SAFETY: a found value stays readable for the program's run.
-        Some(known) => {
-            if unsafe { *known } != check {
-                count_loss(KernelLoss::StackCollision);
-            }
-            (hash, true)
-        }
-        None => (publish(ctx, config, walk, hash, check, end), false),
+    // SAFETY: by contract.
+    let recording = unsafe { recording.as_mut() };
+    if recording.is_some() {
+        walk.want(sp, walk.reach_bytes(sp));
     }
+    let Some(known) = STACKS.get_ptr(hash) else {
+        return publish(config, walk, hash, check, end);
+    };
+    // SAFETY: a found value stays readable for the program's run.
+    if unsafe { *known } != check {
+        count_loss(KernelLoss::StackCollision);
+    }
+    // A stack that was just sent may have been lost; one that is not complete may become so when
+    // more is known of the target.
+    let is_whole = walk.end() == StackEnd::Complete as u32 && !walk.is_guessed();
+    if let Some(recording) = recording
+        && is_whole
+    {
+        recording.finish(hash, walk.reach_bytes(sp));
+    }
+    hash
 }
 
 /// Sends a stack that was not seen before. It is remembered only when it was sent: one that did
 /// not fit into the ring is sent with a later call.
 #[inline(always)]
-fn publish<C: EbpfContext>(
-    ctx: &C,
-    config: &Config,
-    walk: &mut Walk,
-    hash: u64,
-    check: u64,
-    end: u32,
-) -> u64 {
+fn publish(config: &Config, walk: &mut Walk, hash: u64, check: u64, end: u32) -> u64 {
     if STACKS.insert(hash, check, 0).is_err() {
         count_loss(KernelLoss::StackTableFull);
         return 0;
@@ -525,6 +615,6 @@ fn publish<C: EbpfContext>(
         count_ring_full(RecordKind::Stack);
         let _ = STACKS.remove(hash);
     }
-    debug!(ctx, "new stack {:x} of {} and {} Python frames, end {}", hash, native, python, end);
+    debug!((), "new stack {:x} of {} and {} Python frames, end {}", hash, native, python, end);
     hash
 }

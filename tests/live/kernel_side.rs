@@ -1,5 +1,15 @@
 //! The BPF programs: their life and their messages.
 
+use std::{num::NonZeroU32, os::fd::AsFd as _};
+
+use memtrace::{
+    probe::{
+        load::{Kernel, LoadOptions, Room, Sampling, TableWords},
+        target::plan_target,
+    },
+    session::StackMode,
+    sys::procfs::ProcFs,
+};
 use memtrace_tests::{
     attach::Attach,
     bpf::{has_private_stack, is_loaded, machine_code_of_a_program_with_a_stack, programs_of},
@@ -7,6 +17,8 @@ use memtrace_tests::{
     wait_until,
 };
 use rustix::process::Signal;
+
+use crate::sampling_changes::sites;
 
 #[test]
 fn no_program_outlives_a_killed_memtrace() {
@@ -27,6 +39,34 @@ fn debug_messages_of_the_kernel_side_come_with_vv_only() {
         let stderr = tracing.interrupt().stderr;
         assert_eq!(stderr.contains("new stack"), expected, "{stderr}");
     }
+}
+
+/// Whatever its own verifier says: none has more patience than this one, which refuses a program that
+/// takes more than a million instructions to follow.
+#[test]
+fn smoke_walks_without_bpf_loop_are_not_too_large() {
+    let target = Target::start("ground_truth", &["heap", "1"]);
+    let (proc, pid) = (ProcFs::new("/proc"), target.pid());
+    let maps = proc.maps(pid).unwrap();
+    let plan = plan_target(&proc, pid, &maps, proc.kernel_version().unwrap(), &[]).unwrap();
+    let mut kernel = Kernel::load(LoadOptions {
+        pid: NonZeroU32::new(pid).unwrap(),
+        ring_bytes: 1 << 20,
+        stacks: StackMode::Tables,
+        bpf_loop: false,
+        table_words: TableWords::default(),
+        debug_log: false,
+        perf_event_links: false,
+        uprobes: true,
+        room: Room::Scarce,
+        sampling: Sampling::Exact,
+        task_tgid: 0,
+    })
+    .unwrap();
+    let arm = |object: &memtrace::probe::target::PlannedObject| {
+        kernel.arm(object.file.as_fd(), &sites(object)).unwrap()
+    };
+    assert!(plan.objects.iter().map(arm).sum::<usize>() > 0);
 }
 
 #[test]

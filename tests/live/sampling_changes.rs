@@ -67,7 +67,8 @@ impl Window {
     }
 }
 
-fn sites(object: &PlannedObject) -> Vec<ProbeSite> {
+/// All sites of an object.
+pub fn sites(object: &PlannedObject) -> Vec<ProbeSite> {
     let probes = object.plan.probes.iter().zip(0..);
     let site = |(probe, site): (&memtrace::probe::plan::PlannedProbe, u32)| ProbeSite {
         function: probe.function,

@@ -215,7 +215,7 @@ impl Recording {
     }
 
     /// Of the words as they were read; `origin` is the index of place 0.
-    #[inline(never)]
+    #[inline(always)]
     fn check_at_once(&self, stack: &Window, origin: u64) -> u64 {
         let (mut even, mut odd) = (HASH_SEED, HASH_SEED);
         let groups = usize::from(self.groups.get());

@@ -235,14 +235,20 @@ impl Kernel {
         }
         raise_memlock_limit();
         let log_level: u8 = if options.debug_log { aya_log_level_debug() } else { 0 };
-        let ebpf = EbpfLoader::new()
+        // Without probes in the target no call is in flight, and no block is followed.
+        let buckets = if options.uprobes { options.sampling.buckets() } else { 0 };
+        let mut loader = EbpfLoader::new();
+        if !options.uprobes {
+            loader.map_max_entries("IN_FLIGHT", 1);
+        }
+        let ebpf = loader
             // Nothing is relocated against the kernel's types, and parsing them takes a while.
             .btf(None)
             .map_max_entries("EVENTS", options.ring_bytes)
             .map_max_entries("STACKS", options.room.stacks())
             .map_max_entries("ROWS", chunks(options.table_words.rows))
             .map_max_entries("PAGES", chunks(options.table_words.pages))
-            .map_max_entries("REMEMBERED", options.sampling.buckets().max(1))
+            .map_max_entries("REMEMBERED", buckets.max(1))
             .override_global("AYA_LOG_LEVEL", &log_level, true)
             .override_global("USE_BPF_LOOP", &u32::from(options.bpf_loop), true)
             .load(OBJECT)
@@ -253,7 +259,7 @@ impl Kernel {
             task_tgid: options.task_tgid,
             wake_bytes: u64::from(options.ring_bytes / 8).min(256 << 10),
             interval: options.sampling.interval().exponent().into(),
-            remembered_buckets: options.sampling.buckets(),
+            remembered_buckets: buckets,
             ..Config::default()
         };
         let backend = if options.perf_event_links || !options.uprobes {
@@ -429,7 +435,7 @@ impl Kernel {
     }
 
     /// Loads what calls of these shapes need and is not loaded yet, all at once if there is room: the verifier takes
-    /// 8 ms and some 15 MiB for a program that walks stacks, and a CPU for each program. Perf-event links
+    /// some 50 ms and 5 MiB for the program that walks stacks, and a CPU for each program. Perf-event links
     /// load one by one.
     fn load_programs(&mut self, shapes: &[CallShape]) -> Result<(), LoadError> {
         let Backend::Multi { programs, loaded, has_sessions } = &mut self.backend else {

@@ -15,7 +15,16 @@ use super::{
 };
 
 /// Maps of other programs, which are made with the object: as small as they can be.
-const OTHERS: [&str; 6] = ["STACKS", "ROWS", "PAGES", "REMEMBERED", "RECORDINGS", "MAPPINGS"];
+const OTHERS: [&str; 8] = [
+    "STACKS",
+    "ROWS",
+    "PAGES",
+    "REMEMBERED",
+    "RECORDINGS",
+    "MAPPINGS",
+    "IN_FLIGHT",
+    "STACK_BUFFERS",
+];
 
 /// The smallest ring: a page.
 const RING_BYTES: u32 = 4096;
