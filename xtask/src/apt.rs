@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    sync::Once,
 };
 
 use anyhow::{Result, bail};
@@ -17,23 +18,20 @@ pub fn install(packages: &[&str]) -> Result<()> {
     if which("apt-get").is_none() {
         bail!("no apt-get here: install the counterpart of {} by hand", packages.join(" "));
     }
-    if packages.iter().any(|package| candidate(package).is_none()) {
-        update()?;
-    }
+    refresh();
     run(&mut apt_get(&install_arguments(packages))?)
 }
 
-/// Refreshes the package lists.
-pub fn update() -> Result<()> {
-    say("apt's package lists lack something: refreshing them");
-    run(&mut apt_get(&["update"])?)
-}
-
-/// The version of `package` that apt would install.
-pub fn candidate(package: &str) -> Option<String> {
-    let policy = output(Command::new("apt-cache").args(["policy", package])).ok()?;
-    let version = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
-    (version != "(none)").then(|| version.to_owned())
+/// Refreshes the package lists, once: what lists of another day name may not be there any more, and
+/// newer versions are not named. Without them, what is known has to do.
+pub fn refresh() {
+    static REFRESHED: Once = Once::new();
+    REFRESHED.call_once(|| {
+        let updated = apt_get(&["update", "--quiet"]).map_err(anyhow::Error::from);
+        if let Err(error) = updated.and_then(|mut command| run(&mut command)) {
+            say(format_args!("apt's package lists stay as they are: {error:#}"));
+        }
+    });
 }
 
 /// Names of known packages that match the regular expression `pattern`.

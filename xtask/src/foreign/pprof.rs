@@ -41,9 +41,7 @@ pub fn install() -> Result<()> {
 }
 
 fn download(scratch: &Path) -> Result<PathBuf> {
-    if apt::candidate(METAPACKAGE).is_none() {
-        apt::update()?;
-    }
+    apt::refresh();
     let depends = output(Command::new("apt-cache").args(["depends", METAPACKAGE]))?;
     let package = toolchain(&depends).context("golang-go depends on no toolchain")?;
     output(Command::new("apt-get").args(["download", package]).current_dir(scratch))?;

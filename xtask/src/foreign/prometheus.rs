@@ -21,9 +21,7 @@ pub fn install() -> Result<()> {
         return Ok(());
     }
     say("missing: prometheus and promtool: unpacking Debian's package");
-    if apt::candidate(PACKAGE).is_none() {
-        apt::update()?;
-    }
+    apt::refresh();
     let scratch = work_dir("tmp").join("prometheus");
     remove(&scratch)?;
     fs::create_dir_all(&scratch)?;

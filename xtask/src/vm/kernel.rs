@@ -45,10 +45,7 @@ fn unpacked(dir: &Path) -> Option<Kernel> {
 }
 
 fn newest_package(series: &str) -> Result<String> {
-    if let Some(package) = newest(&all_packages()?, series) {
-        return Ok(package);
-    }
-    apt::update()?;
+    apt::refresh();
     let packages = all_packages()?;
     let Some(package) = newest(&packages, series) else {
         bail!(
