@@ -22,7 +22,7 @@ use crate::{
     },
     probe::{
         error::LoadError,
-        load::{Kernel, TableWords},
+        load::{Kernel, Room, TableWords},
     },
     report::UnwindTables,
     symbolize::{Observed, Symbolizer},
@@ -45,6 +45,10 @@ pub(super) const LIMITS: Limits = Limits { rows: MAX_ROWS, pages: MAX_PAGES, ..L
 const SPARE_ROWS: usize = 256 << 10;
 /// Room for their pages, of 1 KiB: 512 MB of code. 2 MiB.
 const SPARE_PAGES: usize = 512 << 10;
+/// All code has eight times the rows of calls; as much again would be more memory than it is worth.
+const ROWS_OF_ALL_CODE: usize = 4;
+/// Where memory runs short, libraries that are loaded later have as much less room.
+const SCARCE: usize = 4;
 
 /// The tables that the kernel side walks stacks by.
 pub(super) struct CodeTables {
@@ -53,6 +57,7 @@ pub(super) struct CodeTables {
     seen: HashMap<ObjectKey, bool>,
     walk_by_tables: bool,
     wanted: Wanted,
+    room: Room,
     text_bytes: u64,
     build_ns: u64,
     /// An object found no room in the kernel's tables.
@@ -63,7 +68,8 @@ pub(super) struct CodeTables {
 impl CodeTables {
     /// Knows no code yet.
     pub(super) fn of(options: &Options) -> Self {
-        let code = Self::new(options.stacks == StackMode::Tables);
+        let mut code = Self::new(options.stacks == StackMode::Tables);
+        code.room = options.room;
         if options.growth.is_some() { code.everywhere() } else { code }
     }
 
@@ -74,6 +80,7 @@ impl CodeTables {
             seen: HashMap::new(),
             walk_by_tables,
             wanted: Wanted::Calls,
+            room: Room::Ample,
             text_bytes: 0,
             build_ns: 0,
             is_full: false,
@@ -205,17 +212,11 @@ impl CodeTables {
         if !self.walk_by_tables {
             return TableWords::default();
         }
+        let part = if self.room == Room::Scarce { SCARCE } else { 1 };
+        let rows_of_code = if self.wanted == Wanted::Everywhere { ROWS_OF_ALL_CODE } else { 1 };
         TableWords {
-            rows: self.tables.rows().len() + self.spare_rows(),
-            pages: self.tables.index().len() + SPARE_PAGES,
-        }
-    }
-
-    /// All code has eight times the rows of calls; as much again would be more memory than it is worth.
-    fn spare_rows(&self) -> usize {
-        match self.wanted {
-            Wanted::Calls => SPARE_ROWS,
-            Wanted::Everywhere => 4 * SPARE_ROWS,
+            rows: self.tables.rows().len() + SPARE_ROWS * rows_of_code / part,
+            pages: self.tables.index().len() + SPARE_PAGES / part,
         }
     }
 
