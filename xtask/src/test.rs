@@ -130,13 +130,7 @@ fn other_kernels(options: &Options) -> Result<()> {
     ensure!(cfg!(target_arch = "x86_64"), "the kernels for --vm are Debian's for x86-64");
     let built = artifacts::build()?;
     let programs = programs::compile()?;
-    let mut failed = Vec::new();
-    for series in options.kernels() {
-        if let Err(error) = vm::test(series, &built, &programs, options.filter.as_deref()) {
-            say(format_args!("kernel {series}: FAILED: {error:#}"));
-            failed.push(series);
-        }
-    }
+    let failed = vm::test(&options.kernels(), &built, &programs, options.filter.as_deref());
     if !failed.is_empty() {
         bail!("failed on kernel {}", failed.join(", "));
     }

@@ -1,7 +1,9 @@
 //! The live smoke tests on another kernel: Debian's, under qemu, with everything in an initramfs.
 
 use std::{
+    panic::resume_unwind,
     path::Path,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -18,16 +20,47 @@ mod initramfs;
 mod kernel;
 mod machine;
 
+use kernel::Kernel;
+
 /// The subset of the live tests that needs neither compiler nor Python.
 const SMOKE: &str = "smoke";
 
 /// How long a machine may run. Software emulation is 10 to 30 times slower than the processor.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// Boots the newest Debian kernel of `series`, such as `6.1`, and runs the smoke tests there. An
-/// error, after showing the console, if a test fails, none ran, or the kernel complained.
-pub fn test(series: &str, built: &Built, programs: &Path, filter: Option<&str>) -> Result<()> {
-    let kernel = kernel::get(series)?;
+/// Boots the newest Debian kernel of each of these series, such as `6.1`, and runs the smoke tests there,
+/// on all of them at the same time: each machine keeps one CPU busy. Which failed.
+pub fn test<'s>(
+    all: &[&'s str],
+    built: &Built,
+    programs: &Path,
+    filter: Option<&str>,
+) -> Vec<&'s str> {
+    // One after the other, as apt wants it.
+    let kernels: Vec<_> = all.iter().map(|series| (*series, kernel::get(series))).collect();
+    thread::scope(|scope| {
+        let test_one = |(series, kernel): (&'s str, Result<Kernel>)| {
+            let tested = kernel.and_then(|it| test_on(&it, series, built, programs, filter));
+            let failed = tested.inspect_err(|error| {
+                say(format_args!("kernel {series}: FAILED: {error:#}"));
+            });
+            failed.is_err().then_some(series)
+        };
+        let running: Vec<_> =
+            kernels.into_iter().map(|it| scope.spawn(move || test_one(it))).collect();
+        let ended = running.into_iter().map(|it| it.join().unwrap_or_else(|it| resume_unwind(it)));
+        ended.flatten().collect()
+    })
+}
+
+/// An error, after showing the console, if a test fails, none ran, or the kernel complained.
+fn test_on(
+    kernel: &Kernel,
+    series: &str,
+    built: &Built,
+    programs: &Path,
+    filter: Option<&str>,
+) -> Result<()> {
     let dir = work_dir("vm").join(series);
     let initrd = dir.join("initramfs.cpio");
     initramfs::write(&initrd, built, programs, filter.unwrap_or(SMOKE))?;
