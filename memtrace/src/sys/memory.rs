@@ -43,6 +43,12 @@ impl ProcessMemory {
         self.file.read_exact_at(&mut [0], address).is_ok()
     }
 
+    /// Whether the process has come to have other memory, by an exec, or has ended: the file is empty then,
+    /// while of memory that is there an address which is not mapped is an error.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.file.read_at(&mut [0], 0), Ok(0))
+    }
+
     /// Fills what can be filled in one go, and tells how many parts that was.
     fn read_directly(&self, parts: &mut [(u64, &mut [u8])]) -> usize {
         if parts.is_empty() || !self.direct.load(Ordering::Relaxed) {

@@ -248,7 +248,9 @@ impl Inspector {
             return Err(ProcError::Ended { pid }.into());
         }
         let is_same = now.start_time_ticks == self.process.start_time_ticks
-            && now.executable == self.process.executable;
+            && now.executable == self.process.executable
+            // A file may be executed anew, and its pages not be there yet: nothing of them is read then.
+            && !self.memory.is_gone();
         if is_same { Ok(now) } else { Err(InspectError::Changed { pid }) }
     }
 }
