@@ -227,4 +227,12 @@ mod tests {
         assert!(compiles("cc", "c", &[]));
         assert!(!compiles("cc", "c", &["-no-such-flag"]));
     }
+
+    /// It is unpacked: its package excludes other releases of qemu's tools.
+    #[test]
+    fn qemu_is_never_installed() {
+        let packages = NEEDS.iter().flat_map(|need| need.packages);
+        assert!(packages.clone().count() > 0);
+        assert!({ packages }.all(|it| !it.starts_with("qemu")));
+    }
 }

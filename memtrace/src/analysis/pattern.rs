@@ -47,8 +47,9 @@ pub fn pattern(bursts: &[Burst], from_ns: u64, to_ns: u64) -> GrowthPattern {
 }
 
 /// The pattern of survivors that could be born, for all that is known, at any time, but whose births
-/// were seen only while they were watched; `bytes` is what they stand for all together. What was watched at times seems to come in steps: only
-/// those are believed that are steps on a clock that stands still meanwhile.
+/// were seen only while they were watched; `bytes` is what they stand for all together. What was
+/// watched at times seems to come in steps: only those are believed that are steps on a clock that
+/// stands still meanwhile.
 pub fn pattern_as_watched(
     bursts: &[Burst],
     from_ns: u64,
