@@ -3,6 +3,7 @@
 pub mod arena_pins;
 pub mod births;
 pub mod blame;
+pub mod outlived;
 pub mod pattern;
 pub mod residency;
 pub mod survivors;

@@ -64,7 +64,7 @@ impl Books {
 pub fn apply(ledger: &mut Ledger, kept: &KeptEvent) {
     match kept.event.action {
         Action::Free { address } if kept.is_unseen => {
-            ledger.free_unseen_at(address);
+            ledger.free_unseen_at(address, kept.event.time_ns);
         }
         _ if kept.is_arena => ledger.apply_arena(&kept.event),
         _ => ledger.apply(&kept.event),

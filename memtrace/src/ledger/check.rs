@@ -96,16 +96,16 @@ impl Ledger {
         self.heap.block_at(NonZeroU64::new(address)?)
     }
 
-    /// Books a block as freed whose memory the heap says is free; one that was freed or reallocated
+    /// Books a block as freed whose memory the heap says at `time_ns` is free; one that was freed or reallocated
     /// since is left alone. What was booked.
-    pub fn free_unseen(&mut self, block: &LiveBlock) -> Option<Amount> {
-        self.heap.free_unseen(*block, &mut self.books)
+    pub fn free_unseen(&mut self, block: &LiveBlock, time_ns: u64) -> Option<Amount> {
+        self.heap.free_unseen(*block, time_ns, &mut self.books)
     }
 
     /// The same of the block that is live at an address now.
-    pub fn free_unseen_at(&mut self, address: u64) -> Amount {
+    pub fn free_unseen_at(&mut self, address: u64, time_ns: u64) -> Amount {
         let block = NonZeroU64::new(address).and_then(|address| self.heap.block_at(address));
-        block.and_then(|block| self.free_unseen(&block)).unwrap_or_default()
+        block.and_then(|block| self.free_unseen(&block, time_ns)).unwrap_or_default()
     }
 }
 
@@ -217,7 +217,7 @@ mod tests {
     fn what_was_freed_unseen_is_no_survivor_and_is_counted_as_a_loss() {
         let mut ledger = ledger(&[16, 5000]);
         let suspects = ledger.suspects(10);
-        assert_eq!(ledger.free_unseen(&suspects.blocks[1]), Some(Amount::one(5000)));
+        assert_eq!(ledger.free_unseen(&suspects.blocks[1], 10), Some(Amount::one(5000)));
         let totals = ledger.totals();
         assert_eq!((totals.heap.live.bytes, totals.heap.freed.bytes), (16, 5000));
         assert_eq!(ledger.losses().collect::<Vec<_>>(), [(Loss::FreedUnseen, 1)]);
@@ -232,7 +232,7 @@ mod tests {
         ledger.apply(&event(11, Action::Free { address: 2 }));
         ledger.apply(&alloc(2, 9, 12));
         ledger.apply(&event(13, Action::ReallocBegin { old_address: 3 }));
-        assert!(suspects.blocks.iter().all(|block| ledger.free_unseen(block).is_none()));
+        assert!(suspects.blocks.iter().all(|block| ledger.free_unseen(block, 14).is_none()));
         assert_eq!(ledger.totals().heap.live, Amount::new(12, 2));
     }
 }

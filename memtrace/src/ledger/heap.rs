@@ -22,6 +22,7 @@ use super::{
     check::LiveBlock,
     distribution::Distribution,
     live::{Block, Inserted, LiveSet, Slot},
+    outlived::End,
     pending::Pending,
     sites::SiteId,
 };
@@ -144,15 +145,21 @@ impl Heap {
         self.account.discard();
     }
 
-    /// Books a block as freed whose free was not seen, if it is still this one. A block that an
+    /// Books a block as freed whose free was not seen by `time_ns`, if it is still this one. A block that an
     /// open realloc was given is not.
-    pub fn free_unseen(&mut self, block: LiveBlock, books: &mut Books) -> Option<Amount> {
+    pub fn free_unseen(
+        &mut self,
+        block: LiveBlock,
+        time_ns: u64,
+        books: &mut Books,
+    ) -> Option<Amount> {
         let found = self.live.get(block.address)?;
         if found.time_ns != block.time_ns {
             return None;
         }
         let block = self.live.remove(block.address.get())?;
         count_unseen(Loss::FreedUnseen, &block, books);
+        books.outlived.see_end(&block, time_ns, End::Gone);
         self.book_release(block, books);
         Some(Amount::one(block.size_bytes))
     }
@@ -214,7 +221,10 @@ impl Heap {
         let Caller { time_ns, interval, .. } = caller;
         match self.live.insert(Block { address, size_bytes, time_ns, site, interval }) {
             Inserted::New => {}
-            Inserted::Replaced(old) => self.book_implied_free(old, books),
+            Inserted::Replaced(old) => {
+                books.outlived.see_end(&old, time_ns, End::Reused);
+                self.book_implied_free(old, books);
+            }
             Inserted::Full => {
                 books.losses.count(Loss::LiveBlocksFull);
                 return;
@@ -278,6 +288,7 @@ impl Heap {
             let weight = block.interval.weight(block.size_bytes);
             self.lifetimes.record(time_ns.saturating_sub(block.time_ns), weight);
         }
+        books.outlived.see_end(&block, time_ns, End::Freed);
         self.book_release(block, books);
     }
 

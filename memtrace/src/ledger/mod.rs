@@ -17,6 +17,7 @@ mod live;
 mod losses;
 mod mapped;
 mod mappings;
+mod outlived;
 mod pages;
 mod pending;
 mod ranges;
@@ -38,6 +39,7 @@ use self::{
     losses::LossCounts,
     mapped::{Owner, Requester},
     mappings::{Mapped, Mappings},
+    outlived::Outlived,
     sites::SiteTable,
 };
 use crate::{
@@ -109,6 +111,8 @@ struct Books {
     watched: bool,
     /// What was obtained before this may have been freed unseen.
     unseen_until_ns: u64,
+    /// What became of blocks whose release may have been missed.
+    outlived: Outlived,
 }
 
 impl Books {
@@ -151,6 +155,7 @@ impl Ledger {
                 losses: LossCounts::default(),
                 watched: true,
                 unseen_until_ns: 0,
+                outlived: Outlived::default(),
             },
             counts: Counts::default(),
         }

@@ -1,3 +1,4 @@
+mod bursts;
 mod estimates;
 mod heap;
 mod mappings;

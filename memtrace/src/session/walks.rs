@@ -109,8 +109,9 @@ impl Walks {
         self.freed += amount;
     }
 
-    /// Hands over all; `live` is what was live before the last walk's findings were booked.
-    pub(super) fn finish(self, live: &SiteStats) -> (Report, Layouts) {
+    /// Hands over all; `live` is what was live before the last walk's findings were booked, and
+    /// `guessed` what is taken for freed although its addresses are in use.
+    pub(super) fn finish(self, live: &SiteStats, guessed: Amount) -> (Report, Layouts) {
         let check = self.blocks.as_ref().map(|blocks| SurvivorCheck {
             in_use: blocks.in_use.count,
             freed: self.freed,
@@ -127,7 +128,7 @@ impl Walks {
         };
         let at_ns = after.as_ref().map_or(0, |it| it.time_ns.saturating_sub(self.opened_ns));
         let traced_in_use = match (&self.blocks, &after) {
-            (Some(blocks), Some(census)) => Some(traced(blocks, census, live)),
+            (Some(blocks), Some(census)) => Some(traced(blocks, census, live, guessed)),
             _ => None,
         };
         let report = Report {
@@ -149,13 +150,13 @@ fn unzip(seen: Option<Seen>) -> (Option<Census>, Option<Arc<HeapLayout>>) {
 
 /// What glibc does not hold is known by requested bytes only; blocks that stand for others cannot be
 /// asked for one by one.
-fn traced(blocks: &BlocksFound, census: &Census, live: &SiteStats) -> Amount {
+fn traced(blocks: &BlocksFound, census: &Census, live: &SiteStats, guessed: Amount) -> Amount {
     if census.glibc.is_empty() || !live.live.is_exact() {
         return live.live;
     }
     let mut sum = blocks.in_use;
     sum += blocks.others;
-    sum
+    Amount::new(sum.bytes.saturating_sub(guessed.bytes), sum.count.saturating_sub(guessed.count))
 }
 
 #[cfg(test)]

@@ -207,7 +207,7 @@ impl<'a> Replay<'a> {
         if !self.changed_since.contains(&address)
             && let Some(block) = self.ledger.block_at(address)
         {
-            self.ledger.free_unseen(&block);
+            self.ledger.free_unseen(&block, event.time_ns);
         }
     }
 

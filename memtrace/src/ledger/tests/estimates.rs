@@ -1,7 +1,7 @@
 //! Estimates against the truth, over many seeded runs: whether they are right on average, and whether
 //! the truth is in their intervals as often as those say.
 
-mod mixes;
+pub mod mixes;
 mod run;
 
 use std::ops::RangeInclusive;

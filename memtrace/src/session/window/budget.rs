@@ -21,8 +21,12 @@ impl Window {
         let Self { kernel, objects, proc, process, .. } = self;
         let mut place = Place { kernel, objects, proc, pid: process.pid };
         let outcome = self.governing.step(&mut place);
+        let now_ns = clock::monotonic_ns();
         if self.governing.is_back_since_last_step() {
-            self.ledger.releases_were_unseen_until(clock::monotonic_ns());
+            self.ledger.releases_are_seen_from(now_ns);
+        }
+        if self.governing.misses_releases() {
+            self.ledger.releases_are_unseen_from(now_ns);
         }
         outcome.unwrap_or_else(|error| {
             let note = format!("from some moment on nothing was traced any more: {error}");

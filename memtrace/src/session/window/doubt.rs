@@ -70,12 +70,22 @@ impl Window {
     pub(super) fn book_freed(&mut self, freed: &[LiveBlock], time_ns: u64) -> Amount {
         let mut sum = Amount::default();
         for block in freed {
-            if let Some(amount) = self.ledger.free_unseen(block) {
+            if let Some(amount) = self.ledger.free_unseen(block, time_ns) {
                 sum += amount;
                 self.record_unseen(block, time_ns);
             }
         }
         sum
+    }
+
+    /// Books blocks as freed whose addresses others use by now, as far as can be told; when the heap has
+    /// been asked. How much that was.
+    pub(super) fn book_probably_freed(&mut self, closed_ns: u64) -> Amount {
+        if !self.governing.cost().misses_releases {
+            return Amount::default();
+        }
+        let blocks = self.ledger.probably_freed(closed_ns);
+        self.book_freed(&blocks, closed_ns)
     }
 
     fn record_unseen(&mut self, block: &LiveBlock, time_ns: u64) {

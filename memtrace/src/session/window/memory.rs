@@ -103,7 +103,9 @@ impl Window {
         let live = self.ledger.totals().heap;
         let freed = self.book_freed(&freed, closed_ns);
         self.walks.count_freed(freed);
-        std::mem::take(&mut self.walks).finish(&live)
+        let guessed = self.book_probably_freed(closed_ns);
+        let live = if guessed.count > 0 { self.ledger.totals().heap } else { live };
+        std::mem::take(&mut self.walks).finish(&live, guessed)
     }
 
     /// The last walk took too long, or whoever waits for it did not want to.

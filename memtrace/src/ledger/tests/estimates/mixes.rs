@@ -16,7 +16,7 @@ impl Random {
     }
 
     /// From 0 to 1, neither included.
-    fn unit(&mut self) -> f64 {
+    pub fn unit(&mut self) -> f64 {
         (f64::from(self.next()) + 0.5) / 4_294_967_296.0
     }
 }

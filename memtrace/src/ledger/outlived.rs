@@ -1,0 +1,245 @@
+//! Blocks that outlived the burst they were obtained in, and what was seen of their ends; see
+//! [`crate::analysis::outlived`].
+
+use std::collections::BTreeMap;
+
+use super::{Ledger, check::LiveBlock, live::Block, sites::SiteId};
+use crate::analysis::outlived::{Ended, Left, Mixture, Pool};
+
+/// A time in which releases were not seen.
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    since_ns: u64,
+    until_ns: u64,
+    /// All such time before it.
+    before_ns: u64,
+}
+
+/// When releases were seen, `CLOCK_MONOTONIC`.
+#[derive(Clone, Debug, Default)]
+struct Watches {
+    /// In order. The last one may be open: its end is `u64::MAX`.
+    gaps: Vec<Gap>,
+}
+
+impl Watches {
+    fn stop(&mut self, now_ns: u64) {
+        let last = self.gaps.last();
+        if last.is_some_and(|gap| gap.until_ns == u64::MAX) {
+            return;
+        }
+        let before_ns = last.map_or(0, |gap| gap.before_ns + (gap.until_ns - gap.since_ns));
+        self.gaps.push(Gap { since_ns: now_ns, until_ns: u64::MAX, before_ns });
+    }
+
+    fn resume(&mut self, now_ns: u64) {
+        if let Some(gap) = self.gaps.last_mut().filter(|gap| gap.until_ns == u64::MAX) {
+            gap.until_ns = now_ns.max(gap.since_ns);
+        }
+    }
+
+    /// The first gap that had not ended by then.
+    fn gap_after(&self, time_ns: u64) -> Option<&Gap> {
+        self.gaps.get(self.gaps.partition_point(|gap| gap.until_ns <= time_ns))
+    }
+
+    /// For how long nobody looked until then.
+    fn unwatched_ns(&self, time_ns: u64) -> u64 {
+        let ended = self.gaps.partition_point(|gap| gap.until_ns <= time_ns);
+        match self.gaps.get(ended) {
+            Some(gap) => gap.before_ns + time_ns.saturating_sub(gap.since_ns),
+            None => self.gaps.last().map_or(0, |gap| gap.before_ns + (gap.until_ns - gap.since_ns)),
+        }
+    }
+
+    /// The part of the time since the first gap that somebody looked.
+    fn watched_share(&self, now_ns: u64) -> f64 {
+        let Some(first) = self.gaps.first() else { return 1.0 };
+        let passed_ns = now_ns.saturating_sub(first.since_ns).max(1);
+        1.0 - (self.unwatched_ns(now_ns) as f64 / passed_ns as f64).min(1.0)
+    }
+
+    /// Since the first gap after a block's birth until `now_ns`: when that gap began, and for how long
+    /// somebody looked and nobody did; `None` where there was no gap in between.
+    fn since_burst(&self, born_ns: u64, now_ns: u64) -> Option<(u64, Left)> {
+        let start_ns = self.gap_after(born_ns)?.since_ns.max(born_ns);
+        let passed_ns = now_ns.checked_sub(start_ns)?;
+        let unwatched_ns = self.unwatched_ns(now_ns) - self.unwatched_ns(start_ns);
+        let watched_ns = passed_ns.saturating_sub(unwatched_ns) as f64;
+        Some((start_ns, Left { count: 1, watched_ns, unwatched_ns: unwatched_ns as f64 }))
+    }
+}
+
+/// How a block ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Its free was seen.
+    Freed,
+    /// Its address was handed out again.
+    Reused,
+    /// The heap says that it is free.
+    Gone,
+}
+
+/// What was seen of the blocks of each site that outlived their burst.
+#[derive(Debug, Default)]
+pub(super) struct Outlived {
+    watches: Watches,
+    /// By [`SiteId::index`].
+    ended: Vec<Ended>,
+    /// How many blocks they were, by [`class_of`].
+    ended_by_class: Vec<u64>,
+}
+
+impl Outlived {
+    /// A block ended.
+    pub(super) fn see_end(&mut self, block: &Block, time_ns: u64, end: End) {
+        if self.watches.gaps.is_empty() || block.site == SiteId::UNWATCHED {
+            return;
+        }
+        let Some((_, watched)) = self.watches.since_burst(block.time_ns, time_ns) else { return };
+        let index = block.site.index();
+        if self.ended.len() <= index {
+            self.ended.resize(index + 1, Ended::default());
+        }
+        let ended = &mut self.ended[index];
+        match end {
+            End::Freed => ended.freed += 1,
+            End::Reused => ended.reused += 1,
+            End::Gone => ended.gone += 1,
+        }
+        ended.watched_ns += watched.watched_ns;
+        self.ended_by_class.resize(CLASSES, 0);
+        self.ended_by_class[class_of(block)] += 1;
+    }
+
+    /// The blocks that outlived a burst, when that ended, and how they were watched since.
+    fn left<'b>(
+        &self,
+        blocks: impl Iterator<Item = &'b Block>,
+        now_ns: u64,
+    ) -> impl Iterator<Item = (&'b Block, u64, Left)> {
+        blocks.filter_map(move |block| {
+            let (burst_ns, left) = self.watches.since_burst(block.time_ns, now_ns)?;
+            Some((block, burst_ns, left))
+        })
+    }
+}
+
+/// Classes of sizes: four to each doubling.
+const CLASSES: usize = 4 * u64::BITS as usize;
+
+/// Addresses of blocks of a class are handed out to each other.
+fn class_of(block: &Block) -> usize {
+    let size = block.size_bytes.max(4);
+    let log = size.ilog2();
+    (4 * log + (size >> (log - 2) & 3) as u32) as usize
+}
+
+/// Those of a site that outlived the same burst.
+type Groups = BTreeMap<u64, Left>;
+
+/// All blocks that outlived a burst.
+struct Survey {
+    mixtures: BTreeMap<SiteId, Mixture>,
+    pools: Vec<Pool>,
+}
+
+impl Survey {
+    fn of<'b>(
+        outlived: &Outlived,
+        blocks: impl Iterator<Item = &'b Block> + Clone,
+        now_ns: u64,
+    ) -> Self {
+        let mut sites: BTreeMap<SiteId, Groups> = BTreeMap::new();
+        for (block, burst_ns, left) in outlived.left(blocks.clone(), now_ns) {
+            let group = sites.entry(block.site).or_default().entry(burst_ns);
+            group.and_modify(|known| known.count += 1).or_insert(left);
+        }
+        let fit = |(site, groups): (SiteId, Groups)| {
+            let ended = outlived.ended.get(site.index()).copied().unwrap_or_default();
+            let left: Vec<Left> = groups.into_values().collect();
+            (site, Mixture::fit(&ended, &left))
+        };
+        let mixtures: BTreeMap<SiteId, Mixture> = sites.into_iter().map(fit).collect();
+        let mut all: Vec<f64> = outlived.ended_by_class.iter().map(|count| *count as f64).collect();
+        all.resize(CLASSES, 0.0);
+        let mut at_rest = vec![0.0; CLASSES];
+        for (block, _, left) in outlived.left(blocks, now_ns) {
+            let class = class_of(block);
+            all[class] += 1.0;
+            at_rest[class] += mixtures.get(&block.site).map_or(1.0, |it| it.chance_of_rest(&left));
+        }
+        let watched = outlived.watches.watched_share(now_ns);
+        let pool = |(at_rest, all): (&f64, &f64)| Pool::new(at_rest / all.max(1.0), watched);
+        Self { mixtures, pools: at_rest.iter().zip(&all).map(pool).collect() }
+    }
+
+    fn chance_of_life(&self, block: &Block, left: &Left) -> f64 {
+        let mixture = self.mixtures.get(&block.site);
+        mixture.map_or(1.0, |mixture| mixture.chance_of_life(left, &self.pools[class_of(block)]))
+    }
+}
+
+impl Ledger {
+    /// From here on nobody sees releases.
+    pub fn releases_are_unseen_from(&mut self, time_ns: u64) {
+        self.books.outlived.watches.stop(time_ns);
+    }
+
+    /// From here on somebody sees releases again.
+    pub fn releases_are_seen_from(&mut self, time_ns: u64) {
+        self.books.outlived.watches.resume(time_ns);
+        self.releases_were_unseen_until(time_ns);
+    }
+
+    /// So many of the live blocks as were probably freed while nobody looked, and whose addresses are in
+    /// use by others: by how often that was seen of their sites. Which ones of them is a guess. To be
+    /// asked when the heap was.
+    pub fn probably_freed(&self, now_ns: u64) -> Vec<LiveBlock> {
+        let outlived = &self.books.outlived;
+        let blocks: Vec<&Block> = self.heap.blocks().collect();
+        let survey = Survey::of(outlived, blocks.iter().copied(), now_ns);
+        let left = outlived.left(blocks.iter().copied(), now_ns);
+        left.filter(|(block, _, left)| lot(block) >= survey.chance_of_life(block, left))
+            .map(|(block, ..)| LiveBlock::from(block))
+            .collect()
+    }
+}
+
+/// A number from 0 to below 1 that is a block's own: the same for each who asks (the finalizer of
+/// SplitMix64, Steele and others, 2014).
+fn lot(block: &Block) -> f64 {
+    let mut value = block.address.get() ^ block.time_ns.rotate_left(32);
+    value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (value ^ value >> 31) as f64 / 2_f64.powi(64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_since_a_burst_is_divided_into_what_was_watched_and_what_was_not() {
+        let mut watches = Watches::default();
+        assert!(watches.since_burst(5, 100).is_none(), "all is seen");
+        for (since_ns, until_ns) in [(10, 20), (40, 50)] {
+            watches.stop(since_ns);
+            watches.stop(since_ns + 1);
+            watches.resume(until_ns);
+            watches.resume(until_ns + 1);
+        }
+        watches.stop(90);
+        let since = |born_ns, now_ns| {
+            let (burst_ns, left) = watches.since_burst(born_ns, now_ns)?;
+            Some((burst_ns, left.watched_ns as u64, left.unwatched_ns as u64))
+        };
+        assert_eq!(since(5, 30), Some((10, 10, 10)));
+        assert_eq!(since(5, 95), Some((10, 60, 25)));
+        assert_eq!(since(10, 15), Some((10, 0, 5)));
+        assert_eq!(since(25, 45), Some((40, 0, 5)));
+        assert_eq!(since(25, 39), None, "it is of the same burst");
+        assert_eq!(since(60, 91), Some((90, 0, 1)), "the last gap is open");
+    }
+}
