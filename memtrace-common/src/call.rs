@@ -15,6 +15,7 @@ use crate::{
     function::{AllocFn, CallShape},
     loss::CALIBRATION_SLOT,
     opaque::Opaque,
+    sample::Interval,
     wire::{OBJECT_FLAGS_SHIFT, OBJECTS, ObjectNumber, RecordKind},
 };
 
@@ -163,6 +164,17 @@ pub struct Arrival {
     pub begin: Opaque<u32>,
     /// [`Verdict`]'s discriminant.
     pub verdict: Opaque<u32>,
+    /// [`crate::config::Config::interval`] as it was when the call came. Read once: it changes while
+    /// calls are decided on, and a block must not be told to be drawn from another than it was.
+    pub interval: Opaque<u32>,
+}
+
+impl Arrival {
+    /// How densely allocations were looked at when the call came.
+    #[inline(always)]
+    pub fn interval(&self) -> Interval {
+        Interval::from_exponent(self.interval.get() as u8)
+    }
 }
 
 /// What becomes of an outermost call.

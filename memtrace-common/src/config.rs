@@ -57,6 +57,13 @@ impl Config {
         Interval::from_exponent(self.interval as u8)
     }
 
+    /// [`Self::interval`]'s exponent as it is now, for the kernel side, where it changes at any time.
+    #[inline(always)]
+    pub fn present_interval(&self) -> u32 {
+        // SAFETY: a reference is valid.
+        unsafe { (&raw const self.interval).read_volatile() }
+    }
+
     /// Whether the addresses of blocks are remembered, and releases of others passed over.
     #[inline(always)]
     pub fn remembers(&self) -> bool {

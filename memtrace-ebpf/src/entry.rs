@@ -114,6 +114,7 @@ pub fn enter(ctx: &ProbeContext, cookie: SiteCookie) -> Option<()> {
     // part of it.
     let arrival = unsafe { &mut (*calls).arrival };
     arguments::read(ctx, hit.cookie, arrival);
+    arrival.interval.set(hit.config.present_interval());
     // SAFETY: as above; the slots do not overlap with the arrival.
     let slot = unsafe { &mut *slot_of(calls, arrival.is_mapping.get()) };
     // The return address is read only where it is needed: a read costs as much as two frames.
@@ -201,7 +202,7 @@ fn flags(hit: &Hit, arrival: &Arrival, internal: bool) -> u64 {
     }
     let object = hit.cookie.object_flags();
     if arrival.is_mapping.get() == 0 {
-        return u64::from(hit.config.interval().to_flags() | object);
+        return u64::from(arrival.interval().to_flags() | object);
     }
     u64::from(if internal { FLAG_INTERNAL } else { 0 } | object)
 }

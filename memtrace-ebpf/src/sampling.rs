@@ -7,6 +7,7 @@ use memtrace_common::{
     config::Config,
     loss::{ABSURD_BYTES, FunctionCounters},
     memory::ReadMemory as _,
+    sample::Interval,
     wire::RecordKind,
 };
 
@@ -15,10 +16,10 @@ use crate::{atomic, entry::Hit, maps::image, memory::UserMemory, remembered};
 /// Decides on a call that no recorded one makes: [`Arrival::verdict`].
 #[inline(always)]
 pub fn decide(hit: &Hit, sp: u64, arrival: &mut Arrival, passed_over: &mut PassedOver) {
-    let is_drawn = is_drawn(hit.config, arrival.size_bytes.get());
+    let is_drawn = is_drawn(arrival);
     // What CPython's call is told by its slot: their code is anywhere in the interpreter.
     let is_python = hit.cookie.is_of_python();
-    if !is_python && is_made_by_another(hit, sp, is_drawn, passed_over) {
+    if !is_python && is_made_by_another(hit, sp, arrival.interval(), is_drawn, passed_over) {
         return arrival.verdict.set(Verdict::Nested as u32);
     }
     let releases = follows_old(hit.config, arrival);
@@ -34,19 +35,25 @@ pub fn decide(hit: &Hit, sp: u64, arrival: &mut Arrival, passed_over: &mut Passe
 }
 
 #[inline(always)]
-fn is_drawn(config: &Config, size_bytes: u64) -> bool {
+fn is_drawn(arrival: &Arrival) -> bool {
     // SAFETY: the helper has no preconditions.
-    config.interval().is_sampled(size_bytes, unsafe { bpf_get_prandom_u32() })
+    arrival.interval().is_sampled(arrival.size_bytes.get(), unsafe { bpf_get_prandom_u32() })
 }
 
 /// Whether a call that was passed over makes this one. The return address is read only where that
 /// can be or the call matters: a read costs as much as all else here.
 #[inline(always)]
-fn is_made_by_another(hit: &Hit, sp: u64, is_drawn: bool, passed_over: &mut PassedOver) -> bool {
+fn is_made_by_another(
+    hit: &Hit,
+    sp: u64,
+    interval: Interval,
+    is_drawn: bool,
+    passed_over: &mut PassedOver,
+) -> bool {
     let may_be_inside = passed_over.may_contain(sp);
     let is_leaf = hit.cookie.is_leaf();
     // While all calls are recorded, those that are inside of others are told before.
-    let matters = !hit.config.interval().is_exact() && (is_drawn || !is_leaf);
+    let matters = !interval.is_exact() && (is_drawn || !is_leaf);
     if !matters && !may_be_inside {
         return false;
     }

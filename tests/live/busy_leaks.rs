@@ -1,10 +1,11 @@
 //! Leaks in programs that are so busy that the default mode looks at them in short bursts only: what is
 //! kept must not be hidden behind what only seemed to stay.
 
-use std::{thread, time::Duration};
+use std::{process::Command, thread, time::Duration};
 
 use memtrace_tests::{
-    attach::Attach, python_target::PythonTarget, pythons::system, report::SiteReport,
+    attach::Attach, programs, python_target::PythonTarget, pythons::system, report::SiteReport,
+    target::Target,
 };
 use serde::Deserialize;
 
@@ -44,4 +45,54 @@ fn a_version_that_is_kept_is_told_from_models_that_are_replaced_by_the_same_line
 #[test]
 fn a_buffer_that_is_kept_is_told_from_buffers_that_are_passed_on() {
     assert_first("pusher", "keep_for_replay");
+}
+
+/// What a program of C has done so far.
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Done {
+    allocated_bytes: u64,
+    kept_bytes: u64,
+    held_bytes: u64,
+}
+
+fn done(target: &mut Target) -> Done {
+    target.go();
+    serde_json::from_str(&target.line()).unwrap()
+}
+
+fn ratio(estimate: u64, truth: u64) -> f64 {
+    estimate as f64 / truth as f64
+}
+
+/// Addresses are used again and again, and taken by what is kept; the program is several times slower while
+/// it is watched. Without regard to either, half of what was allocated was seen, and ten times what was
+/// there seemed to be.
+#[test]
+fn blocks_that_are_replaced_all_the_time_are_not_taken_for_kept() {
+    let mut command = Command::new("nice");
+    command.args(["-n", "10"]).arg(programs::path("churning")).args(["10000", "90"]);
+    let mut target = Target::start_command(&mut command);
+    let tracing = Attach::to(target.pid()).args(&["--max-overhead", "10%"]).armed();
+    let before = done(&mut target);
+    thread::sleep(Duration::from_secs(20));
+    let after = done(&mut target);
+    let report = tracing.interrupt().report();
+    let cost = report.cost.as_ref().expect("what it cost is reported");
+    let setting = cost.setting.clone().unwrap_or_default();
+    assert!(setting.ends_with("in short bursts"), "not what is to be tested: {cost:?}");
+    let heap = &report.totals.heap;
+    let allocated_bytes = after.allocated_bytes - before.allocated_bytes;
+    let allocated = ratio(heap.allocated.bytes, allocated_bytes);
+    let kept_bytes = after.kept_bytes - before.kept_bytes;
+    let live = ratio(heap.live.bytes, kept_bytes + after.held_bytes);
+    let of_keeper = |site: &&SiteReport| leads_through(site, "keep_here");
+    let kept = report.sites.iter().find(of_keeper).map_or(0, |site| site.stats.live.bytes);
+    let kept = ratio(kept, kept_bytes);
+    let seen = format!("{before:?} {after:?} {heap:?} {cost:?}");
+    println!("allocated {allocated} live {live} kept {kept}");
+    // Other tests run beside this one; by itself each is nearer to 1.
+    assert!((0.4..2.5).contains(&allocated), "{allocated}: {seen}");
+    assert!((0.4..2.5).contains(&kept), "{kept}: {seen}");
+    assert!((0.4..6.0).contains(&live), "{live}: {seen}");
+    assert!(target.quit().success());
 }

@@ -143,6 +143,27 @@ pub struct Governor {
     lost_ns: f64,
     /// What it has used, tracing included.
     used_ns: f64,
+    /// Both, while all was armed and the window open.
+    watched: Passed,
+}
+
+/// A time of the target.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passed {
+    /// CPU time that it used, tracing included, in nanoseconds.
+    used_ns: f64,
+    /// What of that tracing took.
+    lost_ns: f64,
+}
+
+/// Of a target that seems to have got on less than this, costs are believed no more.
+const LEAST_PROGRESS: f64 = 0.04;
+
+impl Passed {
+    /// How much of its time was the target's own, in nanoseconds.
+    fn own_ns(self) -> f64 {
+        (self.used_ns - self.lost_ns).max(self.used_ns * LEAST_PROGRESS)
+    }
 }
 
 impl Governor {
@@ -164,6 +185,7 @@ impl Governor {
             leaving_price: 0.0,
             lost_ns: 0.0,
             used_ns: 0.0,
+            watched: Passed::default(),
         };
         // Where even bursts cost too much, the first step says so.
         governor.setting = first_setting(&rules, &governor.load);
@@ -189,12 +211,19 @@ impl Governor {
         self.lost_ns / (used_ns - self.lost_ns).max(used_ns * 0.01).max(1.0)
     }
 
+    /// The part of what the target did that it did while it was watched, from 0 to 1: by the CPU time that
+    /// was left to it.
+    pub fn watched_work(&self) -> f64 {
+        let all = Passed { used_ns: self.used_ns, lost_ns: self.lost_ns };
+        (self.watched.own_ns() / all.own_ns().max(1.0)).min(1.0)
+    }
+
     /// What the last step asked for is done, which took its time: nothing is learnt of the load from
     /// that time, because the window was closed for part of it.
     /// When to come back.
     pub fn settled(&mut self, now: Reading) -> u64 {
         let now = self.sane(now);
-        self.book(&now);
+        self.book(&now, false);
         self.last = now;
         (self.since_ns, self.burst_lost_ns) = (now.at_ns, 0.0);
         match self.armed == Armed::All {
@@ -212,7 +241,7 @@ impl Governor {
     pub fn step(&mut self, now: Reading) -> Step {
         let now = self.sane(now);
         self.learn(&now);
-        self.book(&now);
+        self.book(&now, self.armed == Armed::All);
         let change = self.reconsider(now.at_ns);
         // What was armed when it became too dear was the first burst.
         if change.is_some() && !self.setting.is_at_times() {
@@ -245,8 +274,8 @@ impl Governor {
         !self.setting.is_at_times() && newer.price(interval) > self.load.price(interval)
     }
 
-    /// Books the time since the last reading.
-    fn book(&mut self, now: &Reading) {
+    /// Books the time since the last reading, in which the window was open or not.
+    fn book(&mut self, now: &Reading, is_watched: bool) {
         let cpu_ns = now.used_since_ns(&self.last);
         let activity = now.activity.since(&self.last.activity).chilled(cpu_ns);
         let leaving_ns = cpu_ns * self.leaving_share_since_last(now.at_ns);
@@ -259,6 +288,10 @@ impl Governor {
         self.look_ns = lost_ns * LOOK_NS as f64 / passed_ns;
         self.lost_ns += lost_ns;
         self.used_ns += cpu_ns;
+        if is_watched {
+            self.watched.lost_ns += lost_ns;
+            self.watched.used_ns += cpu_ns;
+        }
     }
 
     /// Probes that come count from the first hit on, however long all of them take; those that go are

@@ -31,6 +31,8 @@ struct World {
     /// Time that the target had for itself.
     own_ns: f64,
     open_ns: f64,
+    /// Time that the target had for itself meanwhile.
+    own_open_ns: f64,
 }
 
 impl World {
@@ -44,6 +46,7 @@ impl World {
             grace_ns: 0.0,
             own_ns: 0.0,
             open_ns: 0.0,
+            own_open_ns: 0.0,
         }
     }
 
@@ -88,7 +91,10 @@ impl World {
         let activity = &mut self.reading.activity;
         activity.release_trap_ns += release * own;
         if self.armed == Armed::All {
-            self.open_ns += if self.interval == Interval::MAX { 0.0 } else { ns };
+            if self.interval != Interval::MAX {
+                self.open_ns += ns;
+                self.own_open_ns += own;
+            }
             let calls = load.acquisitions * own;
             let records = load.price(self.interval) - load.acquire_traps - load.release_traps;
             activity.acquisitions += calls as u64;
@@ -176,6 +182,22 @@ fn a_tight_loop_is_seen_in_bursts_that_cost_no_more_than_the_budget() {
     assert!((0.03..0.1).contains(&overhead) && changes.is_empty(), "{overhead} {changes:?}");
     let covered = world.open_ns / 30e9;
     assert!((0.02..0.1).contains(&covered), "{covered}");
+}
+
+/// Traps are taken to be dearer than in a loop, which they are not here.
+#[test]
+fn it_is_known_how_much_slower_a_target_is_in_bursts() {
+    for per_second in [150_000.0, 300_000.0, 1e6] {
+        let mut world = World::new(Target { per_second, ..PUSHER });
+        let (mut governor, step) = begin(&world, 0.1);
+        assert!(step.setting.is_at_times(), "{step:?}");
+        world.run(&mut governor, step, 30.0);
+        let truth = world.own_open_ns / world.own_ns;
+        let of_time = world.open_ns / world.reading.at_ns as f64;
+        let work = governor.watched_work();
+        assert!(truth < 0.9 * of_time, "{truth} {of_time}");
+        assert!((0.5 * truth..1.2 * truth).contains(&work), "{work} {truth}");
+    }
 }
 
 #[test]

@@ -52,21 +52,43 @@ impl Watches {
         }
     }
 
-    /// The part of the time since the first gap that somebody looked.
-    fn watched_share(&self, now_ns: u64) -> f64 {
-        let Some(first) = self.gaps.first() else { return 1.0 };
-        let passed_ns = now_ns.saturating_sub(first.since_ns).max(1);
-        1.0 - (self.unwatched_ns(now_ns) as f64 / passed_ns as f64).min(1.0)
+    /// Since the first gap after a block's birth until some time: when that gap began, and for how long
+    /// somebody looked and nobody did; `None` where there was no gap in between.
+    fn since_burst(&self, born_ns: u64, until: Until) -> Option<(u64, Left)> {
+        let start_ns = self.gap_after(born_ns)?.since_ns.max(born_ns);
+        let passed_ns = until.time_ns.checked_sub(start_ns)?;
+        let unwatched_ns = self.unwatched_ns(until.time_ns) - self.unwatched_ns(start_ns);
+        let watched_ns = passed_ns.saturating_sub(unwatched_ns) as f64;
+        let unwatched_ns = unwatched_ns as f64 / until.pace.clamp(SLOWEST, 1.0);
+        Some((start_ns, Left { count: 1, watched_ns, unwatched_ns }))
     }
 
-    /// Since the first gap after a block's birth until `now_ns`: when that gap began, and for how long
-    /// somebody looked and nobody did; `None` where there was no gap in between.
-    fn since_burst(&self, born_ns: u64, now_ns: u64) -> Option<(u64, Left)> {
-        let start_ns = self.gap_after(born_ns)?.since_ns.max(born_ns);
-        let passed_ns = now_ns.checked_sub(start_ns)?;
-        let unwatched_ns = self.unwatched_ns(now_ns) - self.unwatched_ns(start_ns);
-        let watched_ns = passed_ns.saturating_sub(unwatched_ns) as f64;
-        Some((start_ns, Left { count: 1, watched_ns, unwatched_ns: unwatched_ns as f64 }))
+    /// The part of what happened since the first gap that somebody saw.
+    fn watched_share(&self, until: Until) -> f64 {
+        let first = self.gaps.first().and_then(|gap| self.since_burst(gap.since_ns, until));
+        first.map_or(1.0, |(_, left)| {
+            left.watched_ns / (left.watched_ns + left.unwatched_ns).max(1.0)
+        })
+    }
+}
+
+/// No target is taken to be slower than this while it is watched.
+const SLOWEST: f64 = 0.001;
+
+/// Up to when.
+#[derive(Clone, Copy, Debug)]
+struct Until {
+    /// `CLOCK_MONOTONIC`.
+    time_ns: u64,
+    /// How fast the target gets on while it is watched, compared with when it is not: more happens in
+    /// what is counted as unwatched.
+    pace: f64,
+}
+
+impl Until {
+    /// Only of the time that was watched.
+    fn watched(time_ns: u64) -> Self {
+        Self { time_ns, pace: 1.0 }
     }
 }
 
@@ -97,7 +119,10 @@ impl Outlived {
         if self.watches.gaps.is_empty() || block.site == SiteId::UNWATCHED {
             return;
         }
-        let Some((_, watched)) = self.watches.since_burst(block.time_ns, time_ns) else { return };
+        let Some((_, watched)) = self.watches.since_burst(block.time_ns, Until::watched(time_ns))
+        else {
+            return;
+        };
         let index = block.site.index();
         if self.ended.len() <= index {
             self.ended.resize(index + 1, Ended::default());
@@ -117,10 +142,10 @@ impl Outlived {
     fn left<'b>(
         &self,
         blocks: impl Iterator<Item = &'b Block>,
-        now_ns: u64,
+        until: Until,
     ) -> impl Iterator<Item = (&'b Block, u64, Left)> {
         blocks.filter_map(move |block| {
-            let (burst_ns, left) = self.watches.since_burst(block.time_ns, now_ns)?;
+            let (burst_ns, left) = self.watches.since_burst(block.time_ns, until)?;
             Some((block, burst_ns, left))
         })
     }
@@ -149,10 +174,10 @@ impl Survey {
     fn of<'b>(
         outlived: &Outlived,
         blocks: impl Iterator<Item = &'b Block> + Clone,
-        now_ns: u64,
+        until: Until,
     ) -> Self {
         let mut sites: BTreeMap<SiteId, Groups> = BTreeMap::new();
-        for (block, burst_ns, left) in outlived.left(blocks.clone(), now_ns) {
+        for (block, burst_ns, left) in outlived.left(blocks.clone(), until) {
             let group = sites.entry(block.site).or_default().entry(burst_ns);
             group.and_modify(|known| known.count += 1).or_insert(left);
         }
@@ -165,12 +190,12 @@ impl Survey {
         let mut all: Vec<f64> = outlived.ended_by_class.iter().map(|count| *count as f64).collect();
         all.resize(CLASSES, 0.0);
         let mut at_rest = vec![0.0; CLASSES];
-        for (block, _, left) in outlived.left(blocks, now_ns) {
+        for (block, _, left) in outlived.left(blocks, until) {
             let class = class_of(block);
             all[class] += 1.0;
             at_rest[class] += mixtures.get(&block.site).map_or(1.0, |it| it.chance_of_rest(&left));
         }
-        let watched = outlived.watches.watched_share(now_ns);
+        let watched = outlived.watches.watched_share(until);
         let pool = |(at_rest, all): (&f64, &f64)| Pool::new(at_rest / all.max(1.0), watched);
         Self { mixtures, pools: at_rest.iter().zip(&all).map(pool).collect() }
     }
@@ -195,12 +220,13 @@ impl Ledger {
 
     /// So many of the live blocks as were probably freed while nobody looked, and whose addresses are in
     /// use by others: by how often that was seen of their sites. Which ones of them is a guess. To be
-    /// asked when the heap was.
-    pub fn probably_freed(&self, now_ns: u64) -> Vec<LiveBlock> {
-        let outlived = &self.books.outlived;
+    /// asked when the heap was. `pace` is how fast the target gets on while it is watched, compared with
+    /// when it is not.
+    pub fn probably_freed(&self, now_ns: u64, pace: f64) -> Vec<LiveBlock> {
+        let (outlived, until) = (&self.books.outlived, Until { time_ns: now_ns, pace });
         let blocks: Vec<&Block> = self.heap.blocks().collect();
-        let survey = Survey::of(outlived, blocks.iter().copied(), now_ns);
-        let left = outlived.left(blocks.iter().copied(), now_ns);
+        let survey = Survey::of(outlived, blocks.iter().copied(), until);
+        let left = outlived.left(blocks.iter().copied(), until);
         left.filter(|(block, _, left)| lot(block) >= survey.chance_of_life(block, left))
             .map(|(block, ..)| LiveBlock::from(block))
             .collect()
@@ -223,7 +249,7 @@ mod tests {
     #[test]
     fn the_time_since_a_burst_is_divided_into_what_was_watched_and_what_was_not() {
         let mut watches = Watches::default();
-        assert!(watches.since_burst(5, 100).is_none(), "all is seen");
+        assert!(watches.since_burst(5, Until::watched(100)).is_none(), "all is seen");
         for (since_ns, until_ns) in [(10, 20), (40, 50)] {
             watches.stop(since_ns);
             watches.stop(since_ns + 1);
@@ -232,7 +258,7 @@ mod tests {
         }
         watches.stop(90);
         let since = |born_ns, now_ns| {
-            let (burst_ns, left) = watches.since_burst(born_ns, now_ns)?;
+            let (burst_ns, left) = watches.since_burst(born_ns, Until::watched(now_ns))?;
             Some((burst_ns, left.watched_ns as u64, left.unwatched_ns as u64))
         };
         assert_eq!(since(5, 30), Some((10, 10, 10)));
@@ -241,5 +267,13 @@ mod tests {
         assert_eq!(since(25, 45), Some((40, 0, 5)));
         assert_eq!(since(25, 39), None, "it is of the same burst");
         assert_eq!(since(60, 91), Some((90, 0, 1)), "the last gap is open");
+        let slow = Until { time_ns: 95, pace: 0.5 };
+        let (_, left) = watches.since_burst(5, slow).expect("a gap was in between");
+        assert_eq!(
+            (left.watched_ns, left.unwatched_ns),
+            (60.0, 50.0),
+            "twice as much happened in it"
+        );
+        assert_eq!(watches.watched_share(slow), 60.0 / 110.0);
     }
 }

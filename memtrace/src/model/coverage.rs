@@ -63,7 +63,7 @@ impl Phase {
 }
 
 /// When the probes of a family that obtain memory were armed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FamilyCoverage {
     /// Which.
@@ -74,23 +74,40 @@ pub struct FamilyCoverage {
     pub window_ns: u64,
     /// When they were armed: in order, apart from each other, inside of the window.
     pub phases: Vec<Phase>,
+    /// How fast the target got on meanwhile, compared with the whole window; `None` as fast. Probes slow
+    /// it down while they are armed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pace: Option<f64>,
 }
 
 impl FamilyCoverage {
     /// Armed in these phases, which are in order and apart from each other, of a window.
     pub fn new(family: Family, window_ns: u64, phases: Vec<Phase>) -> Self {
         let covered_ns = phases.iter().map(|phase| phase.duration_ns()).sum();
-        Self { family, covered_ns, window_ns, phases }
+        Self { family, covered_ns, window_ns, phases, pace: None }
+    }
+
+    /// The same of a target that did this part of its work meanwhile, from 0 to 1.
+    pub fn with_work(self, share: f64) -> Self {
+        let pace = share / self.share().max(f64::MIN_POSITIVE);
+        Self { pace: Some(pace), ..self }
     }
 
     /// The part of the time that they were armed, from 0 to 1.
     pub fn share(&self) -> f64 {
         (self.covered_ns as f64 / self.window_ns.max(1) as f64).min(1.0)
     }
+
+    /// The part of what the target did that it did meanwhile, from 0 to 1.
+    pub fn work_share(&self) -> f64 {
+        let pace = self.pace.filter(|pace| *pace > 0.0 && pace.is_finite()).unwrap_or(1.0);
+        // Where nothing was left out, there was no other pace.
+        if self.share() >= 1.0 { 1.0 } else { (self.share() * pace).min(1.0) }
+    }
 }
 
 /// When which probes were armed. A family that is not listed was all the time.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Coverage {
     /// Families that were not armed all the time.
@@ -109,10 +126,16 @@ impl Coverage {
         known.map_or(1.0, FamilyCoverage::share)
     }
 
-    /// How many times more there was than was seen, if what was not seen went on at the rate of what
-    /// was: 1 where all or none was seen.
+    /// The part of what the target did that it did while a family was armed, from 0 to 1.
+    fn work_share_of(&self, family: Family) -> f64 {
+        let known = self.families.iter().find(|known| known.family == family);
+        known.map_or(1.0, FamilyCoverage::work_share)
+    }
+
+    /// How many times more there was than was seen, if the target went on with what it did while it was
+    /// seen: 1 where all or none was seen.
     pub fn factor_of(&self, family: Family) -> f64 {
-        match self.share_of(family) {
+        match self.work_share_of(family) {
             0.0 => 1.0,
             share => share.recip(),
         }
@@ -122,7 +145,8 @@ impl Coverage {
     pub fn within(&self, part: Phase) -> Self {
         let cut = |known: &FamilyCoverage| {
             let phases = known.phases.iter().filter_map(|phase| phase.within(part)).collect();
-            FamilyCoverage::new(known.family, part.duration_ns(), phases)
+            let cut = FamilyCoverage::new(known.family, part.duration_ns(), phases);
+            FamilyCoverage { pace: known.pace, ..cut }
         };
         Self { families: self.families.iter().map(cut).collect() }
     }
@@ -147,6 +171,23 @@ mod tests {
         assert_eq!(coverage().factor_of(Family::Heap), 5.0);
         assert_eq!(coverage().share_of(Family::Mappings), 1.0);
         assert!(!coverage().is_full() && Coverage::default().is_full());
+    }
+
+    #[test]
+    fn a_target_that_was_slowed_down_meanwhile_did_less_of_its_work() {
+        let coverage = |work| Coverage {
+            families: coverage().families.into_iter().map(|it| it.with_work(work)).collect(),
+        };
+        assert_eq!(coverage(0.1).factor_of(Family::Heap), 10.0);
+        assert_eq!(coverage(0.1).share_of(Family::Heap), 0.2);
+        assert_eq!(coverage(0.1).within(phase(5, 45)).factor_of(Family::Heap), 8.0);
+        assert_eq!(coverage(0.4).factor_of(Family::Heap), 2.5, "it was idle at other times");
+        assert_eq!(coverage(7.0).factor_of(Family::Heap), 1.0);
+        for nonsense in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(coverage(nonsense).factor_of(Family::Heap), 5.0);
+        }
+        let all = FamilyCoverage::new(Family::Heap, 10, vec![phase(0, 10)]).with_work(0.5);
+        assert_eq!(all.work_share(), 1.0);
     }
 
     #[test]

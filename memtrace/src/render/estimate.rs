@@ -100,6 +100,9 @@ fn sampled(interval_bytes: u64, units: Units) -> String {
     format!("one sample per {interval} on average; numbers marked ~ are estimates")
 }
 
+/// A part of the work that is so near to that of the time is not told apart.
+const ABOUT: f64 = 0.03;
+
 fn watched(covered: &Covered) -> String {
     let what = match covered.family {
         Family::Heap => "malloc and kin",
@@ -107,9 +110,15 @@ fn watched(covered: &Covered) -> String {
         Family::Mappings => "mmap and kin",
         Family::Unknown => "a family of functions",
     };
+    let is_as_fast =
+        (covered.work_share / covered.share.max(f64::MIN_POSITIVE) - 1.0).abs() < ABOUT;
+    let work = match is_as_fast {
+        true => String::new(),
+        false => format!(", for about {:.1} % of its work", covered.work_share * 100.0),
+    };
     format!(
-        "{what} for {} of the window ({:.1} %, in {} phase{}); numbers marked ~ take it that the \
-         rest went at the same rate",
+        "{what} for {} of the window ({:.1} %, in {} phase{}){work}; numbers marked ~ take it that \
+         the rest went as then",
         duration_ns(covered.covered_ns),
         covered.share * 100.0,
         size::count(covered.phases),
@@ -159,8 +168,8 @@ mod tests {
         assert_eq!(
             explained,
             "sampled: one sample per 512.0 KiB on average; numbers marked ~ are estimates; watched: \
-             malloc and kin for 6.0 s of the window (20.0 %, in 3 phases); numbers marked ~ take it \
-             that the rest went at the same rate"
+             malloc and kin for 6.0 s of the window (20.0 %, in 3 phases), for about 15.0 % of its work; numbers marked ~ take it \
+             that the rest went as then"
         );
     }
 }

@@ -160,6 +160,7 @@ pub(crate) fn sampled() -> Report {
             share: 0.2,
             covered_ns: 6 * SECOND,
             phases: 3,
+            work_share: 0.15,
         }],
     });
     input.build()

@@ -38,6 +38,8 @@ pub struct Covered {
     pub covered_ns: u64,
     /// In how many pieces.
     pub phases: u64,
+    /// The part of its work that the target did meanwhile, from 0 to 1: armed probes slow it down.
+    pub work_share: f64,
 }
 
 impl Sampling {
@@ -70,6 +72,7 @@ fn covered(coverage: &Coverage) -> Vec<Covered> {
             share: family.share(),
             covered_ns: family.covered_ns,
             phases: family.phases.len() as u64,
+            work_share: family.work_share(),
         })
         .collect()
 }

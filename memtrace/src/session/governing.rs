@@ -321,6 +321,15 @@ impl Governing {
         }
     }
 
+    /// How fast the target got on while it was watched, compared with when it was not.
+    pub(super) fn pace_while_watched(&self) -> f64 {
+        let covered_ns: u64 = self.phases.iter().map(|phase| phase.duration_ns()).sum();
+        let time = covered_ns as f64 / self.now_ns().max(1) as f64;
+        let work = self.governor.as_ref().map_or(time, Governor::watched_work);
+        let odds = |share: f64| share / (1.0 - share).max(f64::EPSILON);
+        odds(work) / odds(time).max(f64::EPSILON)
+    }
+
     /// What it cost so far.
     pub(super) fn cost(&self) -> &Cost {
         &self.cost
@@ -335,27 +344,38 @@ impl Governing {
             governor.step(last);
             self.cost.overhead = Some(governor.overhead());
         }
+        let work = self.governor.as_ref().map(Governor::watched_work);
         let covered_ns: u64 = self.phases.iter().map(|phase| phase.duration_ns()).sum();
         self.cost.covered = Some((covered_ns as f64 / window_ns.max(1) as f64).min(1.0));
         let was_always_open = self.phases.len() == 1 && self.armed == Armed::All;
         let coverage = match was_always_open {
             true => Coverage::default(),
-            false => coverage(window_ns, &self.phases, place.objects),
+            false => coverage(window_ns, &self.phases, work, place.objects),
         };
         (self.cost.clone(), coverage)
     }
 }
 
 /// All families that come and go, of those that are traced at all.
-fn coverage(window_ns: u64, phases: &[Phase], objects: &[PlannedObject]) -> Coverage {
+fn coverage(
+    window_ns: u64,
+    phases: &[Phase],
+    work: Option<f64>,
+    objects: &[PlannedObject],
+) -> Coverage {
     let is_traced = |family: &Family| {
         let mut probes = objects.iter().flat_map(|object| &object.plan.probes);
         probes.any(|probe| Family::of(probe.function) == *family)
     };
     let traced = [Family::Heap, Family::Python].into_iter().filter(is_traced);
-    let families =
-        traced.map(|family| FamilyCoverage::new(family, window_ns, phases.to_vec())).collect();
-    Coverage { families }
+    let of = |family| {
+        let covered = FamilyCoverage::new(family, window_ns, phases.to_vec());
+        match work {
+            Some(work) => covered.with_work(work),
+            None => covered,
+        }
+    };
+    Coverage { families: traced.map(of).collect() }
 }
 
 /// The probes of mappings stay, as long as there is a chance of others.

@@ -142,7 +142,7 @@ fn counts(program: Program) -> [Counts; 2] {
         for (counts, stack) in counts.iter_mut().zip(sites) {
             counts.by_heap += live(&ledger, stack);
         }
-        for block in ledger.probably_freed(WINDOW_NS) {
+        for block in ledger.probably_freed(WINDOW_NS, 1.0) {
             ledger.free_unseen(&block, WINDOW_NS);
         }
         for (counts, stack) in counts.iter_mut().zip(sites) {

@@ -84,7 +84,7 @@ impl Window {
         if !self.governing.cost().misses_releases {
             return Amount::default();
         }
-        let blocks = self.ledger.probably_freed(closed_ns);
+        let blocks = self.ledger.probably_freed(closed_ns, self.governing.pace_while_watched());
         self.book_freed(&blocks, closed_ns)
     }
 
