@@ -22,7 +22,6 @@ use aya::{
 use memtrace_common::{
     call::SiteCookie,
     config::{ALLOCATOR_RANGES, CodeRange, Config, StackMode},
-    growth::GrowthConfig,
     loss::KernelCounters,
     python::{PythonKind, PythonLayout},
     remembered,
@@ -38,7 +37,7 @@ use super::{
     error::{
         LoadError, classify_arm_error, classify_object_error, classify_program_error, missing_map,
     },
-    growth::{GrowthHooks, GrowthLink},
+    growth::{GrowthLink, GrowthOptions},
     multi::{self, Attachment},
     plan::AllocatorCode,
     ring::Ring,
@@ -75,8 +74,10 @@ pub struct LoadOptions {
     pub perf_event_links: bool,
     /// How densely allocations are looked at.
     pub sampling: Sampling,
-    /// There will be probes in the target.
+    /// There may be probes in the target.
     pub uprobes: bool,
+    /// Growth is followed, and no calls of allocators.
+    pub growth: bool,
     /// How much memory of the kernel's it may take.
     pub room: Room,
 }
@@ -170,8 +171,8 @@ pub struct Kernel {
     leaving: Vec<JoinHandle<()>>,
     tracepoints: Vec<RawTracePointLink>,
     pub(super) growth: Vec<GrowthLink>,
-    /// `None` until the programs of the growth mode are loaded.
-    pub(super) growth_hooks: Option<GrowthHooks>,
+    /// Whether programs of the growth mode can hang on functions; `None` until that was tried.
+    pub(super) has_growth_functions: Option<bool>,
 }
 
 /// How probes are put into the target.
@@ -230,15 +231,15 @@ impl Kernel {
     /// Creates the maps. No program is loaded and nothing is armed yet.
     pub fn load(options: LoadOptions) -> Result<Self, LoadError> {
         const UPROBE_PMU: &str = "/sys/bus/event_source/devices/uprobe/type";
-        if options.uprobes && !std::path::Path::new(UPROBE_PMU).exists() {
+        if options.uprobes && !options.growth && !std::path::Path::new(UPROBE_PMU).exists() {
             return Err(LoadError::NoUprobes { path: UPROBE_PMU.to_owned() });
         }
         raise_memlock_limit();
         let log_level: u8 = if options.debug_log { aya_log_level_debug() } else { 0 };
-        // Without probes in the target no call is in flight, and no block is followed.
-        let buckets = if options.uprobes { options.sampling.buckets() } else { 0 };
+        // Then no call is in flight, and no block is followed.
+        let buckets = if options.growth { 0 } else { options.sampling.buckets() };
         let mut loader = EbpfLoader::new();
-        if !options.uprobes {
+        if options.growth {
             loader.map_max_entries("IN_FLIGHT", 1);
         }
         let ebpf = loader
@@ -276,7 +277,7 @@ impl Kernel {
             leaving: Vec::new(),
             tracepoints: Vec::new(),
             growth: Vec::new(),
-            growth_hooks: None,
+            has_growth_functions: None,
         };
         kernel.write_config()?;
         Ok(kernel)
@@ -414,7 +415,7 @@ impl Kernel {
     pub fn load_ahead(
         &mut self,
         shapes: &[CallShape],
-        growth: Option<&GrowthConfig>,
+        growth: Option<&GrowthOptions>,
     ) -> Result<(), LoadError> {
         for name in FOLLOWED {
             self.loaded_program::<RawTracePoint>(name)?;
@@ -437,7 +438,7 @@ impl Kernel {
     /// Loads what calls of these shapes need and is not loaded yet, all at once if there is room: the verifier takes
     /// some 50 ms and 5 MiB for the program that walks stacks, and a CPU for each program. Perf-event links
     /// load one by one.
-    fn load_programs(&mut self, shapes: &[CallShape]) -> Result<(), LoadError> {
+    pub(super) fn load_programs(&mut self, shapes: &[CallShape]) -> Result<(), LoadError> {
         let Backend::Multi { programs, loaded, has_sessions } = &mut self.backend else {
             return Ok(());
         };
@@ -719,14 +720,19 @@ impl Kernel {
         self.leaving.extend(threads);
     }
 
-    /// Removes all probes; the counters stay readable.
-    pub fn detach(&mut self) {
+    /// Removes all probes from the target, and waits for that.
+    pub(super) fn disarm_all(&mut self) {
         self.disarm(&Side::ALL);
         for thread in self.leaving.drain(..) {
             if let Err(panic) = thread.join() {
                 std::panic::resume_unwind(panic);
             }
         }
+    }
+
+    /// Removes all probes; the counters stay readable.
+    pub fn detach(&mut self) {
+        self.disarm_all();
         self.tracepoints.clear();
         self.growth.clear();
     }
@@ -839,6 +845,8 @@ fn entry_program(shape: CallShape) -> &'static str {
         CallShape::ContextBlock => "enter_context_block",
         CallShape::Nothing => "enter_nothing",
         CallShape::Exit => "leave_by_return",
+        CallShape::CallBegin => "begin_call",
+        CallShape::CallEnd => "end_call",
         CallShape::Size
         | CallShape::CountSize
         | CallShape::OldSize
@@ -865,6 +873,8 @@ fn return_program(shape: CallShape) -> Option<&'static str> {
         | CallShape::ContextBlock
         | CallShape::Throwing
         | CallShape::Exit
+        | CallShape::CallBegin
+        | CallShape::CallEnd
         | CallShape::Nothing => None,
         CallShape::Size
         | CallShape::CountSize

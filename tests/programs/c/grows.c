@@ -106,6 +106,17 @@ static void unknown(void) {
     resident = 64 * MIB;
 }
 
+// Once more, when the test has had time to see that it was missed.
+static void unknown_again(void) {
+    grow_by_itself();
+    say("once");
+    send_line();
+    wait_for_line();
+    unknown();
+    address_space += 64 * MIB;
+    resident += 64 * MIB;
+}
+
 // Pages that the kernel uses for it, in a system call.
 SITE static void grow_by_reading(char *start, size_t bytes) {
     FILE *zero = fopen("/dev/zero", "r");
@@ -123,6 +134,7 @@ int main(int count, char **arguments) {
     struct { const char *name; void (*grow)(void); } ways[] = {
         {"mappings", mappings}, {"moves", moves}, {"break", program_break},
         {"arena", arena},       {"unknown", unknown}, {"reads", reads},
+        {"unknown-again", unknown_again},
     };
     ready();
     for (size_t way = 0; way < sizeof ways / sizeof *ways; way++) {
