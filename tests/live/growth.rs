@@ -288,10 +288,12 @@ fn a_program_that_goes_behind_the_back_of_its_c_library_is_followed_in_the_kerne
     });
     run.assert_same_address_space(0);
     run.assert_same_resident();
-    assert_eq!(through(&run.address_space, "grow_by_itself"), 64 * MIB, "since it was noticed");
+    // Since it was noticed; it may have been while the target still grew for the first time.
+    let seen = through(&run.address_space, "grow_by_itself");
+    assert!(seen >= 64 * MIB, "{seen}");
     let missed = run.missed().unwrap();
-    assert!(missed.contains("64.0 MiB of address space"), "{missed}");
-    assert!(missed.contains("at tracepoints"), "{missed}");
+    let sentence = format!("{}.0 MiB of address space", (128 * MIB - seen) / MIB);
+    assert!(missed.contains(&sentence) && missed.contains("since then"), "{missed}");
 }
 
 /// What has many of them pays nothing: no program hangs on system calls as such.

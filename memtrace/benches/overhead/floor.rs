@@ -47,7 +47,7 @@ impl Floor {
             debug_log: false,
             perf_event_links: false,
             uprobes: true,
-            growth: false,
+            growth: None,
             room: Room::Ample,
             sampling: Sampling::Exact,
         })?;

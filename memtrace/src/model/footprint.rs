@@ -24,7 +24,7 @@ pub struct GrowthProbes {
     pub interval_bytes: u64,
     /// At the kernel's own functions; else at tracepoints, which cost every process a little.
     pub at_functions: bool,
-    /// System calls at the process's own instructions that make them, and only pages at tracepoints.
+    /// System calls at the process's own instructions that make them, and only pages there.
     pub in_program: bool,
 }
 

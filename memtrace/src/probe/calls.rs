@@ -187,3 +187,50 @@ fn planned<'d, R: ReadRef<'d>>(
     };
     call.sites.iter().map(probe).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn own() -> (ProcFs, u32, Vec<Mapping>, KernelVersion) {
+        let (proc, pid) = (ProcFs::new("/proc"), std::process::id());
+        let (maps, version) = (proc.maps(pid).unwrap(), proc.kernel_version().unwrap());
+        (proc, pid, maps, version)
+    }
+
+    #[test]
+    fn the_c_library_makes_all_of_these_calls_and_the_dynamic_linker_has_its_own() {
+        let (proc, pid, maps, version) = own();
+        let plan = plan_calls(&proc, pid, &maps, version, &[]);
+        assert!(plan.is_complete() && plan.probe_count() > 0);
+        let of_library = |name: &str| -> BTreeSet<AllocFn> {
+            let mut objects = plan.objects.iter();
+            let object = objects.find(|it| it.plan.mapping.name.contains(name)).unwrap();
+            object.plan.probes.iter().map(|probe| probe.function).collect()
+        };
+        use AllocFn::{Brk, Madvise, Mmap, Mprotect, Mremap, Munmap};
+        let all = BTreeSet::from([Brk, Madvise, Mmap, Mprotect, Mremap, Munmap]);
+        assert_eq!(of_library("/libc.so"), all);
+        assert!(of_library("/ld-linux").is_superset(&BTreeSet::from([Mmap, Mprotect, Munmap])));
+    }
+
+    /// Where it begins is seen wherever its end is.
+    #[test]
+    fn each_call_that_releases_is_seen_twice_and_the_files_are_not_looked_at_again() {
+        let (proc, pid, maps, version) = own();
+        let plan = plan_calls(&proc, pid, &maps, version, &[]);
+        for object in &plan.objects {
+            let count = |shape: CallShape| {
+                let is_of = |probe: &&PlannedProbe| {
+                    probe.shape == shape && probe.function == AllocFn::Munmap
+                };
+                object.plan.probes.iter().filter(is_of).count()
+            };
+            assert_eq!(count(CallShape::CallBegin), count(CallShape::CallEnd));
+        }
+        let again = plan_calls(&proc, pid, &maps, version, &plan.files);
+        assert!(again.objects.is_empty() && again.files.is_empty() && again.probe_count() == 0);
+    }
+}

@@ -51,26 +51,24 @@ const SYSTEM_CALLS: [&str; 2] = ["sys_exit", "sys_enter"];
 /// some sandboxes, and not possible without BTF.
 const FAULTS: [&str; 2] = ["page_fault_user", "page_fault_kernel"];
 
-/// What the programs hang on that see system calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GrowthHooks {
-    /// Functions of the kernel.
-    Functions,
-    /// Instructions of the target. They are the caller's to arm.
-    Program,
-    /// Tracepoints.
-    Tracepoints,
-}
-
-/// How growth is to be followed.
+/// What a trace of growth has to know.
 #[derive(Clone, Copy, Debug)]
 pub struct GrowthOptions {
     /// Where the kernel has what.
     pub config: GrowthConfig,
-    /// What was asked for.
-    pub by: GrowthBy,
     /// It is known where the target makes its system calls.
     pub knows_calls: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Growing {
+    /// How many probes there are.
+    pub probes: usize,
+    /// They are at functions of the kernel; else at tracepoints.
+    pub at_functions: bool,
+    /// But system calls are to be seen in the target: those are the caller's to arm.
+    pub in_program: bool,
 }
 
 /// An armed program; dropping it removes it.
@@ -82,8 +80,7 @@ pub(super) enum GrowthLink {
 }
 
 impl Kernel {
-    /// Arms all that the growth mode needs but what is in the target; returns how many probes that
-    /// made, and where system calls are seen. `initial` is what is resident now.
+    /// Arms all that the growth mode needs but what is in the target. `initial` is what is resident now.
     ///
     /// # Errors
     /// [`LoadError::NoGrowth`] where the kernel has not got what it takes.
@@ -91,77 +88,75 @@ impl Kernel {
         &mut self,
         options: &GrowthOptions,
         initial: &RssCounts,
-    ) -> Result<(usize, GrowthHooks), LoadError> {
+    ) -> Result<Growing, LoadError> {
         self.write_growth(&options.config, initial)?;
-        let hooks = self.load_growth(options)?;
-        match hooks {
-            GrowthHooks::Functions => self.arm_functions()?,
-            GrowthHooks::Program => self.arm_tracepoints(&FAULTS)?,
-            GrowthHooks::Tracepoints => {
-                self.arm_tracepoints(&SYSTEM_CALLS)?;
-                self.arm_tracepoints(&FAULTS)?;
-            }
+        self.load_growth(options)?;
+        let in_program = self.sees_calls_in_program(options);
+        if !in_program {
+            self.arm_calls()?;
+        }
+        match self.has_growth_functions {
+            true => self.arm_entry(PAGE_PROGRAM)?,
+            false => self.arm_tracepoints(&FAULTS)?,
         }
         self.arm_tracepoint(rss_program(&options.config), "rss_stat")?;
-        Ok((self.growth.len(), hooks))
+        let (probes, at_functions) = (self.growth.len(), self.has_growth_functions);
+        Ok(Growing { probes, at_functions, in_program })
     }
 
-    /// From here on all system calls are seen, at tracepoints, and none in the target. Between the two
-    /// there is a moment in which none is.
+    /// From here on system calls are seen in the kernel, and none in the target. Between the two there is
+    /// a moment in which none is.
     ///
     /// # Errors
-    /// The kernel's; when the programs do not load, all is as it was.
+    /// The kernel's; when programs do not load, all is as it was.
     pub fn see_all_calls(&mut self) -> Result<(), LoadError> {
-        self.load_tracepoints(&SYSTEM_CALLS)?;
+        if !self.has_growth_functions {
+            self.load_tracepoints(&SYSTEM_CALLS)?;
+        }
         self.disarm_all();
-        self.arm_tracepoints(&SYSTEM_CALLS)
+        self.arm_calls()
     }
 
-    /// Loads all of it, so that arming takes a moment; says what is to be armed.
+    /// Loads all of it, so that arming takes a moment.
     ///
     /// # Errors
     /// As [`Self::grow`].
-    pub(super) fn load_growth(
-        &mut self,
-        options: &GrowthOptions,
-    ) -> Result<GrowthHooks, LoadError> {
-        let hooks = self.choose_hooks(options);
-        match hooks {
-            GrowthHooks::Functions => {}
-            GrowthHooks::Program => {
-                self.load_tracepoints(&FAULTS)?;
-                self.load_programs(&[CallShape::CallBegin, CallShape::CallEnd])?;
-            }
-            GrowthHooks::Tracepoints => {
-                self.load_tracepoints(&SYSTEM_CALLS)?;
-                self.load_tracepoints(&FAULTS)?;
-            }
+    pub(super) fn load_growth(&mut self, options: &GrowthOptions) -> Result<(), LoadError> {
+        if self.sees_calls_in_program(options) {
+            self.load_programs(&[CallShape::CallBegin, CallShape::CallEnd])?;
+            self.forget_unloaded_programs();
+        } else if !self.has_growth_functions {
+            self.load_tracepoints(&SYSTEM_CALLS)?;
         }
-        self.loaded_program::<RawTracePoint>(rss_program(&options.config))?;
-        Ok(hooks)
+        if !self.has_growth_functions {
+            self.load_tracepoints(&FAULTS)?;
+        }
+        self.loaded_program::<RawTracePoint>(rss_program(&options.config)).map(drop)
     }
 
-    fn choose_hooks(&mut self, options: &GrowthOptions) -> GrowthHooks {
-        match options.by {
-            GrowthBy::Auto | GrowthBy::Kernel if self.has_functions() => GrowthHooks::Functions,
-            GrowthBy::Auto | GrowthBy::Program if options.knows_calls => GrowthHooks::Program,
-            _ => GrowthHooks::Tracepoints,
-        }
+    /// What costs least.
+    fn sees_calls_in_program(&self, options: &GrowthOptions) -> bool {
+        let is_better = match self.growth_by {
+            GrowthBy::Auto => !self.has_growth_functions,
+            GrowthBy::Kernel => false,
+            GrowthBy::Program => true,
+        };
+        is_better && options.knows_calls
     }
 
-    /// Whether programs can hang on the kernel's functions. Where they can be loaded but not hang
-    /// there, only arming them shows that: they hang there for a moment, with the window closed.
-    fn has_functions(&mut self) -> bool {
-        if let Some(known) = self.has_growth_functions {
-            return known;
-        }
-        let tried = self.load_functions().and_then(|()| self.arm_functions());
+    /// Loads programs that hang on the kernel's functions, if they can. Where they can be loaded but not
+    /// hang there, only arming them shows that: they hang there for a moment, with the window closed.
+    pub(super) fn try_growth_functions(&mut self) {
+        let tried = self.load_functions().and_then(|()| {
+            self.arm_functions()?;
+            self.arm_entry(PAGE_PROGRAM)
+        });
         self.growth.clear();
-        if let Err(error) = &tried {
+        self.has_growth_functions = tried.is_ok();
+        if let Err(error) = tried {
             log::info!("programs cannot hang on the kernel's functions: {error}");
             self.unload_functions();
         }
-        *self.has_growth_functions.insert(tried.is_ok())
     }
 
     /// Only what is listed costs anything.
@@ -189,8 +184,14 @@ impl Kernel {
 
     fn arm_functions(&mut self) -> Result<(), LoadError> {
         AT_EXIT.iter().try_for_each(|(program, _)| self.arm_exit(program))?;
-        AT_ENTRY.iter().try_for_each(|(program, _)| self.arm_entry(program))?;
-        self.arm_entry(PAGE_PROGRAM)
+        AT_ENTRY.iter().try_for_each(|(program, _)| self.arm_entry(program))
+    }
+
+    fn arm_calls(&mut self) -> Result<(), LoadError> {
+        match self.has_growth_functions {
+            true => self.arm_functions(),
+            false => self.arm_tracepoints(&SYSTEM_CALLS),
+        }
     }
 
     /// They take memory, and are of no use.

@@ -180,7 +180,7 @@ fn try_kernel(pid: NonZeroU32, version: KernelVersion) -> Result<bool, LoadError
         task_tgid: 0,
         sampling: Sampling::Exact,
         uprobes: true,
-        growth: false,
+        growth: None,
         room: Room::Ample,
     })?;
     kernel.try_tracing()?;

@@ -18,7 +18,7 @@ use crate::{
     },
     probe::{
         calls::CallPlan,
-        growth::{GrowthHooks, GrowthOptions},
+        growth::{Growing, GrowthOptions},
         load::Kernel,
     },
     sys::{
@@ -49,25 +49,21 @@ pub(super) fn arm(
         return Err(AttachError::NoCalls { pid });
     }
     let initial = counts(proc.resident(pid)?, page_bytes());
-    let (mut probes, mut hooks) =
-        kernel.grow(&GrowthOptions { config, by, knows_calls }, &initial)?;
-    if hooks == GrowthHooks::Program {
+    let Growing { mut probes, at_functions, mut in_program } =
+        kernel.grow(&GrowthOptions { config, knows_calls }, &initial)?;
+    if in_program {
         match attach::arm(kernel, &calls.objects, proc, pid, First::default()) {
             Ok(armed) => probes += armed,
             Err(error) if by == GrowthBy::Program => return Err(error),
             Err(error) => {
                 log::info!("system calls are seen in the kernel: {error}");
                 kernel.see_all_calls()?;
-                hooks = GrowthHooks::Tracepoints;
+                in_program = false;
             }
         }
     }
-    let in_program = hooks == GrowthHooks::Program;
-    let growth = GrowthProbes {
-        interval_bytes: options.growth.map_or(0, Interval::mean_bytes),
-        at_functions: hooks == GrowthHooks::Functions,
-        in_program,
-    };
+    let interval_bytes = options.growth.map_or(0, Interval::mean_bytes);
+    let growth = GrowthProbes { interval_bytes, at_functions, in_program };
     Ok((probes, Some(growth), in_program.then_some(calls)))
 }
 

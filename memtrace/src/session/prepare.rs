@@ -89,11 +89,8 @@ impl Prepared {
             Some(kernel) => kernel,
             None => load(options, version, &mut code)?,
         };
-        let followed = growth.map(|config| GrowthOptions {
-            config,
-            by: options.growth_by,
-            knows_calls: plan.plan.calls.is_complete(),
-        });
+        let followed = growth
+            .map(|config| GrowthOptions { config, knows_calls: plan.plan.calls.is_complete() });
         kernel.load_ahead(&plan.shapes(), followed.as_ref())?;
         code.publish(&mut kernel, &maps)?;
         Ok(Self { kernel, code, growth, plan: Some(plan) })
@@ -231,7 +228,7 @@ fn load(
         task_tgid: if options.follow_forks { wanted_tgid() } else { 0 },
         sampling: options.sampling,
         uprobes: options.growth.is_none() || options.growth_by != GrowthBy::Kernel,
-        growth: options.growth.is_some(),
+        growth: options.growth.map(|_| options.growth_by),
         room: options.room,
     })?;
     code.limit(words);

@@ -69,11 +69,11 @@ pub(super) fn write(page: &mut Page, report: &Report) {
 
 fn growth_probes(growth: &GrowthReport) -> &'static str {
     match growth.probes {
+        GrowthProbes { in_program: true, .. } => {
+            "growth: where the process makes system calls, and at new pages in the kernel"
+        }
         GrowthProbes { at_functions: true, .. } => {
             "growth: at functions of the kernel; nothing in the process"
-        }
-        GrowthProbes { in_program: true, .. } => {
-            "growth: where the process makes system calls, and at page faults in the kernel"
         }
         _ => "growth: at tracepoints of the kernel; nothing in the process",
     }

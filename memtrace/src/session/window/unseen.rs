@@ -97,10 +97,14 @@ impl Window {
         self.calls = None;
         self.begin_to_reconcile();
         let after = duration_ns(clock::monotonic_ns().saturating_sub(self.opened_ns));
+        let at_functions = self.header.growth.is_some_and(|growth| growth.at_functions);
         let outcome = match self.kernel.see_all_calls() {
+            Ok(()) if at_functions => {
+                "since then it was followed at functions of the kernel".to_owned()
+            }
             Ok(()) => {
-                "since then it was followed at tracepoints: every system call of every process took a \
-                 little longer"
+                "since then it was followed at tracepoints: every system call of every process \
+                       took a little longer"
                     .to_owned()
             }
             Err(error) => format!("what it did so since then is not known: {error}"),
