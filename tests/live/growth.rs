@@ -13,6 +13,7 @@ use memtrace_tests::{
     TIMEOUT,
     attach::{Attach, Tracing},
     binary::{run, stderr},
+    programs,
     python_target::PythonTarget,
     python_truth::{KnownLine, group_place},
     pythons::system,
@@ -265,6 +266,27 @@ fn a_program_of_musl_is_followed_by_the_calls_of_that() {
             run.assert_same_resident();
             assert_eq!(run.missed(), None);
         }
+    }
+}
+
+/// One that has the same C library, and one that is its own.
+#[test]
+fn a_program_that_is_executed_is_followed_by_its_calls() {
+    for (next, is_new) in [("grows", false), ("grows_static_stripped", true)] {
+        let path = programs::path(next);
+        let target = Target::start("grows", &["exec", path.to_str().unwrap(), "mappings"]);
+        let run = Run::of_target(target, PROGRAM, |target, tracing| {
+            let uprobes = || links(tracing.pid()).iter().filter(|it| it.contains("uprobe")).count();
+            let before = uprobes();
+            assert!(target.line().starts_with("ready "));
+            wait_until(|| !is_new || uprobes() > before);
+            target.go();
+        });
+        // What it mapped to begin with.
+        run.assert_same_address_space(8 * MIB);
+        run.assert_same_resident();
+        assert_eq!(run.missed(), None);
+        assert_eq!(through(&run.address_space, "grow_unused"), if is_new { 0 } else { 200 * MIB });
     }
 }
 

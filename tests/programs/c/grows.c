@@ -1,6 +1,7 @@
 // cflags: -pthread
 // Makes its memory grow in the way that it is asked for, and says by how much: address space that can
-// be used, and pages in use, in bytes. Every way has a function of its own.
+// be used, and pages in use, in bytes. Every way has a function of its own. With `exec PROGRAM WAY` it
+// becomes another program that does.
 #include "program.h"
 
 #include <sys/syscall.h>
@@ -137,6 +138,7 @@ int main(int count, char **arguments) {
         {"unknown-again", unknown_again},
     };
     ready();
+    if (count > 3 && strcmp(arguments[1], "exec") == 0) execv(arguments[2], arguments + 2);
     for (size_t way = 0; way < sizeof ways / sizeof *ways; way++) {
         if (count > 1 && strcmp(arguments[1], ways[way].name) == 0) ways[way].grow();
     }
