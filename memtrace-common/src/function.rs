@@ -146,8 +146,8 @@ pub enum CallShape {
     /// The instruction before the one by which a function makes its system call, with the arguments
     /// of that
     CallBegin,
-    /// The instruction behind that one: the arguments are where they were, and the result in its
-    /// register
+    /// The instruction behind that one, or one that is executed soon after it: the arguments are where
+    /// they were, and the result in its register
     CallEnd,
 }
 

@@ -5,8 +5,8 @@
 //!
 //! Entry points of system calls have the thread's user registers for their only argument (x86-64,
 //! `SYSCALL_DEFINE` in arch/x86/include/asm/syscall_wrapper.h). Their stacks start right behind the
-//! `syscall` instruction, which is where the probes behind it are, too: a system call changes no
-//! register but `rax`, `rcx` and `r11`, so all that see the end of one see the same.
+//! `syscall` instruction. A system call changes no register but `rax`, `rcx` and `r11`, so that probes
+//! behind it see what the ends of the others see.
 
 use core::mem::MaybeUninit;
 
@@ -133,7 +133,7 @@ pub fn begin_call(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// The instruction behind it: what they do at their end.
+/// An instruction behind it: what they do at their end.
 #[uprobe]
 pub fn end_call(ctx: ProbeContext) -> u32 {
     let mut place = MaybeUninit::uninit();

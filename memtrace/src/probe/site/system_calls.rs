@@ -2,7 +2,7 @@
 //!
 //! A call is seen at the instruction before `syscall`, where the arguments are in their registers or
 //! in those that they are about to come from, and at the one behind it, where they still are and the
-//! result is there. Nobody's return address is touched, so that it does not matter what kind of code
+//! result is there; or at one that follows on that, if it costs less and they are still there. Nobody's return address is touched, so that it does not matter what kind of code
 //! it is. (The kernel refuses probes on `syscall` itself.)
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, ops::RangeInclusive};
 use iced_x86::{Code, FlowControl, Instruction, InstructionInfoFactory, Register};
 
 use super::{
-    FunctionCode, Site,
+    FunctionCode, Site, SiteCost,
     arguments::{places_before, written},
     x86_64::{branch_target, cost, instructions},
 };
@@ -29,6 +29,13 @@ pub struct SystemCall {
     /// The addresses that nothing may jump to.
     pub window: RangeInclusive<u64>,
 }
+
+/// So many instructions behind a call are looked at for one that costs less.
+const FARTHEST_END: usize = 6;
+
+/// What must still be there: the stack, the result, and the arguments that are told.
+const KNOWN_AT_END: [Register; 6] =
+    [Register::RSP, Register::RAX, Register::RDI, Register::RSI, Register::RDX, Register::R10];
 
 /// An instruction, and where in the function it is.
 type Decoded = (Instruction, RangeInclusive<usize>);
@@ -80,8 +87,10 @@ impl Function<'_> {
         }
         let (load, number) = constant_rax(straight(before))?;
         let (function, shapes) = function_of(number)?;
-        let window = load.next_ip()..=behind.0.ip();
-        if self.targets.range(window.clone()).next().is_some() {
+        let window_to = |last: &Decoded| load.next_ip()..=last.0.ip();
+        let is_clear = |last: &&Decoded| self.targets.range(window_to(last)).next().is_none();
+        let end = self.cheap_end(&rest[1..], function).filter(is_clear).unwrap_or(behind);
+        if !is_clear(&end) {
             return None;
         }
         let sites = shapes.iter().map(|shape| match shape {
@@ -91,9 +100,31 @@ impl Function<'_> {
                 let places = places_before(&last.0, arguments)?;
                 Some((*shape, self.site(last, places)?))
             }
-            _ => Some((*shape, self.site(behind, ArgumentPlaces::USUAL)?)),
+            _ => Some((*shape, self.site(end, ArgumentPlaces::USUAL)?)),
         });
-        Some(SystemCall { function, sites: sites.collect::<Option<_>>()?, window })
+        let sites = sites.collect::<Option<_>>()?;
+        Some(SystemCall { function, sites, window: window_to(end) })
+    }
+
+    /// The first instruction that the kernel emulates, if all before it leave alone what must be known.
+    fn cheap_end<'d>(&self, behind: &'d [Decoded], function: AllocFn) -> Option<&'d Decoded> {
+        let mut info = InstructionInfoFactory::new();
+        for decoded in behind.iter().take(FARTHEST_END) {
+            let (instruction, range) = decoded;
+            if cost(self.code.body.get(range.clone())?, self.kernel)? == SiteCost::Emulated {
+                return Some(decoded);
+            }
+            let written = written(&mut info, instruction);
+            let is_lost = |register: &Register| {
+                KNOWN_AT_END.contains(register)
+                    // Its only argument is the first.
+                    && !(function == AllocFn::Brk && *register == Register::RDX)
+            };
+            if instruction.flow_control() != FlowControl::Next || written.iter().any(is_lost) {
+                return None;
+            }
+        }
+        None
     }
 
     fn site(&self, (_, range): &Decoded, arguments: ArgumentPlaces) -> Option<Site> {
@@ -124,7 +155,6 @@ fn constant_rax(straight: &[Decoded]) -> Option<(&Instruction, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::site::SiteCost;
 
     const KERNEL: KernelVersion = KernelVersion::new(6, 1);
 
@@ -149,6 +179,18 @@ mod tests {
         let [call] = &calls(&munmap)[..] else { panic!("one") };
         assert_eq!(call.window, 0x1005..=0x1007);
         assert!(call.sites.iter().all(|(_, site)| site.cost == SiteCost::Stepped));
+        // The same, and jae before the ret: it is emulated.
+        let mut cheap = munmap.to_vec();
+        cheap.splice(13.., [0x73, 1, 0xc3, 0xc3]);
+        let [call] = &calls(&cheap)[..] else { panic!("one") };
+        let (_, end) = &call.sites[1];
+        assert_eq!(
+            (end.offset, end.cost, call.window.clone()),
+            (13, SiteCost::Emulated, 0x1005..=0x100d)
+        );
+        // mov %rax, %rdi in the place of cmp: the argument is lost there.
+        let lost = [0xb8, 11, 0, 0, 0, 0x0f, 0x05, 0x48, 0x89, 0xc7, 0x73, 0, 0xc3];
+        assert_eq!(calls(&lost)[0].sites[1].1.offset, 7);
         // mov $9, %eax; syscall; ret
         let mmap = [0xb8, 9, 0, 0, 0, 0x0f, 0x05, 0xc3];
         assert_eq!(sites(&mmap), [(AllocFn::Mmap, vec![(CallShape::CallEnd, 7)])]);
