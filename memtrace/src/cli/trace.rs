@@ -56,7 +56,7 @@ pub struct TraceArgs {
     #[arg(long, conflicts_with_all = ["pymalloc", "max_live"])]
     pub growth: bool,
 
-    /// By what --growth sees system calls: in the kernel, in the program (where its code makes them), or what costs least of what is possible (auto)
+    /// Where --growth sees system calls: in the kernel, in the program (at the instructions by which it makes them), or at functions of the kernel, else in the program (auto)
     #[arg(long, value_name = "HOW", value_enum, default_value_t, requires = "growth")]
     pub growth_by: GrowthByArg,
 
@@ -166,7 +166,7 @@ pub enum Events {
 /// By what growth is seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum GrowthByArg {
-    /// What costs least of what is possible.
+    /// At functions of the kernel, else in the program, else at tracepoints.
     #[default]
     Auto,
     /// Its functions, or the tracepoints of all system calls.

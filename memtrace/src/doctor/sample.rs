@@ -194,6 +194,7 @@ pub(crate) fn machine() -> Diagnosis {
         objects: Vec::new(),
         totals: TableTotals::default(),
         cost: None,
+        growth_probes: None,
         ..whole()
     }
 }

@@ -7,7 +7,7 @@ use super::timeline::RssParts;
 /// By what system calls are to be seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GrowthBy {
-    /// What costs least of what is possible.
+    /// At functions of the kernel; where that is not possible in the program, and else at tracepoints.
     #[default]
     Auto,
     /// In the kernel: at its functions, or at tracepoints.

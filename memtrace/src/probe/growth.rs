@@ -134,7 +134,7 @@ impl Kernel {
         self.loaded_program::<RawTracePoint>(rss_program(&options.config)).map(drop)
     }
 
-    /// What costs least.
+    /// What costs most programs least.
     fn sees_calls_in_program(&self, options: &GrowthOptions) -> bool {
         let is_better = match self.growth_by {
             GrowthBy::Auto => !self.has_growth_functions,
