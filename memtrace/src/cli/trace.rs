@@ -56,7 +56,7 @@ pub struct TraceArgs {
     #[arg(long, conflicts_with_all = ["pymalloc", "max_live"])]
     pub growth: bool,
 
-    /// Where --growth sees system calls: in the kernel, in the program (at the instructions by which it makes them), or at functions of the kernel, else in the program (auto)
+    /// Where --growth sees system calls: in the kernel, or in the program at the instructions by which it makes them; auto: at functions of the kernel if that is possible, else in the program
     #[arg(long, value_name = "HOW", value_enum, default_value_t, requires = "growth")]
     pub growth_by: GrowthByArg,
 
