@@ -143,6 +143,12 @@ pub enum CallShape {
     /// An instruction that returns from a [`CallShape::Throwing`] function, with the result in its
     /// register and the return address on top of the stack
     Exit,
+    /// The instruction before the one by which a function makes its system call, with the arguments
+    /// of that
+    CallBegin,
+    /// The instruction behind that one, or one that is executed soon after it: the arguments are where
+    /// they were, and the result in its register
+    CallEnd,
 }
 
 impl AllocFn {
@@ -294,7 +300,7 @@ impl CallShape {
     /// Which argument registers (0 = first) must be intact at the probe.
     pub fn argument_count(self) -> usize {
         match self {
-            Self::Nothing | Self::Exit => 0,
+            Self::Nothing | Self::Exit | Self::CallEnd => 0,
             Self::Throwing
             | Self::Size
             | Self::Block
@@ -312,7 +318,8 @@ impl CallShape {
             | Self::OutAlignSize
             | Self::Mremap
             | Self::ContextCountSize
-            | Self::ContextOldSize => 3,
+            | Self::ContextOldSize
+            | Self::CallBegin => 3,
             Self::Mmap => 5,
         }
     }
@@ -328,6 +335,8 @@ impl CallShape {
                 | Self::Nothing
                 | Self::Throwing
                 | Self::Exit
+                | Self::CallBegin
+                | Self::CallEnd
         )
     }
 

@@ -1,16 +1,19 @@
 //! The growth mode: system calls that change the address space, so that it does not matter what made
 //! them. At the kernel's own functions, of which only those listed here cost anything; where programs
-//! cannot hang on functions, at the tracepoints of all system calls.
+//! cannot hang on functions, at the target's instructions around `syscall`; and where it is not known
+//! where those are, at the tracepoints of all system calls.
 //!
 //! Entry points of system calls have the thread's user registers for their only argument (x86-64,
 //! `SYSCALL_DEFINE` in arch/x86/include/asm/syscall_wrapper.h). Their stacks start right behind the
-//! `syscall` instruction.
+//! `syscall` instruction. A system call changes no register but `rax`, `rcx` and `r11`, so that probes
+//! behind it see what the ends of the others see.
 
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{
-    macros::{fentry, fexit, raw_tracepoint},
-    programs::{FEntryContext, FExitContext, RawTracePointContext},
+    EbpfContext as _,
+    macros::{fentry, fexit, raw_tracepoint, uprobe},
+    programs::{FEntryContext, FExitContext, ProbeContext, RawTracePointContext},
 };
 use memtrace_common::{
     config::Config,
@@ -25,8 +28,10 @@ use memtrace_common::{
 };
 
 use crate::{
-    atomic, emit,
-    maps::function_counters,
+    arguments::placed,
+    atomic, decline_private_stack, emit,
+    entry::cookie,
+    maps::{NO_PROGRAMS, function_counters},
     memory::{UserRegisters, user_registers},
     process::target_config,
     stack,
@@ -97,7 +102,7 @@ pub fn sys_enter(ctx: RawTracePointContext) -> u32 {
     if matches!(function, MUNMAP | MREMAP | MADVISE)
         && let Some(config) = target_config()
     {
-        enter(config, function, ctx.arg(0));
+        enter_with(config, function, ctx.arg(0));
     }
     0
 }
@@ -115,6 +120,40 @@ pub fn sys_exit(ctx: RawTracePointContext) -> u32 {
         }
     }
     0
+}
+
+/// The instruction before a `syscall` of the target's: what they do at their start.
+#[uprobe]
+pub fn begin_call(ctx: ProbeContext) -> u32 {
+    if let Some((config, function)) = call_at(&ctx) {
+        let places = cookie(&ctx).arguments();
+        let argument = |index| placed(&ctx, places, index);
+        enter(config, function, [argument(0), argument(1), argument(2)]);
+    }
+    0
+}
+
+/// An instruction behind it: what they do at their end.
+#[uprobe]
+pub fn end_call(ctx: ProbeContext) -> u32 {
+    let mut place = MaybeUninit::uninit();
+    if let Some((config, function)) = call_at(&ctx)
+        && let Some(registers) = user_registers(ctx.as_ptr() as u64, &mut place)
+    {
+        // SAFETY: the kernel passes valid registers.
+        leave(config, function, registers, unsafe { (*ctx.regs).rax });
+    }
+    0
+}
+
+/// Which system call the target makes at a site. A child that still runs in the target's memory
+/// (vfork) is not the target.
+#[inline(always)]
+fn call_at(ctx: &ProbeContext) -> Option<(&'static Config, u8)> {
+    let config = target_config()?;
+    let function = cookie(ctx).function();
+    decline_private_stack(ctx, function_counters(function)?, &NO_PROGRAMS);
+    Some((config, function))
 }
 
 /// No function of these.
@@ -137,7 +176,7 @@ fn function_of(number: u64) -> u8 {
 #[inline(always)]
 fn enter_function(ctx: &FEntryContext, function: u8) -> i32 {
     if let Some(config) = target_config() {
-        enter(config, function, ctx.arg(0));
+        enter_with(config, function, ctx.arg(0));
     }
     0
 }
@@ -156,31 +195,37 @@ fn leave_function(ctx: &FExitContext, function: u8) -> i32 {
 }
 
 /// A system call of the target's.
-struct SystemCall<'r> {
+struct SystemCall {
     config: &'static Config,
     counters: *mut FunctionCounters,
     function: u8,
-    registers: &'r UserRegisters,
+}
+
+/// The arguments are in these registers of the user's.
+#[inline(always)]
+fn enter_with(config: &'static Config, function: u8, registers: u64) -> Option<()> {
+    let mut place = MaybeUninit::uninit();
+    let registers = user_registers(registers, &mut place)?;
+    enter(config, function, [registers.di, registers.si, registers.dx])
 }
 
 #[inline(always)]
-fn enter(config: &'static Config, function: u8, registers: u64) -> Option<()> {
+fn enter(config: &'static Config, function: u8, arguments: [u64; 3]) -> Option<()> {
     let counters = function_counters(function)?;
-    let mut place = MaybeUninit::uninit();
-    let registers = user_registers(registers, &mut place)?;
-    let call = SystemCall { config, counters, function, registers };
+    let call = SystemCall { config, counters, function };
+    let [address, length_bytes, advice] = arguments;
     // SAFETY: a counter of this CPU's map value, here and below.
     atomic::increment(unsafe { &raw mut (*counters).entries });
     if function == MUNMAP {
-        call.emit_range(RecordKind::UnmapBegin);
+        call.emit_range(RecordKind::UnmapBegin, address, length_bytes);
     } else if function == MREMAP {
-        call.emit_range(RecordKind::RemapBegin);
+        call.emit_range(RecordKind::RemapBegin, address, length_bytes);
     } else {
         // Its end is of no interest.
         // SAFETY: as above.
         atomic::increment(unsafe { &raw mut (*counters).returns });
-        if discards(registers.dx) {
-            call.emit_range(RecordKind::Discard);
+        if discards(advice) {
+            call.emit_range(RecordKind::Discard, address, length_bytes);
         } else {
             call.count_void();
         }
@@ -196,7 +241,7 @@ fn leave(
     result: u64,
 ) -> Option<()> {
     let counters = function_counters(function)?;
-    let call = SystemCall { config, counters, function, registers };
+    let call = SystemCall { config, counters, function };
     call.count_return();
     // brk returns the break as it is then, also where it could not be moved, or was only asked for.
     let failed = if function == BRK { registers.di != result } else { result >= FIRST_ERROR };
@@ -204,18 +249,26 @@ fn leave(
         call.count_void();
     }
     // Once for all functions, and nobody asks who unmapped something.
-    let stack = if failed || function == MUNMAP { 0 } else { call.stack() };
+    let stack = if failed || function == MUNMAP { 0 } else { stack_of(registers) };
     if function == MUNMAP {
-        call.unmap(failed);
+        call.unmap(registers, failed);
     } else if function == MREMAP {
-        call.remap(if failed { 0 } else { result }, stack);
+        call.remap(registers, if failed { 0 } else { result }, stack);
     } else if !failed || function == BRK {
-        call.grow(result, stack);
+        call.grow(registers, result, stack);
     }
     Some(())
 }
 
-impl SystemCall<'_> {
+#[inline(always)]
+fn stack_of(registers: &UserRegisters) -> u64 {
+    let from = stack::From::Place(registers.ip);
+    let registers = Registers { sp: registers.sp(), bp: registers.bp() };
+    let thread_pointer = &mut Opaque::default();
+    stack::capture(stack::Start { from, registers, thread_pointer }, false)
+}
+
+impl SystemCall {
     #[inline(always)]
     fn count_return(&self) {
         // SAFETY: a counter of this CPU's map value, here and below.
@@ -246,22 +299,13 @@ impl SystemCall<'_> {
     }
 
     #[inline(always)]
-    fn stack(&self) -> u64 {
-        let registers = Registers { sp: self.registers.sp(), bp: self.registers.bp() };
-        let from = stack::From::Place(self.registers.ip);
-        let thread_pointer = &mut Opaque::default();
-        stack::capture(stack::Start { from, registers, thread_pointer }, false)
-    }
-
-    #[inline(always)]
-    fn emit_range(&self, kind: RecordKind) {
-        let (address, length_bytes) = (self.registers.di, self.registers.si);
+    fn emit_range(&self, kind: RecordKind, address: u64, length_bytes: u64) {
         self.emit(kind, RangeRecord { header: self.header(kind), address, length_bytes });
     }
 
     /// mmap, mprotect and brk.
     #[inline(always)]
-    fn grow(&self, result: u64, stack: u64) {
+    fn grow(&self, registers: &UserRegisters, result: u64, stack: u64) {
         if self.function == BRK {
             let header = self.header(RecordKind::Break);
             let record = BreakRecord { header, old_break: 0, new_break: result, stack };
@@ -271,34 +315,34 @@ impl SystemCall<'_> {
         let kind = if is_map { RecordKind::Map } else { RecordKind::Protect };
         let record = MapRecord {
             header: self.header(kind),
-            address: if is_map { result } else { self.registers.di },
-            length_bytes: self.registers.si,
-            prot: self.registers.dx as u32,
-            map_flags: if is_map { self.registers.r10() as u32 } else { 0 },
+            address: if is_map { result } else { registers.di },
+            length_bytes: registers.si,
+            prot: registers.dx as u32,
+            map_flags: if is_map { registers.r10() as u32 } else { 0 },
             stack,
         };
         self.emit(kind, record);
     }
 
     #[inline(always)]
-    fn unmap(&self, failed: bool) {
+    fn unmap(&self, registers: &UserRegisters, failed: bool) {
         let record = UnmapRecord {
             header: self.header(RecordKind::UnmapEnd),
-            address: self.registers.di,
-            length_bytes: self.registers.si,
+            address: registers.di,
+            length_bytes: registers.si,
             failed: u64::from(failed),
         };
         self.emit(RecordKind::UnmapEnd, record);
     }
 
     #[inline(always)]
-    fn remap(&self, new_address: u64, stack: u64) {
+    fn remap(&self, registers: &UserRegisters, new_address: u64, stack: u64) {
         let record = RemapRecord {
             header: self.header(RecordKind::RemapEnd),
-            old_address: self.registers.di,
-            old_length_bytes: self.registers.si,
+            old_address: registers.di,
+            old_length_bytes: registers.si,
             new_address,
-            new_length_bytes: self.registers.dx,
+            new_length_bytes: registers.dx,
             stack,
         };
         self.emit(RecordKind::RemapEnd, record);

@@ -7,6 +7,7 @@
 mod data;
 mod definitions;
 mod exports;
+mod extents;
 mod frames;
 mod imports;
 mod names;
@@ -27,6 +28,7 @@ pub use self::{
     data::{DataSegment, Relative},
     definitions::{Definition, SymbolTable},
     exports::ExportedData,
+    extents::Extent,
     frames::{CodeSegment, FrameSection},
     names::{DebugLink, NameSources},
     symbols::{NamedFunction, Symbol, SymbolKind},

@@ -1,10 +1,19 @@
 //! The growth mode against what targets did, and against what the kernel says of them.
 
-use std::{fs, path::Path};
+use std::{
+    env::consts::ARCH,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use memtrace_tests::{
-    attach::Attach,
+    TIMEOUT,
+    attach::{Attach, Tracing},
     binary::{run, stderr},
+    programs,
     python_target::PythonTarget,
     python_truth::{KnownLine, group_place},
     pythons::system,
@@ -14,6 +23,7 @@ use memtrace_tests::{
 };
 use serde::Deserialize;
 use tempfile::TempDir;
+use xtask::test_program::compile_with;
 
 const MIB: u64 = 1 << 20;
 
@@ -33,25 +43,53 @@ struct Run {
     resident: Report,
 }
 
+/// By what growth is seen.
+const KERNEL: &str = "kernel";
+const PROGRAM: &str = "program";
+
+/// What the report says where it was missed.
+const MISSED: &str = "the program makes system calls where its code was not looked at";
+
 impl Run {
-    fn of(program: &str, way: &str) -> Self {
-        let mut target = Target::start(program, &[way]);
+    /// Of a test program, seen in both ways.
+    fn of(program: &str, way: &str) -> [Self; 2] {
+        [KERNEL, PROGRAM].map(|by| Self::seen(program, way, by))
+    }
+
+    fn seen(program: &str, way: &str, by: &str) -> Self {
+        Self::of_target(Target::start(program, &[way]), by, |_, _| {})
+    }
+
+    /// `meanwhile` is what happens after the target was told to grow.
+    fn of_target(
+        mut target: Target,
+        by: &str,
+        meanwhile: impl FnOnce(&mut Target, &Tracing),
+    ) -> Self {
         let directory = TempDir::new().unwrap();
         let prefix = directory.path().join("grown");
-        let tracing = Attach::to(target.pid()).args(&["--growth"]).output(&prefix).armed();
+        let arguments = ["--growth", "--growth-by", by];
+        let tracing = Attach::to(target.pid()).args(&arguments).output(&prefix).armed();
         let before = rss_anon_bytes(target.pid());
         target.go();
+        meanwhile(&mut target, &tracing);
         let truth = serde_json::from_str(&target.line()).unwrap();
         let rss_anon_bytes = rss_anon_bytes(target.pid()) - before;
         let address_space = tracing.interrupt().report();
-        assert!(target.quit().success(), "{program} was harmed");
+        assert!(target.quit().success(), "the target was harmed");
         for picture in ["grown.svg", "grown-resident.svg"] {
             let svg = fs::read_to_string(directory.path().join(picture)).unwrap();
             assert!(svg.contains("growth of"), "{picture}: {svg}");
         }
         let resident = of_capture(&prefix.with_extension("memtrace"), "resident-grown");
         assert_complete(&address_space);
+        assert_eq!(address_space.growth.unwrap().in_program, by == PROGRAM);
         Self { truth, rss_anon_bytes, address_space, resident }
+    }
+
+    /// What the report says of what was missed.
+    fn missed(&self) -> Option<&String> {
+        self.address_space.completeness.notes.iter().find(|note| note.contains(MISSED))
     }
 
     fn growth(&self) -> Growth {
@@ -76,6 +114,34 @@ impl Run {
     }
 }
 
+/// Whether a memtrace has programs at the tracepoints of all system calls, by the kernel's word.
+fn sees_all_system_calls(pid: u32) -> bool {
+    links(pid).iter().any(|link| link.contains("tp_name:\tsys_exit"))
+}
+
+/// What the kernel says of the descriptors of a process.
+fn links(pid: u32) -> Vec<String> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap();
+    entries.filter_map(|entry| fs::read_to_string(entry.unwrap().path()).ok()).collect()
+}
+
+fn wait_until(is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < TIMEOUT);
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Compiles a test program for musl.
+fn musl_program(name: &str, directory: &Path) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("programs/c/{name}.c"));
+    let program = directory.join(name);
+    let specs = format!("-specs=/usr/lib/{ARCH}-linux-musl/musl-gcc.specs");
+    compile_with(&["-pthread".into(), specs.into()], &source, &program).unwrap();
+    program
+}
+
 fn of_capture(capture: &Path, view: &str) -> Report {
     let output = run(&["report", capture.to_str().unwrap(), "--view", view, "--format", "json"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -98,57 +164,69 @@ fn through(report: &Report, function: &str) -> u64 {
 }
 
 #[test]
-fn growth_of_mappings_is_exact_and_that_of_memory_is_estimated() {
-    let run = Run::of("grows", "mappings");
+fn smoke_growth_of_mappings_is_exact_and_that_of_memory_is_estimated() {
+    for run in Run::of("grows", "mappings") {
+        assert_mappings(&run);
+        assert_eq!(through(&run.address_space, "grow_unused"), 200 * MIB);
+        assert_eq!(through(&run.resident, "grow_unused"), 0, "nobody used it");
+        let used = through(&run.resident, "grow_and_use");
+        assert_eq!(used, run.growth().resident.bytes, "all of it was used there");
+    }
+}
+
+fn assert_mappings(run: &Run) {
     run.assert_same_address_space(0);
     run.assert_same_resident();
-    assert_eq!(through(&run.address_space, "grow_unused"), 200 * MIB);
-    assert_eq!(through(&run.resident, "grow_unused"), 0, "nobody used it");
-    let used = through(&run.resident, "grow_and_use");
-    assert_eq!(used, run.growth().resident.bytes, "all of it was used there");
+    assert_eq!(run.missed(), None);
     let peak = run.growth().rss.unwrap().peak_bytes;
     assert!(peak >= (64 + 48) * MIB, "what was unmapped was resident once: {peak}");
 }
 
 #[test]
 fn memory_that_moves_stays_with_who_used_it() {
-    let run = Run::of("grows", "moves");
-    run.assert_same_address_space(0);
-    run.assert_same_resident();
-    assert_eq!(through(&run.address_space, "grow_moved"), 80 * MIB);
-    assert_eq!(through(&run.resident, "grow_moved"), 0);
+    for run in Run::of("grows", "moves") {
+        run.assert_same_address_space(0);
+        run.assert_same_resident();
+        assert_eq!(through(&run.address_space, "grow_moved"), 80 * MIB);
+        assert_eq!(through(&run.resident, "grow_moved"), 0);
+        assert_eq!(run.missed(), None);
+    }
 }
 
 #[test]
 fn smoke_the_program_break_grows_and_shrinks() {
-    let run = Run::of("grows", "break");
-    run.assert_same_address_space(0);
-    run.assert_same_resident();
-    assert_eq!(through(&run.address_space, "grow_break"), 48 * MIB - 16 * MIB);
+    for run in Run::of("grows", "break") {
+        run.assert_same_address_space(0);
+        run.assert_same_resident();
+        assert_eq!(through(&run.address_space, "grow_break"), 48 * MIB - 16 * MIB);
+        assert_eq!(run.missed(), None);
+    }
 }
 
 /// 64 MiB are reserved; what can be used of them is what the thread has filled.
 #[test]
 fn an_arena_grows_by_what_is_permitted_and_not_by_what_is_reserved() {
-    let run = Run::of("grows", "arena");
-    // The stack of the thread.
-    run.assert_same_address_space(9 * MIB);
-    run.assert_same_resident();
-    let permitted: u64 = run
-        .address_space
-        .sites
-        .iter()
-        .filter(|site| site.function == "mprotect")
-        .map(|site| site.stats.live.bytes)
-        .sum();
-    assert!(permitted >= run.truth.address_space, "{permitted}");
-    let used = through(&run.resident, "grow_arena");
-    assert!(used * 10 >= run.growth().resident.bytes * 9, "{used}");
+    for run in Run::of("grows", "arena") {
+        // The stack of the thread.
+        run.assert_same_address_space(9 * MIB);
+        run.assert_same_resident();
+        let permitted: u64 = run
+            .address_space
+            .sites
+            .iter()
+            .filter(|site| site.function == "mprotect")
+            .map(|site| site.stats.live.bytes)
+            .sum();
+        assert!(permitted >= run.truth.address_space, "{permitted}");
+        let used = through(&run.resident, "grow_arena");
+        assert!(used * 10 >= run.growth().resident.bytes * 9, "{used}");
+        assert_eq!(run.missed(), None);
+    }
 }
 
 #[test]
 fn an_allocator_that_nobody_knows_is_followed_like_any_other() {
-    let run = Run::of("grows", "unknown");
+    let run = Run::seen("grows", "unknown", KERNEL);
     run.assert_same_address_space(0);
     run.assert_same_resident();
     assert_eq!(through(&run.address_space, "grow_by_itself"), 64 * MIB);
@@ -157,19 +235,109 @@ fn an_allocator_that_nobody_knows_is_followed_like_any_other() {
 
 #[test]
 fn a_static_and_stripped_program_is_followed_too() {
-    for way in ["mappings", "unknown"] {
-        let run = Run::of("grows_static_stripped", way);
+    for run in Run::of("grows_static_stripped", "mappings") {
+        assert_mappings(&run);
+    }
+    for run in Run::of("grows_static_stripped", "unknown") {
         run.assert_same_address_space(0);
         run.assert_same_resident();
     }
 }
 
 #[test]
-fn pages_that_the_kernel_fills_belong_to_the_system_call() {
-    let run = Run::of("grows", "reads");
+fn a_program_without_a_c_library_is_followed_by_its_own_calls() {
+    for run in Run::of("grows_alone", "") {
+        run.assert_same_address_space(0);
+        run.assert_same_resident();
+        assert_eq!(through(&run.address_space, "grow_alone"), 48 * MIB);
+        assert_eq!(run.missed(), None);
+    }
+}
+
+#[test]
+fn a_program_of_musl_is_followed_by_the_calls_of_that() {
+    let directory = TempDir::new().unwrap();
+    let program = musl_program("grows", directory.path());
+    for way in ["mappings", "moves"] {
+        for by in [KERNEL, PROGRAM] {
+            let target = Target::start_command(Command::new(&program).arg(way));
+            let run = Run::of_target(target, by, |_, _| {});
+            run.assert_same_address_space(0);
+            run.assert_same_resident();
+            assert_eq!(run.missed(), None);
+        }
+    }
+}
+
+/// One that has the same C library, and one that is its own.
+#[test]
+fn a_program_that_is_executed_is_followed_by_its_calls() {
+    for (next, is_new) in [("grows", false), ("grows_static_stripped", true)] {
+        let path = programs::path(next);
+        let target = Target::start("grows", &["exec", path.to_str().unwrap(), "mappings"]);
+        let run = Run::of_target(target, PROGRAM, |target, tracing| {
+            let uprobes = || links(tracing.pid()).iter().filter(|it| it.contains("uprobe")).count();
+            let before = uprobes();
+            assert!(target.line().starts_with("ready "));
+            wait_until(|| !is_new || uprobes() > before);
+            target.go();
+        });
+        // What it mapped to begin with.
+        run.assert_same_address_space(8 * MIB);
+        run.assert_same_resident();
+        assert_eq!(run.missed(), None);
+        assert_eq!(through(&run.address_space, "grow_unused"), if is_new { 0 } else { 200 * MIB });
+    }
+}
+
+/// What nobody saw is told all the same, without saying who did it.
+#[test]
+fn what_a_program_does_behind_the_back_of_its_c_library_is_missed_and_told_at_the_end() {
+    let run = Run::seen("grows", "unknown", PROGRAM);
+    run.assert_same_address_space(0);
     run.assert_same_resident();
-    let read = through(&run.resident, "grow_by_reading");
-    assert!(read * 10 >= run.growth().resident.bytes * 9, "{read}");
+    assert_eq!(through(&run.address_space, "grow_by_itself"), 0);
+    assert!(run.missed().unwrap().contains("64.0 MiB of address space"), "{:?}", run.missed());
+}
+
+#[test]
+fn a_program_that_goes_behind_the_back_of_its_c_library_is_followed_in_the_kernel_soon() {
+    let target = Target::start("grows", &["unknown-again"]);
+    let run = Run::of_target(target, PROGRAM, |target, tracing| {
+        assert_eq!(target.line(), "once");
+        wait_until(|| sees_all_system_calls(tracing.pid()));
+        target.go();
+    });
+    run.assert_same_address_space(0);
+    run.assert_same_resident();
+    // Since it was noticed; it may have been while the target still grew for the first time.
+    let seen = through(&run.address_space, "grow_by_itself");
+    assert!(seen >= 64 * MIB, "{seen}");
+    let missed = run.missed().unwrap();
+    let sentence = format!("{}.0 MiB of address space", (128 * MIB - seen) / MIB);
+    assert!(missed.contains(&sentence) && missed.contains("since then"), "{missed}");
+}
+
+/// What has many of them pays nothing: no program hangs on system calls as such.
+#[test]
+fn system_calls_that_are_of_no_interest_are_not_looked_at() {
+    for by in ["auto", PROGRAM] {
+        let target = Target::start("grows", &[]);
+        let tracing = Attach::to(target.pid()).args(&["--growth", "--growth-by", by]).armed();
+        assert!(!sees_all_system_calls(tracing.pid()), "{by}");
+        let report = tracing.interrupt().report();
+        let growth = report.growth.unwrap();
+        assert!(growth.in_program || growth.at_functions, "{growth:?}");
+    }
+}
+
+#[test]
+fn pages_that_the_kernel_fills_belong_to_the_system_call() {
+    for run in Run::of("grows", "reads") {
+        run.assert_same_resident();
+        let read = through(&run.resident, "grow_by_reading");
+        assert!(read * 10 >= run.growth().resident.bytes * 9, "{read}");
+    }
 }
 
 #[test]

@@ -58,6 +58,7 @@ fn smoke_walks_without_bpf_loop_are_not_too_large() {
         debug_log: false,
         perf_event_links: false,
         uprobes: true,
+        growth: None,
         room: Room::Scarce,
         sampling: Sampling::Exact,
         task_tgid: 0,

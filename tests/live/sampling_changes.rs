@@ -42,6 +42,7 @@ impl Window {
             debug_log: false,
             perf_event_links: false,
             uprobes: true,
+            growth: None,
             room: Room::Ample,
             sampling: Sampling::Variable { interval, blocks: 100_000 },
             task_tgid: 0,

@@ -157,6 +157,8 @@ pub struct SettingChange {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[expect(missing_docs, reason = "documented in docs/report-json.md")]
 pub struct Growth {
+    pub at_functions: bool,
+    pub in_program: bool,
     pub address_space: Amount,
     pub resident: Estimate,
     pub rss: Option<RssChanges>,

@@ -47,6 +47,7 @@ impl Floor {
             debug_log: false,
             perf_event_links: false,
             uprobes: true,
+            growth: None,
             room: Room::Ample,
             sampling: Sampling::Exact,
         })?;

@@ -23,7 +23,7 @@ pub use self::{
     push::{PushArgs, PushFormat},
     report::{ReportArgs, ReportFormat},
     run::RunArgs,
-    trace::{Events, MaxOverhead, PythonArg, TraceArgs},
+    trace::{Events, GrowthByArg, MaxOverhead, PythonArg, TraceArgs},
     views::{By, UnitsArg, ViewArg},
     watch::WatchArgs,
     whatif::{WhatIfArgs, WhatIfFormat},

@@ -52,9 +52,13 @@ pub struct TraceArgs {
     #[arg(long, help_heading = LIMITS)]
     pub pymalloc: bool,
 
-    /// Follow what makes the process grow, and not what it allocates: mmap, brk, mprotect and first uses of pages, in the kernel. Next to no cost, for every allocator, but who holds the memory is not seen
-    #[arg(long, conflicts_with_all = ["pymalloc", "max_live", "perf_event_links"])]
+    /// Follow what makes the process grow, and not what it allocates: mmap, brk, mprotect and first uses of pages. Next to no cost, for every allocator, but who holds the memory is not seen
+    #[arg(long, conflicts_with_all = ["pymalloc", "max_live"])]
     pub growth: bool,
+
+    /// Where --growth sees system calls: in the kernel, or in the program at the instructions by which it makes them; auto: at functions of the kernel if that is possible, else in the program
+    #[arg(long, value_name = "HOW", value_enum, default_value_t, requires = "growth")]
+    pub growth_by: GrowthByArg,
 
     /// How many of these the text report shows
     #[arg(long, value_name = "N", default_value_t = 10)]
@@ -157,6 +161,18 @@ pub enum Events {
     On,
     /// None.
     Off,
+}
+
+/// By what growth is seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum GrowthByArg {
+    /// At functions of the kernel, else in the program, else at tracepoints.
+    #[default]
+    Auto,
+    /// Its functions, or the tracepoints of all system calls.
+    Kernel,
+    /// Where its code makes system calls.
+    Program,
 }
 
 /// How Python's frames are shown.

@@ -37,6 +37,9 @@ pub struct Diagnosis {
     pub allocators: Vec<AllocatorFacts>,
     /// Objects that are, or may be, allocators and would not be probed.
     pub left_out: Vec<Exception>,
+    /// At so many places in the target its system calls can be seen by `--growth`; 0 when only at
+    /// tracepoints. `None` where only the machine was looked at.
+    pub growth_probes: Option<u64>,
     /// The target's CPython, if it has one.
     pub python: Option<PythonFacts>,
     /// Mapped executable code, the largest first.

@@ -97,6 +97,7 @@ pub(crate) fn whole() -> Diagnosis {
             notes: Vec::new(),
         }],
         left_out: Vec::new(),
+        growth_probes: Some(18),
         python: None,
         objects: vec![
             libc,
@@ -193,6 +194,7 @@ pub(crate) fn machine() -> Diagnosis {
         objects: Vec::new(),
         totals: TableTotals::default(),
         cost: None,
+        growth_probes: None,
         ..whole()
     }
 }

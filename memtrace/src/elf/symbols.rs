@@ -208,7 +208,7 @@ fn missing(wanted: &[&'static str], found: &[Symbol]) -> Vec<&'static str> {
 }
 
 /// What a function's symbol leads to; `None` when it defines no function.
-fn function_kind(symbol: &Sym64<Le>) -> Option<SymbolKind> {
+pub(super) fn function_kind(symbol: &Sym64<Le>) -> Option<SymbolKind> {
     match symbol.st_type() {
         _ if symbol.st_shndx(Le) == SHN_UNDEF => None,
         STT_FUNC => Some(SymbolKind::Function),

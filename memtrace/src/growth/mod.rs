@@ -11,12 +11,14 @@
 //!   changes nothing.
 //! * Pages that are used before the window are not known; giving them back changes nothing.
 
+mod account;
 mod pages;
 mod ranges;
 
 use std::collections::HashMap;
 
 use self::{
+    account::{Account, Differences},
     pages::{Page, Pages},
     ranges::{Range, Ranges},
 };
@@ -24,6 +26,7 @@ use crate::model::{
     AllocFn,
     event::{Action, Event},
     mapping::{Mapping, Permissions},
+    stack::StackId,
 };
 
 /// `PROT_NONE` of asm-generic/mman-common.h.
@@ -43,6 +46,17 @@ pub struct Growth {
     pages: Pages,
     /// What calls that have not returned may take, by thread.
     open: HashMap<u32, Open>,
+    /// What the kernel's word is set against, where calls may be missed.
+    account: Option<Account>,
+}
+
+/// Address space that changed and was not seen to, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unseen {
+    /// Was obtained.
+    pub obtained_bytes: u64,
+    /// Was given back.
+    pub given_back_bytes: u64,
 }
 
 /// A call that has not returned.
@@ -62,11 +76,78 @@ impl Growth {
             reserved.add(Range { start: mapping.start, end: mapping.end });
         }
         let (pages, open) = (Pages::default(), HashMap::new());
-        Self { page_bytes, program_break, reserved, pages, open }
+        Self { page_bytes, program_break, reserved, pages, open, account: None }
+    }
+
+    /// Takes the process's mappings for what it has, from now on; see [`Self::deviation`].
+    pub fn learn(&mut self, mappings: &[Mapping]) {
+        match &mut self.account {
+            Some(account) => account.learn(mappings),
+            None => self.account = Some(Account::of(self.page_bytes, mappings)),
+        }
+    }
+
+    /// By how much the process's address space, as the kernel said between the last time that this was
+    /// asked and now, is more or less than can be by what was seen; `None` when that cannot be told.
+    pub fn deviation(&mut self, kernel_bytes: Option<u64>) -> Option<i64> {
+        self.account.as_mut()?.deviation(kernel_bytes)
+    }
+
+    /// To be called before mappings are read for [`Self::reconcile`].
+    pub fn note_changes(&mut self) {
+        if let Some(account) = &mut self.account {
+            account.note_changes();
+        }
+    }
+
+    /// Whether anything is known that [`Self::deviation`] can be told by.
+    pub fn is_account_known(&self) -> bool {
+        self.account.as_ref().is_some_and(Account::is_known)
+    }
+
+    /// Books what changed and was not seen to, as nobody's, if it is more than so much. All that was
+    /// seen until the mappings were read must have been booked; `like` says when it is.
+    pub fn reconcile(
+        &mut self,
+        mappings: &[Mapping],
+        sane_bytes: u64,
+        like: &Event,
+        out: &mut Vec<Event>,
+    ) -> Unseen {
+        let Some(account) = &mut self.account else { return Unseen::default() };
+        let differences = account.differences(mappings);
+        let unseen = differences.sum();
+        if unseen.obtained_bytes + unseen.given_back_bytes <= sane_bytes {
+            return Unseen::default();
+        }
+        self.book_unseen(differences, like, out);
+        unseen
+    }
+
+    fn book_unseen(&mut self, differences: Differences, like: &Event, out: &mut Vec<Event>) {
+        for Range { start, end } in differences.gone {
+            let (address, length_bytes) = (start, end - start);
+            let function = AllocFn::Munmap;
+            let begin = Action::UnmapBegin { address, length_bytes };
+            let end = Action::UnmapEnd { address, length_bytes, failed: false };
+            for action in [begin, end] {
+                self.book(Event { function, action, ..like.clone() }, out);
+            }
+        }
+        for (Range { start, end }, permissions) in differences.unseen {
+            let (address, length_bytes) = (start, end - start);
+            let prot = protection(permissions);
+            let (map_flags, stack) = (MAP_FIXED | MAP_POPULATE, StackId::NONE);
+            let action = Action::Map { address, length_bytes, prot, map_flags, stack };
+            self.book(Event { function: AllocFn::Mmap, action, ..like.clone() }, out);
+        }
     }
 
     /// Tells what the ledger is to book of an event.
     pub fn book(&mut self, event: Event, out: &mut Vec<Event>) {
+        if let Some(account) = &mut self.account {
+            account.see(&event);
+        }
         match event.action {
             Action::Alloc { address, .. } => self.use_page(event, address, out),
             Action::Map { .. } => self.map(event, out),
@@ -83,7 +164,8 @@ impl Growth {
             Action::RemapEnd { .. } => self.remap(event, out),
             Action::Break { new_break, .. } => self.move_break(event, new_break, out),
             Action::Exec => {
-                *self = Self::new(self.page_bytes, None, &[]);
+                let account = self.account.take();
+                *self = Self { account, ..Self::new(self.page_bytes, None, &[]) };
                 out.push(event);
             }
             _ => out.push(event),
@@ -242,12 +324,23 @@ impl Growth {
         self.range(address, length_bytes).map(|range| self.pages.take(range)).unwrap_or_default()
     }
 
-    /// The pages of a range; `None` when it is empty or no address space holds it.
     fn range(&self, address: u64, length_bytes: u64) -> Option<Range> {
-        let end = address.checked_add(length_bytes)?.checked_next_multiple_of(self.page_bytes)?;
-        let start = address - address % self.page_bytes;
-        (length_bytes > 0).then_some(Range { start, end })
+        pages_of(address, length_bytes, self.page_bytes)
     }
+}
+
+/// The pages of a range; `None` when it is empty or no address space holds it.
+fn pages_of(address: u64, length_bytes: u64, page_bytes: u64) -> Option<Range> {
+    let end = address.checked_add(length_bytes)?.checked_next_multiple_of(page_bytes)?;
+    let start = address - address % page_bytes;
+    (length_bytes > 0).then_some(Range { start, end })
+}
+
+/// `PROT_*` bits.
+fn protection(permissions: Permissions) -> u32 {
+    u32::from(permissions.read)
+        | u32::from(permissions.write) << 1
+        | u32::from(permissions.execute) << 2
 }
 
 #[cfg(test)]

@@ -4,6 +4,18 @@ use serde::{Deserialize, Serialize};
 
 use super::timeline::RssParts;
 
+/// By what system calls are to be seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GrowthBy {
+    /// At functions of the kernel; where that is not possible in the program, and else at tracepoints.
+    #[default]
+    Auto,
+    /// In the kernel: at its functions, or at tracepoints.
+    Kernel,
+    /// In the program: where its code makes them.
+    Program,
+}
+
 /// How it was followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -12,6 +24,8 @@ pub struct GrowthProbes {
     pub interval_bytes: u64,
     /// At the kernel's own functions; else at tracepoints, which cost every process a little.
     pub at_functions: bool,
+    /// System calls at the process's own instructions that make them, and only pages there.
+    pub in_program: bool,
 }
 
 /// Resident memory as the kernel told of it whenever it changed (tracepoint `rss_stat`). Since Linux

@@ -1,5 +1,6 @@
 //! The growth mode in the kernel: programs at functions of the kernel itself, nothing in the target.
-//! Where that is refused, at tracepoints.
+//! Where that is refused, system calls are seen at the target's own instructions, if those are known,
+//! else at tracepoints; and pages at tracepoints.
 
 use aya::{
     Btf,
@@ -9,12 +10,16 @@ use aya::{
         raw_trace_point::RawTracePointLink,
     },
 };
-use memtrace_common::growth::{GrowthConfig, RssCounts};
+use memtrace_common::{
+    function::CallShape,
+    growth::{GrowthConfig, RssCounts},
+};
 
 use super::{
     error::{LoadError, classify_program_error, missing_map},
     load::Kernel,
 };
+use crate::model::footprint::GrowthBy;
 
 /// Programs at the start of functions. The end comes first in time to be armed, and the start last:
 /// so each start has its end.
@@ -39,17 +44,31 @@ const PAGE_PROGRAM: &str = "enter_new_page";
 /// What is called for each new page: by this name since Linux 6.8, and by the other before.
 const NEW_PAGE: [&str; 2] = ["folio_add_new_anon_rmap", "page_add_new_anon_rmap"];
 
-/// Tracepoints, and the programs of the same names, where programs cannot hang on functions: that is
-/// forbidden in some sandboxes, and not possible without BTF.
-const AT_TRACEPOINTS: [&str; 4] = ["sys_exit", "sys_enter", "page_fault_user", "page_fault_kernel"];
+/// Tracepoints of all system calls, and the programs of the same names.
+const SYSTEM_CALLS: [&str; 2] = ["sys_exit", "sys_enter"];
 
-/// What the programs hang on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum GrowthHooks {
-    /// Functions of the kernel.
-    Functions,
-    /// Tracepoints.
-    Tracepoints,
+/// Tracepoints of new pages, likewise, where programs cannot hang on functions: that is forbidden in
+/// some sandboxes, and not possible without BTF.
+const FAULTS: [&str; 2] = ["page_fault_user", "page_fault_kernel"];
+
+/// What a trace of growth has to know.
+#[derive(Clone, Copy, Debug)]
+pub struct GrowthOptions {
+    /// Where the kernel has what.
+    pub config: GrowthConfig,
+    /// It is known where the target makes its system calls.
+    pub knows_calls: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Growing {
+    /// How many probes there are.
+    pub probes: usize,
+    /// They are at functions of the kernel; else at tracepoints.
+    pub at_functions: bool,
+    /// But system calls are to be seen in the target: those are the caller's to arm.
+    pub in_program: bool,
 }
 
 /// An armed program; dropping it removes it.
@@ -61,46 +80,83 @@ pub(super) enum GrowthLink {
 }
 
 impl Kernel {
-    /// Arms all that the growth mode needs; returns how many probes that made, and whether
-    /// they are at functions. `initial` is what is resident now.
+    /// Arms all that the growth mode needs but what is in the target. `initial` is what is resident now.
     ///
     /// # Errors
     /// [`LoadError::NoGrowth`] where the kernel has not got what it takes.
     pub fn grow(
         &mut self,
-        config: &GrowthConfig,
+        options: &GrowthOptions,
         initial: &RssCounts,
-    ) -> Result<(usize, bool), LoadError> {
-        self.write_growth(config, initial)?;
-        self.load_growth(config)?;
-        if self.growth_hooks == Some(GrowthHooks::Functions) {
-            self.arm_functions()?;
-        } else {
-            self.arm_tracepoints()?;
+    ) -> Result<Growing, LoadError> {
+        self.write_growth(&options.config, initial)?;
+        self.load_growth(options)?;
+        let in_program = self.sees_calls_in_program(options);
+        if !in_program {
+            self.arm_calls()?;
         }
-        self.arm_tracepoint(rss_program(config), "rss_stat")?;
-        Ok((self.growth.len(), self.growth_hooks == Some(GrowthHooks::Functions)))
+        match self.has_growth_functions {
+            true => self.arm_entry(PAGE_PROGRAM)?,
+            false => self.arm_tracepoints(&FAULTS)?,
+        }
+        self.arm_tracepoint(rss_program(&options.config), "rss_stat")?;
+        let (probes, at_functions) = (self.growth.len(), self.has_growth_functions);
+        Ok(Growing { probes, at_functions, in_program })
     }
 
-    /// Loads all of it, so that arming takes a moment. Where programs can be loaded but not hang on
-    /// functions, only arming them shows that: they hang there for a moment, with the window closed.
+    /// From here on system calls are seen in the kernel, and none in the target. Between the two there is
+    /// a moment in which none is.
+    ///
+    /// # Errors
+    /// The kernel's; when programs do not load, all is as it was.
+    pub fn see_all_calls(&mut self) -> Result<(), LoadError> {
+        if !self.has_growth_functions {
+            self.load_tracepoints(&SYSTEM_CALLS)?;
+        }
+        self.disarm_all();
+        self.arm_calls()
+    }
+
+    /// Loads all of it, so that arming takes a moment.
     ///
     /// # Errors
     /// As [`Self::grow`].
-    pub(super) fn load_growth(&mut self, config: &GrowthConfig) -> Result<(), LoadError> {
-        if self.growth_hooks.is_none() {
-            let functions = self.load_functions().and_then(|()| self.arm_functions());
-            self.growth.clear();
-            self.growth_hooks = Some(match functions {
-                Ok(()) => GrowthHooks::Functions,
-                Err(error) => {
-                    log::info!("programs cannot hang on the kernel's functions: {error}");
-                    self.load_tracepoints()?;
-                    GrowthHooks::Tracepoints
-                }
-            });
+    pub(super) fn load_growth(&mut self, options: &GrowthOptions) -> Result<(), LoadError> {
+        if self.sees_calls_in_program(options) {
+            self.load_programs(&[CallShape::CallBegin, CallShape::CallEnd])?;
+            self.forget_unloaded_programs();
+        } else if !self.has_growth_functions {
+            self.load_tracepoints(&SYSTEM_CALLS)?;
         }
-        self.loaded_program::<RawTracePoint>(rss_program(config)).map(drop)
+        if !self.has_growth_functions {
+            self.load_tracepoints(&FAULTS)?;
+        }
+        self.loaded_program::<RawTracePoint>(rss_program(&options.config)).map(drop)
+    }
+
+    /// What costs most programs least.
+    fn sees_calls_in_program(&self, options: &GrowthOptions) -> bool {
+        let is_better = match self.growth_by {
+            GrowthBy::Auto => !self.has_growth_functions,
+            GrowthBy::Kernel => false,
+            GrowthBy::Program => true,
+        };
+        is_better && options.knows_calls
+    }
+
+    /// Loads programs that hang on the kernel's functions, if they can. Where they can be loaded but not
+    /// hang there, only arming them shows that: they hang there for a moment, with the window closed.
+    pub(super) fn try_growth_functions(&mut self) {
+        let tried = self.load_functions().and_then(|()| {
+            self.arm_functions()?;
+            self.arm_entry(PAGE_PROGRAM)
+        });
+        self.growth.clear();
+        self.has_growth_functions = tried.is_ok();
+        if let Err(error) = tried {
+            log::info!("programs cannot hang on the kernel's functions: {error}");
+            self.unload_functions();
+        }
     }
 
     /// Only what is listed costs anything.
@@ -128,18 +184,33 @@ impl Kernel {
 
     fn arm_functions(&mut self) -> Result<(), LoadError> {
         AT_EXIT.iter().try_for_each(|(program, _)| self.arm_exit(program))?;
-        AT_ENTRY.iter().try_for_each(|(program, _)| self.arm_entry(program))?;
-        self.arm_entry(PAGE_PROGRAM)
+        AT_ENTRY.iter().try_for_each(|(program, _)| self.arm_entry(program))
     }
 
-    fn load_tracepoints(&mut self) -> Result<(), LoadError> {
+    fn arm_calls(&mut self) -> Result<(), LoadError> {
+        match self.has_growth_functions {
+            true => self.arm_functions(),
+            false => self.arm_tracepoints(&SYSTEM_CALLS),
+        }
+    }
+
+    /// They take memory, and are of no use.
+    fn unload_functions(&mut self) {
+        for (name, _) in AT_EXIT {
+            drop(self.program_named::<FExit>(name).map(FExit::unload));
+        }
+        for name in AT_ENTRY.map(|(name, _)| name).into_iter().chain([PAGE_PROGRAM]) {
+            drop(self.program_named::<FEntry>(name).map(FEntry::unload));
+        }
+    }
+
+    fn load_tracepoints(&mut self, names: &[&str]) -> Result<(), LoadError> {
         let load = |name: &&str| self.loaded_program::<RawTracePoint>(name).map(drop);
-        AT_TRACEPOINTS.iter().try_for_each(load)
+        names.iter().try_for_each(load)
     }
 
-    /// Every system call of every process takes a little longer.
-    fn arm_tracepoints(&mut self) -> Result<(), LoadError> {
-        AT_TRACEPOINTS.iter().try_for_each(|name| self.arm_tracepoint(name, name))
+    fn arm_tracepoints(&mut self, names: &[&str]) -> Result<(), LoadError> {
+        names.iter().try_for_each(|name| self.arm_tracepoint(name, name))
     }
 
     fn write_growth(

@@ -22,7 +22,6 @@ use aya::{
 use memtrace_common::{
     call::SiteCookie,
     config::{ALLOCATOR_RANGES, CodeRange, Config, StackMode},
-    growth::GrowthConfig,
     loss::KernelCounters,
     python::{PythonKind, PythonLayout},
     remembered,
@@ -38,13 +37,13 @@ use super::{
     error::{
         LoadError, classify_arm_error, classify_object_error, classify_program_error, missing_map,
     },
-    growth::{GrowthHooks, GrowthLink},
+    growth::{GrowthLink, GrowthOptions},
     multi::{self, Attachment},
     plan::AllocatorCode,
     ring::Ring,
     side::Side,
 };
-use crate::model::{AllocFn, ArgumentPlaces, CallShape, ObjectNumber};
+use crate::model::{AllocFn, ArgumentPlaces, CallShape, ObjectNumber, footprint::GrowthBy};
 
 /// The object that `cargo xtask build-ebpf` made from memtrace-ebpf.
 pub(super) static OBJECT: &[u8] =
@@ -75,8 +74,10 @@ pub struct LoadOptions {
     pub perf_event_links: bool,
     /// How densely allocations are looked at.
     pub sampling: Sampling,
-    /// There will be probes in the target.
+    /// There may be probes in the target.
     pub uprobes: bool,
+    /// Growth is followed so, and no calls of allocators.
+    pub growth: Option<GrowthBy>,
     /// How much memory of the kernel's it may take.
     pub room: Room,
 }
@@ -163,6 +164,7 @@ pub struct TableWords {
 pub struct Kernel {
     pub(super) ebpf: Ebpf,
     config: Config,
+    pub(super) growth_by: GrowthBy,
     room: Room,
     backend: Backend,
     probes: Vec<Armed>,
@@ -170,15 +172,16 @@ pub struct Kernel {
     leaving: Vec<JoinHandle<()>>,
     tracepoints: Vec<RawTracePointLink>,
     pub(super) growth: Vec<GrowthLink>,
-    /// `None` until the programs of the growth mode are loaded.
-    pub(super) growth_hooks: Option<GrowthHooks>,
+    /// The programs of the growth mode can hang on functions, and are loaded.
+    pub(super) has_growth_functions: bool,
 }
 
 /// How probes are put into the target.
 enum Backend {
     /// One link per program and file.
     Multi {
-        programs: Box<multi::Programs>,
+        /// Those that can still be loaded; `None` when no more will be.
+        programs: Option<Box<multi::Programs>>,
         loaded: HashMap<&'static str, multi::LoadedProgram>,
         /// Entry and return are one program, see [`Attachment::Sessions`].
         has_sessions: bool,
@@ -230,15 +233,16 @@ impl Kernel {
     /// Creates the maps. No program is loaded and nothing is armed yet.
     pub fn load(options: LoadOptions) -> Result<Self, LoadError> {
         const UPROBE_PMU: &str = "/sys/bus/event_source/devices/uprobe/type";
-        if options.uprobes && !std::path::Path::new(UPROBE_PMU).exists() {
+        if options.uprobes && options.growth.is_none() && !std::path::Path::new(UPROBE_PMU).exists()
+        {
             return Err(LoadError::NoUprobes { path: UPROBE_PMU.to_owned() });
         }
         raise_memlock_limit();
         let log_level: u8 = if options.debug_log { aya_log_level_debug() } else { 0 };
-        // Without probes in the target no call is in flight, and no block is followed.
-        let buckets = if options.uprobes { options.sampling.buckets() } else { 0 };
+        // Then no call is in flight, and no block is followed.
+        let buckets = if options.growth.is_some() { 0 } else { options.sampling.buckets() };
         let mut loader = EbpfLoader::new();
-        if !options.uprobes {
+        if options.growth.is_some() {
             loader.map_max_entries("IN_FLIGHT", 1);
         }
         let ebpf = loader
@@ -262,23 +266,26 @@ impl Kernel {
             remembered_buckets: buckets,
             ..Config::default()
         };
-        let backend = if options.perf_event_links || !options.uprobes {
-            Backend::PerfEvent
-        } else {
-            choose_backend(&ebpf)
-        };
         let mut kernel = Self {
             ebpf,
             config,
+            growth_by: options.growth.unwrap_or_default(),
             room: options.room,
-            backend,
+            backend: Backend::PerfEvent,
             probes: Vec::new(),
             leaving: Vec::new(),
             tracepoints: Vec::new(),
             growth: Vec::new(),
-            growth_hooks: None,
+            has_growth_functions: false,
         };
         kernel.write_config()?;
+        if options.growth.is_some() {
+            kernel.try_growth_functions();
+        }
+        let is_in_kernel = options.growth == Some(GrowthBy::Auto) && kernel.has_growth_functions;
+        if options.uprobes && !options.perf_event_links && !is_in_kernel {
+            kernel.backend = choose_backend(&kernel.ebpf);
+        }
         Ok(kernel)
     }
 
@@ -293,7 +300,7 @@ impl Kernel {
         let Backend::Multi { programs, loaded, .. } = &self.backend else { return None };
         let counts = self.config.interval() == Interval::MAX;
         let entry = loaded.get(CALLS).filter(|_| counts).or_else(|| loaded.get("empty"))?;
-        let at_return = programs.load("empty_return", Attachment::Probes).ok()?;
+        let at_return = programs.as_ref()?.load("empty_return", Attachment::Probes).ok()?;
         let cookie = ProbeSite::CALIBRATION.cookie(entry.attachment()).of_calibration().0;
         Some(Calibrator::new(entry.try_clone().ok()?, cookie, at_return))
     }
@@ -414,7 +421,7 @@ impl Kernel {
     pub fn load_ahead(
         &mut self,
         shapes: &[CallShape],
-        growth: Option<&GrowthConfig>,
+        growth: Option<&GrowthOptions>,
     ) -> Result<(), LoadError> {
         for name in FOLLOWED {
             self.loaded_program::<RawTracePoint>(name)?;
@@ -437,7 +444,7 @@ impl Kernel {
     /// Loads what calls of these shapes need and is not loaded yet, all at once if there is room: the verifier takes
     /// some 50 ms and 5 MiB for the program that walks stacks, and a CPU for each program. Perf-event links
     /// load one by one.
-    fn load_programs(&mut self, shapes: &[CallShape]) -> Result<(), LoadError> {
+    pub(super) fn load_programs(&mut self, shapes: &[CallShape]) -> Result<(), LoadError> {
         let Backend::Multi { programs, loaded, has_sessions } = &mut self.backend else {
             return Ok(());
         };
@@ -451,11 +458,19 @@ impl Kernel {
             Room::Ample => names.len(),
             Room::Scarce => 1,
         };
+        let Some(programs) = programs else { return Ok(()) };
         for (name, program) in programs.load_all(&names, at_once) {
             let program = program.map_err(|source| classify_program_error(name, source.into()))?;
             loaded.insert(name, program);
         }
         Ok(())
+    }
+
+    /// No more of them will be loaded: what is not takes some MiB.
+    pub(super) fn forget_unloaded_programs(&mut self) {
+        if let Backend::Multi { programs, .. } = &mut self.backend {
+            *programs = None;
+        }
     }
 
     fn arm_half(
@@ -497,10 +512,13 @@ impl Kernel {
             return Ok(());
         };
         let attachment = attachment(name, *has_sessions);
+        let missing = || LoadError::MissingProgram { name: name.to_owned() };
         let program = match loaded.entry(name) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(
                 programs
+                    .as_ref()
+                    .ok_or_else(missing)?
                     .load(name, attachment)
                     .map_err(|source| classify_program_error(name, source.into()))?,
             ),
@@ -719,14 +737,19 @@ impl Kernel {
         self.leaving.extend(threads);
     }
 
-    /// Removes all probes; the counters stay readable.
-    pub fn detach(&mut self) {
+    /// Removes all probes from the target, and waits for that.
+    pub(super) fn disarm_all(&mut self) {
         self.disarm(&Side::ALL);
         for thread in self.leaving.drain(..) {
             if let Err(panic) = thread.join() {
                 std::panic::resume_unwind(panic);
             }
         }
+    }
+
+    /// Removes all probes; the counters stay readable.
+    pub fn detach(&mut self) {
+        self.disarm_all();
         self.tracepoints.clear();
         self.growth.clear();
     }
@@ -782,7 +805,7 @@ fn choose_backend(ebpf: &Ebpf) -> Backend {
         Ok((empty, programs)) if multi::is_supported(&empty) => {
             let has_sessions = has_sessions(&programs);
             let loaded = HashMap::from([("empty", empty)]);
-            Backend::Multi { programs: Box::new(programs), loaded, has_sessions }
+            Backend::Multi { programs: Some(Box::new(programs)), loaded, has_sessions }
         }
         Ok(_) => Backend::PerfEvent,
         Err(error) => {
@@ -839,6 +862,8 @@ fn entry_program(shape: CallShape) -> &'static str {
         CallShape::ContextBlock => "enter_context_block",
         CallShape::Nothing => "enter_nothing",
         CallShape::Exit => "leave_by_return",
+        CallShape::CallBegin => "begin_call",
+        CallShape::CallEnd => "end_call",
         CallShape::Size
         | CallShape::CountSize
         | CallShape::OldSize
@@ -865,6 +890,8 @@ fn return_program(shape: CallShape) -> Option<&'static str> {
         | CallShape::ContextBlock
         | CallShape::Throwing
         | CallShape::Exit
+        | CallShape::CallBegin
+        | CallShape::CallEnd
         | CallShape::Nothing => None,
         CallShape::Size
         | CallShape::CountSize

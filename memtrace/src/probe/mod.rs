@@ -2,6 +2,7 @@
 //! (`verify`), and the kernel that holds them (`load`, `multi`, `ring`: the only aya).
 
 pub mod calibrate;
+pub mod calls;
 pub mod error;
 pub mod growth;
 pub mod load;

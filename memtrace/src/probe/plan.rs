@@ -26,7 +26,7 @@ use crate::{
 
 /// How far around a function jumps into it are looked for. Compilers put the cold part of a
 /// function into the same section, and the code of C libraries and allocators is 1 to 2 MiB.
-const JUMP_SEARCH_BYTES: u64 = 16 << 20;
+pub(super) const JUMP_SEARCH_BYTES: u64 = 16 << 20;
 
 /// Where one probe goes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,10 +18,12 @@
 mod aarch64;
 mod arguments;
 pub mod flow;
+mod system_calls;
 mod x86_64;
 
 use thiserror::Error;
 
+pub use self::system_calls::{SystemCall, function_of};
 use crate::{
     elf::Machine,
     model::{ArgumentPlaces, CallShape},
@@ -120,6 +122,19 @@ pub fn at_entry(
     match machine {
         Machine::X86_64 => x86_64::entry(code, kernel),
         Machine::Aarch64 => aarch64::entry(code, kernel),
+    }
+}
+
+/// The system calls that a function makes by itself and that change the address space. x86-64 only;
+/// empty elsewhere.
+pub fn system_calls(
+    machine: Machine,
+    code: FunctionCode<'_>,
+    kernel: KernelVersion,
+) -> Vec<SystemCall> {
+    match machine {
+        Machine::X86_64 => system_calls::of(code, kernel),
+        Machine::Aarch64 => Vec::new(),
     }
 }
 

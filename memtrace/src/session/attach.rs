@@ -16,7 +16,7 @@ use super::{
     code::CodeTables,
     governing::{Governing, Place},
     growth,
-    prepare::Start,
+    prepare::{Planned, Start},
     python::Python,
     steps::Steps,
 };
@@ -27,13 +27,14 @@ use crate::{
         mapping::{FileId, Mapping},
     },
     probe::{
+        calls::CallPlan,
         error::LoadError,
         load::{Kernel, KernelLog, ProbeSite},
         plan::AllocatorCode,
         pymalloc::{PymallocError, PymallocPlan, plan_pymalloc},
         ring::Ring,
         side::Side,
-        target::{LeftOut, PlanError, PlannedObject, TargetPlan, plan_target},
+        target::{LeftOut, PlanError, PlannedObject, TargetPlan},
         verify::{VerifyError, verify},
     },
     report::AttachStep,
@@ -80,6 +81,15 @@ pub enum AttachError {
     /// The kernel does not say what the growth mode needs.
     #[error("--growth is not possible on this kernel: {0}")]
     Growth(#[source] BtfError),
+    /// It was asked for that growth is seen in the program.
+    #[error(
+        "--growth-by program is not possible: where process {pid} makes its system calls was not found \
+         in its code; leave that option away"
+    )]
+    NoCalls {
+        /// As given.
+        pid: u32,
+    },
     /// Tracing is known to hurt the target on this kernel.
     #[error(transparent)]
     Hazard(#[from] Hazard),
@@ -150,6 +160,8 @@ pub struct Attached {
     pub(super) governing: Governing,
     /// How growth is followed; `None` where calls of allocators are.
     pub(super) growth: Option<GrowthProbes>,
+    /// Where it is seen in the target; `None` where in the kernel alone.
+    pub(super) calls: Option<CallPlan>,
 }
 
 /// Attaches to a process.
@@ -181,7 +193,8 @@ pub fn attach(
         steps.over("plan the probes");
         (code.join().unwrap_or_else(|panic| resume_unwind(panic)), plans)
     });
-    let (TargetPlan { mut objects, loader, left_out, files }, mut pymalloc) = plans?;
+    let (Planned { allocators, calls }, mut pymalloc) = plans?;
+    let TargetPlan { mut objects, loader, left_out, files } = allocators;
     objects.append(&mut pymalloc.objects);
     let debug_roots = debug_roots(&proc, pid, &options.debug_dirs)?;
     steps.over("compile unwind tables");
@@ -202,9 +215,12 @@ pub fn attach(
     let kernel_log = if options.debug_log { kernel.take_log() } else { None };
     kernel.follow_process()?;
     kernel.set_allocator_code(&allocator_code(&objects, &process.executable), 0)?;
-    let (probes, growth) = match options.growth {
-        None => (arm(&mut kernel, &objects, &proc, pid, First::default())?, None),
-        Some(interval) => growth::arm(&mut kernel, &start.growth(interval)?, &proc, pid, interval)?,
+    let (probes, growth, calls) = match options.growth {
+        None => (arm(&mut kernel, &objects, &proc, pid, First::default())?, None, None),
+        Some(interval) => {
+            let config = start.growth(interval)?;
+            growth::arm(&mut kernel, options, config, calls, &proc, &process)?
+        }
     };
     arm_loader(&mut kernel, loader.as_ref(), &proc, pid);
     kernel.set_active(true)?;
@@ -240,29 +256,28 @@ pub fn attach(
         probes,
         governing,
         growth,
+        calls,
     })
 }
 
 /// Where probes go; as it was planned before, where it was.
 fn plan(
     options: &Options,
-    planned: Option<TargetPlan>,
+    planned: Option<Planned>,
     proc: &ProcFs,
     maps: &[Mapping],
     version: KernelVersion,
-) -> Result<(TargetPlan, PymallocPlan), AttachError> {
+) -> Result<(Planned, PymallocPlan), AttachError> {
     let pid = options.pid.get();
-    let target = match (options.growth, planned) {
-        (None, Some(plan)) => plan,
-        (None, None) => plan_target(proc, pid, maps, version, &options.allocator_symbols)?,
-        // Nothing is probed in the target.
-        (Some(_), _) => TargetPlan::default(),
+    let planned = match planned {
+        Some(planned) => planned,
+        None => Planned::make(proc, pid, maps, version, options)?,
     };
     let pymalloc = match options.pymalloc {
         true => plan_pymalloc(proc, pid, maps, version)?,
         false => PymallocPlan::default(),
     };
-    Ok((target, pymalloc))
+    Ok((planned, pymalloc))
 }
 
 /// Where the kernel has the ids of children; 0 where it does not say: then none are followed.

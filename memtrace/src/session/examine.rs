@@ -22,6 +22,7 @@ use crate::{
     },
     model::{mapping::Mapping, place::Place},
     probe::{
+        calls::plan_calls,
         error::LoadError,
         load::{Kernel, LoadOptions, RING_BYTES, Room, Sampling, TableWords},
         plan::{ObjectPlan, PlannedProbe, SiteCost},
@@ -88,6 +89,7 @@ fn examine_machine(proc: &ProcFs) -> Result<Examination, AttachError> {
         kernel: facts,
         allocators: Vec::new(),
         left_out: Vec::new(),
+        growth_probes: None,
         python: None,
         objects: Vec::new(),
         totals: TableTotals::default(),
@@ -111,6 +113,8 @@ fn examine_process(
     let mut perf_map = perf_map(proc, &process);
     perf_map.read();
     let hazard = preflight(proc, &process, version).err();
+    let calls = plan_calls(proc, pid.get(), &maps, version, &[]);
+    let growth_probes = if hazard.is_none() { calls.probe_count() } else { 0 };
     let plan = plan_target(proc, pid.get(), &maps, version, &options.allocator_symbols);
     let kernel = try_kernel(pid, version);
     let facts = kernel_facts(version, hazard.is_some(), proc.is_own(pid.get()), &kernel);
@@ -151,6 +155,7 @@ fn examine_process(
             .into_iter()
             .map(|left| Exception { name: left.path, reason: left.reason })
             .collect(),
+        growth_probes: Some(growth_probes),
         python: python(proc, pid.get(), &maps),
         totals: survey.totals(),
         objects: survey.objects.into_iter().map(|it| with_map(it, &perf_map)).collect(),
@@ -175,6 +180,7 @@ fn try_kernel(pid: NonZeroU32, version: KernelVersion) -> Result<bool, LoadError
         task_tgid: 0,
         sampling: Sampling::Exact,
         uprobes: true,
+        growth: None,
         room: Room::Ample,
     })?;
     kernel.try_tracing()?;

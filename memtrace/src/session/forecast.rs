@@ -65,6 +65,7 @@ fn options(pid: NonZeroU32, version: KernelVersion) -> LoadOptions {
         // Nothing is drawn at this distance.
         sampling: Sampling::Variable { interval: Interval::MAX, blocks: BLOCKS },
         uprobes: true,
+        growth: None,
         room: Room::Ample,
     }
 }

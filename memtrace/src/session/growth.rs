@@ -1,4 +1,4 @@
-//! What the growth mode does at the attach: nothing is looked for in the target.
+//! What the growth mode does at the attach.
 
 use std::path::Path;
 
@@ -7,16 +7,24 @@ use memtrace_common::{
     sample::Interval,
 };
 
-use super::AttachError;
+use super::{
+    Options,
+    attach::{self, AttachError, First},
+};
 use crate::{
     model::{
-        footprint::{GrowthProbes, RssChanges},
+        footprint::{GrowthBy, GrowthProbes, RssChanges},
         timeline::RssParts,
     },
-    probe::load::Kernel,
+    probe::{
+        calls::CallPlan,
+        growth::{Growing, GrowthOptions},
+        load::Kernel,
+    },
     sys::{
         btf::{KERNEL_BTF, growth_config},
-        procfs::{ProcFs, Resident},
+        preflight::preflight,
+        procfs::{ProcFs, Process, Resident},
     },
 };
 
@@ -25,17 +33,44 @@ pub(super) fn config(interval: Interval) -> Result<GrowthConfig, AttachError> {
     growth_config(Path::new(KERNEL_BTF), interval).map_err(AttachError::Growth)
 }
 
-/// Arms the kernel's side; returns how many probes that made.
+/// Arms all of it; returns how many probes that made, and what is seen in the target, if anything is.
 pub(super) fn arm(
     kernel: &mut Kernel,
-    config: &GrowthConfig,
+    options: &Options,
+    config: GrowthConfig,
+    calls: CallPlan,
     proc: &ProcFs,
-    pid: u32,
-    interval: Interval,
-) -> Result<(usize, Option<GrowthProbes>), AttachError> {
+    process: &Process,
+) -> Result<(usize, Option<GrowthProbes>, Option<CallPlan>), AttachError> {
+    let pid = process.pid;
+    let by = options.growth_by;
+    let knows_calls = calls.is_complete() && may_probe(options, proc, process);
+    if by == GrowthBy::Program && !knows_calls {
+        return Err(AttachError::NoCalls { pid });
+    }
     let initial = counts(proc.resident(pid)?, page_bytes());
-    let (probes, at_functions) = kernel.grow(config, &initial)?;
-    Ok((probes, Some(GrowthProbes { interval_bytes: interval.mean_bytes(), at_functions })))
+    let Growing { mut probes, at_functions, mut in_program } =
+        kernel.grow(&GrowthOptions { config, knows_calls }, &initial)?;
+    if in_program {
+        match attach::arm(kernel, &calls.objects, proc, pid, First::default()) {
+            Ok(armed) => probes += armed,
+            Err(error) if by == GrowthBy::Program => return Err(error),
+            Err(error) => {
+                log::info!("system calls are seen in the kernel: {error}");
+                kernel.see_all_calls()?;
+                in_program = false;
+            }
+        }
+    }
+    let interval_bytes = options.growth.map_or(0, Interval::mean_bytes);
+    let growth = GrowthProbes { interval_bytes, at_functions, in_program };
+    Ok((probes, Some(growth), in_program.then_some(calls)))
+}
+
+/// Whether a probe in the target does it no harm.
+fn may_probe(options: &Options, proc: &ProcFs, process: &Process) -> bool {
+    let version = proc.kernel_version();
+    options.ignore_hazards || version.is_ok_and(|version| preflight(proc, process, version).is_ok())
 }
 
 /// What the kernel counted in a window that was opened then.
@@ -56,12 +91,20 @@ pub(super) fn changes(counts: &RssCounts, opened_ns: u64) -> RssChanges {
 
 /// What a reader must know of how growth was followed.
 pub(super) fn note(probes: GrowthProbes) -> Option<String> {
-    (!probes.at_functions).then(|| {
-        "growth was followed at tracepoints, because this kernel lets no program hang on its \
-         functions: meanwhile every system call of every process took a little longer; pages that \
-         come with MAP_POPULATE were not seen, and large pages smaller than 2 MiB count as small ones"
-            .to_owned()
-    })
+    if probes.at_functions {
+        return None;
+    }
+    let (what, cost) = match probes.in_program {
+        true => ("new pages were", ""),
+        false => {
+            ("growth was", ": meanwhile every system call of every process took a little longer")
+        }
+    };
+    Some(format!(
+        "{what} followed at tracepoints, because this kernel lets no program hang on its \
+         functions{cost}; pages that come with MAP_POPULATE were not seen, and large pages smaller \
+         than 2 MiB count as small ones"
+    ))
 }
 
 /// Bytes of a page.

@@ -41,6 +41,7 @@ pub use memtrace_common::{config::StackMode, sample::Interval};
 pub use crate::{
     allocator::GivenNames,
     budget::Choice,
+    model::footprint::GrowthBy,
     probe::load::{Room, Sampling},
     report::GroupBy,
     symbolize::PythonFrames,
@@ -105,6 +106,8 @@ pub struct Options {
     pub limit: Limit,
     /// Follow what grows instead of calls of allocators; pages are sampled at this interval.
     pub growth: Option<Interval>,
+    /// By what that is to be seen.
+    pub growth_by: GrowthBy,
     /// Do without multi-uprobe links.
     pub perf_event_links: bool,
     /// Blocks younger than this at the end are no survivors.

@@ -13,8 +13,10 @@ use super::{
     growth,
 };
 use crate::{
-    model::{CallShape, mapping::Mapping},
+    model::{CallShape, footprint::GrowthBy, mapping::Mapping},
     probe::{
+        calls::{CallPlan, plan_calls},
+        growth::GrowthOptions,
         load::{Kernel, LoadOptions, TableWords},
         target::{TargetPlan, plan_target},
     },
@@ -37,7 +39,16 @@ pub struct Prepared {
 struct Plan {
     pid: u32,
     code: Vec<Mapping>,
-    plan: TargetPlan,
+    plan: Planned,
+}
+
+/// Where the probes in a process go.
+#[derive(Default)]
+pub(super) struct Planned {
+    /// At calls of allocators; none where growth is followed.
+    pub(super) allocators: TargetPlan,
+    /// At system calls; only where growth is followed.
+    pub(super) calls: CallPlan,
 }
 
 impl Prepared {
@@ -66,10 +77,9 @@ impl Prepared {
             code = CodeTables::of(options);
             code.add_with(&proc, pid, &maps, &effort);
         }
-        let plan = match (options.growth, plan.filter(|plan| plan.is_of(pid, &maps))) {
-            (Some(_), _) => None,
-            (None, Some(plan)) => Some(plan),
-            (None, None) => Some(Plan::make(&proc, pid, &maps, version, options)?),
+        let plan = match plan.filter(|plan| plan.is_of(pid, &maps)) {
+            Some(plan) => plan,
+            None => Plan::make(&proc, pid, &maps, version, options)?,
         };
         let growth = match (options.growth, growth) {
             (Some(interval), None) => Some(growth::config(interval)?),
@@ -79,9 +89,11 @@ impl Prepared {
             Some(kernel) => kernel,
             None => load(options, version, &mut code)?,
         };
-        kernel.load_ahead(&plan.as_ref().map(Plan::shapes).unwrap_or_default(), growth.as_ref())?;
+        let followed = growth
+            .map(|config| GrowthOptions { config, knows_calls: plan.plan.calls.is_complete() });
+        kernel.load_ahead(&plan.shapes(), followed.as_ref())?;
         code.publish(&mut kernel, &maps)?;
-        Ok(Self { kernel, code, growth, plan })
+        Ok(Self { kernel, code, growth, plan: Some(plan) })
     }
 }
 
@@ -103,7 +115,7 @@ impl From<Prepared> for Start {
 
 impl Start {
     /// The plan of these mappings, if there is one.
-    pub(super) fn take_plan(&mut self, pid: u32, maps: &[Mapping]) -> Option<TargetPlan> {
+    pub(super) fn take_plan(&mut self, pid: u32, maps: &[Mapping]) -> Option<Planned> {
         self.plan.take().filter(|plan| plan.is_of(pid, maps)).map(|plan| plan.plan)
     }
 
@@ -159,7 +171,7 @@ impl Plan {
         version: KernelVersion,
         options: &Options,
     ) -> Result<Self, AttachError> {
-        let plan = plan_target(proc, pid, maps, version, &options.allocator_symbols)?;
+        let plan = Planned::make(proc, pid, maps, version, options)?;
         Ok(Self { pid, code: code_of(maps), plan })
     }
 
@@ -168,8 +180,28 @@ impl Plan {
     }
 
     fn shapes(&self) -> Vec<CallShape> {
-        let objects = self.plan.objects.iter().chain(&self.plan.loader);
+        let TargetPlan { objects, loader, .. } = &self.plan.allocators;
+        let objects = objects.iter().chain(loader);
         objects.flat_map(|it| it.plan.probes.iter().map(|probe| probe.shape)).collect()
+    }
+}
+
+impl Planned {
+    /// Looks for them.
+    pub(super) fn make(
+        proc: &ProcFs,
+        pid: u32,
+        maps: &[Mapping],
+        version: KernelVersion,
+        options: &Options,
+    ) -> Result<Self, AttachError> {
+        let mut planned = Self::default();
+        if options.growth.is_none() {
+            planned.allocators = plan_target(proc, pid, maps, version, &options.allocator_symbols)?;
+        } else if options.growth_by != GrowthBy::Kernel {
+            planned.calls = plan_calls(proc, pid, maps, version, &[]);
+        }
+        Ok(planned)
     }
 }
 
@@ -195,7 +227,8 @@ fn load(
         perf_event_links: options.perf_event_links,
         task_tgid: if options.follow_forks { wanted_tgid() } else { 0 },
         sampling: options.sampling,
-        uprobes: options.growth.is_none(),
+        uprobes: options.growth.is_none() || options.growth_by != GrowthBy::Kernel,
+        growth: options.growth.map(|_| options.growth_by),
         room: options.room,
     })?;
     code.limit(words);

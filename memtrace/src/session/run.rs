@@ -468,7 +468,10 @@ impl Trace {
         match event {
             Happening::Tick => (0..self.processes.len()).for_each(|at| self.drain(at)),
             Happening::Sample => {
-                self.processes.iter_mut().for_each(|it| it.window.sample_memory());
+                for process in &mut self.processes {
+                    process.window.sample_memory();
+                    process.look_for_unseen();
+                }
                 if clock.progress_is_due() {
                     observer.sample(&self.sample());
                 }

@@ -72,6 +72,11 @@ impl Traced {
         self.window.drain(self.ring.get_mut(), limit);
     }
 
+    /// Looks for growth that was missed.
+    pub(super) fn look_for_unseen(&mut self) {
+        self.window.look_for_unseen(self.ring.get_mut());
+    }
+
     /// When its heap is to be walked next.
     pub(super) fn next_walk_at(&self) -> Option<Instant> {
         self.walker.as_ref().and_then(Walker::next_at)

@@ -10,6 +10,7 @@ mod family;
 mod growth;
 mod mappings;
 mod memory;
+mod unseen;
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ use jiff::Timestamp;
 
 pub use self::end::Ending;
 pub(super) use self::family::{Place, SeenFork};
-use self::{booking::Puzzling, exec::Starting};
+use self::{booking::Puzzling, exec::Starting, unseen::Calls};
 use super::{
     Options,
     attach::{Attached, perf_map},
@@ -78,6 +79,8 @@ pub(super) struct Window {
     late_heaps: LateHeaps,
     /// What grows is followed, and not calls of allocators.
     growth: Option<Growth>,
+    /// Where growth is seen in the program; `None` where it is seen in the kernel alone.
+    calls: Option<Calls>,
     /// What the ledger is to book of an event, see [`Growth::book`].
     grown: Vec<Event>,
     python: Python,
@@ -140,6 +143,7 @@ impl Window {
             mut pymalloc,
             attach_steps,
             governing,
+            calls,
             ..
         } = attached;
         let symbolizer = Symbolizer::with_names(debug_roots, perf_map(&proc, &process))
@@ -167,6 +171,7 @@ impl Window {
             growth: options
                 .growth
                 .map(|_| Growth::new(start.page_bytes, header.initial_break, &maps)),
+            calls: calls.map(Calls::new),
             grown: Vec::new(),
             python,
             undecodable: 0,
@@ -207,6 +212,7 @@ impl Window {
         };
         window.read_thread_names();
         window.look_at_pages();
+        window.learn_mappings();
         if options.reset_peak {
             window.reset_peak();
         }

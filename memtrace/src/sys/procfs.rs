@@ -108,6 +108,14 @@ impl ProcFs {
         Resident::read(self, pid)
     }
 
+    /// The address space of a process without its stack, which grows by itself, in bytes; `None` when it
+    /// has ended.
+    pub fn address_space_bytes(&self, pid: u32) -> Option<u64> {
+        let status = process::Status::new(pid, &self.read(pid, "status").ok()?);
+        let all = status.kib("VmSize").ok().filter(|bytes| *bytes > 0)?;
+        all.checked_sub(status.kib("VmStk").ok()?)
+    }
+
     /// Sets the process's high-water mark of RSS (VmHWM) back to its RSS of now, for everybody who
     /// reads it (proc_pid_clear_refs(5), since Linux 4.0). Takes the rights of a debugger.
     pub fn reset_peak(&self, pid: u32) -> Result<(), ProcError> {

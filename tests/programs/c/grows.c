@@ -1,6 +1,7 @@
 // cflags: -pthread
 // Makes its memory grow in the way that it is asked for, and says by how much: address space that can
-// be used, and pages in use, in bytes. Every way has a function of its own.
+// be used, and pages in use, in bytes. Every way has a function of its own. With `exec PROGRAM WAY` it
+// becomes another program that does.
 #include "program.h"
 
 #include <sys/syscall.h>
@@ -106,6 +107,17 @@ static void unknown(void) {
     resident = 64 * MIB;
 }
 
+// Once more, when the test has had time to see that it was missed.
+static void unknown_again(void) {
+    grow_by_itself();
+    say("once");
+    send_line();
+    wait_for_line();
+    unknown();
+    address_space += 64 * MIB;
+    resident += 64 * MIB;
+}
+
 // Pages that the kernel uses for it, in a system call.
 SITE static void grow_by_reading(char *start, size_t bytes) {
     FILE *zero = fopen("/dev/zero", "r");
@@ -123,8 +135,10 @@ int main(int count, char **arguments) {
     struct { const char *name; void (*grow)(void); } ways[] = {
         {"mappings", mappings}, {"moves", moves}, {"break", program_break},
         {"arena", arena},       {"unknown", unknown}, {"reads", reads},
+        {"unknown-again", unknown_again},
     };
     ready();
+    if (count > 3 && strcmp(arguments[1], "exec") == 0) execv(arguments[2], arguments + 2);
     for (size_t way = 0; way < sizeof ways / sizeof *ways; way++) {
         if (count > 1 && strcmp(arguments[1], ways[way].name) == 0) ways[way].grow();
     }

@@ -6,9 +6,9 @@ use memtrace_common::sample::Interval;
 
 use super::super::output::say;
 use crate::{
-    cli::{By, PythonArg, TraceArgs},
+    cli::{By, GrowthByArg, PythonArg, TraceArgs},
     model::size::bytes,
-    session::{Choice, GroupBy, Limit, Options, PythonFrames, Room, Sampling, StackMode},
+    session::{Choice, GroupBy, GrowthBy, Limit, Options, PythonFrames, Room, Sampling, StackMode},
 };
 
 /// One of so many (as a power of two) bytes that come into use is a sample: one page of 128. What
@@ -50,6 +50,11 @@ pub fn options(
         reset_peak: args.reset_peak,
         walk: !args.no_walk,
         growth: args.growth.then(|| Interval::from_exponent(GROWTH_INTERVAL)),
+        growth_by: match args.growth_by {
+            GrowthByArg::Auto => GrowthBy::Auto,
+            GrowthByArg::Kernel => GrowthBy::Kernel,
+            GrowthByArg::Program => GrowthBy::Program,
+        },
         perf_event_links: args.perf_event_links,
         sampling: sampling(args),
         limit: Limit { max_overhead: args.max_overhead.0, choice: choice(args) },

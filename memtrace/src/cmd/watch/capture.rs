@@ -25,8 +25,8 @@ use crate::{
     render,
     report::{EndReason, Report, ReportOptions},
     session::{
-        self, Choice, Inspector, Limit, Observer, Options, Outcome, PythonFrames, Room, Sample,
-        Sampling, Sink, StackMode,
+        self, Choice, GrowthBy, Inspector, Limit, Observer, Options, Outcome, PythonFrames, Room,
+        Sample, Sampling, Sink, StackMode,
         watch::{Capturer, Order, Taken, losses},
     },
     watch::window::Overheads,
@@ -236,6 +236,7 @@ fn options(args: &WatchArgs) -> Options {
         },
         limit: Limit { max_overhead: args.max_overhead.0, choice: Choice::Any },
         growth: args.growth.then(|| Interval::from_exponent(GROWTH_INTERVAL)),
+        growth_by: GrowthBy::Auto,
         perf_event_links: false,
         min_age_ns: 0,
         command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),

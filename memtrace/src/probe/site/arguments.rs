@@ -10,6 +10,30 @@ use crate::model::{ArgumentPlaces, CallShape};
 const ARGUMENTS: [Register; 6] =
     [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
 
+/// Where the first arguments are before an instruction that is the last one before they are used;
+/// `None` when it makes one of them out of something else.
+pub(super) fn places_before(last: &Instruction, arguments: usize) -> Option<ArgumentPlaces> {
+    let written = written(&mut InstructionInfoFactory::new(), last);
+    let mut places = ArgumentPlaces::USUAL;
+    for (index, own) in ARGUMENTS.iter().enumerate().take(arguments) {
+        if written.contains(own) {
+            let (from, _) = copied(last).filter(|(_, to)| to == own)?;
+            places = places.with(index, from.number() as u8)?;
+        }
+    }
+    Some(places)
+}
+
+/// The registers that an instruction changes, each as the whole that it is a part of.
+pub(super) fn written(
+    info: &mut InstructionInfoFactory,
+    instruction: &Instruction,
+) -> Vec<Register> {
+    let used = info.info(instruction).used_registers();
+    let written = used.iter().filter(|used| is_write(used.access()));
+    written.map(|used| used.register().full_register()).collect()
+}
+
 /// The registers that hold each argument that matters.
 pub(super) struct Whereabouts {
     holders: Vec<Vec<Register>>,
@@ -30,7 +54,7 @@ impl Whereabouts {
             return false;
         }
         let copy = copied(instruction);
-        let written = self.written(instruction);
+        let written = written(&mut self.info, instruction);
         if written.contains(&Register::RSP) {
             return false;
         }
@@ -40,12 +64,6 @@ impl Whereabouts {
             holders.extend(gains);
         }
         self.holders.iter().all(|holders| !holders.is_empty())
-    }
-
-    fn written(&mut self, instruction: &Instruction) -> Vec<Register> {
-        let used = self.info.info(instruction).used_registers();
-        let written = used.iter().filter(|used| is_write(used.access()));
-        written.map(|used| used.register().full_register()).collect()
     }
 
     /// Where a probe here finds the arguments; `None` when a cookie cannot say it.

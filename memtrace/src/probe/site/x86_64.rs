@@ -51,12 +51,18 @@ pub(super) fn emulated_site(
 pub(super) fn entry(code: FunctionCode<'_>, kernel: KernelVersion) -> Result<Site, SiteError> {
     let not_code = || SiteError::NotCode { bytes: code.body.iter().copied().take(15).collect() };
     let instruction = instruction_at(code, 0).ok_or_else(not_code)?;
-    let cost = match verdict(instruction, kernel) {
-        Verdict::Emulates => SiteCost::Emulated,
-        Verdict::Steps => SiteCost::Stepped,
-        Verdict::Refuses => return Err(SiteError::Refused { code: instruction.to_vec() }),
-    };
+    let refused = || SiteError::Refused { code: instruction.to_vec() };
+    let cost = cost(instruction, kernel).ok_or_else(refused)?;
     site(code, 0, cost).ok_or_else(not_code)
+}
+
+/// What a hit of a probe on this instruction costs; `None` when the kernel refuses it.
+pub(super) fn cost(instruction: &[u8], kernel: KernelVersion) -> Option<SiteCost> {
+    match verdict(instruction, kernel) {
+        Verdict::Emulates => Some(SiteCost::Emulated),
+        Verdict::Steps => Some(SiteCost::Stepped),
+        Verdict::Refuses => None,
+    }
 }
 
 /// The instruction at an offset that decoding from the start arrives at.

@@ -62,6 +62,9 @@ fn header(page: &mut Page, diagnosis: &Diagnosis) {
     if let Some(cost) = cost_line(diagnosis) {
         page.field("cost", &cost);
     }
+    if let Some(probes) = diagnosis.growth_probes {
+        page.field("--growth", &growth(probes));
+    }
     if let Some(python) = &diagnosis.python {
         page.field("Python", &python_line(python));
     }
@@ -137,6 +140,15 @@ fn cost_line(diagnosis: &Diagnosis) -> Option<String> {
     let cost = diagnosis.cost.as_ref()?;
     let counted = duration_ns(cost.expected?.counted_ns);
     Some(format!("{} (counted by its probes for {counted})", cost::sentence(cost)?))
+}
+
+/// Where it sees system calls.
+fn growth(probes: u64) -> String {
+    let otherwise = match probes {
+        0 => "at the tracepoints of all system calls".to_owned(),
+        _ => format!("in the program ({} probes)", count(probes)),
+    };
+    format!("sees system calls at functions of the kernel if that lets it, else {otherwise}")
 }
 
 fn python_line(python: &PythonFacts) -> String {

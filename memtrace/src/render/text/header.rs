@@ -2,6 +2,7 @@
 
 use crate::{
     model::{
+        footprint::GrowthProbes,
         site::Amount,
         size::{Units, duration_ns},
     },
@@ -67,9 +68,14 @@ pub(super) fn write(page: &mut Page, report: &Report) {
 }
 
 fn growth_probes(growth: &GrowthReport) -> &'static str {
-    match growth.probes.at_functions {
-        true => "growth: at functions of the kernel; nothing in the process",
-        false => "growth: at tracepoints of the kernel; nothing in the process",
+    match growth.probes {
+        GrowthProbes { in_program: true, .. } => {
+            "growth: where the process makes system calls, and at new pages in the kernel"
+        }
+        GrowthProbes { at_functions: true, .. } => {
+            "growth: at functions of the kernel; nothing in the process"
+        }
+        _ => "growth: at tracepoints of the kernel; nothing in the process",
     }
 }
 

@@ -99,10 +99,14 @@ impl Window {
         self.read_thread_names();
         self.give_up_starting_program();
         self.check_pymalloc();
+        let maps = self.begin_last_look().filter(|_| reason != EndReason::TargetExited);
         if let Err(error) = self.kernel.set_active(false) {
             self.notes.push(format!("the window could not be closed at one moment: {error}"));
         }
         self.drain(&mut ring, usize::MAX);
+        if let Some(maps) = maps {
+            self.finish_last_look(&maps);
+        }
         self.memory.sample_end(self.live_bytes());
         let pages_after = self.proc.private_pages(self.process.pid).ok();
         let (cost, coverage) = self.finish_budget(closed_ns);

@@ -114,7 +114,10 @@ impl Window {
         executable: &str,
     ) -> Result<&'static str, AttachError> {
         if self.growth.is_some() {
-            return Ok("its growth is followed from its start");
+            return Ok(match self.look_for_calls(maps) {
+                false => "its growth is followed from its start",
+                true => "its growth is followed since shortly after",
+            });
         }
         let pid = self.process.pid;
         let version = self.proc.kernel_version().map_err(AttachError::KernelVersion)?;

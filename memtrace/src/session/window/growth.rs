@@ -16,6 +16,11 @@ impl Window {
         self.code_changed |= maps_code(&event);
         let mut grown = std::mem::take(&mut self.grown);
         growth.book(event, &mut grown);
+        self.keep_grown(&mut grown);
+        self.grown = grown;
+    }
+
+    pub(super) fn keep_grown(&mut self, grown: &mut Vec<Event>) {
         for event in grown.drain(..) {
             self.keep(KeptEvent {
                 event,
@@ -24,7 +29,6 @@ impl Window {
                 process: self.number(),
             });
         }
-        self.grown = grown;
     }
 
     pub(super) fn rss_changes(&self) -> Option<RssChanges> {

@@ -23,7 +23,10 @@ impl Window {
         self.maps_read_ns = clock::monotonic_ns();
         let Ok(maps) = self.proc.maps(self.process.pid) else { return false };
         self.add_mappings(&maps);
-        self.look_for_allocators(&maps);
+        match self.growth {
+            None => self.look_for_allocators(&maps),
+            Some(_) => _ = self.look_for_calls(&maps),
+        }
         true
     }
 
