@@ -31,7 +31,7 @@ pub struct Swap {
 
 impl Swap {
     /// Has the kernel swap from now on.
-    pub fn new() -> Self {
+    pub fn on() -> Self {
         static ONE: Mutex<()> = Mutex::new(());
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let disk = env::var_os(DISK).map(PathBuf::from);

@@ -74,7 +74,7 @@ fn sum(look: &Value, field: &str) -> u64 {
 
 #[test]
 fn what_of_a_heap_is_in_swap_is_in_the_bound() {
-    let _swap = Swap::new();
+    let _swap = Swap::on();
     let target = Target::start("two_libcs", &[]);
     let before = inspect_idle(target.pid());
     let ends: Vec<_> = heaps(target.pid()).into_iter().map(end_of).collect();
@@ -92,7 +92,7 @@ fn what_of_a_heap_is_in_swap_is_in_the_bound() {
 
 #[test]
 fn a_heap_that_is_in_swap_as_a_whole_is_not_called_something_else() {
-    let _swap = Swap::new();
+    let _swap = Swap::on();
     let target = Target::start("two_libcs", &[]);
     page_out(target.pid(), &heaps(target.pid()));
     let look = look(target.pid());
@@ -112,7 +112,7 @@ fn arena_states(pid: u32) -> Vec<Extent> {
 
 #[test]
 fn an_arena_whose_state_is_in_swap_does_not_hide_the_others() {
-    let _swap = Swap::new();
+    let _swap = Swap::on();
     let target = Target::start("two_libcs", &[]);
     let before = inspect_idle(target.pid());
     let states = arena_states(target.pid());

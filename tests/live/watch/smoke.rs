@@ -201,7 +201,7 @@ fn pressed(group: &Cgroup) -> Running {
 fn smoke_a_capture_is_written_when_memory_is_gone_and_swap_is_in_use() {
     const ROOM_BYTES: u64 = 96 << 20;
     const SWAPPED_BYTES: u64 = 8 << 20;
-    let _swap = Swap::new();
+    let _swap = Swap::on();
     let group = Cgroup::with_limit(ROOM_BYTES);
     group.may_swap();
     let arguments = ["--cgroup", group.name(), "--follow", "--when", "swap>8MiB"];
