@@ -16,7 +16,7 @@ use std::{
 
 use memtrace_tests::{
     binary::{memtrace, run, stderr},
-    programs,
+    programs, status_bytes,
     target::{Background, Target},
     wait_until,
 };
@@ -32,13 +32,6 @@ fn document(output: &Output) -> Value {
 
 fn inspect(pid: u32) -> Value {
     document(&run(&["inspect", "--json", "-p", &pid.to_string()]))
-}
-
-/// Resident bytes by `/proc/PID/status`, in total or of one kind.
-fn resident(pid: u32, field: &str) -> i64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<i64>().unwrap() * 1024
 }
 
 /// Resident bytes by the page tables: `VmRSS` is approximate on some kernels.
@@ -80,7 +73,7 @@ fn inspect_idle(pid: u32) -> Value {
     let sum: i64 = rows(&look).iter().map(|(_, bytes)| bytes).sum();
     assert_eq!(sum, before, "{:?}", rows(&look));
     assert_eq!(bytes(&look, "remainder"), 0, "{look:#}");
-    assert_eq!(bytes(&look, "shmem"), resident(pid, "RssShmem"), "{:?}", rows(&look));
+    assert_eq!(bytes(&look, "shmem"), status_bytes(pid, "RssShmem") as i64, "{:?}", rows(&look));
     look
 }
 

@@ -28,6 +28,7 @@ mod metrics;
 mod musl_walk;
 mod namespaces;
 mod outputs;
+mod polars;
 mod pymalloc_arenas;
 mod pymalloc_calls;
 mod pymalloc_walk;

@@ -158,13 +158,14 @@ fn a_port_that_is_taken_is_an_error_at_once() {
     let serving = Serving::of(target.pid(), &["--every", "1s"]);
     let address = serving.address.to_string();
     let pid = target.pid().to_string();
-    let mut command = Command::new(memtrace());
-    command.args(["inspect", "-p", &pid, "--every", "1s", "--metrics", &address]);
-    let output = command.output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(stderr.contains(&address) && stderr.contains("taken"), "{stderr}");
-    assert_eq!(output.stdout, b"");
+    for who in [&["inspect", "--every", "1s"][..], &["watch", "--json"]] {
+        let mut command = Command::new(memtrace());
+        let output = command.args(who).args(["-p", &pid, "--metrics", &address]).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(&address) && stderr.contains("taken"), "{stderr}");
+        assert_eq!(output.stdout, b"");
+    }
 }
 
 #[test]

@@ -29,6 +29,7 @@ impl Cgroup {
     }
 
     /// Makes one of this name: in the unified hierarchy where that counts memory, else in the old one.
+    /// Nothing of it is swapped out, unless it may be: another test may have made swap meanwhile.
     pub fn named(name: &str) -> Self {
         let root = Path::new(MOUNTED);
         let controllers = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
@@ -39,7 +40,18 @@ impl Cgroup {
         let directory = if is_new { root.join(name) } else { root.join("memory").join(name) };
         fs::create_dir(&directory)
             .unwrap_or_else(|error| panic!("no group {}: {error}", directory.display()));
-        Self { name: format!("/{name}"), directory, is_new }
+        let group = Self { name: format!("/{name}"), directory, is_new };
+        group.set(group.swap_file(), "0");
+        group
+    }
+
+    /// Lets it be swapped out.
+    pub fn may_swap(&self) {
+        self.set(self.swap_file(), if self.is_new { "max" } else { "60" });
+    }
+
+    fn swap_file(&self) -> &'static str {
+        if self.is_new { "memory.swap.max" } else { "memory.swappiness" }
     }
 
     /// Makes one in this one, with a limit; it goes first.
@@ -90,6 +102,14 @@ impl Cgroup {
         self.number(if self.is_new { "memory.peak" } else { "memory.max_usage_in_bytes" })
     }
 
+    /// What of it is swapped out.
+    pub fn swap_bytes(&self) -> u64 {
+        match self.is_new {
+            true => self.number("memory.swap.current"),
+            false => self.keyed("memory.stat", "swap").unwrap(),
+        }
+    }
+
     /// Processes of it that were killed for want of memory.
     pub fn oom_kills(&self) -> u64 {
         self.kills("oom_kill").unwrap()
@@ -101,7 +121,10 @@ impl Cgroup {
     }
 
     fn kills(&self, key: &str) -> Option<u64> {
-        let file = if self.is_new { "memory.events" } else { "memory.oom_control" };
+        self.keyed(if self.is_new { "memory.events" } else { "memory.oom_control" }, key)
+    }
+
+    fn keyed(&self, file: &str, key: &str) -> Option<u64> {
         let text = fs::read_to_string(self.directory.join(file)).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
         line.trim().parse().ok()

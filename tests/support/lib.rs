@@ -27,6 +27,7 @@ pub mod receiver;
 pub mod report;
 pub mod run;
 pub mod running;
+pub mod swap;
 pub mod target;
 pub mod terminal;
 pub mod truth;
@@ -42,4 +43,11 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed() < TIMEOUT, "not within {TIMEOUT:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Bytes that `/proc/PID/status` tells of one kind of memory: `VmRSS`, `VmSwap`, `VmLck`.
+pub fn status_bytes(pid: u32, kind: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(kind)?.strip_prefix(':')).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }

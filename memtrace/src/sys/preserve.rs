@@ -35,9 +35,22 @@ pub fn preserve(heap_bytes: usize) -> Preserved {
     }
 }
 
+/// What one capture has left free between what is kept would stay beside what the next one takes: it is given
+/// back, and so much heap is ready again.
+pub fn renew(heap_bytes: usize) {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it may be called at any time, by any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+    touch(heap_bytes);
+}
+
+/// Larger blocks would be mapped one by one.
+const MOST_A_BLOCK: usize = 32 << 20;
+
 /// One heap for all threads, which keeps what it has: blocks come from it and go back to it.
 fn reserve(bytes: usize) {
-    const MOST_A_BLOCK: usize = 32 << 20;
     #[cfg(target_env = "gnu")]
     // SAFETY: these calls set numbers of the allocator; they are documented to be made before
     // there are other threads.
@@ -46,6 +59,10 @@ fn reserve(bytes: usize) {
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
         libc::mallopt(libc::M_MMAP_THRESHOLD, MOST_A_BLOCK as i32);
     }
+    touch(bytes);
+}
+
+fn touch(bytes: usize) {
     // In pieces that are below what would be mapped apart, and freed together.
     let pieces = bytes.div_ceil(MOST_A_BLOCK / 2);
     let touched: Vec<Vec<u8>> = (0..pieces).map(|_| vec![1; bytes / pieces]).collect();

@@ -1,61 +1,18 @@
 //! Memory in swap: not read, which would bring it back, and not passed over in silence.
 
 use std::{
-    ffi::CString,
-    fs, io,
-    os::{
-        fd::{AsRawFd as _, OwnedFd},
-        unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
-    },
-    path::{Path, PathBuf},
-    process::Command,
-    sync::{Mutex, MutexGuard, PoisonError},
+    io,
+    os::fd::{AsRawFd as _, OwnedFd},
 };
 
 use memtrace::{
     model::{census::Extent, mapping::Mapping},
     sys::procfs::ProcFs,
 };
-use memtrace_tests::target::Target;
+use memtrace_tests::{status_bytes, swap::Swap, target::Target};
 use serde_json::Value;
 
-use super::{bytes, inspect_idle, resident};
-
-const SWAP_BYTES: u64 = 64 << 20;
-
-/// A file that the kernel swaps to, until it is dropped. One at a time: a page goes to any that is
-/// there, and comes back with it.
-struct Swap(PathBuf, #[expect(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
-
-impl Swap {
-    fn new() -> Self {
-        static ONE: Mutex<()> = Mutex::new(());
-        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = format!("../target/swap-{}", std::process::id());
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
-        // Written, because swap can have no holes.
-        fs::write(&path, vec![0; SWAP_BYTES as usize]).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(Command::new("mkswap").arg("-q").arg(&path).status().unwrap().success());
-        let swap = Self(path, one);
-        // SAFETY: the argument is a string that ends in a null byte.
-        let result = unsafe { libc::swapon(swap.name().as_ptr(), 0) };
-        assert_eq!(result, 0, "swapon {swap:?}: {}", io::Error::last_os_error(), swap = swap.0);
-        swap
-    }
-
-    fn name(&self) -> CString {
-        CString::new(self.0.as_os_str().as_bytes()).unwrap()
-    }
-}
-
-impl Drop for Swap {
-    fn drop(&mut self) {
-        // SAFETY: as for swapon.
-        unsafe { libc::swapoff(self.name().as_ptr()) };
-        let _ = fs::remove_file(&self.0);
-    }
-}
+use super::{bytes, inspect_idle};
 
 /// Anonymous memory that the program writes to.
 fn heaps(pid: u32) -> Vec<Extent> {
@@ -101,10 +58,10 @@ fn end_of(extent: Extent) -> Extent {
 
 /// Looks at a process that is partly in swap, and checks that it stays there.
 fn look(pid: u32) -> Value {
-    let swapped = resident(pid, "VmSwap");
+    let swapped = status_bytes(pid, "VmSwap");
     assert!(swapped > 0, "nothing went to swap");
     let look = inspect_idle(pid);
-    assert_eq!(resident(pid, "VmSwap"), swapped, "looking has brought pages back");
+    assert_eq!(status_bytes(pid, "VmSwap"), swapped, "looking has brought pages back");
     assert_eq!(look["rss"]["swap_bytes"], swapped, "{look:#}");
     look
 }
@@ -117,7 +74,7 @@ fn sum(look: &Value, field: &str) -> u64 {
 
 #[test]
 fn what_of_a_heap_is_in_swap_is_in_the_bound() {
-    let _swap = Swap::new();
+    let _swap = Swap::on();
     let target = Target::start("two_libcs", &[]);
     let before = inspect_idle(target.pid());
     let ends: Vec<_> = heaps(target.pid()).into_iter().map(end_of).collect();
@@ -135,7 +92,7 @@ fn what_of_a_heap_is_in_swap_is_in_the_bound() {
 
 #[test]
 fn a_heap_that_is_in_swap_as_a_whole_is_not_called_something_else() {
-    let _swap = Swap::new();
+    let _swap = Swap::on();
     let target = Target::start("two_libcs", &[]);
     page_out(target.pid(), &heaps(target.pid()));
     let look = look(target.pid());
@@ -155,7 +112,7 @@ fn arena_states(pid: u32) -> Vec<Extent> {
 
 #[test]
 fn an_arena_whose_state_is_in_swap_does_not_hide_the_others() {
-    let _swap = Swap::new();
+    let _swap = Swap::on();
     let target = Target::start("two_libcs", &[]);
     let before = inspect_idle(target.pid());
     let states = arena_states(target.pid());

@@ -8,6 +8,7 @@ use memtrace_tests::{
     running::Running,
     watch::{Watch, top_function},
 };
+use rustix::process::Signal;
 
 const LIMIT_BYTES: u64 = 64 << 20;
 
@@ -72,4 +73,29 @@ fn old_captures_go_when_there_are_too_many() {
     drop(target);
     let (status, _) = watch.interrupt();
     assert_eq!(status.code(), Some(0));
+}
+
+/// As a pod has containers, and a node has pods: the kernel kills in each when its own limit is reached.
+#[test]
+fn a_group_inside_that_nears_its_own_limit_fires_and_the_others_may_fire_after_it() {
+    let whole = Cgroup::with_limit(8 * LIMIT_BYTES);
+    let inside =
+        [whole.with_one_inside("one", LIMIT_BYTES), whole.with_one_inside("other", LIMIT_BYTES)];
+    let [first, second] = [grower(&inside[0], "3000000"), grower(&inside[1], "1000000")];
+    // The first of them stays beyond its bound.
+    let conditions = ["--when", "rss>30%", "-d", "500ms", "--cool-down", "10m"];
+    let mut watch = Watch::start(&[&["--cgroup", whole.name()], &conditions[..]].concat());
+    for (group, target) in inside.iter().zip([&first, &second]) {
+        let fired = watch.event("fired");
+        assert_eq!(fired["pid"], target.pid());
+        assert_eq!(fired["fired"]["watched"], group.name());
+        assert_eq!(fired["fired"]["limit_bytes"], LIMIT_BYTES);
+        let report = watch.capture();
+        assert_eq!(report["target"]["pid"], target.pid());
+        assert_eq!(top_function(&report), "keep_forever");
+        target.signal(Signal::STOP);
+    }
+    let used = whole.current_bytes();
+    assert!(used < 8 * LIMIT_BYTES * 3 / 10, "all of it has used {used}");
+    assert_eq!(watch.interrupt().0.code(), Some(0));
 }

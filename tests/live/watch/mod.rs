@@ -2,6 +2,7 @@
 
 mod ahead;
 mod bad_times;
+mod conditions;
 mod firing;
 mod oom;
 mod smoke;

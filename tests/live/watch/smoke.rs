@@ -16,6 +16,8 @@ use memtrace_tests::{
     cgroup::Cgroup,
     programs,
     running::Running,
+    status_bytes,
+    swap::Swap,
     wait_until,
     watch::{Watch, top_function},
 };
@@ -192,6 +194,35 @@ fn pressed(group: &Cgroup) -> Running {
     wait_until("there is a file", || file.exists());
     fs::remove_file(file).unwrap();
     target
+}
+
+/// Both are in the group: what the target takes is missing for the watch, of which nothing goes to swap.
+#[test]
+fn smoke_a_capture_is_written_when_memory_is_gone_and_swap_is_in_use() {
+    const ROOM_BYTES: u64 = 96 << 20;
+    const SWAPPED_BYTES: u64 = 8 << 20;
+    let _swap = Swap::on();
+    let group = Cgroup::with_limit(ROOM_BYTES);
+    group.may_swap();
+    let arguments = ["--cgroup", group.name(), "--follow", "--when", "swap>8MiB"];
+    let mut command = group.command(&memtrace());
+    let mut watch = Watch::start_command(command.arg("watch"), &arguments, None);
+    let mut target = grower(&group, "10000000");
+    watch.wait_until_it_traces(target.pid());
+    target.signal(Signal::USR1);
+    let fired = watch.event("fired");
+    // It stays where it is.
+    target.signal(Signal::STOP);
+    assert_eq!(fired["fired"]["condition"], "swap>8MiB");
+    assert!(group.swap_bytes() > SWAPPED_BYTES, "{}", group.swap_bytes());
+    // All of it was gone: what the kernel swaps out at a time leaves some room again.
+    let used = group.peak_bytes();
+    assert!(used as f64 > 0.98 * ROOM_BYTES as f64, "{used}");
+    let report = watch.capture();
+    assert_eq!(top_function(&report), "keep_forever");
+    assert!(target.is_running() && group.oom_kills() == 0, "the kernel had to kill it");
+    assert_eq!(status_bytes(watch.pid(), "VmSwap"), 0, "the watch was swapped out");
+    assert_eq!(watch.interrupt().0.code(), Some(0));
 }
 
 /// The files by which the kernel is asked to tell this process of pressure.

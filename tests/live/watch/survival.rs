@@ -1,12 +1,13 @@
 //! A watch survives what it watches.
 
-use std::{fs, process::Stdio};
+use std::process::Stdio;
 
 use memtrace_tests::{
     binary::memtrace,
     cgroup::Cgroup,
     programs,
     running::Running,
+    status_bytes,
     watch::{Watch, top_function},
 };
 use rustix::process::Signal;
@@ -14,19 +15,13 @@ use rustix::process::Signal;
 /// What all of a watch may take.
 const ALLOWED_BYTES: u64 = 64 << 20;
 
-fn status_kib(pid: u32, key: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-    line.trim_matches([':', ' ', '\t']).trim_end_matches(" kB").trim().parse().unwrap()
-}
-
 #[test]
 fn a_watch_works_in_a_control_group_of_64_mib() {
     let (own, group) = (Cgroup::with_limit(ALLOWED_BYTES), Cgroup::with_limit(32 << 20));
     let mut command = own.command(&memtrace());
     let arguments = ["--cgroup", group.name(), "--when", "rss>100%"];
     let mut watch = Watch::start_command(command.arg("watch"), &arguments, None);
-    assert!(status_kib(watch.pid(), "VmLck") > 0, "nothing is locked");
+    assert!(status_bytes(watch.pid(), "VmLck") > 0, "nothing is locked");
     let mut grower = group.command(&programs::path("grower"));
     let mut target = Running::start(grower.args(["6000000", "1"]).stdout(Stdio::null()));
     // The record of a kill, with a look at its heap.

@@ -3,7 +3,8 @@ is killed. Polars brings an allocator of its own along, statically linked: mallo
 sees next to nothing. Columns of whole series are computed on the thread that asks, expressions on
 threads of Polars' own.
 
-usage: polars_job.py MIB_PER_SECOND
+usage: polars_job.py MIB_PER_SECOND [wait]
+"wait": it grows when it was sent a line
 """
 
 import sys
@@ -32,6 +33,9 @@ def test_feature(base, number):
 def main():
     per_second = float(sys.argv[1]) * (1 << 20)
     base = polars.DataFrame({"x": polars.int_range(0, ROWS, eager=True).cast(polars.Float64)})
+    if sys.argv[2:] == ["wait"]:
+        print("waiting", flush=True)
+        sys.stdin.readline()
     start = time.monotonic()
     print("growing", flush=True)
     number = 0

@@ -1,6 +1,6 @@
 //! Packages of PyPI for the tests, each in a directory that goes into `PYTHONPATH`: numpy for every
 //! Python; for the system's memray and py-spy, for the comparison with them, what exchanges stacks or
-//! loops, and what reads captures and exports.
+//! loops, what has an allocator of its own, and what reads captures and exports.
 
 use std::{
     fs,
@@ -19,9 +19,9 @@ use crate::shell::{output, root as workspace, say, succeeds};
 /// For every Python.
 const EVERYWHERE: &str = "numpy";
 
-/// For the system's Python: tools to compare with, greenlets, an event loop in C, and what
-/// unpacks captures.
-const OF_SYSTEM: [&str; 5] = ["memray", "py-spy", "gevent", "uvloop", "zstandard"];
+/// For the system's Python: tools to compare with, greenlets, an event loop in C, a library with an
+/// allocator of its own, and what unpacks captures.
+const OF_SYSTEM: [&str; 6] = ["memray", "py-spy", "gevent", "uvloop", "polars", "zstandard"];
 
 /// What wheels are built for; every glibc since 2.28 runs them.
 const PLATFORMS: [&str; 4] =

@@ -51,6 +51,7 @@ int main(void) {
 
     setenv("MEMTRACE_BIN", "/memtrace", 1);
     setenv("MEMTRACE_TEST_PROGRAMS", "/programs", 1);
+    setenv("MEMTRACE_TEST_SWAP", "/dev/nvme0n1", 1);
     setenv("RUST_BACKTRACE", "1", 1);
 
     char *arguments[] = {"/live", TEST_FILTER, "--test-threads=1", NULL};

@@ -1,6 +1,7 @@
 //! One run of qemu.
 
 use std::{
+    fs::File,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     thread::sleep,
@@ -20,15 +21,34 @@ const COMMAND_LINE: &str = "console=ttyS0 panic=-1 oops=panic loglevel=5 rdinit=
 /// then dies of it ("Oops: int3" in `__schedule`, seen on 6.12 while perf events came and went).
 const ACCELERATOR: &str = "tcg,thread=single";
 
-/// Boots `image` with `initrd` under software emulation, waits for its end and returns what it
-/// wrote to its console, which stays in the file `console`. After `limit` it is killed, and the
-/// console says so.
-pub fn run(image: &Path, initrd: &Path, console: &Path, limit: Duration) -> Result<String> {
+/// What a machine is made of.
+pub struct Machine<'p> {
+    /// The compressed kernel.
+    pub image: &'p Path,
+    /// What it finds when it boots.
+    pub initrd: &'p Path,
+    /// Its disk, which it swaps to; made anew.
+    pub swap: &'p Path,
+    /// What it writes to its console stays there.
+    pub console: &'p Path,
+}
+
+/// As tests/support/swap.rs wants it.
+const SWAP_BYTES: u64 = 64 << 20;
+
+/// Boots a machine under software emulation, waits for its end and returns what it wrote to its
+/// console. After `limit` it is killed, and the console says so.
+pub fn run(machine: &Machine<'_>, limit: Duration) -> Result<String> {
+    let Machine { image, initrd, swap, console } = machine;
+    File::create(swap).and_then(|file| file.set_len(SWAP_BYTES)).context("cannot make a disk")?;
     let mut qemu = Command::new(foreign::qemu()?)
         .args(["-accel", ACCELERATOR, "-cpu", "max", "-smp", "2", "-m", "1G"])
         .args(["-nodefaults", "-display", "none", "-no-reboot"])
         .arg("-serial")
         .arg(format!("file:{}", console.display()))
+        .arg("-drive")
+        .arg(format!("if=none,id=swap,format=raw,file={}", swap.display()))
+        .args(["-device", "nvme,drive=swap,serial=swap"])
         .arg("-kernel")
         .arg(image)
         .arg("-initrd")

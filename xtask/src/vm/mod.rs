@@ -21,6 +21,7 @@ mod kernel;
 mod machine;
 
 use kernel::Kernel;
+use machine::Machine;
 
 /// The subset of the live tests that needs neither compiler nor Python.
 const SMOKE: &str = "smoke";
@@ -66,7 +67,13 @@ fn test_on(
     initramfs::write(&initrd, built, programs, filter.unwrap_or(SMOKE))?;
     say(format_args!("kernel {}: booting", kernel.release));
     let start = Instant::now();
-    let log = machine::run(&kernel.image, &initrd, &dir.join("console.log"), LIMIT)?;
+    let machine = Machine {
+        image: &kernel.image,
+        initrd: &initrd,
+        swap: &dir.join("swap"),
+        console: &dir.join("console.log"),
+    };
+    let log = machine::run(&machine, LIMIT)?;
     match console::verdict(&log) {
         Ok(outcome) => {
             let seconds = start.elapsed().as_secs_f64();

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use memtrace_common::sample::Interval;
 
-use super::{hook, stage::Stage, store::Store};
+use super::{RESERVED_BYTES, hook, stage::Stage, store::Store};
 use crate::{
     budget::Change,
     capture::{self, Capture},
@@ -29,6 +29,7 @@ use crate::{
         Sample, Sampling, Sink, StackMode,
         watch::{Capturer, Order, Taken, losses},
     },
+    sys::preserve::renew,
     watch::window::Overheads,
 };
 
@@ -202,7 +203,9 @@ impl Capturer for Captures {
     }
 
     fn capture(&self, order: &Order) -> Result<Taken, String> {
-        self.take(order).map_err(|error| format!("{error:#}"))
+        let taken = self.take(order).map_err(|error| format!("{error:#}"));
+        renew(RESERVED_BYTES);
+        taken
     }
 
     fn keep(&self, capture: Capture) -> Result<Taken, String> {

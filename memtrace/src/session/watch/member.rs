@@ -1,12 +1,12 @@
 //! The processes of a target, as they are seen from look to look.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use crate::{
     analysis::timeline::TimelineRecorder,
     model::timeline::TimelineSample,
     sys::{
-        cgroup::{self, Group},
+        cgroup::Group,
         procfs::{ProcFs, Process},
     },
     trigger::Trend,
@@ -31,14 +31,12 @@ pub(super) struct Member {
 }
 
 impl Member {
-    fn of(proc: &ProcFs, process: Process, seen_ns: u64) -> Self {
-        let path = cgroup::path(proc, process.pid).ok();
-        let group = path.and_then(|path| Group::open(Path::new(cgroup::ROOT), &path).ok());
+    fn of(process: Process, group: Option<Group>, seen_ns: u64) -> Self {
         Self {
             process,
             seen_ns,
             rss_bytes: 0,
-            group: group.filter(Group::has_memory),
+            group,
             trend: Trend::default(),
             recorder: TimelineRecorder::new(seen_ns, SAMPLES),
         }
@@ -65,37 +63,57 @@ impl Member {
 pub(super) struct Members(BTreeMap<u32, Member>);
 
 impl Members {
-    /// Takes note of who is there now, and how large; returns who has gone.
-    pub(super) fn refresh(&mut self, proc: &ProcFs, pids: &[u32], now_ns: u64) -> Vec<Member> {
+    /// Takes note of who is there now, and how large; returns who has gone. The group of those who are new
+    /// is asked for.
+    pub(super) fn refresh(
+        &mut self,
+        proc: &ProcFs,
+        pids: &[u32],
+        now_ns: u64,
+        group_of: impl Fn(u32) -> Option<Group>,
+    ) -> Vec<Member> {
         let gone: Vec<u32> = self.0.keys().copied().filter(|pid| !pids.contains(pid)).collect();
         let mut gone: Vec<Member> = gone.iter().filter_map(|pid| self.0.remove(pid)).collect();
         for pid in pids {
-            match proc.rss_bytes(*pid) {
+            let Ok(rss_bytes @ 1..) = proc.rss_bytes(*pid) else {
                 // A zombie, or one that is about to be.
-                Ok(0) | Err(_) => gone.extend(self.0.remove(pid)),
-                Ok(rss_bytes) => self.sample(proc, *pid, now_ns, rss_bytes),
+                gone.extend(self.0.remove(pid));
+                continue;
+            };
+            if !self.0.contains_key(pid)
+                && let Ok(process) = proc.process(*pid)
+            {
+                self.0.insert(*pid, Member::of(process, group_of(*pid), now_ns));
+            }
+            if let Some(member) = self.0.get_mut(pid) {
+                member.sample(now_ns, rss_bytes);
             }
         }
         gone
     }
 
-    fn sample(&mut self, proc: &ProcFs, pid: u32, now_ns: u64, rss_bytes: u64) {
-        if !self.0.contains_key(&pid)
-            && let Ok(process) = proc.process(pid)
-        {
-            self.0.insert(pid, Member::of(proc, process, now_ns));
-        }
-        if let Some(member) = self.0.get_mut(&pid) {
-            member.sample(now_ns, rss_bytes);
-        }
-    }
-
     /// Who should be looked at; never memtrace itself, which may be in the same group.
     pub(super) fn aim(&self) -> Option<&Member> {
+        self.aim_at(|_| true)
+    }
+
+    /// The same among those that are in a group.
+    pub(super) fn aim_in(&self, group: &Group) -> Option<&Member> {
+        self.aim_at(|member| member.group.as_ref().is_some_and(|it| it.is_within(group)))
+    }
+
+    fn aim_at(&self, may_be: impl Fn(&Member) -> bool) -> Option<&Member> {
         let own = std::process::id();
-        let others = self.0.values().filter(|member| member.process.pid != own);
+        let others = self.0.values().filter(|it| it.process.pid != own && may_be(it));
         let candidates: Vec<Candidate> = others.map(Member::candidate).collect();
         self.0.get(&aim(&candidates)?.pid)
+    }
+
+    /// The groups that their memory is charged to, each once.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &Group> {
+        let groups = self.0.values().filter_map(|member| member.group.as_ref());
+        let each_once: BTreeMap<&str, &Group> = groups.map(|it| (it.name(), it)).collect();
+        each_once.into_values()
     }
 
     pub(super) fn get(&self, pid: u32) -> Option<&Member> {
@@ -128,13 +146,13 @@ mod tests {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let (this, other) = (std::process::id(), child.id());
         let mut members = Members::default();
-        assert!(members.refresh(&proc, &[this, other], 1).is_empty());
+        assert!(members.refresh(&proc, &[this, other], 1, |_| None).is_empty());
         assert_eq!(members.len(), 2);
         // This process is the larger one, but the one that watches.
         assert_eq!(members.aim().unwrap().process.pid, other);
         child.kill().unwrap();
         child.wait().unwrap();
-        let gone = members.refresh(&proc, &[this, other], 2);
+        let gone = members.refresh(&proc, &[this, other], 2, |_| None);
         assert_eq!(gone.iter().map(|it| it.process.pid).collect::<Vec<_>>(), [other]);
         assert_eq!(gone[0].recorder.samples().len(), 1);
     }

@@ -2,7 +2,7 @@
 //! capture is and where it goes is the [`Capturer`]'s.
 
 mod clock;
-
+mod inside;
 mod job;
 mod kills;
 mod looking;

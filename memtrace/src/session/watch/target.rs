@@ -1,8 +1,12 @@
 //! Something that is watched: a control group or a process, and what is remembered of it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::{
+    inside::Inside,
     job::Running,
     looking::{Differences, Wants, of_group, of_process, pressure_file, with_pressure},
     member::{Member, Members},
@@ -17,7 +21,7 @@ use crate::{
         cgroup::{self, Group, GroupError, GroupUsage},
         procfs::{ProcFs, Process},
     },
-    trigger::{Condition, Look, Reading, Watchdog},
+    trigger::{Condition, Reading, Watchdog},
     watch::status::{Gauge, TargetStatus},
 };
 
@@ -44,6 +48,13 @@ pub(super) enum Kind {
     Group(Group),
 }
 
+/// A condition that is met.
+pub(super) struct Due {
+    pub(super) condition: Condition,
+    /// By a group in the one that is watched, which has a limit of its own.
+    pub(super) inside: Option<String>,
+}
+
 /// It is not there any more.
 #[derive(Debug)]
 pub(super) struct Gone;
@@ -56,8 +67,9 @@ pub(super) struct Target {
     pub(super) status: TargetStatus,
     pub(super) members: Members,
     pub(super) running: Option<Running>,
-    /// Nothing fires before.
+    /// Nothing that is about all of it fires before.
     pub(super) cool_until_ns: u64,
+    inside: Inside,
     /// The last look at the heap, and of whom.
     census: Option<(u32, Census)>,
     walk_begun_ns: Option<u64>,
@@ -79,14 +91,13 @@ pub(super) struct Target {
 impl Target {
     /// A process.
     pub(super) fn process(proc: &ProcFs, process: &Process, conditions: &[Condition]) -> Self {
-        let group = cgroup::path(proc, process.pid).ok();
-        let group = group.and_then(|path| Group::open(Path::new(cgroup::ROOT), &path).ok());
+        let group = charged(proc, process.pid);
         let status = TargetStatus {
             name: process.command.clone(),
             pid: Some(process.pid),
             ..TargetStatus::default()
         };
-        Self::new(Kind::Process(process.pid), group.filter(Group::has_memory), status, conditions)
+        Self::new(Kind::Process(process.pid), group, status, conditions)
     }
 
     /// A group.
@@ -113,6 +124,7 @@ impl Target {
             members: Members::default(),
             running: None,
             cool_until_ns: 0,
+            inside: Inside::new(conditions),
             census: None,
             walk_begun_ns: None,
             is_walking: false,
@@ -147,10 +159,16 @@ impl Target {
     pub(super) fn forget(&mut self) {
         self.before = Differences::default();
         self.watchdog.forget();
+        self.inside.forget();
     }
 
-    /// Looks at it.
-    pub(super) fn look(&mut self, proc: &ProcFs, wants: Wants, now_ns: u64) -> Result<Look, Gone> {
+    /// Looks at it; what fires.
+    pub(super) fn look(
+        &mut self,
+        proc: &ProcFs,
+        wants: Wants,
+        now_ns: u64,
+    ) -> Result<Option<Due>, Gone> {
         self.meet(proc, now_ns)?;
         let reading = self.reading(proc, wants, now_ns)?;
         self.status.processes = self.members.len() as u64;
@@ -158,25 +176,72 @@ impl Target {
         self.status.limit_bytes = reading.room_bytes;
         self.status.swap_bytes = reading.swap_bytes;
         let look = self.watchdog.look(&reading);
+        if let Kind::Group(group) = &self.kind {
+            self.inside.look(group, &self.members, now_ns);
+        }
         self.status.bytes_per_second = look.bytes_per_second;
-        self.status.time_to_limit_ns = look.time_to_limit_ns;
-        Ok(look)
+        let limits = [look.time_to_limit_ns, self.inside.time_to_limit_ns()];
+        self.status.time_to_limit_ns = limits.into_iter().flatten().min();
+        let firing = look.firing.filter(|_| now_ns >= self.cool_until_ns);
+        let of_all = firing.map(|it| Due { condition: it.condition, inside: None });
+        Ok(of_all.or_else(|| {
+            let (name, condition) = self.inside.due(now_ns)?;
+            Some(Due { condition, inside: Some(name.to_owned()) })
+        }))
+    }
+
+    /// Nothing fires before, of what this firing was about.
+    pub(super) fn cool(&mut self, fired: &Fired, until_ns: u64) {
+        if !self.inside.cool(&fired.watched, until_ns) {
+            self.cool_until_ns = until_ns;
+        }
+    }
+
+    /// Who is to be traced when this fires.
+    pub(super) fn aim(&self, due: &Due) -> Option<&Member> {
+        match due.inside.as_ref().and_then(|name| self.inside.get(name)) {
+            Some(inner) => self.members.aim_in(&inner.group),
+            None => self.members.aim(),
+        }
+    }
+
+    /// Whether what fires is about this process, too.
+    pub(super) fn concerns(&self, due: &Due, pid: u32) -> bool {
+        let inner = due.inside.as_ref().and_then(|name| self.inside.get(name));
+        inner.is_none_or(|inner| self.group_of(pid).is_some_and(|it| it.is_within(&inner.group)))
+    }
+
+    /// Who would be traced if something fired now: of the group that is the fullest.
+    pub(super) fn likeliest(&self) -> Option<&Member> {
+        let share = |limit: u64| self.status.rss.now_bytes as f64 / limit as f64;
+        let of_all = self.status.limit_bytes.map_or(0.0, share);
+        let fullest = self.inside.fullest().filter(|(_, share)| *share > of_all);
+        fullest
+            .and_then(|(inner, _)| self.members.aim_in(&inner.group))
+            .or_else(|| self.members.aim())
     }
 
     /// Who is in it.
     fn meet(&mut self, proc: &ProcFs, now_ns: u64) -> Result<(), Gone> {
-        let pids = match &self.kind {
-            Kind::Process(pid) => vec![*pid],
-            Kind::Group(group) => match group.processes() {
-                Ok(pids) => pids,
-                Err(GroupError::Gone { .. }) => return Err(Gone),
-                Err(error) => {
-                    log::debug!("{error}");
-                    Vec::new()
-                }
-            },
+        let left = match &self.kind {
+            Kind::Process(pid) => {
+                let group = |_| self.group.clone();
+                self.members.refresh(proc, &[*pid], now_ns, group)
+            }
+            Kind::Group(group) => {
+                let processes = match group.processes() {
+                    Err(GroupError::Gone { .. }) => return Err(Gone),
+                    other => other.unwrap_or_else(|error| {
+                        log::debug!("{error}");
+                        BTreeMap::new()
+                    }),
+                };
+                let pids: Vec<u32> = processes.keys().copied().collect();
+                let inside = |pid| group.counted_at(processes.get(&pid)?);
+                let group_of = |pid| inside(pid).or_else(|| charged(proc, pid));
+                self.members.refresh(proc, &pids, now_ns, group_of)
+            }
         };
-        let left = self.members.refresh(proc, &pids, now_ns);
         self.left.extend(left.into_iter().map(|member| (now_ns, member)));
         let is_over = matches!(self.kind, Kind::Process(_)) && self.members.len() == 0;
         if is_over { Err(Gone) } else { Ok(()) }
@@ -259,10 +324,23 @@ impl Target {
     }
 
     /// A condition that fired, with what it was measured on.
-    pub(super) fn fired(&self, condition: &Condition, at: String) -> Fired {
+    pub(super) fn fired(&self, due: &Due, at: String) -> Fired {
+        let condition = due.condition.to_string();
+        if let Some(inner) = due.inside.as_ref().and_then(|name| self.inside.get(name)) {
+            return Fired {
+                condition,
+                at,
+                watched: inner.group.name().to_owned(),
+                rss_bytes: inner.usage.working_set_bytes,
+                limit_bytes: inner.usage.limit_bytes,
+                bytes_per_second: inner.look.bytes_per_second,
+                time_to_limit_ns: inner.look.time_to_limit_ns,
+                armed_after_ns: None,
+            };
+        }
         let TargetStatus { rss, limit_bytes, bytes_per_second, time_to_limit_ns, .. } = self.status;
         Fired {
-            condition: condition.to_string(),
+            condition,
             at,
             watched: self.title(),
             rss_bytes: rss.now_bytes,
@@ -334,4 +412,10 @@ impl Target {
         let surplus = self.left.len().saturating_sub(MOST_LEFT);
         self.left.drain(..surplus);
     }
+}
+
+/// The group that the memory of a process is charged to.
+fn charged(proc: &ProcFs, pid: u32) -> Option<Group> {
+    let path = cgroup::path(proc, pid).ok()?;
+    Group::open(Path::new(cgroup::ROOT), &path).ok().filter(Group::has_memory)
 }

@@ -1,6 +1,7 @@
 //! A control group that is watched: its processes and its memory, in both hierarchies.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -128,21 +129,33 @@ impl Group {
         Some(self.directory.join("memory.pressure")).filter(|it| it.exists())
     }
 
-    /// Every process in it and in the groups in it, ascending.
+    /// Every process in it and in the groups in it, and the directory of its group.
     ///
     /// # Errors
     /// When the group has gone.
-    pub fn processes(&self) -> Result<Vec<u32>, GroupError> {
-        let own = fs::read_to_string(self.directory.join(PROCESSES));
-        let mut texts = vec![own.map_err(|error| self.explain(error))?];
-        let inner = self.tree().into_iter().skip(1);
-        // One that goes meanwhile has no processes any more.
-        texts.extend(inner.filter_map(|it| fs::read_to_string(it.join(PROCESSES)).ok()));
-        let mut pids: Vec<u32> =
-            texts.iter().flat_map(|text| text.lines()).filter_map(|it| it.parse().ok()).collect();
-        pids.sort_unstable();
-        pids.dedup();
-        Ok(pids)
+    pub fn processes(&self) -> Result<BTreeMap<u32, PathBuf>, GroupError> {
+        let mut found = BTreeMap::new();
+        for directory in self.tree() {
+            let text = match fs::read_to_string(directory.join(PROCESSES)) {
+                Ok(text) => text,
+                Err(error) if directory == self.directory => return Err(self.explain(error)),
+                // One that goes meanwhile has no processes any more.
+                Err(_) => continue,
+            };
+            let pids = text.lines().filter_map(|it| it.parse().ok());
+            found.extend(pids.map(|pid: u32| (pid, directory.clone())));
+        }
+        Ok(found)
+    }
+
+    /// The group at a directory in this one, or the nearest that it is in whose memory is counted.
+    pub fn counted_at(&self, directory: &Path) -> Option<Self> {
+        let is_inside = |it: &&Path| it.starts_with(&self.directory);
+        let mut groups = directory.ancestors().take_while(is_inside).filter_map(|it| {
+            let name = Path::new(&self.name).join(it.strip_prefix(&self.directory).ok()?);
+            Some(Self::at(name.to_str()?.trim_end_matches('/'), it.to_owned()))
+        });
+        groups.find(Self::has_memory)
     }
 
     /// Its memory now; `None` where that is not counted.
@@ -173,6 +186,32 @@ impl Group {
             major_faults: stated("pgmajfault"),
             oom_kills: self.oom_kills(is_new),
         }))
+    }
+
+    /// Of this group and those that it is in, those in `outer` that have a limit of their own; the innermost
+    /// first.
+    pub fn limited_inside(&self, outer: &Self) -> Vec<Self> {
+        let Some(is_new) = self.memory else { return Vec::new() };
+        let file = if is_new { V2.limit } else { V1.limit };
+        let has_limit = |directory: &Path| {
+            number(&directory.join(file)).is_some_and(|limit| limit < NO_LIMIT_FROM)
+        };
+        let is_inside = |it: &&Path| *it != outer.directory && it.starts_with(&outer.directory);
+        let directories = self.directory.ancestors().take_while(is_inside);
+        let named = directories.zip(Path::new(&self.name).ancestors());
+        let limited = named.filter(|(directory, _)| has_limit(directory));
+        limited
+            .map(|(directory, name)| Self {
+                name: name.display().to_string(),
+                directory: directory.to_owned(),
+                memory: self.memory,
+            })
+            .collect()
+    }
+
+    /// Whether it is this group, or in it.
+    pub fn is_within(&self, outer: &Self) -> bool {
+        self.directory.starts_with(&outer.directory)
     }
 
     fn limit(&self, hierarchy: &Hierarchy) -> Option<u64> {
@@ -251,7 +290,12 @@ mod tests {
     fn a_group_of_the_unified_hierarchy_tells_its_memory_and_its_processes() {
         let root = tree(NEW);
         let group = Group::open(root.path(), "/pod").unwrap();
-        assert_eq!(group.processes().unwrap(), [7, 8, 12]);
+        let processes: Vec<_> = group.processes().unwrap().into_iter().collect();
+        let (pod, inner) = (root.path().join("pod"), root.path().join("pod/a"));
+        assert_eq!(processes, [(7, pod.clone()), (8, inner.clone()), (12, inner.clone())]);
+        // The memory of the one inside is not counted for itself.
+        assert_eq!(group.counted_at(&inner).unwrap().directory(), pod);
+        assert_eq!(group.counted_at(&inner).unwrap().name(), "/pod");
         let expected = GroupUsage {
             current_bytes: 1000,
             working_set_bytes: 700,
@@ -290,7 +334,36 @@ mod tests {
     fn a_group_without_a_memory_controller_still_has_processes() {
         let root = tree(&[("systemd/app.service/cgroup.procs", "5\n")]);
         let group = Group::open(root.path(), "/app.service").unwrap();
-        assert_eq!((group.processes().unwrap(), group.usage().unwrap()), (vec![5], None));
+        let pids: Vec<u32> = group.processes().unwrap().into_keys().collect();
+        assert_eq!((pids, group.usage().unwrap()), (vec![5], None));
+    }
+
+    #[test]
+    fn groups_inside_that_have_a_limit_of_their_own_are_told_from_the_innermost_on() {
+        let files: Vec<(String, &str)> =
+            ["", "pods/", "pods/one/", "pods/one/app/", "pods/one/app/init/"]
+                .iter()
+                .flat_map(|at| {
+                    [(format!("{at}cgroup.procs"), ""), (format!("{at}memory.current"), "1\n")]
+                })
+                .chain([
+                    ("pods/memory.max".to_owned(), "9000\n"),
+                    ("pods/one/memory.max".to_owned(), "max\n"),
+                    ("pods/one/app/memory.max".to_owned(), "500\n"),
+                    ("pods/one/app/init/memory.max".to_owned(), "400\n"),
+                ])
+                .collect();
+        let files: Vec<(&str, &str)> =
+            files.iter().map(|(path, text)| (path.as_str(), *text)).collect();
+        let root = tree(&files);
+        let all = Group::open(root.path(), "/pods").unwrap();
+        let inner = all.counted_at(&root.path().join("pods/one/app/init")).unwrap();
+        let limited = inner.limited_inside(&all);
+        let names: Vec<&str> = limited.iter().map(Group::name).collect();
+        assert_eq!(names, ["/pods/one/app/init", "/pods/one/app"]);
+        assert_eq!(limited[1].usage().unwrap().unwrap().limit_bytes, Some(500));
+        assert!(inner.is_within(&limited[1]) && !limited[1].is_within(&inner));
+        assert!(all.limited_inside(&all).is_empty());
     }
 
     #[test]

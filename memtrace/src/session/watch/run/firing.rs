@@ -7,13 +7,12 @@ use std::{
 };
 
 use super::{
-    super::{Event, clock, job::Order, nonzero},
+    super::{Event, clock, job::Order, nonzero, target::Due},
     Watch,
 };
 use crate::{
     model::incident::Fired,
     session::Stop,
-    trigger::Condition,
     watch::window::{latest_end, window},
 };
 
@@ -21,14 +20,16 @@ use crate::{
 const MUCH_LARGER: u64 = 2;
 
 impl Watch<'_> {
-    pub(super) fn fire(&mut self, number: u64, condition: &Condition, now_ns: u64) {
+    pub(super) fn fire(&mut self, number: u64, due: &Due, now_ns: u64) {
         let is_over = self.is_over();
-        let Some(target) = self.targets.get_mut(&number) else { return };
-        if now_ns < target.cool_until_ns || is_over {
-            return;
-        }
-        let fired = target.fired(condition, clock::now());
+        let Some(target) = self.targets.get_mut(&number).filter(|_| !is_over) else { return };
+        let fired = target.fired(due, clock::now());
         if let Some(running) = &target.running {
+            if running.is_rolling && !target.concerns(due, running.pid) {
+                // It fires at a later look, when nobody else is followed any more.
+                running.stop.stop();
+                return;
+            }
             // One that was taken for an earlier firing has that.
             if running.is_rolling && running.fired.set(fired.clone()).is_ok() {
                 self.status.firings += 1;
@@ -39,8 +40,9 @@ impl Watch<'_> {
             return;
         }
         self.status.firings += 1;
-        let Some(pid) = target.members.aim().and_then(|it| nonzero(it.process.pid)) else {
-            target.cool_until_ns = now_ns.saturating_add(self.options.cool_down.as_nanos() as u64);
+        let Some(pid) = target.aim(due).and_then(|it| nonzero(it.process.pid)) else {
+            let cool_down_ns = self.options.cool_down.as_nanos() as u64;
+            target.cool(&fired, now_ns.saturating_add(cool_down_ns));
             self.observer.happened(Event::NobodyToTrace(&fired));
             return;
         };
@@ -81,7 +83,7 @@ impl Watch<'_> {
     pub(super) fn follow(&mut self, number: u64, now_ns: u64) {
         let is_over = self.is_over();
         let Some(target) = self.targets.get_mut(&number) else { return };
-        let Some(aim) = target.members.aim() else { return };
+        let Some(aim) = target.likeliest() else { return };
         match &target.running {
             None if now_ns >= target.follow_after_ns && !is_over => {
                 if let Some(pid) = nonzero(aim.process.pid) {

@@ -6,12 +6,12 @@ use super::{
     super::{
         Event, Subject,
         subject::named,
-        target::{Gone, Kind, LONGEST_GAP_NS, Target},
+        target::{Due, Gone, Kind, LONGEST_GAP_NS, Target},
     },
     News, Watch,
     sources::pressure,
 };
-use crate::{model::size::duration_ns, session::Inspector, trigger::Look};
+use crate::{model::size::duration_ns, session::Inspector};
 
 /// How often it is looked for processes of a name.
 const DISCOVER_NS: u64 = 2_000_000_000;
@@ -58,7 +58,7 @@ impl Watch<'_> {
         let looked = target.look(&self.proc, self.wants, now_ns);
         self.count_kills(number, now_ns);
         match looked {
-            Ok(look) => self.decide(number, &look, now_ns),
+            Ok(due) => self.decide(number, due.as_ref(), now_ns),
             Err(Gone) => self.gone(number),
         }
     }
@@ -83,7 +83,7 @@ impl Watch<'_> {
         }
     }
 
-    pub(super) fn decide(&mut self, number: u64, look: &Look, now_ns: u64) {
+    pub(super) fn decide(&mut self, number: u64, due: Option<&Due>, now_ns: u64) {
         let Some(target) = self.targets.get_mut(&number) else { return };
         if std::mem::take(&mut self.is_gone) {
             self.pressure = pressure(self.options).unwrap_or_else(|error| {
@@ -95,8 +95,8 @@ impl Watch<'_> {
         if let Some(pid) = target.wants_walk(self.wants, now_ns) {
             self.walk(number, pid);
         }
-        if let Some(firing) = look.firing {
-            self.fire(number, &firing.condition, now_ns);
+        if let Some(due) = due {
+            self.fire(number, due, now_ns);
         }
         if self.options.follow {
             self.follow(number, now_ns);

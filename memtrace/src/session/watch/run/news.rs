@@ -37,8 +37,8 @@ impl Watch<'_> {
         {
             let now_ns = monotonic_ns();
             let cool_down_ns = self.options.cool_down.as_nanos() as u64;
-            if running.fired.get().is_some() {
-                target.cool_until_ns = now_ns.saturating_add(cool_down_ns);
+            if let Some(fired) = running.fired.get() {
+                target.cool(fired, now_ns.saturating_add(cool_down_ns));
             }
             let pause_ns = if done.result.is_ok() { 0 } else { FAILED_NS };
             target.follow_after_ns = now_ns.saturating_add(pause_ns);

@@ -39,7 +39,7 @@ impl Watch<'_> {
         }
         let may_fire = self.targets.values().filter(|it| it.cool_until_ns <= now_ns + AHEAD_NS);
         let target = may_fire.max_by_key(|it| it.status.rss.now_bytes)?;
-        let member = target.members.aim()?;
+        let member = target.likeliest()?;
         Some((nonzero(member.process.pid)?, member.rss_bytes))
     }
 
