@@ -56,11 +56,10 @@ pub struct SiteTable {
 }
 
 impl SiteTable {
-    /// Allocates the table for `limit` sites.
+    /// A table for at most `limit` sites. It grows with what there is: where memory is locked, all that is
+    /// allocated at once is resident, and most programs have a few hundred sites.
     pub fn new(limit: usize) -> Self {
-        let mut entries = Vec::with_capacity(limit + 1);
-        entries.push(SiteEntry::default());
-        Self { limit, ids: HashMap::with_capacity(limit), entries, summit: None }
+        Self { limit, ids: HashMap::new(), entries: vec![SiteEntry::default()], summit: None }
     }
 
     /// What a site has done so far.
