@@ -2,8 +2,9 @@
 //!
 //! A call is seen at the instruction before `syscall`, where the arguments are in their registers or
 //! in those that they are about to come from, and at the one behind it, where they still are and the
-//! result is there; or at one that follows on that, if it costs less and they are still there. Nobody's return address is touched, so that it does not matter what kind of code
-//! it is. (The kernel refuses probes on `syscall` itself.)
+//! result is there; or at one that follows on that, if it costs less and they are still there. Nobody's
+//! return address is touched, so that it does not matter what kind of code it is. (The kernel refuses
+//! probes on `syscall` itself.)
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
