@@ -239,7 +239,8 @@ fn lot(block: &Block) -> f64 {
     let mut value = block.address.get() ^ block.time_ns.rotate_left(32);
     value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (value ^ value >> 31) as f64 / 2_f64.powi(64)
+    // As many bits as are exact.
+    ((value ^ value >> 31) >> 11) as f64 / 2_f64.powi(53)
 }
 
 #[cfg(test)]

@@ -84,7 +84,9 @@ impl Window {
         if !self.governing.cost().misses_releases {
             return Amount::default();
         }
-        let blocks = self.ledger.probably_freed(closed_ns, self.governing.pace_while_watched());
+        let mut blocks = self.ledger.probably_freed(closed_ns, self.governing.pace_while_watched());
+        // The probes of mappings were always there.
+        blocks.retain(|it| !allocator::may_be_mapped(it.address.get(), it.size_bytes));
         self.book_freed(&blocks, closed_ns)
     }
 
