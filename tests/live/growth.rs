@@ -83,7 +83,8 @@ impl Run {
         }
         let resident = of_capture(&prefix.with_extension("memtrace"), "resident-grown");
         assert_complete(&address_space);
-        assert_eq!(address_space.growth.unwrap().in_program, by == PROGRAM);
+        let in_program = address_space.growth.unwrap().in_program;
+        assert!(by == "auto" || in_program == (by == PROGRAM), "{by}");
         Self { truth, rss_anon_bytes, address_space, resident }
     }
 
@@ -316,6 +317,42 @@ fn a_program_that_goes_behind_the_back_of_its_c_library_is_followed_in_the_kerne
     let missed = run.missed().unwrap();
     let sentence = format!("{}.0 MiB of address space", (128 * MIB - seen) / MIB);
     assert!(missed.contains(&sentence) && missed.contains("since then"), "{missed}");
+}
+
+/// A program that would suffer too much is left alone, unless somebody insists. On a kernel that lets
+/// programs hang on its functions nothing is in the program to begin with.
+#[test]
+fn a_program_that_maps_all_the_time_is_followed_in_the_kernel_soon() {
+    let target = Target::start("grows", &["restless"]);
+    let run = Run::of_target(target, "auto", |target, tracing| {
+        assert_eq!(target.line(), "mapping");
+        let at_functions =
+            || links(tracing.pid()).iter().any(|link| link.contains("target_btf_id"));
+        wait_until(|| sees_all_system_calls(tracing.pid()) || at_functions());
+        target.go();
+    });
+    run.assert_same_address_space(0);
+    run.assert_same_resident();
+    assert_eq!(through(&run.address_space, "grow_and_use"), 32 * MIB);
+    let growth = run.growth();
+    let notes = &run.address_space.completeness.notes;
+    let is_said = notes.iter().any(|note| note.contains("maps and unmaps so much"));
+    assert_eq!(is_said, growth.in_program, "{notes:?}");
+}
+
+#[test]
+fn a_program_that_maps_all_the_time_is_followed_in_it_if_somebody_insists() {
+    let target = Target::start("grows", &["restless"]);
+    let run = Run::of_target(target, PROGRAM, |target, tracing| {
+        assert_eq!(target.line(), "mapping");
+        // Two looks, and one more.
+        thread::sleep(Duration::from_secs(2));
+        assert!(!sees_all_system_calls(tracing.pid()));
+        target.go();
+    });
+    run.assert_same_address_space(0);
+    run.assert_same_resident();
+    assert_eq!(run.missed(), None);
 }
 
 /// What has many of them pays nothing: no program hangs on system calls as such.

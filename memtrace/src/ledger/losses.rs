@@ -23,6 +23,16 @@ impl LossCounts {
         }
     }
 
+    /// Calls of which one half is missing, see [`Loss::Unpaired`].
+    pub fn unpaired(&self) -> u64 {
+        self.unpaired
+    }
+
+    /// Nothing is missing of those since they were so many.
+    pub fn settle_unpaired(&mut self, since: u64) {
+        self.unpaired = self.unpaired.min(since);
+    }
+
     /// The losses that happened.
     pub fn iter(&self) -> impl Iterator<Item = (Loss, u64)> {
         [
@@ -57,6 +67,16 @@ impl LossCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_unpaired_before_is_not_settled() {
+        let mut losses = LossCounts::default();
+        losses.count(Loss::Unpaired);
+        let before = losses.unpaired();
+        (0..3).for_each(|_| losses.count(Loss::Unpaired));
+        losses.settle_unpaired(before);
+        assert_eq!(losses.iter().collect::<Vec<_>>(), [(Loss::Unpaired, 1)]);
+    }
 
     #[test]
     fn only_what_happened_is_listed_and_every_user_side_loss_can_be() {

@@ -364,6 +364,16 @@ impl Ledger {
         self.heap.account().coarsest()
     }
 
+    /// Calls of which one half is missing so far.
+    pub fn unpaired(&self) -> u64 {
+        self.books.losses.unpaired()
+    }
+
+    /// What was missed of calls since there were so many unpaired ones has been made good for.
+    pub fn settle_unpaired(&mut self, since: u64) {
+        self.books.losses.settle_unpaired(since);
+    }
+
     /// Every user-side loss that happened, with its count.
     pub fn losses(&self) -> impl Iterator<Item = (Loss, u64)> {
         self.books.losses.iter()

@@ -18,7 +18,11 @@ use jiff::Timestamp;
 
 pub use self::end::Ending;
 pub(super) use self::family::{Place, SeenFork};
-use self::{booking::Puzzling, exec::Starting, unseen::Calls};
+use self::{
+    booking::Puzzling,
+    exec::Starting,
+    unseen::{Calls, Settling},
+};
 use super::{
     Options,
     attach::{Attached, perf_map},
@@ -81,10 +85,14 @@ pub(super) struct Window {
     growth: Option<Growth>,
     /// Where growth is seen in the program; `None` where it is seen in the kernel alone.
     calls: Option<Calls>,
+    /// It is so no longer, since a moment ago.
+    settling: Option<Settling>,
     /// What the ledger is to book of an event, see [`Growth::book`].
     grown: Vec<Event>,
     python: Python,
     undecodable: u64,
+    /// Of all records so far.
+    newest_ns: u64,
     unkept_stacks: u64,
     trampoline_known: bool,
     /// Libraries were loaded or unloaded since the mappings were read.
@@ -171,10 +179,12 @@ impl Window {
             growth: options
                 .growth
                 .map(|_| Growth::new(start.page_bytes, header.initial_break, &maps)),
-            calls: calls.map(Calls::new),
+            calls: calls.map(|calls| Calls::new(calls, options.growth_by)),
+            settling: None,
             grown: Vec::new(),
             python,
             undecodable: 0,
+            newest_ns: 0,
             unkept_stacks: 0,
             trampoline_known: false,
             code_changed: false,

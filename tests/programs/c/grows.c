@@ -4,6 +4,7 @@
 // becomes another program that does.
 #include "program.h"
 
+#include <poll.h>
 #include <sys/syscall.h>
 
 enum { READ_WRITE = PROT_READ | PROT_WRITE, ANONYMOUS = MAP_PRIVATE | MAP_ANONYMOUS };
@@ -131,11 +132,25 @@ static void reads(void) {
     resident = 48 * MIB;
 }
 
+// Maps and unmaps until it is told to go on, and grows then.
+static void restless(void) {
+    struct pollfd line = {.fd = STDIN_FILENO, .events = POLLIN};
+    say("mapping");
+    send_line();
+    do {
+        for (int pair = 0; pair < 1000; pair++) munmap(mmap(NULL, MIB, READ_WRITE, ANONYMOUS, -1, 0), MIB);
+    } while (poll(&line, 1, 0) == 0);
+    wait_for_line();
+    grow_and_use(32 * MIB);
+    address_space = 32 * MIB;
+    resident = 32 * MIB;
+}
+
 int main(int count, char **arguments) {
     struct { const char *name; void (*grow)(void); } ways[] = {
         {"mappings", mappings}, {"moves", moves}, {"break", program_break},
         {"arena", arena},       {"unknown", unknown}, {"reads", reads},
-        {"unknown-again", unknown_again},
+        {"unknown-again", unknown_again}, {"restless", restless},
     };
     ready();
     if (count > 3 && strcmp(arguments[1], "exec") == 0) execv(arguments[2], arguments + 2);

@@ -46,11 +46,20 @@ impl Window {
         drained
     }
 
+    /// Books what has happened until now. It comes to an end where records come as fast as they are
+    /// booked.
+    pub(super) fn drain_present(&mut self, ring: &mut Ring) {
+        const BATCH: usize = 1024;
+        let now_ns = clock::monotonic_ns();
+        while self.drain(ring, BATCH) == BATCH && self.newest_ns < now_ns {}
+    }
+
     fn book(&mut self, record: &[u8]) {
         let Ok(mut event) = decode(record) else {
             self.undecodable += 1;
             return;
         };
+        self.newest_ns = self.newest_ns.max(event.time_ns);
         self.salt(&mut event);
         match &event.action {
             Action::Stack { id, stack } => self.observe(*id, stack, event.time_ns),

@@ -116,6 +116,7 @@ impl Window {
         let detach_ns = detaching.elapsed().as_nanos() as u64;
         // A program that ran on another CPU when the window was closed may have finished since.
         self.drain(&mut ring, usize::MAX);
+        self.settle(closed_ns);
         let mut counters = self.kernel.counters().unwrap_or_else(|error| {
             self.notes.push(format!("losses in the kernel are not known: {error}"));
             KernelCounters::default()

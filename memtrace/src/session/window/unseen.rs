@@ -1,6 +1,8 @@
 //! Growth that is seen in the program may be missed: a program can make system calls anywhere. What
 //! was seen is set against what the kernel says, and as soon as that differs, all system calls are
-//! looked at.
+//! looked at. So they are where a program makes so many of those that are seen that it would suffer.
+
+use memtrace_common::loss::KernelCounters;
 
 use super::{super::attach, Window};
 use crate::{
@@ -8,6 +10,7 @@ use crate::{
     model::{
         AllocFn,
         event::{Action, Event},
+        footprint::GrowthBy,
         mapping::{FileId, Mapping},
         size::{bytes, duration_ns},
     },
@@ -25,6 +28,47 @@ const LOOK_NS: u64 = 500_000_000;
 /// Address space that may differ: less is not worth a look at all system calls.
 const SANE_BYTES: u64 = 1 << 20;
 
+/// What a call takes longer that is seen in the program (docs/growth.md).
+const CALL_NS: u64 = 5_000;
+
+/// The program suffers when its calls take longer by more than this part of its CPU time, and by more
+/// than this part of a CPU: the kernel's way is dearer for everybody else.
+const DEAR: (u64, u64) = (10, 20);
+
+/// What a program has done so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Work {
+    calls: u64,
+    cpu_ns: u64,
+    at_ns: u64,
+}
+
+impl Work {
+    fn is_dear_since(self, before: Self) -> bool {
+        let longer_ns = (self.calls - before.calls) * CALL_NS;
+        let (of_its_time, of_a_cpu) = DEAR;
+        longer_ns * of_its_time > self.cpu_ns.saturating_sub(before.cpu_ns)
+            && longer_ns * of_a_cpu > self.at_ns.saturating_sub(before.at_ns)
+    }
+}
+
+/// Calls that have one half only because the other was made while one kind of probe went and the other
+/// came; some threads come back from theirs a while later.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settling {
+    /// There were so many before.
+    unpaired: u64,
+    until_ns: u64,
+}
+
+/// Why the kernel is asked from now on.
+enum Why {
+    /// Calls were missed.
+    Missed,
+    /// There are too many of them.
+    Dear,
+}
+
 /// Where system calls are seen in the program.
 #[derive(Debug)]
 pub(super) struct Calls {
@@ -38,11 +82,24 @@ pub(super) struct Calls {
     off_by: i64,
     /// Records that were lost until then: what they said is not known.
     lost: u64,
+    /// As of the last look, and whether it suffered before that.
+    work: Option<(Work, bool)>,
+    /// The user wants them seen in the program, whatever it costs.
+    is_asked_for: bool,
 }
 
 impl Calls {
-    pub(super) fn new(CallPlan { objects, files }: CallPlan) -> Self {
-        Self { objects, files, looked_ns: 0, kernel_bytes: None, off_by: 0, lost: 0 }
+    pub(super) fn new(CallPlan { objects, files }: CallPlan, by: GrowthBy) -> Self {
+        Self {
+            objects,
+            files,
+            looked_ns: 0,
+            kernel_bytes: None,
+            off_by: 0,
+            lost: 0,
+            work: None,
+            is_asked_for: by == GrowthBy::Program,
+        }
     }
 }
 
@@ -50,18 +107,46 @@ impl Window {
     /// To be called every now and then.
     pub(in crate::session) fn look_for_unseen(&mut self, ring: &mut Ring) {
         let now_ns = clock::monotonic_ns();
+        self.settle(now_ns);
         let Some(calls) = &mut self.calls else { return };
         if now_ns.saturating_sub(calls.looked_ns) < LOOK_NS {
             return;
         }
         calls.looked_ns = now_ns;
-        self.drain(ring, usize::MAX);
-        if self.lost_more() || !self.is_account_known() {
-            return self.learn_mappings();
+        self.drain_present(ring);
+        let counters = self.kernel.counters().unwrap_or_default();
+        let is_dear = self.is_dear(&counters, now_ns);
+        if self.lost_more(&counters) || !self.is_account_known() {
+            self.learn_mappings();
+        } else if self.is_off() {
+            return self.see_all_calls(ring, Why::Missed);
         }
-        if self.is_off() {
-            self.see_all_calls(ring);
+        if is_dear {
+            self.see_all_calls(ring, Why::Dear);
         }
+    }
+
+    pub(super) fn settle(&mut self, now_ns: u64) {
+        if let Some(Settling { unpaired, until_ns }) = self.settling {
+            self.ledger.settle_unpaired(unpaired);
+            self.settling = self.settling.take_if(|_| now_ns < until_ns);
+        }
+    }
+
+    /// Whether it was so at the last two looks: a start maps much for a moment.
+    fn is_dear(&mut self, counters: &KernelCounters, at_ns: u64) -> bool {
+        let cpu_ns = clock::process_cpu_ns(self.process.pid).ok();
+        let Some(calls) = self.calls.as_mut().filter(|calls| !calls.is_asked_for) else {
+            return false;
+        };
+        let Some(cpu_ns) = cpu_ns else { return false };
+        let of_pages = &counters.functions[AllocFn::PageFault as usize];
+        let entries: u64 = counters.functions.iter().map(|function| function.entries).sum();
+        let now = Work { calls: entries - of_pages.entries, cpu_ns, at_ns };
+        let before = calls.work;
+        let is_dear = before.is_some_and(|(before, _)| now.is_dear_since(before));
+        calls.work = Some((now, is_dear));
+        is_dear && before.is_some_and(|(_, was_dear)| was_dear)
     }
 
     /// Whether the last two looks have found the same: one may come between a call and the word of it.
@@ -78,8 +163,8 @@ impl Window {
         self.growth.as_ref().is_some_and(|growth| growth.is_account_known())
     }
 
-    fn lost_more(&mut self) -> bool {
-        let lost = self.kernel.counters().map_or(0, |counters| counters.ring_full.iter().sum());
+    fn lost_more(&mut self, counters: &KernelCounters) -> bool {
+        let lost = counters.ring_full.iter().sum();
         let Some(calls) = &mut self.calls else { return false };
         std::mem::replace(&mut calls.lost, lost) != lost
     }
@@ -93,8 +178,11 @@ impl Window {
         }
     }
 
-    fn see_all_calls(&mut self, ring: &mut Ring) {
+    /// While one kind of probe goes and the other comes, calls have one half only: what they did is
+    /// found by the mappings, as what was missed before.
+    fn see_all_calls(&mut self, ring: &mut Ring, why: Why) {
         self.calls = None;
+        let unpaired = self.ledger.unpaired();
         self.begin_to_reconcile();
         let after = duration_ns(clock::monotonic_ns().saturating_sub(self.opened_ns));
         let at_functions = self.header.growth.is_some_and(|growth| growth.at_functions);
@@ -110,11 +198,20 @@ impl Window {
             Err(error) => format!("what it did so since then is not known: {error}"),
         };
         let unseen = self.reconcile(ring);
-        self.notes.push(format!(
-            "the program makes system calls where its code was not looked at: {after} after the window \
-             was opened, {} was found that had been missed; {outcome}",
-            unseen_words(unseen)
-        ));
+        self.settling = Some(Settling { unpaired, until_ns: clock::monotonic_ns() + LOOK_NS });
+        let note = match why {
+            Why::Missed => format!(
+                "the program makes system calls where its code was not looked at: {after} after the \
+                 window was opened, {} was found that had been missed; {outcome}",
+                unseen_words(unseen)
+            ),
+            Why::Dear => format!(
+                "the program maps and unmaps so much that probes at its system calls slowed it down by \
+                 more than a tenth; they were removed {after} after the window was opened, and {outcome} \
+                 (--growth-by program keeps them)"
+            ),
+        };
+        self.notes.push(note);
     }
 
     /// What was missed until the end. To be called while the window is open.
@@ -143,7 +240,7 @@ impl Window {
 
     fn reconcile(&mut self, ring: &mut Ring) -> Unseen {
         let Some(maps) = self.present_mappings() else { return Unseen::default() };
-        self.drain(ring, usize::MAX);
+        self.drain_present(ring);
         self.reconcile_with(&maps, 0)
     }
 
@@ -206,5 +303,26 @@ fn unseen_words(unseen: Unseen) -> String {
             bytes(obtained_bytes),
             bytes(given_back_bytes)
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_suffers_from_calls_that_take_a_tenth_of_its_time_and_a_twentieth_of_a_cpu() {
+        const SECOND_NS: u64 = 1_000_000_000;
+        let begin = Work { calls: 7, cpu_ns: 3, at_ns: 5 };
+        let after = |calls: u64, cpu_ns: u64| {
+            let work = Work { calls: 7 + calls, cpu_ns: 3 + cpu_ns, at_ns: 5 + SECOND_NS };
+            work.is_dear_since(begin)
+        };
+        assert!(after(20_001, SECOND_NS));
+        assert!(!after(19_999, SECOND_NS));
+        // Of a service with many threads it is less, and so it is of one that hardly works.
+        assert!(!after(20_001, 2 * SECOND_NS));
+        assert!(after(10_001, SECOND_NS / 10));
+        assert!(!after(9_999, SECOND_NS / 10));
     }
 }
