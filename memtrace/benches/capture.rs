@@ -90,15 +90,7 @@ impl Random {
 }
 
 fn kept(tid: u64, time_ns: u64, function: AllocFn, action: Action) -> KeptEvent {
-    let event = Event {
-        function,
-        tid: 4000 + tid as u32,
-        time_ns,
-        internal: false,
-        interval: Default::default(),
-        object: Default::default(),
-        action,
-    };
+    let event = Event::of(function, 4000 + tid as u32, time_ns, action);
     KeptEvent { event, is_arena: false, is_unseen: false, process: 0 }
 }
 

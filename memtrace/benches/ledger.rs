@@ -24,15 +24,7 @@ fn main() {
 }
 
 fn event(time_ns: u64, function: AllocFn, action: Action) -> Event {
-    Event {
-        function,
-        tid: (time_ns % 8) as u32,
-        time_ns,
-        internal: false,
-        interval: Default::default(),
-        object: Default::default(),
-        action,
-    }
+    Event::of(function, (time_ns % 8) as u32, time_ns, action)
 }
 
 fn alloc(time_ns: u64, block: u64) -> Event {

@@ -49,15 +49,7 @@ fn address(block: u64) -> u64 {
 
 fn kept(time_ns: u64, function: AllocFn, action: Action) -> KeptEvent {
     let tid = (time_ns / 2 % 8) as u32;
-    let event = Event {
-        function,
-        tid,
-        time_ns,
-        internal: false,
-        interval: Default::default(),
-        object: Default::default(),
-        action,
-    };
+    let event = Event::of(function, tid, time_ns, action);
     KeptEvent { event, is_arena: false, is_unseen: false, process: 0 }
 }
 

@@ -33,15 +33,7 @@ pub(crate) const SECOND: u64 = 1_000_000_000;
 pub(crate) const HOSTILE: &str = "evil\x1b[2J;</title><script>alert(1)</script>\u{202e}\n9";
 
 fn event(tid: u32, at_s: u64, function: AllocFn, action: Action) -> KeptEvent {
-    let event = Event {
-        function,
-        tid,
-        time_ns: SECOND * (100 + at_s),
-        internal: false,
-        interval: Default::default(),
-        object: Default::default(),
-        action,
-    };
+    let event = Event::of(function, tid, SECOND * (100 + at_s), action);
     KeptEvent { event, is_arena: false, is_unseen: false, process: 0 }
 }
 

@@ -37,15 +37,7 @@ mod tests {
     }
 
     fn released(internal: bool, action: Action) -> Option<u64> {
-        released_with(&Event {
-            function: AllocFn::Munmap,
-            tid: 1,
-            time_ns: 1,
-            internal,
-            interval: Default::default(),
-            object: Default::default(),
-            action,
-        })
+        released_with(&Event { internal, ..Event::of(AllocFn::Munmap, 1, 1, action) })
     }
 
     #[test]

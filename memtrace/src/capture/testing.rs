@@ -114,7 +114,8 @@ pub fn any_event() -> impl Strategy<Value = KeptEvent> {
     (function(), tid, number(), action, bits).prop_map(|(function, tid, time_ns, action, bits)| {
         let (internal, is_arena, is_unseen, interval) = bits;
         let object = ObjectNumber::of(tid as usize % 32);
-        let event = Event { function, tid, time_ns, internal, interval, object, action };
+        let event =
+            Event { internal, interval, object, ..Event::of(function, tid, time_ns, action) };
         KeptEvent { event, is_arena, is_unseen, process: 0 }
     })
 }
@@ -517,15 +518,7 @@ fn small_events() -> Vec<KeptEvent> {
     ];
     let events = actions.into_iter().zip(1..).map(|((function, tid, action), at)| {
         let time_ns = OPENED_NS + at * 1_000_000;
-        let event = Event {
-            function,
-            tid,
-            time_ns,
-            internal: false,
-            interval: Default::default(),
-            object: Default::default(),
-            action,
-        };
+        let event = Event::of(function, tid, time_ns, action);
         KeptEvent { event, is_arena: false, is_unseen: false, process: 0 }
     });
     events.collect()

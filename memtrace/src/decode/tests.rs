@@ -5,15 +5,7 @@ use crate::encode::encode;
 
 fn encoded(action: Action) -> Vec<u8> {
     let mut record = Vec::new();
-    let event = Event {
-        function: AllocFn::Calloc,
-        tid: 7,
-        time_ns: 9,
-        internal: true,
-        interval: Default::default(),
-        object: Default::default(),
-        action,
-    };
+    let event = Event { internal: true, ..Event::of(AllocFn::Calloc, 7, 9, action) };
     encode(&event, &mut record);
     record
 }
@@ -45,17 +37,13 @@ fn a_record_is_read_at_the_offsets_of_its_struct() {
         record.extend(word.to_le_bytes());
     }
     let expected = Event {
-        function: AllocFn::PosixMemalign,
-        tid: 0x1122_3344,
-        time_ns: 0x0102_0304_0506_0708,
         internal: true,
-        interval: Default::default(),
-        object: Default::default(),
-        action: Action::Alloc {
-            address: 0x7f00_0000_1010,
-            size_bytes: 100,
-            stack: StackId(0xabcd),
-        },
+        ..Event::of(
+            AllocFn::PosixMemalign,
+            0x1122_3344,
+            0x0102_0304_0506_0708,
+            Action::Alloc { address: 0x7f00_0000_1010, size_bytes: 100, stack: StackId(0xabcd) },
+        )
     };
     assert_eq!(decode(&record), Ok(expected));
 }
@@ -217,13 +205,10 @@ fn any_event() -> impl Strategy<Value = Event> {
     let interval = (0..=Interval::MAX.exponent()).prop_map(Interval::from_exponent);
     (function, any::<u32>(), any::<u64>(), any::<bool>(), interval, action).prop_map(
         |(function, tid, time_ns, internal, interval, action)| Event {
-            function,
-            tid,
-            time_ns,
             internal,
             interval,
             object: ObjectNumber::of(tid as usize % 32),
-            action,
+            ..Event::of(function, tid, time_ns, action)
         },
     )
 }

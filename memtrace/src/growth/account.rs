@@ -234,15 +234,7 @@ mod tests {
     }
 
     fn see(account: &mut Account, action: Action) {
-        account.see(&Event {
-            function: AllocFn::Mmap,
-            tid: 1,
-            time_ns: 1,
-            internal: false,
-            interval: Default::default(),
-            object: Default::default(),
-            action,
-        });
+        account.see(&Event::of(AllocFn::Mmap, 1, 1, action));
     }
 
     fn map(address: u64, length_bytes: u64) -> Action {

@@ -24,15 +24,7 @@ impl Target {
     }
 
     fn book(&mut self, function: AllocFn, interval: Interval, action: Action) {
-        let event = Event {
-            function,
-            tid: 1,
-            time_ns: 1,
-            internal: false,
-            interval,
-            object: Default::default(),
-            action,
-        };
+        let event = Event { interval, ..Event::of(function, 1, 1, action) };
         let mut out = Vec::new();
         self.growth.book(event, &mut out);
         out.iter().for_each(|event| self.ledger.apply(event));

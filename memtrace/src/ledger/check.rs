@@ -143,15 +143,7 @@ mod tests {
     };
 
     fn event(time_ns: u64, action: Action) -> Event {
-        Event {
-            function: AllocFn::Malloc,
-            tid: 1,
-            time_ns,
-            internal: false,
-            interval: Default::default(),
-            object: Default::default(),
-            action,
-        }
+        Event::of(AllocFn::Malloc, 1, time_ns, action)
     }
 
     fn alloc(address: u64, size_bytes: u64, time_ns: u64) -> Event {

@@ -103,15 +103,7 @@ mod tests {
     use crate::model::{AllocFn, stack::StackId};
 
     fn event(action: Action) -> Event {
-        Event {
-            function: AllocFn::Malloc,
-            tid: 1,
-            time_ns: 1,
-            internal: false,
-            interval: Default::default(),
-            object: Default::default(),
-            action,
-        }
+        Event::of(AllocFn::Malloc, 1, 1, action)
     }
 
     fn alloc(address: u64, size_bytes: u64) -> Event {

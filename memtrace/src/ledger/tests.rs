@@ -48,29 +48,13 @@ impl Trace {
     fn by(&mut self, tid: u32, function: AllocFn, action: Action) -> &mut Self {
         self.now_ns += 1;
         let time_ns = self.now_ns;
-        self.apply(Event {
-            function,
-            tid,
-            time_ns,
-            internal: false,
-            interval: Default::default(),
-            object: Default::default(),
-            action,
-        })
+        self.apply(Event::of(function, tid, time_ns, action))
     }
 
     fn by_allocator(&mut self, function: AllocFn, action: Action) -> &mut Self {
         self.now_ns += 1;
         let time_ns = self.now_ns;
-        self.apply(Event {
-            function,
-            tid: 1,
-            time_ns,
-            internal: true,
-            interval: Default::default(),
-            object: Default::default(),
-            action,
-        })
+        self.apply(Event { internal: true, ..Event::of(function, 1, time_ns, action) })
     }
 
     fn alloc(&mut self, address: u64, size_bytes: u64, stack: StackId) -> &mut Self {

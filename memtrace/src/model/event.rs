@@ -28,6 +28,14 @@ pub struct Event {
     pub action: Action,
 }
 
+impl Event {
+    /// Made by the program itself, looked at for certain, in the first of the objects.
+    pub fn of(function: AllocFn, tid: u32, time_ns: u64, action: Action) -> Self {
+        let (internal, interval, object) = (false, Interval::EXACT, ObjectNumber::FIRST);
+        Self { function, tid, time_ns, internal, interval, object, action }
+    }
+}
+
 /// What happened. `*Begin` is reported before memory can be released and `*End` when the outcome
 /// is known; between the two the memory is in neither state (see `memtrace_common::wire`).
 #[derive(Clone, Debug, PartialEq, Eq)]

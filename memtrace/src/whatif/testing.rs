@@ -10,15 +10,7 @@ use crate::{
 };
 
 pub(super) fn event(tid: u32, function: AllocFn, time_ns: u64, action: Action) -> KeptEvent {
-    let event = Event {
-        function,
-        tid,
-        time_ns,
-        internal: false,
-        interval: Default::default(),
-        object: Default::default(),
-        action,
-    };
+    let event = Event::of(function, tid, time_ns, action);
     KeptEvent { event, is_arena: false, is_unseen: false, process: 0 }
 }
 

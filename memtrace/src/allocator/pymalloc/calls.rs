@@ -108,15 +108,7 @@ mod tests {
     fn map(stack: u64, length_bytes: u64, prot: u32, map_flags: u32) -> Event {
         let (address, stack) = (0x7000_0000, StackId(stack));
         let action = Action::Map { address, length_bytes, prot, map_flags, stack };
-        Event {
-            function: AllocFn::Mmap,
-            tid: 1,
-            time_ns: 0,
-            internal: false,
-            interval: Default::default(),
-            object: Default::default(),
-            action,
-        }
+        Event::of(AllocFn::Mmap, 1, 0, action)
     }
 
     #[test]

@@ -32,15 +32,7 @@ fn decoded(blocks: &[Vec<u8>]) -> Vec<KeptEvent> {
 
 fn alloc(time_ns: u64, stack: u64) -> KeptEvent {
     let action = Action::Alloc { address: 16, size_bytes: time_ns, stack: StackId(stack) };
-    let event = Event {
-        function: AllocFn::Malloc,
-        tid: 1,
-        time_ns,
-        internal: false,
-        interval: Default::default(),
-        object: Default::default(),
-        action,
-    };
+    let event = Event::of(AllocFn::Malloc, 1, time_ns, action);
     KeptEvent { event, is_arena: false, is_unseen: false, process: 0 }
 }
 

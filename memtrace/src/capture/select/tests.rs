@@ -46,15 +46,7 @@ struct Program {
 
 impl Program {
     fn push(&mut self, tid: u32, function: AllocFn, action: Action) {
-        let event = Event {
-            function,
-            tid,
-            time_ns: OPENED_NS + self.now_ns,
-            internal: false,
-            interval: Default::default(),
-            object: Default::default(),
-            action,
-        };
+        let event = Event::of(function, tid, OPENED_NS + self.now_ns, action);
         self.events.push(KeptEvent { event, is_arena: false, is_unseen: false, process: 0 });
     }
 
@@ -363,15 +355,7 @@ fn events_that_are_missing_are_said() {
 /// A free at the end of the window that only the heap told of.
 fn unseen_free(address: u64) -> KeptEvent {
     let action = Action::Free { address };
-    let event = Event {
-        function: AllocFn::Free,
-        tid: 0,
-        time_ns: OPENED_NS + 99,
-        internal: false,
-        interval: Default::default(),
-        object: Default::default(),
-        action,
-    };
+    let event = Event::of(AllocFn::Free, 0, OPENED_NS + 99, action);
     KeptEvent { event, is_arena: false, is_unseen: true, process: 0 }
 }
 

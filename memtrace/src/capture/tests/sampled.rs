@@ -16,15 +16,7 @@ use crate::{
 const BLOCKS: u64 = 300;
 
 fn kept(time_ns: u64, interval: Interval, action: Action) -> KeptEvent {
-    let event = Event {
-        function: AllocFn::Malloc,
-        tid: 1,
-        time_ns,
-        internal: false,
-        interval,
-        object: Default::default(),
-        action,
-    };
+    let event = Event { interval, ..Event::of(AllocFn::Malloc, 1, time_ns, action) };
     KeptEvent { event, is_arena: false, is_unseen: false, process: 0 }
 }
 

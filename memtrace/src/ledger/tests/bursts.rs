@@ -67,15 +67,7 @@ fn is_seen(time_ns: u64) -> bool {
 }
 
 fn event(time_ns: u64, action: Action) -> Event {
-    Event {
-        function: AllocFn::Malloc,
-        tid: 1,
-        time_ns,
-        internal: false,
-        interval: Default::default(),
-        object: Default::default(),
-        action,
-    }
+    Event::of(AllocFn::Malloc, 1, time_ns, action)
 }
 
 /// What a ledger makes of the bursts, with what a walk of the heap tells at the end.

@@ -267,15 +267,7 @@ fn arenas_of_pymalloc_have_books_of_their_own_and_never_survive() {
         let (address, length_bytes) = (BASE + arena * 64 * PAGE, 64 * PAGE);
         let action = Action::Map { address, length_bytes, prot: 3, map_flags: PRIVATE, stack: A };
         let (function, time_ns) = (AllocFn::Mmap, trace.now_ns);
-        trace.ledger.apply_arena(&Event {
-            function,
-            tid: 1,
-            time_ns,
-            internal: false,
-            interval: Default::default(),
-            object: Default::default(),
-            action,
-        });
+        trace.ledger.apply_arena(&Event::of(function, 1, time_ns, action));
     }
     trace.unmap(BASE + 64 * PAGE, 64 * PAGE).assert_no_loss();
     let arenas = trace.totals().pymalloc_arenas;

@@ -419,7 +419,7 @@ prop_compose! {
             .zip(stream)
             .map(|(time_ns, (_, tid, internal, action))| {
                 let function = AllocFn::Realloc;
-                Event { function, tid, time_ns, internal, interval: Default::default(), object: Default::default(), action }
+                Event { internal, ..Event::of(function, tid, time_ns, action) }
             })
             .collect()
     }

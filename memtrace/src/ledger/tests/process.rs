@@ -64,15 +64,7 @@ fn survivors_have_the_ages_of_their_site_and_the_young_are_left_out() {
     for (address, time_ns) in [(1, 10), (2, 50), (3, 20), (4, 95), (5, 40)] {
         let action = Action::Alloc { address, size_bytes: address, stack: A };
         let function = AllocFn::Malloc;
-        trace.apply(Event {
-            function,
-            tid: 1,
-            time_ns,
-            internal: false,
-            interval: Default::default(),
-            object: Default::default(),
-            action,
-        });
+        trace.apply(Event::of(function, 1, time_ns, action));
     }
     let survivors = trace.ledger.survivors(100, 10);
     let expected = Survivors {

@@ -4,15 +4,7 @@
 use super::*;
 
 fn event(time_ns: u64, function: AllocFn, action: Action) -> Event {
-    Event {
-        function,
-        tid: 1,
-        time_ns,
-        internal: false,
-        interval: Default::default(),
-        object: Default::default(),
-        action,
-    }
+    Event::of(function, 1, time_ns, action)
 }
 
 fn alloc(address: u64, size_bytes: u64) -> Event {

@@ -195,15 +195,7 @@ mod tests {
     }
 
     fn event(action: Action) -> KeptEvent {
-        let event = Event {
-            function: AllocFn::Malloc,
-            tid: 1,
-            time_ns: 0,
-            internal: false,
-            interval: Default::default(),
-            object: Default::default(),
-            action,
-        };
+        let event = Event::of(AllocFn::Malloc, 1, 0, action);
         KeptEvent { event, is_arena: false, is_unseen: false, process: 0 }
     }
 

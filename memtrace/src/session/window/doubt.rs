@@ -93,15 +93,8 @@ impl Window {
     fn record_unseen(&mut self, block: &LiveBlock, time_ns: u64) {
         let process = self.number();
         let Some(recorder) = &mut self.recorder else { return };
-        let event = Event {
-            function: AllocFn::Free,
-            tid: 0,
-            time_ns,
-            internal: false,
-            interval: Default::default(),
-            object: Default::default(),
-            action: Action::Free { address: block.address.get() },
-        };
+        let event =
+            Event::of(AllocFn::Free, 0, time_ns, Action::Free { address: block.address.get() });
         recorder.event(KeptEvent { event, is_arena: false, is_unseen: true, process });
     }
 }

@@ -251,15 +251,7 @@ impl Window {
 
     fn reconcile_with(&mut self, maps: &[Mapping], sane_bytes: u64) -> Unseen {
         let Some(growth) = &mut self.growth else { return Unseen::default() };
-        let like = Event {
-            function: AllocFn::Mmap,
-            tid: 0,
-            time_ns: clock::monotonic_ns(),
-            internal: false,
-            interval: Default::default(),
-            object: Default::default(),
-            action: Action::Exec,
-        };
+        let like = Event::of(AllocFn::Mmap, 0, clock::monotonic_ns(), Action::Exec);
         let mut grown = Vec::new();
         let unseen = growth.reconcile(maps, sane_bytes, &like, &mut grown);
         self.keep_grown(&mut grown);

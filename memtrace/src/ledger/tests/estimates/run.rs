@@ -190,13 +190,5 @@ fn obtain(ledger: &mut Ledger, address: u64, block: &Block, old_address: u64, is
 
 fn apply(ledger: &mut Ledger, time_ns: u64, interval: Interval, action: Action) {
     let function = AllocFn::Malloc;
-    ledger.apply(&Event {
-        function,
-        tid: 1,
-        time_ns,
-        internal: false,
-        interval,
-        object: Default::default(),
-        action,
-    });
+    ledger.apply(&Event { interval, ..Event::of(function, 1, time_ns, action) });
 }
