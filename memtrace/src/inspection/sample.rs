@@ -54,6 +54,7 @@ fn arena(index: u32, attached: u64, in_use: u64, trapped: u64) -> Arena {
         max_system_bytes: (in_use + trapped + 9) * MIB,
         segments: 1 + index,
         in_use: Amount::new(in_use * MIB, in_use * 9000),
+        in_use_sizes: Default::default(),
         free: Amount::new((trapped + 3) * MIB, trapped * 700),
         top_bytes: MIB,
         fastbins: Amount::new(640, 10),

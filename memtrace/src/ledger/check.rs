@@ -68,10 +68,7 @@ impl Ledger {
     }
 
     fn suspects_of(&self, most: usize, is_wanted: impl Fn(&Block) -> bool) -> Suspects {
-        let of_malloc = || {
-            let wanted = self.heap.blocks().filter(|block| is_wanted(block));
-            wanted.filter(|block| !self.is_pythons(block))
-        };
+        let of_malloc = || self.blocks_of_malloc().filter(|block| is_wanted(block));
         let (smallest, mut room) = smallest_class(of_malloc(), most);
         let mut suspects = Suspects::default();
         for block in of_malloc() {
@@ -84,6 +81,10 @@ impl Ledger {
             }
         }
         suspects
+    }
+
+    pub(super) fn blocks_of_malloc(&self) -> impl Iterator<Item = &Block> {
+        self.heap.blocks().filter(|block| !self.is_pythons(block))
     }
 
     fn is_pythons(&self, block: &Block) -> bool {

@@ -9,12 +9,14 @@
 
 pub mod account;
 mod check;
+mod crowded;
 pub mod distribution;
 mod heap;
 mod index;
 mod inherited;
 mod live;
 mod losses;
+mod lot;
 mod mapped;
 mod mappings;
 mod outlived;

@@ -3,8 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Ledger, check::LiveBlock, live::Block, sites::SiteId};
+use super::{Ledger, check::LiveBlock, live::Block, lot::lot, sites::SiteId};
 use crate::analysis::outlived::{Ended, Left, Mixture, Pool};
+
+/// Which lot is drawn.
+const DRAW: u64 = 0;
 
 /// A time in which releases were not seen.
 #[derive(Clone, Copy, Debug)]
@@ -227,20 +230,10 @@ impl Ledger {
         let blocks: Vec<&Block> = self.heap.blocks().collect();
         let survey = Survey::of(outlived, blocks.iter().copied(), until);
         let left = outlived.left(blocks.iter().copied(), until);
-        left.filter(|(block, _, left)| lot(block) >= survey.chance_of_life(block, left))
+        left.filter(|(block, _, left)| lot(block, DRAW) >= survey.chance_of_life(block, left))
             .map(|(block, ..)| LiveBlock::from(block))
             .collect()
     }
-}
-
-/// A number from 0 to below 1 that is a block's own: the same for each who asks (the finalizer of
-/// SplitMix64, Steele and others, 2014).
-fn lot(block: &Block) -> f64 {
-    let mut value = block.address.get() ^ block.time_ns.rotate_left(32);
-    value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    // As many bits as are exact.
-    ((value ^ value >> 31) >> 11) as f64 / 2_f64.powi(53)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{arena_map::ArenaMap, site::Amount};
+use super::{arena_map::ArenaMap, chunk_sizes::ChunkSizes, site::Amount};
 
 /// A range of the target's addresses, as the walkers of allocators claim them for a heap.
 #[derive(
@@ -109,6 +109,9 @@ pub struct Arena {
     pub segments: u32,
     /// Chunks handed out to the program and not freed.
     pub in_use: Amount,
+    /// The same by size; of this walk only.
+    #[serde(skip)]
+    pub in_use_sizes: ChunkSizes,
     /// Free chunks in bins; without `top`, tcache and fastbins.
     pub free: Amount,
     /// The chunk at the end: `top`.
@@ -354,6 +357,15 @@ pub struct Census {
 }
 
 impl Census {
+    /// Chunks in use in glibc's arenas, by size; `None` where there is no arena.
+    pub fn chunks_in_use(&self) -> Option<ChunkSizes> {
+        let arenas = self.glibc.iter().flat_map(|heap| &heap.arenas);
+        arenas.map(|arena| arena.in_use_sizes).reduce(|mut sum, sizes| {
+            sum += sizes;
+            sum
+        })
+    }
+
     /// Bytes in use by the program in all heaps that were walked, as the allocators count them.
     /// Without pymalloc, whose arenas are mapped.
     pub fn in_use_bytes(&self) -> u64 {

@@ -3,6 +3,7 @@
 pub mod arena_map;
 pub mod blame;
 pub mod census;
+pub mod chunk_sizes;
 pub mod cost;
 pub mod coverage;
 pub mod estimate;

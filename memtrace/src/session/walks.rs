@@ -8,6 +8,7 @@ use crate::{
     ledger::LiveBlock,
     model::{
         census::Census,
+        chunk_sizes::ChunkSizes,
         layout::HeapLayout,
         site::{Amount, SiteStats},
     },
@@ -109,6 +110,12 @@ impl Walks {
         self.freed += amount;
     }
 
+    /// Chunks in use in glibc's heap at the end; `None` where that was not walked.
+    pub(super) fn last_chunks(&self) -> Option<ChunkSizes> {
+        self.blocks.as_ref()?;
+        self.last.as_ref()?.census.chunks_in_use()
+    }
+
     /// Hands over all; `live` is what was live before the last walk's findings were booked, and
     /// `guessed` what is taken for freed although its addresses are in use.
     pub(super) fn finish(self, live: &SiteStats, guessed: Amount) -> (Report, Layouts) {
@@ -149,14 +156,14 @@ fn unzip(seen: Option<Seen>) -> (Option<Census>, Option<Arc<HeapLayout>>) {
 }
 
 /// What glibc does not hold is known by requested bytes only; blocks that stand for others cannot be
-/// asked for one by one.
+/// asked for one by one, and of which of those in use others have the address is not known.
 fn traced(blocks: &BlocksFound, census: &Census, live: &SiteStats, guessed: Amount) -> Amount {
-    if census.glibc.is_empty() || !live.live.is_exact() {
+    if census.glibc.is_empty() || !live.live.is_exact() || guessed.count > 0 {
         return live.live;
     }
     let mut sum = blocks.in_use;
     sum += blocks.others;
-    Amount::new(sum.bytes.saturating_sub(guessed.bytes), sum.count.saturating_sub(guessed.count))
+    sum
 }
 
 #[cfg(test)]

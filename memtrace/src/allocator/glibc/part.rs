@@ -85,6 +85,7 @@ impl Part {
         let in_use = &mut self.tally.in_use;
         in_use.bytes = in_use.bytes.saturating_sub(size);
         in_use.count = in_use.count.saturating_sub(1);
+        self.tally.in_use_sizes.remove(size);
         let bytes = redraw(&mut self.map, pages, (chunk, chunk.saturating_add(size)), part);
         self.tally.resident.in_use_bytes -= bytes;
         bytes
@@ -110,6 +111,7 @@ impl Part {
             max_system_bytes: self.after.max_system_bytes,
             segments: self.segments.len() as u32,
             in_use: tally.in_use,
+            in_use_sizes: tally.in_use_sizes,
             free: tally.free,
             top_bytes: tally.top_bytes,
             fastbins: tally.fastbins,

@@ -6,7 +6,9 @@ use super::{
     shape::{FREE_CHUNK_HEADER_BYTES, SMALLEST_CHUNK_BYTES, align_down, align_up},
     target::Presence,
 };
-use crate::model::{census::HeapResidency, layout::PieceKind, site::Amount};
+use crate::model::{
+    census::HeapResidency, chunk_sizes::ChunkSizes, layout::PieceKind, site::Amount,
+};
 
 /// What a chunk is, as far as its neighbours and the fastbins tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,8 @@ impl From<ChunkKind> for PieceKind {
 pub struct Tally {
     /// Chunks that are handed out or in tcaches.
     pub in_use: Amount,
+    /// The same by size.
+    pub in_use_sizes: ChunkSizes,
     /// Chunks in bins.
     pub free: Amount,
     /// Chunks in fastbins.
@@ -123,6 +127,7 @@ impl Tally {
             ChunkKind::InUse => {
                 self.end_run(book);
                 self.in_use += amount;
+                self.in_use_sizes.add(end - start);
                 self.resident.in_use_bytes += self.presence(book, RangeKind::InUse, start, end);
             }
             ChunkKind::Free => {

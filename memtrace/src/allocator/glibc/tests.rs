@@ -68,6 +68,7 @@ fn check_layout(walked: &Walked) {
             })
         };
         assert_eq!(amount(PieceKind::InUse), arena.in_use);
+        assert_eq!(arena.in_use_sizes.total(), arena.in_use.count);
         assert_eq!(amount(PieceKind::Free), arena.free);
         assert_eq!(amount(PieceKind::Fastbin), arena.fastbins);
         assert_eq!(amount(PieceKind::Tcache), arena.tcache);

@@ -5,7 +5,7 @@ use super::{
     Window,
 };
 use crate::{
-    allocator,
+    allocator::{self, AllocatorId},
     capture::KeptEvent,
     ledger::{LiveBlock, Suspects},
     model::{
@@ -13,6 +13,7 @@ use crate::{
         event::{Action, Event},
         site::Amount,
     },
+    probe::target::PlannedObject,
     session::walker,
     sys::clock,
 };
@@ -87,6 +88,22 @@ impl Window {
         let mut blocks = self.ledger.probably_freed(closed_ns, self.governing.pace_while_watched());
         // The probes of mappings were always there.
         blocks.retain(|it| !allocator::may_be_mapped(it.address.get(), it.size_bytes));
+        self.book_freed(&blocks, closed_ns)
+    }
+
+    /// Books blocks as freed for which the heap has no room, going by its last walk; when those that were
+    /// probably freed are booked. `factor` is how many blocks one stands for, because only a part of the
+    /// time was watched. How much that was.
+    pub(super) fn book_crowded_out(&mut self, closed_ns: u64, factor: f64) -> Amount {
+        let is_glibcs = |it: &PlannedObject| {
+            matches!(it.plan.allocator, AllocatorId::Glibc | AllocatorId::Pymalloc)
+        };
+        if !self.governing.cost().misses_releases || !self.objects.iter().all(is_glibcs) {
+            return Amount::default();
+        }
+        let Some(chunks) = self.walks.last_chunks() else { return Amount::default() };
+        let is_there = |it: &LiveBlock| !allocator::may_be_mapped(it.address.get(), it.size_bytes);
+        let blocks = self.ledger.crowded_out(&chunks, factor, is_there);
         self.book_freed(&blocks, closed_ns)
     }
 

@@ -123,7 +123,7 @@ impl Window {
         });
         self.governing.counted_in_window(&mut counters);
         self.notes.append(&mut self.walks.notes);
-        let (walks, layouts) = self.finish_walks(closed_ns);
+        let (walks, layouts) = self.finish_walks(closed_ns, &coverage);
         let rss_changes = self.rss_changes();
         let events = self.recorder.as_mut().map(Feed::events_kept).unwrap_or_default();
         let process_facts = self.place.as_ref().map(|place| CapturedProcess {

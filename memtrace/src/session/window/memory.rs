@@ -7,7 +7,12 @@ use super::{
     },
     Window,
 };
-use crate::{capture::Layouts, report, sys::clock};
+use crate::{
+    capture::Layouts,
+    model::coverage::{Coverage, Family},
+    report,
+    sys::clock,
+};
 
 impl Window {
     /// How the trace goes.
@@ -98,12 +103,17 @@ impl Window {
     }
 
     /// What the walks found.
-    pub(super) fn finish_walks(&mut self, closed_ns: u64) -> (report::Walks, Layouts) {
+    pub(super) fn finish_walks(
+        &mut self,
+        closed_ns: u64,
+        coverage: &Coverage,
+    ) -> (report::Walks, Layouts) {
         let freed = self.walks.take_freed();
         let live = self.ledger.totals().heap;
         let freed = self.book_freed(&freed, closed_ns);
         self.walks.count_freed(freed);
-        let guessed = self.book_probably_freed(closed_ns);
+        let mut guessed = self.book_probably_freed(closed_ns);
+        guessed += self.book_crowded_out(closed_ns, coverage.factor_of(Family::Heap));
         let live = if guessed.count > 0 { self.ledger.totals().heap } else { live };
         std::mem::take(&mut self.walks).finish(&live, guessed)
     }

@@ -1,0 +1,106 @@
+//! More live blocks than there is room for: the heap has fewer chunks in use.
+//!
+//! Where probes come in short bursts, what they saw is taken to stand for the rest, and blocks that were
+//! freed while nobody looked count as live if others use their addresses. So live blocks of a size can seem
+//! to be more than the heap has chunks of that size in use, and that is known exactly, by its walk. Then
+//! only that many are.
+
+use super::{Ledger, check::LiveBlock, live::Block, lot::lot};
+use crate::model::chunk_sizes::ChunkSizes;
+
+/// The lot is another one than that of what was probably freed.
+const DRAW: u64 = 1;
+
+impl Ledger {
+    /// So many of the live blocks of malloc as there cannot be, each standing for `factor` blocks
+    /// beside those that it is a sample of. Which ones is a guess, in which each of a size has the same
+    /// chance. `chunks` are in use by all; `is_there` says which blocks are among them, if they are live.
+    pub fn crowded_out(
+        &self,
+        chunks: &ChunkSizes,
+        factor: f64,
+        is_there: impl Fn(&LiveBlock) -> bool,
+    ) -> Vec<LiveBlock> {
+        let blocks = || self.blocks_of_malloc().filter(|block| is_there(&LiveBlock::from(*block)));
+        let mut seeming = [0.0; ChunkSizes::CLASSES];
+        for block in blocks() {
+            seeming[ChunkSizes::class_of_request(block.size_bytes)] +=
+                factor * block.interval.weight(block.size_bytes);
+        }
+        let is_crowded_out = |block: &&Block| {
+            let room = chunks.of_request(block.size_bytes) as f64;
+            let seeming = seeming[ChunkSizes::class_of_request(block.size_bytes)];
+            lot(block, DRAW) * seeming >= room
+        };
+        blocks().filter(is_crowded_out).map(LiveBlock::from).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        ledger::{Limits, Start},
+        model::{
+            AllocFn,
+            chunk_sizes::ChunkSizes,
+            event::{Action, Event},
+            stack::StackId,
+        },
+    };
+
+    use super::*;
+
+    const SIZES: [u64; 3] = [100, 1000, 10_000];
+    const EACH: u64 = 4000;
+
+    /// So many blocks of each size, one after the other.
+    fn ledger() -> Ledger {
+        let limits = Limits { live_blocks: 1 << 20, live_ranges: 10, sites: 10 };
+        let start = Start { time_ns: 0, initial_break: None, page_bytes: 4096 };
+        let mut ledger = Ledger::new(limits, start);
+        for number in 1..=EACH {
+            for (at, size_bytes) in SIZES.into_iter().enumerate() {
+                let address = (at as u64 + 1) << 40 | number << 16;
+                let action = Action::Alloc { address, size_bytes, stack: StackId(1) };
+                ledger.apply(&Event::of(AllocFn::Malloc, 1, number, action));
+            }
+        }
+        ledger
+    }
+
+    fn chunks(counts: [u64; 3]) -> ChunkSizes {
+        let mut chunks = ChunkSizes::default();
+        for (size, count) in SIZES.into_iter().zip(counts) {
+            (0..count).for_each(|_| chunks.add((size + 16) & !15));
+        }
+        chunks
+    }
+
+    fn crowded_out(counts: [u64; 3], factor: f64) -> [u64; 3] {
+        let blocks = ledger().crowded_out(&chunks(counts), factor, |_| true);
+        SIZES.map(|size| blocks.iter().filter(|block| block.size_bytes == size).count() as u64)
+    }
+
+    #[test]
+    fn what_the_heap_has_room_for_stays() {
+        assert_eq!(crowded_out([EACH, 2 * EACH, 1 << 20], 1.0), [0; 3]);
+    }
+
+    #[test]
+    fn of_each_size_only_as_many_stay_as_there_is_room_for() {
+        // Of 4,000 that stand for 12,000, there are 6,000, 0 and all.
+        let [half, all, none] = crowded_out([6000, 0, 12_000], 3.0);
+        // Five standard deviations of as many coins.
+        assert!(half.abs_diff(2000) < 160, "{half}");
+        assert_eq!((all, none), (EACH, 0));
+    }
+
+    #[test]
+    fn what_is_elsewhere_takes_no_room_and_stays() {
+        let is_there = |block: &LiveBlock| block.address.get() >> 16 & 1 == 0;
+        let blocks = ledger().crowded_out(&chunks([EACH / 2; 3]), 1.0, is_there);
+        assert_eq!(blocks, []);
+        let blocks = ledger().crowded_out(&chunks([EACH / 4; 3]), 1.0, is_there);
+        assert!(!blocks.is_empty() && blocks.iter().all(is_there));
+    }
+}
