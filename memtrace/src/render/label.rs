@@ -8,7 +8,7 @@ use crate::{
         size::{Units, bytes, count, duration_ns},
         stack::{Frame, Language, PROCESS},
     },
-    report::{EndReason, Report},
+    report::{EndReason, Report, frame_name::without_parameters},
 };
 
 /// Stands for a character that must not be printed.
@@ -74,7 +74,7 @@ pub(super) fn described_long(frame: &Frame) -> String {
 }
 
 fn joined(frame: &Frame, place: &str) -> String {
-    let function = clean(&frame.function);
+    let function = clean(without_parameters(&frame.function));
     match (place.is_empty(), frame.language, frame.file.is_some()) {
         (true, ..) => function,
         (_, Language::Python, _) => format!("{function} ({place})"),

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::{GroupBy, GroupName, group::slots_of, site_function};
+use super::{GroupBy, GroupName, frame_name::frame_name, group::slots_of, site_function};
 use crate::{
     analysis::blame::{self as analysis, BlameInput, Hole},
     capture::Capture,
@@ -307,7 +307,7 @@ impl Names<'_> {
             let (function, stack) = self.sites[at];
             GroupName::of(self.by, function, stack)
         });
-        let name = group.as_ref().map(name).unwrap_or_default();
+        let name = group.as_ref().map(|group| frame_name(&group.frame())).unwrap_or_default();
         CulpritName { kind: CulpritKind::Site, name, group }
     }
 
@@ -330,16 +330,5 @@ impl Names<'_> {
             oldest_age_ns: share.oldest_age_ns,
             neighbours: Vec::new(),
         }
-    }
-}
-
-/// `function (file:line)`.
-fn name(group: &GroupName) -> String {
-    let frame = group.frame();
-    let file = frame.file.as_deref().map(|file| file.rsplit('/').next().unwrap_or(file));
-    match (file, frame.line) {
-        (Some(file), Some(line)) => format!("{} ({file}:{line})", frame.function),
-        (Some(file), None) => format!("{} ({file})", frame.function),
-        _ => frame.function,
     }
 }

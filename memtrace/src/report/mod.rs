@@ -9,6 +9,7 @@ mod arena_pins;
 pub mod blame;
 mod build;
 mod facts;
+pub(crate) mod frame_name;
 mod group;
 mod growth;
 mod heap;

@@ -7,7 +7,10 @@ use crate::{
     model::{AllocFn, growth::GrowthPattern, verdict::Verdict},
 };
 
-use super::{BlameReport, CulpritKind, CulpritReport, Report, Sampling, SiteReport, Walks};
+use super::{
+    BlameReport, CulpritKind, CulpritReport, Report, Sampling, SiteReport, Walks,
+    frame_name::frame_name,
+};
 
 /// Sites that the verdict looks at; those beyond hold little.
 const SITES: usize = 100;
@@ -131,15 +134,8 @@ fn site(site: &SiteReport, pattern: Option<GrowthPattern>) -> TracedSite {
 
 /// `function (file:line)` of the frame to look at first.
 fn name(site: &SiteReport) -> String {
-    let Some(frame) = site.key_frame.and_then(|index| site.stack.frames.get(index)) else {
-        return site.function.to_owned();
-    };
-    let file = frame.file.as_deref().map(|file| file.rsplit('/').next().unwrap_or(file));
-    match (file, frame.line) {
-        (Some(file), Some(line)) => format!("{} ({file}:{line})", frame.function),
-        (Some(file), None) => format!("{} ({file})", frame.function),
-        _ => frame.function.clone(),
-    }
+    let frame = site.key_frame.and_then(|index| site.stack.frames.get(index));
+    frame.map_or_else(|| site.function.to_owned(), |frame| frame_name(frame))
 }
 
 fn maps(function: &str) -> bool {
@@ -154,7 +150,7 @@ mod tests {
     fn a_leak_is_called_one_and_its_line_is_named() {
         let verdict = sample::leaking().verdict.unwrap();
         assert_eq!(verdict.kind, VerdictKind::Leak);
-        let named = "Model::load_weights(Path const&) (model.cc:42)";
+        let named = "Model::load_weights (model.cc:42)";
         assert!(verdict.headline.contains(named), "{}", verdict.headline);
         let held = verdict.remedies.iter().map(|it| it.expected_bytes).collect::<Vec<_>>();
         assert_eq!(held, [Some(470 << 20)], "the mapping is not the heap's");
