@@ -206,7 +206,7 @@ fn finish_or_recall(
         Found::Nothing => {}
     }
     let frames_left = MAX_FRAMES as u32 - further_frames;
-    let Some(recording) = recordings::claim_next(shared) else {
+    let Some(recording) = recordings::claim_next(shared, &key) else {
         take_frames(&context, frames_left);
         return Some(intern(walk));
     };
