@@ -31,19 +31,19 @@ pub fn now_ns() -> u64 {
 /// The head of a record of the current thread, now.
 #[inline(always)]
 pub fn header(kind: RecordKind, function: u8, flags: u64) -> RecordHeader {
-    header_of(bpf_get_current_pid_tgid(), kind, function, flags)
+    header_of(bpf_get_current_pid_tgid(), kind, function, flags, now_ns())
 }
 
-/// The head of a record of the current thread, which has this `pid_tgid`, now.
+/// The head of a record of the current thread, which has this `pid_tgid`, at a time.
 #[inline(always)]
-pub fn header_of(thread: u64, kind: RecordKind, function: u8, flags: u64) -> RecordHeader {
-    RecordHeader {
-        kind: kind as u8,
-        function,
-        flags: flags as u16,
-        tid: thread as u32,
-        time_ns: now_ns(),
-    }
+pub fn header_of(
+    thread: u64,
+    kind: RecordKind,
+    function: u8,
+    flags: u64,
+    time_ns: u64,
+) -> RecordHeader {
+    RecordHeader { kind: kind as u8, function, flags: flags as u16, tid: thread as u32, time_ns }
 }
 
 /// The head of a record in which no function is involved.

@@ -4,13 +4,16 @@
 use core::mem::offset_of;
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_get_attach_cookie},
+    helpers::{
+        bpf_get_current_pid_tgid,
+        generated::{bpf_get_attach_cookie, bpf_jiffies64},
+    },
     maps::ProgramArray,
     programs::ProbeContext,
 };
 use aya_log_ebpf::debug;
 use memtrace_common::{
-    call::{Arrival, Call, Entry, HandedOn, InFlight, NOT_RECORDED, SiteCookie, Verdict},
+    call::{Arrival, Call, Clock, Entry, HandedOn, InFlight, NOT_RECORDED, SiteCookie, Verdict},
     config::Config,
     loss::{FunctionCounters, KernelLoss, STACKS_A_TIMED},
     memory::ReadMemory as _,
@@ -65,7 +68,24 @@ impl Hit {
     /// The head of a record of the hit, now.
     #[inline(always)]
     pub fn header(&self, kind: RecordKind, flags: u64) -> RecordHeader {
-        emit::header_of(self.thread, kind, self.cookie.function(), flags)
+        self.header_at(kind, flags, emit::now_ns())
+    }
+
+    /// The same at a time.
+    #[inline(always)]
+    pub fn header_at(&self, kind: RecordKind, flags: u64, time_ns: u64) -> RecordHeader {
+        emit::header_of(self.thread, kind, self.cookie.function(), flags, time_ns)
+    }
+
+    /// When an event of the heap is: as the thread's clock says, where all are recorded; else births are
+    /// told apart by bursts of some milliseconds.
+    #[inline(always)]
+    pub fn time_ns(&self, clock: &mut Clock) -> u64 {
+        if self.config.remembers() {
+            return emit::now_ns();
+        }
+        // SAFETY: the helper has no preconditions.
+        clock.time_ns(unsafe { bpf_jiffies64() }, emit::now_ns)
     }
 }
 
@@ -168,7 +188,9 @@ pub fn enter(ctx: &ProbeContext, cookie: SiteCookie) -> Option<()> {
         let start = stack::Start { from: stack::From::Entry, registers, thread_pointer };
         slot.stack = stack::capture(start, is_timed(&hit));
     }
-    emit_begin(&hit, slot, arrival.begin.get())
+    // SAFETY: as for `slot`, which it does not overlap.
+    let clock = unsafe { &mut (*calls).clock };
+    emit_begin(&hit, slot, arrival.begin.get(), clock)
 }
 
 /// Whether this hit's stack is one of those whose time is taken: by chance, or calls that take turns would
@@ -250,10 +272,11 @@ fn take(hit: &Hit, registers: Registers, arrival: &Arrival, slot: &mut Call) {
 
 /// Tells what a call may release before it returns.
 #[inline(always)]
-fn emit_begin(hit: &Hit, call: &Call, begin: u32) -> Option<()> {
+fn emit_begin(hit: &Hit, call: &Call, begin: u32, clock: &mut Clock) -> Option<()> {
     if begin == RecordKind::ReallocBegin as u32 && call.address != 0 {
         let kind = RecordKind::ReallocBegin;
-        let header = hit.header(kind, u64::from(hit.cookie.object_flags()));
+        let flags = u64::from(hit.cookie.object_flags());
+        let header = hit.header_at(kind, flags, hit.time_ns(clock));
         emit::record(hit.config, kind, FreeRecord { header, address: call.address });
     } else if begin == RecordKind::UnmapBegin as u32 {
         emit_range(hit, call, RecordKind::UnmapBegin, call.size_bytes);
@@ -275,14 +298,14 @@ fn emit_range(hit: &Hit, call: &Call, kind: RecordKind, length_bytes: u64) {
 pub fn enter_free(ctx: &ProbeContext) -> Option<()> {
     let hit = hit(ctx, &NO_PROGRAMS)?;
     let address = arguments::placed(ctx, hit.cookie.arguments(), 0);
-    if let Some(calls) = in_flight::get(hit.thread)
-        && is_part_of_another(ctx, &hit, calls, address)
-    {
+    let Some(calls) = in_flight::get(hit.thread) else { return emit_free(&hit, address, None) };
+    if is_part_of_another(ctx, &hit, calls, address) {
         // SAFETY: a counter of this CPU's map value.
         atomic::increment(unsafe { &raw mut (*hit.counters).nested });
         return None;
     }
-    emit_free(&hit, address)
+    // SAFETY: `calls` is a live map value that only this thread uses.
+    emit_free(&hit, address, Some(unsafe { &mut (*calls).clock }))
 }
 
 /// Records a free of CPython's allocator, and remembers it for a `free` that it hands the block
@@ -292,7 +315,7 @@ pub fn enter_free_of_python(ctx: &ProbeContext, address: u64) -> Option<()> {
     let hit = hit(ctx, &NO_PROGRAMS)?;
     let Some(calls) = in_flight::get_or_insert(hit.thread) else {
         count_loss(KernelLoss::InFlightFull);
-        return emit_free(&hit, address);
+        return emit_free(&hit, address, None);
     };
     if is_part_of_another(ctx, &hit, calls, 0) {
         // SAFETY: a counter of this CPU's map value.
@@ -301,7 +324,8 @@ pub fn enter_free_of_python(ctx: &ProbeContext, address: u64) -> Option<()> {
     }
     // SAFETY: `calls` is a live map value that only this thread uses.
     unsafe { (*calls).handed_on = HandedOn { sp: registers(ctx).sp, address } };
-    emit_free(&hit, address)
+    // SAFETY: as above.
+    emit_free(&hit, address, Some(unsafe { &mut (*calls).clock }))
 }
 
 /// Whether a free is made by a call that is in flight, or by an outer free, which `address` ends.
@@ -319,7 +343,7 @@ fn is_part_of_another(ctx: &ProbeContext, hit: &Hit, calls: *mut InFlight, addre
 }
 
 #[inline(always)]
-fn emit_free(hit: &Hit, address: u64) -> Option<()> {
+fn emit_free(hit: &Hit, address: u64, clock: Option<&mut Clock>) -> Option<()> {
     // SAFETY: a counter of this CPU's map value, here and below.
     atomic::increment(unsafe { &raw mut (*hit.counters).entries });
     if address == 0 {
@@ -333,7 +357,8 @@ fn emit_free(hit: &Hit, address: u64) -> Option<()> {
         return None;
     }
     let flags = u64::from(hit.cookie.object_flags());
-    let header = hit.header(RecordKind::Free, flags);
+    let time_ns = clock.map_or_else(emit::now_ns, |clock| hit.time_ns(clock));
+    let header = hit.header_at(RecordKind::Free, flags, time_ns);
     if !emit::record(hit.config, RecordKind::Free, FreeRecord { header, address }) {
         // SAFETY: as above.
         atomic::increment(unsafe { &raw mut (*hit.counters).lost });

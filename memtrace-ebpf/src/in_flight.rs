@@ -6,7 +6,7 @@
 //! one, and keeps it until it ends.
 
 use aya_ebpf::{macros::map, maps::Array};
-use memtrace_common::call::InFlight;
+use memtrace_common::call::{Clock, InFlight};
 
 use crate::atomic;
 
@@ -57,6 +57,7 @@ pub fn remove(thread: u64) {
         (*seat).calls.mapping.sp = 0;
         (*seat).calls.handed_on.address = 0;
         (*seat).calls.thread_pointer.set(0);
+        (*seat).calls.clock = Clock::default();
         (*seat).calls.passed_over.sp = 0;
         (&raw mut (*seat).thread).write_volatile(0);
         atomic::release(&raw mut (*seat).claimed);

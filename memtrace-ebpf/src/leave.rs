@@ -44,6 +44,7 @@ pub struct Outcome {
     hit: Hit,
     call: Call,
     result: u64,
+    time_ns: u64,
 }
 
 /// Takes the ended call out of its slot.
@@ -83,7 +84,12 @@ fn leave_at(
     }
     // SAFETY: a counter of this CPU's map value.
     atomic::increment(unsafe { &raw mut (*hit.counters).returns });
-    Some(Outcome { hit, call, result })
+    let time_ns = match family {
+        // SAFETY: as above; the clock and the slot do not overlap.
+        Family::Heap => hit.time_ns(unsafe { &mut (*calls).clock }),
+        Family::Mapping => emit::now_ns(),
+    };
+    Some(Outcome { hit, call, result, time_ns })
 }
 
 /// Takes the call out of its slot that a hit of an exit site ends, if it ends one: others pass there,
@@ -105,7 +111,9 @@ pub fn leave_by_exit(ctx: &ProbeContext) -> Option<Outcome> {
     let counters = function_counters(cookie.function())?;
     // SAFETY: a counter of this CPU's map value.
     atomic::increment(unsafe { &raw mut (*counters).returns });
-    Some(Outcome { hit: Hit { cookie, counters, ..hit }, call, result })
+    // SAFETY: as above; the clock and the slot do not overlap.
+    let time_ns = hit.time_ns(unsafe { &mut (*calls).clock });
+    Some(Outcome { hit: Hit { cookie, counters, ..hit }, call, result, time_ns })
 }
 
 impl Outcome {
@@ -121,7 +129,7 @@ impl Outcome {
 
     #[inline(always)]
     fn header(&self, kind: RecordKind) -> memtrace_common::wire::RecordHeader {
-        self.hit.header(kind, self.call.flags)
+        self.hit.header_at(kind, self.call.flags, self.time_ns)
     }
 
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! The maps that all programs share, and the accessors that the programs use. Sizes are fixed at load.
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     macros::map,
     maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf},
 };
@@ -63,11 +64,13 @@ static MAPPINGS: Array<CodeMappings> = Array::with_max_entries(2, 0);
 #[map]
 static MEMOS: Array<Memo> = Array::with_max_entries(2, 0);
 
-/// Stacks that were walked before, at places that their keys say.
+/// Stacks that were walked before, at places that their keys say. Nobody maps it: with the flag it begins
+/// with a page, and so each place with a line of the cache.
 #[map]
-static RECORDINGS: Array<SharedRecordings> = Array::with_max_entries(RECORDING_PLACES, 0);
+static RECORDINGS: Array<SharedRecordings> =
+    Array::with_max_entries(RECORDING_PLACES, BPF_F_MMAPABLE);
 
-/// How many places there are; a power of two. They take 1.5 MiB.
+/// How many places there are; a power of two. They take 1.6 MiB.
 pub const RECORDING_PLACES: u32 = 1024;
 
 /// Where the target's CPython has what, see [`python_layout`].

@@ -1,10 +1,13 @@
 //! Recordings of walks, at places that their keys say; see [`memtrace_common::unwind::recall`].
 
 use aya_ebpf::helpers::generated::bpf_loop;
-use memtrace_common::unwind::{
-    Registers, mix,
-    recall::{Experience, Key, MAX_REPLAY_STEPS, Recording, Replay},
-    walk::Walk,
+use memtrace_common::{
+    opaque::Opaque,
+    unwind::{
+        Registers, mix,
+        recall::{Experience, Key, MAX_REPLAY_STEPS, Recording, Replay},
+        walk::Walk,
+    },
 };
 
 use crate::{
@@ -15,14 +18,18 @@ use crate::{
 
 /// Recordings at one place. Who records has claimed them; who recalls has not, because that would
 /// cost as much as three frames, and looks whether the turn has changed meanwhile.
-#[repr(C)]
+///
+/// What is looked at in any case comes first, in one line of the cache.
+#[repr(C, align(64))]
 pub struct SharedRecordings {
+    /// Of the walks that start with what leads here.
+    experience: Experience,
+    /// What the recordings are of, see [`tag`]: the others need not be fetched.
+    tags: [Opaque<u64>; RECORDINGS_A_PLACE],
     claimed: u64,
     /// Which is the next to be replaced. Passes on after that one was forgotten and before it is
     /// written. (On x86-64 others see this in the same order.)
     turn: u64,
-    /// Of the walks that start with what leads here.
-    experience: Experience,
     recordings: [Recording; RECORDINGS_A_PLACE],
 }
 
@@ -39,11 +46,23 @@ pub enum Found {
     Nothing,
 }
 
+/// What a place and a tag are made of.
+#[inline(always)]
+fn start(key: &Key) -> u64 {
+    let [sp, pc, hash, _] = *key;
+    mix(mix(hash, sp), pc)
+}
+
+/// A number that recordings with equal keys have in common.
+#[inline(always)]
+fn tag(key: &Key) -> u64 {
+    start(key) ^ key[3]
+}
+
 /// The place of the recordings of walks with this key.
 #[inline(always)]
 pub fn at(key: &Key) -> Option<*mut SharedRecordings> {
-    let [sp, pc, hash, _] = *key;
-    let place = mix(mix(hash, sp), pc) >> 32;
+    let place = start(key) >> 32;
     maps::recordings(place as u32 & (RECORDING_PLACES - 1))
 }
 
@@ -57,7 +76,7 @@ pub fn experience<'a>(shared: *mut SharedRecordings) -> &'a mut Experience {
 /// The recording to replace, which is forgotten; `None` when somebody else is recording there.
 /// [`release`] comes afterwards.
 #[inline(always)]
-pub fn claim_next(shared: *mut SharedRecordings) -> Option<*mut Recording> {
+pub fn claim_next(shared: *mut SharedRecordings, key: &Key) -> Option<*mut Recording> {
     // SAFETY: it lies in a map value, and the mask keeps the index inside.
     unsafe {
         if !atomic::try_claim(&raw mut (*shared).claimed) {
@@ -67,6 +86,8 @@ pub fn claim_next(shared: *mut SharedRecordings) -> Option<*mut Recording> {
         let index = turn as usize & (RECORDINGS_A_PLACE - 1);
         let next = (&raw mut (*shared).recordings).cast::<Recording>().add(index);
         (*next).forget();
+        let tags = (&raw mut (*shared).tags).cast::<Opaque<u64>>();
+        (*tags.add(index)).set(tag(key));
         (&raw mut (*shared).turn).write_volatile(turn + 1);
         Some(next)
     }
@@ -92,14 +113,17 @@ pub fn recalled(
     let turn = || unsafe { (&raw const (*shared).turn).read_volatile() };
     let before = turn();
     // SAFETY: as above.
-    let [first, second, third, fourth] = unsafe { &(*shared).recordings };
+    let ([first, second, third, fourth], tags) =
+        unsafe { (&(*shared).recordings, &(*shared).tags) };
+    let tag = tag(key);
+    let is_tagged = |index: usize| tags[index].get() == tag;
     // Not by an iterator, whose loop the compiler may leave a loop over pointers: the verifier does
     // not see where it ends.
     let mut found = Found::Nothing;
-    let _ = recalled_by(first, key, registers, walk, replay, &mut found)
-        || recalled_by(second, key, registers, walk, replay, &mut found)
-        || recalled_by(third, key, registers, walk, replay, &mut found)
-        || recalled_by(fourth, key, registers, walk, replay, &mut found);
+    let _ = is_tagged(0) && recalled_by(first, key, registers, walk, replay, &mut found)
+        || is_tagged(1) && recalled_by(second, key, registers, walk, replay, &mut found)
+        || is_tagged(2) && recalled_by(third, key, registers, walk, replay, &mut found)
+        || is_tagged(3) && recalled_by(fourth, key, registers, walk, replay, &mut found);
     match found {
         Found::Stack(stack) if stack == 0 || turn() != before => Found::Nothing,
         found => found,

@@ -206,7 +206,7 @@ fn finish_or_recall(
         Found::Nothing => {}
     }
     let frames_left = MAX_FRAMES as u32 - further_frames;
-    let Some(recording) = recordings::claim_next(shared) else {
+    let Some(recording) = recordings::claim_next(shared, &key) else {
         take_frames(&context, frames_left);
         return Some(intern(walk));
     };
@@ -347,7 +347,7 @@ pub unsafe extern "C" fn walk_python(
         // outlives the call.
         unsafe {
             let context = (&raw mut context).cast();
-            bpf_loop(MAX_PYTHON_STEPS as u32 / 3, three_python_steps as *mut _, context, 0);
+            bpf_loop(MAX_PYTHON_STEPS as u32, python_step as *mut _, context, 0);
         }
         return 0;
     }
@@ -375,17 +375,15 @@ pub unsafe extern "C" fn take_python_frame(walk: *mut Walk, layout: *const Pytho
     walk.step_python(&UserMemory, layout).into()
 }
 
-/// Three Python frames; not 0 ends the loop. A call costs as much as half a frame.
+/// Some Python frames; not 0 ends the loop.
 ///
 /// # Safety
 /// `context` and what it points to are valid for the call.
 #[inline(never)]
-unsafe extern "C" fn three_python_steps(_index: u32, context: *mut PythonLoopContext) -> i64 {
+unsafe extern "C" fn python_step(_index: u32, context: *mut PythonLoopContext) -> i64 {
     // SAFETY: by contract; the walk is claimed.
     let (walk, layout) = unsafe { (&mut *(*context).walk, &*(*context).layout) };
-    let mut step = || walk.step_python(&UserMemory, layout);
-    let goes_on = step() && step() && step();
-    i64::from(!goes_on)
+    i64::from(!walk.step_python(&UserMemory, layout))
 }
 
 /// What a step of the walk works on.

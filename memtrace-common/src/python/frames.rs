@@ -68,12 +68,21 @@ impl Frames {
         frame: u64,
         frame_bytes: u32,
     ) -> Option<FirstWord> {
-        let distance = frame.wrapping_sub(self.start.get());
-        if distance < self.bytes.get() && frame & 7 == 0 {
-            self.last.set(frame);
-            return Some(FirstWord(self.together.get().wrapping_add((distance >> 3) as usize)));
+        if let Some(first) = self.find(frame) {
+            return Some(first);
         }
         self.fetch(memory, frame, frame_bytes).then(|| FirstWord(self.first.get()))
+    }
+
+    /// The same for a frame that was read together with others.
+    #[inline(always)]
+    pub fn find(&mut self, frame: u64) -> Option<FirstWord> {
+        let distance = frame.wrapping_sub(self.start.get());
+        if distance >= self.bytes.get() || frame & 7 != 0 {
+            return None;
+        }
+        self.last.set(frame);
+        Some(FirstWord(self.together.get().wrapping_add((distance >> 3) as usize)))
     }
 
     /// The word at this offset of a frame.

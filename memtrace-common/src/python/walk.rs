@@ -16,7 +16,6 @@ use crate::{
 };
 
 /// How many times [`PythonWalk::step`] is to be called at most: each frame, its entry, the end.
-/// Even, so that steps can be taken by twos.
 pub const MAX_PYTHON_STEPS: usize = 2 * MAX_PYTHON_FRAMES + 2;
 
 /// A walk in progress, and its result.
@@ -38,6 +37,9 @@ pub struct PythonWalk {
     frames: Frames,
     marks: Marks,
 }
+
+/// How many frames a step takes at most.
+const FRAMES_A_STEP: usize = 8;
 
 impl PythonWalk {
     /// Makes it the walk of a stack without Python. `seed` goes into the hash.
@@ -103,7 +105,8 @@ impl PythonWalk {
         Ok(())
     }
 
-    /// Takes one frame; `false` when the walk has ended. Call it at most [`MAX_PYTHON_STEPS`] times.
+    /// Takes a frame, and those behind it that were read with it, up to an entry; `false` when the walk
+    /// has ended. Call it at most [`MAX_PYTHON_STEPS`] times.
     #[inline(always)]
     pub fn step<M: ReadMemory>(
         &mut self,
@@ -138,18 +141,27 @@ impl PythonWalk {
             return Ok(());
         }
         let first = self.frames.go(memory, frame, layout.frame_bytes);
-        let first = first.ok_or(PythonEnd::Unreadable)?;
-        self.frame.set(self.frames.word(first, layout.frame_previous));
-        let owner = self.owner(first, layout);
-        if layout.kind == PythonKind::EntryFrames as u32 && owner >= layout.entry_owner_min {
-            self.enter(frame, words);
-            return Ok(());
+        let mut first = first.ok_or(PythonEnd::Unreadable)?;
+        for _ in 0..FRAMES_A_STEP {
+            let frame = self.frame.get();
+            self.frame.set(self.frames.word(first, layout.frame_previous));
+            let owner = self.owner(first, layout);
+            if layout.kind == PythonKind::EntryFrames as u32 && owner >= layout.entry_owner_min {
+                self.enter(frame, words);
+                return Ok(());
+            }
+            self.push(first, layout, words)?;
+            if layout.kind == PythonKind::CFrames as u32 && owner != 0 {
+                self.leave_cframe(memory, layout, words, stack)?;
+                break;
+            }
+            match self.frames.find(self.frame.get()) {
+                Some(next) => first = next,
+                None => break,
+            }
         }
-        self.push(first, layout, words)?;
-        if layout.kind == PythonKind::CFrames as u32 && owner != 0 {
-            return self.leave_cframe(memory, layout, words, stack);
-        }
-        Ok(())
+        // Mostly this is the end: another call would cost as much as half a frame.
+        if self.frame.get() == 0 { Err(self.outermost()) } else { Ok(()) }
     }
 
     /// Goes on to what is behind an entry frame, if that was read with the stack, where such frames

@@ -38,8 +38,8 @@ const BELOW_BYTES: u64 = 4096;
 pub type Key = [u64; KEY_WORDS];
 
 /// A walk's notes and its outcome. Lives in map memory, and what is looked at to recall a stack in
-/// two or three lines of the cache.
-#[repr(C)]
+/// two or three lines of the cache, of which all but the places are the first.
+#[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Recording {
     key: OpaqueWords<KEY_WORDS>,
