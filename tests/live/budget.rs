@@ -24,6 +24,14 @@ impl Hot {
         Self::start_nicely(&[threads, rounds_per_ms])
     }
 
+    /// One that gets its share of the CPU beside others: what hardly ever runs does not allocate as fast
+    /// as it can.
+    fn start_tight_loop() -> Self {
+        let mut command = Command::new(programs::path("hot"));
+        command.args(["1", "0"]);
+        Self(Target::start_command(&mut command))
+    }
+
     /// What it does is measured by its CPU time, which it may as well have when others leave it some.
     fn start_nicely(arguments: &[&str]) -> Self {
         let mut command = Command::new("nice");
@@ -99,7 +107,7 @@ fn longer_window(target: &Hot) -> Report {
 
 #[test]
 fn a_tight_loop_keeps_its_speed_and_its_leak_is_found() {
-    let mut target = Hot::start("1", "0");
+    let mut target = Hot::start_tight_loop();
     let (slow_down, reports) = slow_down(&mut target, &["--max-overhead", "10%"]);
     assert_bounded(slow_down);
     for report in &reports {

@@ -192,6 +192,7 @@ mod tests {
             end: (number + 1) * 100,
             in_use_bytes: 50,
             retried: number % 10 == 0,
+            anchors: Default::default(),
         };
         (0..count).map(stretch).collect()
     }

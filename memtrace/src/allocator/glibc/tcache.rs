@@ -29,9 +29,14 @@ const FORMS: [Form; 3] = [
 
 impl Form {
     fn of(chunk_bytes: u64) -> Option<Self> {
-        FORMS.into_iter().find(|form| {
+        // Most chunks are smaller.
+        if chunk_bytes < FORMS[0].chunk_bytes {
+            return None;
+        }
+        let fits = |form: &&Self| {
             chunk_bytes == form.chunk_bytes || chunk_bytes == form.chunk_bytes + ALIGNMENT_BYTES
-        })
+        };
+        FORMS.iter().find(fits).copied()
     }
 
     fn size_bytes(self) -> usize {
@@ -46,8 +51,9 @@ impl Form {
     /// The bins, those left out that make no sense; `None` when these are more than a thread can
     /// be changing at a moment.
     fn bins_but_few(self, bytes: &[u8], most: Option<u64>) -> Option<Vec<Bin>> {
-        let bins: Vec<_> = self.bins_or_not(bytes, most)?.flatten().collect();
-        (bins.len() + MOST_TORN_BINS >= self.bins).then_some(bins)
+        let torn = self.bins_or_not(bytes, most)?.filter(Option::is_none);
+        let is_one = torn.take(MOST_TORN_BINS + 1).count() <= MOST_TORN_BINS;
+        is_one.then(|| self.bins_or_not(bytes, most)).flatten().map(|it| it.flatten().collect())
     }
 
     fn bins_or_not(
@@ -58,7 +64,7 @@ impl Form {
         let (counts, heads) =
             bytes.get(..self.size_bytes())?.split_at(self.bins * self.count_bytes);
         let counts = counts.chunks_exact(self.count_bytes).map(little_endian);
-        let heads = heads.chunks_exact(8).map(little_endian);
+        let heads = heads.as_chunks().0.iter().map(|head| u64::from_le_bytes(*head));
         let bins = counts.zip(heads).enumerate().map(move |(number, (count, head))| {
             let count = if self.counts_slots { most?.checked_sub(count)? } else { count };
             let fits = (count == 0) == (head == 0)

@@ -204,6 +204,27 @@ fn what_was_a_chunk_at_the_end_of_a_window_leads_nowhere() {
     assert_eq!(arena.quality.skipped_bytes, 0);
 }
 
+/// The same, but the free chunk that it becomes part of starts before it, and its header leads to a
+/// chunk far behind.
+#[test]
+fn what_a_chunk_has_left_behind_is_none() {
+    let chunks: Vec<_> = (0..8000).map(|number| (0x100, number % 2 == 0)).collect();
+    let before = Image::of_chunks(&chunks);
+    let mut after = before.clone();
+    let border = HEAP + WINDOW_BYTES;
+    after.write(border - 0x500 + 8, 0x701);
+    after.write(border + 0x200, 0x700);
+    after.write(border - 0x100 + 8, 0x8_0001);
+    let changing = Changing::new(&before, &after, border - PAGE);
+    let target = Target { memory: &changing, ..before.target() };
+    let arena = &walk(&target, &before.layout(), Request::default()).unwrap().heap.arenas[0];
+    check_map(arena);
+    // What was at the border is in it now; what was before has been counted.
+    assert_eq!((arena.in_use.bytes, arena.free.bytes), (3999 * 0x100, 4001 * 0x100));
+    assert_eq!((arena.quality.skipped_bytes, arena.quality.resyncs), (0, 0));
+    assert!(arena.quality.retries > 0);
+}
+
 #[test]
 fn a_size_that_leads_far_astray_costs_no_more_than_what_is_near() {
     let mut image = Image::of_chunks(&[(0x100, true); 8000]);

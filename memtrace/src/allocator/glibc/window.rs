@@ -9,6 +9,8 @@ use crate::model::memory::{PageState, TargetMemory};
 
 /// How much is copied at once: what is read again when the heap changes under the reader.
 pub const WINDOW_BYTES: u64 = 512 << 10;
+/// How much before that is copied with it, at most, to find the way from there.
+pub const OVERLAP_BYTES: u64 = 64 << 10;
 /// A chunk's header and the two words after it can be read at the end of the copy, too.
 const SLACK_BYTES: usize = 32;
 
@@ -23,7 +25,7 @@ pub struct Window<'t> {
 impl<'t> Window<'t> {
     /// An empty one.
     pub fn new(memory: &'t dyn TargetMemory) -> Self {
-        let bytes = vec![0; WINDOW_BYTES as usize + SLACK_BYTES];
+        let bytes = vec![0; (OVERLAP_BYTES + WINDOW_BYTES) as usize + SLACK_BYTES];
         Self { memory, start: 0, end: 0, bytes }
     }
 
@@ -44,9 +46,15 @@ impl<'t> Window<'t> {
 
     /// Copies from the page of `address` on, at most to the end of the page of `limit`.
     pub fn load(&mut self, pages: &mut Pages<'_>, address: u64, limit: u64) {
+        self.load_around(pages, (address, address), limit);
+    }
+
+    /// The same, with what is before `address`, from the page of `from` on.
+    pub fn load_around(&mut self, pages: &mut Pages<'_>, (from, address): (u64, u64), limit: u64) {
         let page = pages.page_bytes();
-        let start = align_down(address, page);
-        let end = align_up(limit, page).min(start.saturating_add(WINDOW_BYTES));
+        let address = align_down(address, page);
+        let start = align_down(from, page).max(address.saturating_sub(OVERLAP_BYTES));
+        let end = align_up(limit, page).min(address.saturating_add(WINDOW_BYTES));
         // The last header of a segment has less behind it.
         let is_last = end >= limit;
         (self.start, self.end) = (start, if is_last { end + SLACK_BYTES as u64 } else { end });
@@ -77,7 +85,10 @@ impl<'t> Window<'t> {
 
     /// The two words at an address that it holds.
     pub fn header(&self, address: u64) -> Header {
-        Header { footer: self.word(address), size: self.word(address + 8) }
+        let words = self.bytes(address, 16).and_then(|words| words.as_chunks().0.try_into().ok());
+        let [footer, size] =
+            words.map_or([0; 2], |words: [[u8; 8]; 2]| words.map(u64::from_le_bytes));
+        Header { footer, size }
     }
 
     /// The word at an address that it holds.

@@ -1,7 +1,11 @@
 //! Where a walk through one segment is, and where it can be taken up again.
 
 use super::{
-    super::{segment::Segment, shape::ALIGNMENT_BYTES, tally::Tally},
+    super::{
+        segment::Segment,
+        shape::{ALIGNMENT_BYTES, SMALLEST_CHUNK_BYTES},
+        tally::Tally,
+    },
     recent::Recent,
 };
 
@@ -112,6 +116,16 @@ impl<'s> Course<'s> {
     /// Where it ends, at the latest.
     pub fn limit(&self) -> u64 {
         self.until.min(self.segment.end)
+    }
+
+    /// Where the chunk starts of which it is not known whether it is in use.
+    pub fn found(&self) -> u64 {
+        self.pending.map_or(self.at, |pending| pending.start)
+    }
+
+    /// Up to where memory is looked at: the header behind the end tells about the last chunk.
+    pub fn reach(&self) -> u64 {
+        self.until.max(self.at).saturating_add(SMALLEST_CHUNK_BYTES).min(self.segment.end)
     }
 
     /// Whether a chunk is in a fastbin; asked in ascending order.

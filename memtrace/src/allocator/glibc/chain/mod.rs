@@ -1,7 +1,8 @@
 //! From chunk to chunk through a segment of a heap that nobody holds still.
 //!
 //! A chunk is in use when the one after it says so (`PREV_INUSE`). Memory is copied window by
-//! window. When a header makes no sense, it was probably read while it changed: the sums are set
+//! window. When a header makes no sense, it was probably read while it changed: the chain is taken up
+//! from chunks before, by their headers as they are now. When these do not agree, the sums are set
 //! back to where they were at the start of the window, and it is copied again. When that does not
 //! help, the walk goes on at the next address from which headers lead on.
 //!
@@ -9,12 +10,16 @@
 //! one should: each window begins with the last chunks of the one before, which must still lead
 //! there. A word that is taken for a size can lead anywhere.
 
+mod catch_up;
 mod course;
 mod recent;
 mod resync;
 mod turn;
 
-use self::course::{Course, Pending};
+use self::{
+    course::{Course, Pending},
+    recent::{Anchors, Recent},
+};
 use super::{
     book::Book,
     drawing::Drawing,
@@ -61,6 +66,8 @@ pub struct Stretch {
     pub in_use_bytes: u64,
     /// It was read again because it changed.
     pub retried: bool,
+    /// Chunks before it.
+    pub anchors: Anchors,
 }
 
 impl<'t, 'o> Chain<'t, 'o> {
@@ -151,8 +158,10 @@ impl<'t, 'o> Chain<'t, 'o> {
         self.window.clear();
         let range = (stretch.start, stretch.end);
         let mut course = Course::new(arena, &mut segment, &[], Tally::default(), range, 0);
+        course.recent = Recent::of(stretch.anchors);
         self.find_start(&mut course);
-        while self.step(&mut course) {}
+        let is_there = course.at < course.limit();
+        while is_there && self.step(&mut course) {}
         let in_use = course.tally.in_use.bytes.saturating_sub(course.overshoot);
         (in_use, course.tally.skipped_bytes + course.tally.swapped_bytes)
     }

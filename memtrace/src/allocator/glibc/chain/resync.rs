@@ -8,21 +8,23 @@ use super::{
         target::{Pages, PresentMemory},
         window::Window,
     },
+    catch_up::Arrival,
     course::Patience,
 };
 
 /// Chunks that must follow each other where the walk takes up the chain again.
 const CHAIN_LENGTH: u32 = 8;
-/// A chunk this large is doubtful there: a single wrong header would cost so much.
-const DOUBTFUL_BYTES: u64 = 1 << 20;
+/// A chunk in use this large is doubtful there: nothing but its header, which may be what a chunk
+/// has left behind or any word, tells its size, while that of a free one is also at its end.
+pub(super) const DOUBTFUL_BYTES: u64 = 64 << 10;
 /// And is taken for one only when nothing else leads on in so many bytes.
-const DOUBT_BYTES: u64 = 64 << 10;
+const DOUBT_BYTES: u64 = 1 << 20;
 
 /// How sure it is that a chunk starts somewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lead {
     Sure,
-    /// One of the chunks that follow is large.
+    /// One of the chunks that follow is large, and in use.
     Doubtful,
     Not,
 }
@@ -86,6 +88,23 @@ impl Seeker<'_, '_> {
         self.lead(at) != Lead::Not
     }
 
+    /// Where the chain from one chunk comes to, at or behind a place, if headers lead there and on.
+    pub fn arrival(&mut self, from: u64, place: u64) -> Option<Arrival> {
+        let (mut at, mut previous_bytes) = (from, None);
+        while at < place {
+            let header = self.header(at).filter(|header| !header.is_foreign(self.segment))?;
+            match header.meaning(at, self.segment, previous_bytes) {
+                Meaning::Chunk(end) => at = end,
+                Meaning::Top => return Some(Arrival::Top),
+                Meaning::Fence | Meaning::Nonsense => return None,
+            }
+            previous_bytes = Some(header.bytes());
+        }
+        let header = self.header(at).filter(|header| header.follows(previous_bytes))?;
+        let arrival = Arrival::Chunk { at, is_in_use: header.previous_in_use() };
+        (self.lead(at) != Lead::Not).then_some(arrival)
+    }
+
     fn show(&mut self, at: u64) {
         let reach = at.saturating_add(REACH_BYTES).min(self.segment.end);
         if !self.window.reaches(at, reach) {
@@ -97,12 +116,18 @@ impl Seeker<'_, '_> {
         let mut lead = Lead::Sure;
         let (mut at, mut previous_bytes) = (start, None);
         for _ in 0..CHAIN_LENGTH {
-            if previous_bytes.is_some() && (at == self.segment.end || self.segment.top == Some(at))
-            {
-                return lead;
+            let is_first = previous_bytes.is_none();
+            let is_large = previous_bytes >= Some(DOUBTFUL_BYTES);
+            if !is_first && at == self.segment.end {
+                return if is_large { Lead::Doubtful } else { lead };
             }
             let Some(header) = self.header(at) else { return Lead::Not };
-            let is_first = previous_bytes.is_none();
+            if is_large && header.previous_in_use() {
+                lead = Lead::Doubtful;
+            }
+            if !is_first && self.segment.top == Some(at) {
+                return lead;
+            }
             if header.is_foreign(self.segment) || (is_first && !self.may_be_first(at, header)) {
                 return Lead::Not;
             }
@@ -112,12 +137,9 @@ impl Seeker<'_, '_> {
                 Meaning::Fence if !is_first => return lead,
                 Meaning::Fence | Meaning::Nonsense => return Lead::Not,
             }
-            if header.bytes() >= DOUBTFUL_BYTES {
-                lead = Lead::Doubtful;
-            }
             previous_bytes = Some(header.bytes());
         }
-        lead
+        if previous_bytes >= Some(DOUBTFUL_BYTES) { Lead::Doubtful } else { lead }
     }
 
     /// The chunk before is in use, or there is one, and it is free.

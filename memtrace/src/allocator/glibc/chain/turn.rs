@@ -1,7 +1,10 @@
 //! From window to window: what stays, what is read again, and where the chain goes on when it was
 //! lost.
 
-use super::super::{header::Header, recording::Recording, shape::ALIGNMENT_BYTES, tally::Tally};
+use super::super::{
+    header::Header, recording::Recording, shape::ALIGNMENT_BYTES, tally::Tally,
+    window::OVERLAP_BYTES,
+};
 use super::{
     Chain, Stretch,
     course::{Checkpoint, Course},
@@ -11,8 +14,6 @@ use crate::model::layout::PieceKind;
 
 /// How often a window is copied again before its state is taken for what it is.
 const MOST_RETRIES: u32 = 4;
-/// How much of a window is read again in the next.
-const OVERLAP_BYTES: u64 = 64 << 10;
 
 impl<'t> Chain<'t, '_> {
     /// The next window; what was found up to here stays. `false` when the last chunks do not lead
@@ -22,8 +23,8 @@ impl<'t> Chain<'t, '_> {
             self.commit(course);
         }
         let anchor = course.recent.first_from(course.at.saturating_sub(OVERLAP_BYTES));
-        let start = anchor.unwrap_or(course.at);
-        self.window.load(&mut self.book.pages, start, course.segment.end);
+        let range = anchor.map_or((course.at, course.at), |anchor| (anchor, course.found()));
+        self.window.load_around(&mut self.book.pages, range, course.reach());
         match (anchor, course.pending) {
             (Some(anchor), _) => self.leads_to(course, anchor),
             (None, Some(large)) => self.is_still(large.start, large.end - large.start),
@@ -48,7 +49,7 @@ impl<'t> Chain<'t, '_> {
     }
 
     pub(super) fn commit(&mut self, course: &mut Course<'_>) {
-        self.record(course, course.pending.map_or(course.at, |pending| pending.start));
+        self.record(course, course.found());
         self.advance(course);
     }
 
@@ -71,7 +72,9 @@ impl<'t> Chain<'t, '_> {
         if start < end && is_whole {
             let in_use_bytes = held(&course.tally) - held(&tally);
             let retried = course.retries > 0;
-            self.stretches.push(Stretch { start, end, in_use_bytes, retried });
+            let anchors =
+                course.checkpoint.recent.anchors(start.saturating_sub(OVERLAP_BYTES), start);
+            self.stretches.push(Stretch { start, end, in_use_bytes, retried, anchors });
         }
     }
 
@@ -97,6 +100,9 @@ impl<'t> Chain<'t, '_> {
 
     /// Where no chunk starts: the chunk that led here may be none itself, or is not any more.
     pub(super) fn nonsense(&mut self, course: &mut Course<'_>) -> bool {
+        if self.catch_up(course) {
+            return course.at < course.segment.end;
+        }
         if self.retry(course) {
             return true;
         }
@@ -115,6 +121,9 @@ impl<'t> Chain<'t, '_> {
 
     /// Begins where a chunk starts now, if none does where one did.
     pub(super) fn find_start(&mut self, course: &mut Course<'_>) {
+        if self.take_up(course) {
+            return;
+        }
         let from = course.at;
         let mut seeker = self.seeker(course);
         if !seeker.leads_on(from) {
