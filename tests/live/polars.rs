@@ -57,8 +57,8 @@ fn the_line_that_keeps_columns_is_the_first_that_is_named() {
 
 /// What all of a watch may take.
 const ALLOWED_BYTES: u64 = 64 << 20;
-/// What the job may take.
-const LIMIT_BYTES: u64 = 1 << 30;
+/// What the job may take: on a busy machine two captures take their time.
+const LIMIT_BYTES: u64 = 2 << 30;
 
 /// The job of incident 3, which grows when it is told to.
 fn job(group: &Cgroup) -> Running {
@@ -82,7 +82,7 @@ fn has_frame(report: &Value, key: &str, part: &str) -> bool {
 fn captured_twice_by_a_watch_of_64_mib(options: &[&str], names_it: fn(&Value) -> bool) {
     let (own, group) = (Cgroup::with_limit(ALLOWED_BYTES), Cgroup::with_limit(LIMIT_BYTES));
     let mut job = job(&group);
-    let conditions = ["--when", "rss>20%", "-d", "8s", "--cool-down", "5s"];
+    let conditions = ["--when", "rss>10%", "-d", "8s", "--cool-down", "5s"];
     let arguments = [&["--cgroup", group.name()], options, &conditions[..]].concat();
     let mut command = own.command(&memtrace());
     let mut watch = Watch::start_command(command.arg("watch"), &arguments, None);
