@@ -57,8 +57,8 @@ fn the_line_that_keeps_columns_is_the_first_that_is_named() {
 
 /// What all of a watch may take.
 const ALLOWED_BYTES: u64 = 64 << 20;
-/// What the job may take.
-const LIMIT_BYTES: u64 = 1 << 30;
+/// What the job may take: on a busy machine two captures take their time.
+const LIMIT_BYTES: u64 = 2 << 30;
 
 /// The job of incident 3, which grows when it is told to.
 fn job(group: &Cgroup) -> Running {
@@ -78,13 +78,12 @@ fn has_frame(report: &Value, key: &str, part: &str) -> bool {
 }
 
 /// Incident 3: it heads for its limit, and the watch may take 64 MiB, programs, maps and the tables of all
-/// of its code included.
-#[test]
-fn growth_of_a_job_is_captured_twice_by_a_watch_of_64_mib() {
+/// of its code included. Whether a report names what makes it grow is for `names_it` to say.
+fn captured_twice_by_a_watch_of_64_mib(options: &[&str], names_it: fn(&Value) -> bool) {
     let (own, group) = (Cgroup::with_limit(ALLOWED_BYTES), Cgroup::with_limit(LIMIT_BYTES));
     let mut job = job(&group);
-    let conditions = ["--when", "rss>20%", "-d", "8s", "--cool-down", "5s"];
-    let arguments = [&["--cgroup", group.name(), "--growth"], &conditions[..]].concat();
+    let conditions = ["--when", "rss>10%", "-d", "8s", "--cool-down", "5s"];
+    let arguments = [&["--cgroup", group.name()], options, &conditions[..]].concat();
     let mut command = own.command(&memtrace());
     let mut watch = Watch::start_command(command.arg("watch"), &arguments, None);
     assert_eq!(watch.event("ready")["pid"], job.pid());
@@ -93,11 +92,24 @@ fn growth_of_a_job_is_captured_twice_by_a_watch_of_64_mib() {
         watch.event("fired");
         let report = watch.capture();
         assert!(job.is_running() && group.oom_kills() == 0, "it was written after the kill");
-        assert!(has_frame(&report, "function", "polars_"), "{report:#}");
-        assert!(has_frame(&report, "file", "polars_job.py"), "{report:#}");
+        assert!(names_it(&report), "{report:#}");
     }
     let (status, stderr) = watch.interrupt();
     assert_eq!(status.code(), Some(0), "{stderr}");
     assert!(own.peak_bytes() <= ALLOWED_BYTES && own.oom_kills() == 0, "{}", own.peak_bytes());
     assert!(!stderr.contains("failed"), "{stderr}");
+}
+
+#[test]
+fn growth_of_a_job_is_captured_twice_by_a_watch_of_64_mib() {
+    captured_twice_by_a_watch_of_64_mib(&["--growth"], |report| {
+        has_frame(report, "function", "polars_") && has_frame(report, "file", "polars_job.py")
+    });
+}
+
+#[test]
+fn allocations_of_a_job_are_captured_twice_by_a_watch_of_64_mib() {
+    captured_twice_by_a_watch_of_64_mib(&[], |report| {
+        has_frame(report, "function", "polars_") && has_frame(report, "file", "polars_job.py")
+    });
 }

@@ -97,6 +97,12 @@ impl Cgroup {
         self.number(if self.is_new { "memory.current" } else { "memory.usage_in_bytes" })
     }
 
+    /// The same without what can be dropped at once: files that nobody uses.
+    pub fn working_set_bytes(&self) -> u64 {
+        let dropped = if self.is_new { "inactive_file" } else { "total_inactive_file" };
+        self.current_bytes().saturating_sub(self.keyed("memory.stat", dropped).unwrap())
+    }
+
     /// The most that ever was.
     pub fn peak_bytes(&self) -> u64 {
         self.number(if self.is_new { "memory.peak" } else { "memory.max_usage_in_bytes" })

@@ -152,6 +152,16 @@ impl CodeTables {
         self.tables.limit(Limits { rows: words.rows, pages: words.pages, ..LIMITS });
     }
 
+    /// What another trace can begin with: all objects with rows. Others are looked at again, as there may
+    /// not have been time for them.
+    fn for_another_trace(mut self) -> Self {
+        self.tables.forget_uploaded(LIMITS);
+        self.seen.retain(|_, has_rows| *has_rows);
+        self.notes.clear();
+        self.build_ns = 0;
+        self
+    }
+
     /// Whether something was left out for want of room.
     pub(super) fn is_full(&self) -> bool {
         self.is_full
@@ -260,6 +270,11 @@ pub(super) struct Code {
 }
 
 impl Code {
+    /// The tables, for another trace.
+    pub(super) fn into_tables(self) -> CodeTables {
+        self.tables.for_another_trace()
+    }
+
     /// Names what is in these tables.
     pub(super) fn new(tables: CodeTables, symbolizer: Symbolizer) -> Self {
         Self { symbolizer, tables }

@@ -4,7 +4,12 @@ use std::collections::BTreeMap;
 
 use memtrace_common::loss::{KernelCounters, KernelLoss};
 
-use super::{code::Code, examine::hex, window::Ending};
+use super::{
+    code::Code,
+    examine::hex,
+    prepare::{Former, Prepared},
+    window::Ending,
+};
 use crate::{
     capture::{Books, Capture, CapturedSite, Ending as Finish, LossCount, ThreadName},
     model::{
@@ -41,7 +46,12 @@ impl Ending {
     }
 
     /// Names every stack and hands over all that is known of the window.
-    pub fn into_capture(mut self) -> Capture {
+    pub fn into_capture(self) -> Capture {
+        self.into_capture_and_rest().0
+    }
+
+    /// The same, and what is left of it for another trace.
+    pub(super) fn into_capture_and_rest(mut self) -> (Capture, Prepared) {
         self.code.refresh_names();
         let min_age_ns = self.header.min_age_ns.max(self.age_of_doubt_ns());
         let books = Books::of(&self.ledger, self.closed_ns, min_age_ns);
@@ -72,6 +82,7 @@ impl Ending {
             rss_changes: self.rss_changes,
             ..Finish::default()
         };
+        let former = Former::of(&self.objects, &self.header);
         let mut capture = Capture {
             header: self.header,
             modules: self.code.modules(),
@@ -86,7 +97,7 @@ impl Ending {
             ..Capture::default()
         };
         books.put_into(&mut capture);
-        capture
+        (capture, Prepared::out_of(self.code.into_tables(), former))
     }
 }
 

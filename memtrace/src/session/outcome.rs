@@ -1,6 +1,6 @@
 //! A finished trace of all its processes.
 
-use super::{recorder::Recorder, window::Ending};
+use super::{prepare::Prepared, recorder::Recorder, window::Ending};
 use crate::{
     capture::{self, Capture},
     model::trace::{EndReason, NotFollowed},
@@ -28,9 +28,16 @@ impl Outcome {
 
     /// Names every stack and hands over all that is known of the window, and what writes it.
     pub fn into_capture(self) -> (Capture, Option<Recorder>) {
-        let parts: Vec<Capture> = self.endings.into_iter().map(Ending::into_capture).collect();
+        let (capture, recorder, _) = self.into_capture_and_rest();
+        (capture, recorder)
+    }
+
+    /// The same, and what is left of the first process for a trace of the next that runs the same code.
+    pub fn into_capture_and_rest(self) -> (Capture, Option<Recorder>, Option<Prepared>) {
+        let parts = self.endings.into_iter().map(Ending::into_capture_and_rest);
+        let (parts, rests): (Vec<Capture>, Vec<Prepared>) = parts.unzip();
         let mut capture = capture::merge(parts);
         capture.ending.completeness.not_followed = self.not_followed;
-        (capture, self.recorder)
+        (capture, self.recorder, rests.into_iter().next())
     }
 }

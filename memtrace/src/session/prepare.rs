@@ -13,12 +13,13 @@ use super::{
     growth,
 };
 use crate::{
+    capture::Header,
     model::{CallShape, footprint::GrowthBy, mapping::Mapping},
     probe::{
         calls::{CallPlan, plan_calls},
         growth::GrowthOptions,
         load::{Kernel, LoadOptions, TableWords},
-        target::{TargetPlan, plan_target},
+        target::{PlannedObject, TargetPlan, plan_target},
     },
     sys::{kernel::KernelVersion, procfs::ProcFs},
 };
@@ -29,10 +30,27 @@ const WORTH_NEW_TABLES: Duration = Duration::from_secs(30);
 
 /// See the module. It is of no process, but fits the one best that it was made for last.
 pub struct Prepared {
-    kernel: Kernel,
+    /// `None` of what is left of a trace: the kernel's part ends with it.
+    kernel: Option<Kernel>,
     code: CodeTables,
     growth: Option<GrowthConfig>,
     plan: Option<Plan>,
+    former: Former,
+}
+
+/// What the programs of the trace before were for.
+#[derive(Default)]
+pub(super) struct Former {
+    shapes: Vec<CallShape>,
+    /// Growth was seen in the program.
+    knows_calls: bool,
+}
+
+impl Former {
+    pub(super) fn of(objects: &[PlannedObject], header: &Header) -> Self {
+        let knows_calls = header.growth.is_some_and(|it| it.in_program);
+        Self { shapes: shapes(objects), knows_calls }
+    }
 }
 
 /// A plan, and the code that was mapped when it was made.
@@ -68,7 +86,7 @@ impl Prepared {
         let maps = proc.maps(pid)?;
         let effort = Effort { threads: 1, may_go_on: &|| !is_urgent(), can_be_resumed: true };
         let (mut code, kernel, growth, plan) = match before {
-            Some(it) => (it.code, Some(it.kernel), it.growth, it.plan),
+            Some(it) => (it.code, it.kernel, it.growth, it.plan),
             None => (CodeTables::of(options), None, None, None),
         };
         code.add_with(&proc, pid, &maps, &effort);
@@ -81,10 +99,7 @@ impl Prepared {
             Some(plan) => plan,
             None => Plan::make(&proc, pid, &maps, version, options)?,
         };
-        let growth = match (options.growth, growth) {
-            (Some(interval), None) => Some(growth::config(interval)?),
-            (_, known) => known,
-        };
+        let growth = growth_config(options, growth)?;
         let mut kernel = match kernel {
             Some(kernel) => kernel,
             None => load(options, version, &mut code)?,
@@ -93,7 +108,46 @@ impl Prepared {
             .map(|config| GrowthOptions { config, knows_calls: plan.plan.calls.is_complete() });
         kernel.load_ahead(&plan.shapes(), followed.as_ref())?;
         code.publish(&mut kernel, &maps)?;
-        Ok(Self { kernel, code, growth, plan: Some(plan) })
+        let kernel = Some(kernel);
+        Ok(Self { kernel, code, growth, plan: Some(plan), former: Former::default() })
+    }
+
+    /// What is left of a trace.
+    pub(super) fn out_of(code: CodeTables, former: Former) -> Self {
+        Self { kernel: None, code, growth: None, plan: None, former }
+    }
+
+    /// Whether the kernel has verified the programs.
+    pub fn is_loaded(&self) -> bool {
+        self.kernel.is_some()
+    }
+
+    /// Has the kernel verify what the trace before had, for the next process that runs the same code,
+    /// before it is there.
+    ///
+    /// # Errors
+    /// Whatever would stand in the way of a trace, too.
+    pub fn load(mut self, options: &Options) -> Result<Self, AttachError> {
+        let version = ProcFs::new("/proc").kernel_version().map_err(AttachError::KernelVersion)?;
+        self.growth = growth_config(options, self.growth)?;
+        let mut kernel = load(options, version, &mut self.code)?;
+        let Former { shapes, knows_calls } = &self.former;
+        let followed =
+            self.growth.map(|config| GrowthOptions { config, knows_calls: *knows_calls });
+        kernel.load_ahead(shapes, followed.as_ref())?;
+        self.code.publish(&mut kernel, &[])?;
+        self.kernel = Some(kernel);
+        Ok(self)
+    }
+}
+
+fn growth_config(
+    options: &Options,
+    known: Option<GrowthConfig>,
+) -> Result<Option<GrowthConfig>, AttachError> {
+    match (options.growth, known) {
+        (Some(interval), None) => growth::config(interval).map(Some),
+        (_, known) => Ok(known),
     }
 }
 
@@ -108,8 +162,8 @@ pub(super) struct Start {
 
 impl From<Prepared> for Start {
     fn from(prepared: Prepared) -> Self {
-        let Prepared { kernel, code, growth, plan } = prepared;
-        Self { kernel: Some(kernel), code: Some(code), growth, plan }
+        let Prepared { kernel, code, growth, plan, .. } = prepared;
+        Self { kernel, code: Some(code), growth, plan }
     }
 }
 
@@ -181,9 +235,13 @@ impl Plan {
 
     fn shapes(&self) -> Vec<CallShape> {
         let TargetPlan { objects, loader, .. } = &self.plan.allocators;
-        let objects = objects.iter().chain(loader);
-        objects.flat_map(|it| it.plan.probes.iter().map(|probe| probe.shape)).collect()
+        shapes(objects.iter().chain(loader))
     }
+}
+
+fn shapes<'o>(objects: impl IntoIterator<Item = &'o PlannedObject>) -> Vec<CallShape> {
+    let probes = objects.into_iter().flat_map(|it| &it.plan.probes);
+    probes.map(|probe| probe.shape).collect()
 }
 
 impl Planned {

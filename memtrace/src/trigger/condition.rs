@@ -142,7 +142,7 @@ impl fmt::Display for Size {
         let fits = |(shift, _): &(u32, _)| self.0 > 0 && self.0.is_multiple_of(1 << shift);
         match units.into_iter().find(fits) {
             Some((shift, unit)) => write!(f, "{}{unit}", self.0 >> shift),
-            None => write!(f, "{}", self.0),
+            None => write!(f, "{}B", self.0),
         }
     }
 }

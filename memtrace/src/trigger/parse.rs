@@ -107,8 +107,11 @@ fn parse_rate(text: &str) -> Option<Bound> {
     Some(Bound::BytesPerSecond(parse_bytes(bytes)? as f64 / seconds))
 }
 
+/// With a unit: `rss>80` is meant to be 80 %, and not 80 bytes.
 fn parse_bytes(text: &str) -> Option<u64> {
-    parse_size::parse_size(text.trim()).ok()
+    let text = text.trim();
+    let has_unit = text.ends_with(|last: char| last.is_ascii_alphabetic());
+    parse_size::parse_size(text).ok().filter(|_| has_unit)
 }
 
 /// Neither negative, nor infinite, nor none.
@@ -164,6 +167,9 @@ mod tests {
             ("heap>1GiB", "`heap` is not measured"),
             ("rss>120%", "from 0% to 100%"),
             ("rss>much", "a size like 2GiB"),
+            ("rss>80", "from 0% to 100%"),
+            ("swap>500", "a size like 1GiB"),
+            ("rate>100/min", "100MiB/min"),
             ("rate>100MiB", "100MiB/min"),
             ("rate>100MiB/day", "100MiB/min"),
             ("psi>101", "percentage of time"),

@@ -119,10 +119,10 @@ mod tests {
 
     #[test]
     fn any_of_several_conditions_fires() {
-        let mut watchdog = watchdog(&["swap>1", "rss>90%", "rss>500"]);
+        let mut watchdog = watchdog(&["swap>1B", "rss>90%", "rss>500B"]);
         assert_eq!(watchdog.look(&reading(1, 400)).firing, None);
         let firing = watchdog.look(&reading(2, 600)).firing.unwrap();
-        assert_eq!(firing.condition.to_string(), "rss>500");
+        assert_eq!(firing.condition.to_string(), "rss>500B");
         assert_eq!(firing.since_ns, 2 * SECOND);
         assert_eq!(
             watchdog.look(&reading(3, 950)).firing.unwrap().condition.to_string(),
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_condition_fires_when_it_was_met_without_a_break_for_its_time() {
-        let mut watchdog = watchdog(&["rss>500 for 3s"]);
+        let mut watchdog = watchdog(&["rss>500B for 3s"]);
         let fires: Vec<bool> = [600, 600, 600, 400, 600, 600, 600, 600]
             .into_iter()
             .zip(1..)
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn a_clock_that_jumps_starts_all_anew() {
         for jump in [100, 1] {
-            let mut watchdog = watchdog(&["rss>500 for 3s", "rate>1/s"]);
+            let mut watchdog = watchdog(&["rss>500B for 3s", "rate>1B/s"]);
             (5..8).for_each(|second| _ = watchdog.look(&reading(second, 600)));
             let after = watchdog.look(&reading(jump, 900));
             assert!(after.is_discontinuous);
@@ -176,7 +176,7 @@ mod tests {
             readings in prop::collection::vec((any::<u64>(), 0_u64..2000), 1..100),
             hold in 0_u64..20
         ) {
-            let mut watchdog = watchdog(&[&format!("rss>1000 for {hold}s")]);
+            let mut watchdog = watchdog(&[&format!("rss>1000B for {hold}s")]);
             for (time_ns, rss_bytes) in readings {
                 let look = watchdog.look(&Reading { time_ns, rss_bytes, ..Reading::default() });
                 prop_assert!(look.firing.is_none() || rss_bytes > 1000);

@@ -50,6 +50,12 @@ impl<'d> Code<'d> {
         self.segments.iter().map(|segment| segment.bytes.len() as u64).sum()
     }
 
+    /// How much of a section of unwind information makes a row, of those that are kept: less than large
+    /// libraries have, so that what is expected suffices.
+    pub(super) fn section_bytes_of_row(&self) -> usize {
+        if self.everywhere { 4 } else { 32 }
+    }
+
     /// First address and one past the last one.
     pub(super) fn bounds(&self) -> Option<(u64, u64)> {
         let first = self.segments.first()?.address;

@@ -13,12 +13,15 @@ use crate::elf::{CodeSegment, Elf, ElfError, FrameSection, Machine};
 
 /// The largest section that is read; 100 MB of C++ have 5 MB.
 const MAX_SECTION_BYTES: usize = 128 << 20;
-/// The most code from the first to the last byte: as far as a call reaches (`rel32`).
+/// The most code from the first to the last byte: as far as a call reaches (`rel32`). The offset of a row
+/// has room for it.
 const MAX_SPAN_BYTES: u64 = 1 << 31;
 
 /// The rows of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectRows {
+    /// Where its code begins, as the file states addresses.
+    pub base: u64,
     /// Ascending by address; unknown before the first.
     pub rows: Vec<ObjectRow>,
     /// What the rows refer to; the first is [`CfaRule::Unknown`](memtrace_common::unwind::table::CfaRule::Unknown).
@@ -29,11 +32,18 @@ pub struct ObjectRows {
     pub stats: CompileStats,
 }
 
-/// From an address on a rule holds.
+impl ObjectRows {
+    /// Where a row begins, as the file states addresses.
+    pub fn address(&self, row: &ObjectRow) -> u64 {
+        self.base + u64::from(row.offset)
+    }
+}
+
+/// From an address on a rule holds. There are up to millions: 8 bytes each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ObjectRow {
-    /// Address as the file states it.
-    pub address: u64,
+    /// How far the address is from the object's base, in bytes.
+    pub offset: u32,
     /// Index of the rule in the object's rules.
     pub rule: u32,
 }
@@ -139,22 +149,23 @@ pub fn compile_for(
         return Err(CompileError::UnsupportedMachine(elf.machine()));
     }
     let code = Code::new(&elf, wanted);
-    check_span(&code)?;
+    let base = base(&code)?;
     let section = elf.frame_section()?.ok_or(CompileError::NoFrames)?;
     if section.data.len() > MAX_SECTION_BYTES {
         let size_bytes = section.data.len();
         return Err(CompileError::TooLong { section: section.name, size_bytes });
     }
     let (rows, rules, stats) = compile_section(&section, code, may_go_on)?;
-    Ok(ObjectRows { rows, rules, segments: elf.code_segments().collect(), stats })
+    Ok(ObjectRows { base, rows, rules, segments: elf.code_segments().collect(), stats })
 }
 
-fn check_span(code: &Code<'_>) -> Result<(), CompileError> {
+/// Where the code begins, if it does not spread too far.
+fn base(code: &Code<'_>) -> Result<u64, CompileError> {
     let (start, end) = code.bounds().ok_or(CompileError::NoCode)?;
     match end - start {
         0 => Err(CompileError::NoCode),
         span_bytes if span_bytes > MAX_SPAN_BYTES => Err(CompileError::TooWide { span_bytes }),
-        _ => Ok(()),
+        _ => Ok(start),
     }
 }
 

@@ -47,7 +47,8 @@ impl<'d, S: UnwindSection<Bytes<'d>>> Compiler<'d, S> {
     /// `length` is the section's; at most 4 GiB.
     pub(super) fn new(section: S, bases: &'d BaseAddresses, length: usize, code: Code<'d>) -> Self {
         let work_left = length.saturating_mul(MAX_WORK_PER_BYTE);
-        Self { section, bases, cies: HashMap::new(), work_left, output: Output::new(code) }
+        let output = Output::new(code, length);
+        Self { section, bases, cies: HashMap::new(), work_left, output }
     }
 
     /// Compiles all functions, for as long as it may go on.

@@ -29,10 +29,12 @@ pub(super) struct Output<'d> {
 }
 
 impl<'d> Output<'d> {
-    /// Nothing yet.
-    pub(super) fn new(code: Code<'d>) -> Self {
+    /// Nothing yet; it comes out of a section of this length.
+    pub(super) fn new(code: Code<'d>, section_bytes: usize) -> Self {
         let stats = CompileStats { text_bytes: code.size_bytes(), ..CompileStats::default() };
-        let (rows, covered, last_rule) = (RowBuilder::new(), None, UNKNOWN);
+        let base = code.bounds().map_or(0, |(start, _)| start);
+        let rows = section_bytes / code.section_bytes_of_row();
+        let (rows, covered, last_rule) = (RowBuilder::new(base, rows), None, UNKNOWN);
         Self { code, rows, stats, covered, last_rule, is_unsupported: false }
     }
 

@@ -13,15 +13,19 @@ use super::{
 const MAX_ROWS: usize = 1 << 22;
 
 pub(super) struct RowBuilder {
+    base: u64,
     rows: Vec<ObjectRow>,
     rules: Vec<Rule>,
     numbers: HashMap<Rule, u32>,
 }
 
 impl RowBuilder {
-    /// Before the first row, nothing is known.
-    pub(super) fn new() -> Self {
-        Self { rows: Vec::new(), rules: vec![UNKNOWN], numbers: HashMap::from([(UNKNOWN, 0)]) }
+    /// Before the first row, nothing is known. No address is below `base`, or further above it than an
+    /// offset has room for. There is room for so many rows at once: while they are moved to a larger place,
+    /// they are there twice.
+    pub(super) fn new(base: u64, expected: usize) -> Self {
+        let rows = Vec::with_capacity(expected.min(MAX_ROWS));
+        Self { base, rows, rules: vec![UNKNOWN], numbers: HashMap::from([(UNKNOWN, 0)]) }
     }
 
     /// From `address` on, which must not descend, `rule` holds.
@@ -35,7 +39,7 @@ impl RowBuilder {
         if self.rows.len() == MAX_ROWS {
             return Err(CompileError::TooManyRows);
         }
-        self.rows.push(ObjectRow { address, rule });
+        self.rows.push(ObjectRow { offset: address.wrapping_sub(self.base) as u32, rule });
         Ok(())
     }
 

@@ -144,6 +144,14 @@ impl Tables {
         self.uploaded_rules = self.rules.len();
     }
 
+    /// The maps are others, in which nothing is, and of which nobody said how large they are.
+    pub fn forget_uploaded(&mut self, limits: Limits) {
+        self.rows.forget_uploaded();
+        self.index.forget_uploaded();
+        self.uploaded_rules = 0;
+        self.limit(limits);
+    }
+
     /// All rows.
     pub fn rows(&self) -> &[u32] {
         self.rows.as_slice()
@@ -194,17 +202,18 @@ impl Tables {
 
     fn append(&mut self, object: &ObjectRows) -> Result<ObjectRef, TableFull> {
         let segments = object.segments.clone();
-        let Some((base, pages)) = extent(&object.rows) else {
+        let Some((base, pages)) = extent(object) else {
             return Ok(ObjectRef { first_page: 0, pages: 0, base: 0, segments });
         };
         let first_page = self.index.len() as u32;
         self.check_room(object, pages)?;
         let numbers = self.number_rules(&object.rules);
-        let word = |row: &ObjectRow| Row::new(row.address - base, numbers[row.rule as usize]).0;
-        self.rows.extend(&[Row::new(0, 0).0]);
+        let at = |row: &ObjectRow| object.address(row) - base;
+        let word = |row: &ObjectRow| Row::new(at(row), numbers[row.rule as usize]).0;
+        self.rows.extend([Row::new(0, 0).0].into_iter());
         let first_row = self.rows.len() as u32;
-        self.rows.extend(&object.rows.iter().map(word).collect::<Vec<_>>());
-        self.index.extend(&page_starts(&object.rows, base, pages, first_row));
+        self.rows.extend(object.rows.iter().map(word));
+        self.index.extend(page_starts(&object.rows, at, pages, first_row));
         Ok(ObjectRef { first_page, pages: pages as u32, base, segments })
     }
 
@@ -234,19 +243,24 @@ fn check(what: &'static str, needed: usize, limit: usize) -> Result<(), TableFul
 }
 
 /// Where the first page begins, and how many pages there are up to the last row.
-fn extent(rows: &[ObjectRow]) -> Option<(u64, u64)> {
-    let base = rows.first()?.address & !(PAGE_BYTES - 1);
-    Some((base, ((rows.last()?.address - base) >> PAGE_BITS) + 1))
+fn extent(object: &ObjectRows) -> Option<(u64, u64)> {
+    let base = object.address(object.rows.first()?) & !(PAGE_BYTES - 1);
+    Some((base, ((object.address(object.rows.last()?) - base) >> PAGE_BITS) + 1))
 }
 
 /// The number of each page's first row, and of the one behind the last.
-fn page_starts(rows: &[ObjectRow], base: u64, pages: u64, first_row: u32) -> Vec<u32> {
+fn page_starts(
+    rows: &[ObjectRow],
+    at: impl Fn(&ObjectRow) -> u64,
+    pages: u64,
+    first_row: u32,
+) -> impl ExactSizeIterator<Item = u32> {
     let mut row = 0;
-    let mut start_of = |page: u64| {
-        while row < rows.len() && (rows[row].address - base) >> PAGE_BITS < page {
+    let start_of = move |page: u32| {
+        while row < rows.len() && at(&rows[row]) >> PAGE_BITS < u64::from(page) {
             row += 1;
         }
         first_row + row as u32
     };
-    (0..=pages).map(&mut start_of).collect()
+    (0..pages as u32 + 1).map(start_of)
 }

@@ -30,10 +30,12 @@ impl Words {
         &self.words[..self.used]
     }
 
-    pub(super) fn extend(&mut self, words: &[u32]) {
+    pub(super) fn extend(&mut self, words: impl ExactSizeIterator<Item = u32>) {
         let end = self.used + words.len();
         self.words.resize(end.next_multiple_of(CHUNK_WORDS), 0);
-        self.words[self.used..end].copy_from_slice(words);
+        for (to, word) in self.words[self.used..end].iter_mut().zip(words) {
+            *to = word;
+        }
         self.used = end;
     }
 
@@ -48,10 +50,17 @@ impl Words {
     pub(super) fn mark_uploaded(&mut self) {
         self.uploaded = self.used;
     }
+
+    /// The map is another one.
+    pub(super) fn forget_uploaded(&mut self) {
+        self.uploaded = 0;
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::iter::repeat_n;
+
     use super::*;
 
     fn dirty(words: &Words) -> Vec<u32> {
@@ -62,11 +71,11 @@ mod tests {
     fn only_chunks_with_new_words_are_dirty() {
         let mut words = Words::default();
         assert!(dirty(&words).is_empty());
-        words.extend(&[7; CHUNK_WORDS + 1]);
+        words.extend(repeat_n(7, CHUNK_WORDS + 1));
         assert_eq!(dirty(&words), [0, 1]);
         words.mark_uploaded();
         assert!(dirty(&words).is_empty());
-        words.extend(&[8; 1]);
+        words.extend(repeat_n(8, 1));
         assert_eq!(dirty(&words), [1]);
         let (_, chunk) = words.dirty_chunks().next().unwrap();
         assert_eq!(chunk[..3], [7, 8, 0]);
@@ -75,10 +84,10 @@ mod tests {
     #[test]
     fn a_full_chunk_is_not_dirty_when_the_next_one_begins() {
         let mut words = Words::default();
-        words.extend(&[7; CHUNK_WORDS]);
+        words.extend(repeat_n(7, CHUNK_WORDS));
         words.mark_uploaded();
         assert!(dirty(&words).is_empty());
-        words.extend(&[8; 1]);
+        words.extend(repeat_n(8, 1));
         assert_eq!(dirty(&words), [1]);
         assert_eq!((words.len(), words.get(CHUNK_WORDS as u32)), (CHUNK_WORDS + 1, 8));
     }

@@ -13,6 +13,6 @@ fuzz_target!(|file: &[u8]| {
     let mut tables = Tables::new(Limits::DEFAULT);
     let Ok(added) = tables.add_object(ObjectKey::Vdso, &object).cloned() else { return };
     for row in &object.rows {
-        assert_eq!(tables.lookup(&added, row.address), object.rules[row.rule as usize]);
+        assert_eq!(tables.lookup(&added, object.address(row)), object.rules[row.rule as usize]);
     }
 });

@@ -47,6 +47,34 @@ fn a_job_with_an_allocator_of_its_own_is_captured_before_the_kill() {
     assert_eq!(watch.wait().0.code(), Some(1));
 }
 
+/// A service that is killed and restarted: its next life finds what it takes ready.
+#[test]
+fn with_follow_the_next_life_is_made_ready_for_before_it_comes() {
+    const LIMIT_BYTES: u64 = 64 << 20;
+    let group = Cgroup::with_limit(LIMIT_BYTES);
+    let mut watch = Watch::start(&["--cgroup", group.name(), "--follow", "--when", "rss>100%"]);
+    let mut tables = Vec::new();
+    for life in 1..=2 {
+        let mut command = group.command(&programs::path("grower"));
+        command.args(["40000000", "3600"]).stdout(Stdio::null());
+        let mut target = Running::start(&mut command);
+        watch.wait_until_it_traces(target.pid());
+        target.signal(Signal::USR1);
+        target.wait();
+        let report = watch.capture();
+        assert_eq!(report["incident"]["oom_kill"]["pid"], target.pid(), "life {life}");
+        assert_eq!(top_function(&report), "keep_forever", "life {life}");
+        tables.push(report["unwind_tables"].clone());
+        assert_eq!(watch.event("ready")["pid"], serde_json::Value::Null);
+    }
+    let number = |life: usize, of: &str| tables[life][of].as_u64().unwrap();
+    assert_eq!(number(0, "rows"), number(1, "rows"));
+    // None of them was compiled again.
+    let (first_ns, second_ns) = (number(0, "build_ns"), number(1, "build_ns"));
+    assert!(second_ns < first_ns / 10, "{first_ns} and {second_ns}");
+    assert_eq!(watch.interrupt().0.code(), Some(0));
+}
+
 #[test]
 fn what_was_made_ready_for_one_process_serves_for_another() {
     let group = Cgroup::with_limit(256 << 20);

@@ -31,6 +31,8 @@ impl Group {
                 .context("cannot have memory counted")?;
         }
         let directory = root.join(name);
+        // One that an interrupted run has left; whose processes are there, it stays, and that is told.
+        let _ = fs::remove_dir(&directory);
         fs::create_dir(&directory).with_context(|| directory.display().to_string())?;
         let group = Self { name: format!("/{name}"), directory, is_unified };
         let limit = if is_unified { "memory.max" } else { "memory.limit_in_bytes" };

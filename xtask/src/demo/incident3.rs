@@ -36,38 +36,66 @@ struct Run {
     names_python: bool,
 }
 
-/// Runs it so often, with this memtrace.
+impl Run {
+    fn has_succeeded(&self) -> bool {
+        self.in_time && self.names_rust && self.names_python
+    }
+}
+
+/// Runs it so often, with this memtrace. One that comes to nothing counts as failed, and the others are run.
 pub fn run(memtrace: &Path, runs: u32) -> Result<()> {
     let python = python()?;
     let mut done = Vec::new();
     for number in 1..=runs {
         banner(&format!("incident 3, run {number} of {runs}"));
-        let run = one(memtrace, &python)?;
-        say(format_args!(
-            "{} the kill: armed {:.2} s and written {:.1} s after the firing, when {:.1} s were left; names \
-             Rust: {}, Python: {}",
-            if run.in_time { "written before" } else { "LATE: not written before" },
-            run.armed_seconds,
-            run.seconds,
-            run.seconds_left,
-            run.names_rust,
-            run.names_python,
-        ));
-        done.push(run);
+        match one(memtrace, &python) {
+            Ok(run) => {
+                tell(&run);
+                done.push(run);
+            }
+            Err(error) => say(format_args!("FAILED: {error:#}")),
+        }
     }
+    sum_up(&done, runs)
+}
+
+fn tell(run: &Run) {
+    say(format_args!(
+        "{} the kill: armed {:.2} s and written {:.1} s after the firing, when {:.1} s were left; names \
+         Rust: {}, Python: {}",
+        if run.in_time { "written before" } else { "LATE: not written before" },
+        run.armed_seconds,
+        run.seconds,
+        run.seconds_left,
+        run.names_rust,
+        run.names_python,
+    ));
+}
+
+fn sum_up(done: &[Run], runs: u32) -> Result<()> {
     let count = |is: fn(&Run) -> bool| done.iter().filter(|run| is(run)).count();
     banner("incident 3");
-    say(format_args!("{} of {runs} captures were written before the kill", count(|it| it.in_time)));
-    say(format_args!("{} of {runs} name Polars' Rust frames", count(|it| it.names_rust)));
-    say(format_args!("{} of {runs} name Python lines", count(|it| it.names_python)));
+    say(format_args!(
+        "{} of {runs} captures were written before the kill: the kernel had counted none in the job's control \
+         group when memtrace said that it was written",
+        count(|it| it.in_time)
+    ));
+    say(format_args!(
+        "{} of {runs} name Polars' Rust frames (polars_...) on a stack that grew",
+        count(|it| it.names_rust)
+    ));
+    say(format_args!(
+        "{} of {runs} name lines of polars_job.py on a stack that grew",
+        count(|it| it.names_python)
+    ));
     say(format_args!(
         "armed after {}; written after {}",
         range(done.iter().map(|it| it.armed_seconds)),
         range(done.iter().map(|it| it.seconds))
     ));
-    ensure!(count(|it| it.in_time) == done.len(), "a capture came too late");
-    let names_both = |it: &Run| it.names_rust && it.names_python;
-    ensure!(count(names_both) == done.len(), "a capture does not name what made the job grow");
+    let succeeded = count(Run::has_succeeded);
+    say(format_args!("{succeeded} of {runs} SUCCEEDED in all three"));
+    ensure!(succeeded == runs as usize, "{} of {runs} runs failed", runs as usize - succeeded);
     Ok(())
 }
 
@@ -185,6 +213,22 @@ fn text<'v>(frame: &'v Value, key: &str) -> &'v str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_that_came_to_nothing_or_lacks_something_fails_all() {
+        let run = |in_time, names_python| Run {
+            in_time,
+            seconds: 9.0,
+            armed_seconds: 0.5,
+            seconds_left: 20.0,
+            names_rust: true,
+            names_python,
+        };
+        assert!(sum_up(&[run(true, true), run(true, true)], 2).is_ok());
+        assert!(sum_up(&[run(true, true)], 2).is_err());
+        assert!(sum_up(&[run(true, true), run(false, true)], 2).is_err());
+        assert!(sum_up(&[run(true, true), run(true, false)], 2).is_err());
+    }
 
     #[test]
     fn frames_are_found_on_the_stacks_of_all_sites() {

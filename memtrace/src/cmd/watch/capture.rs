@@ -154,7 +154,8 @@ impl Captures {
         if incident.is_nothing() {
             return Ok(None);
         }
-        let (mut capture, recorder) = outcome.into_capture();
+        let (mut capture, recorder, rest) = outcome.into_capture_and_rest();
+        self.stage.keep(rest);
         tell_of_group(&mut capture, order);
         capture.ending.incident = incident;
         let path = file.path().to_owned();
@@ -196,6 +197,10 @@ impl Capturer for Captures {
     fn prepare(&self, pid: NonZeroU32) -> Result<(), String> {
         let options = Options { pid, ..self.options.clone() };
         self.stage.prepare(&options).map_err(|error| format!("{error:#}"))
+    }
+
+    fn prepare_next(&self) -> Result<bool, String> {
+        self.stage.prepare_next(&self.options).map_err(|error| format!("{error:#}"))
     }
 
     fn hurry(&self) {

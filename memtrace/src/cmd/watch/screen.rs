@@ -145,13 +145,14 @@ impl WatchObserver for Screen {
                 let duration_ns = duration.as_nanos() as u64;
                 if is_news {
                     let took = self::duration_ns(duration_ns);
-                    self.say(&format!("ready to trace process {pid} at once, after {took}"));
+                    self.say(&format!("ready to trace {} at once, after {took}", whom(pid)));
                 }
                 self.line("ready", || json!({"pid": pid, "duration_ns": duration_ns}));
             }
             Event::NotReady { pid, reason } => {
                 self.say(&format!(
-                    "a capture of {pid} would have to be made ready first: {reason}"
+                    "a capture of {} would have to be made ready first: {reason}",
+                    whom(pid)
                 ));
                 self.line("not_ready", || json!({"pid": pid, "reason": reason}));
             }
@@ -215,6 +216,10 @@ impl Screen {
         ));
         self.line("status", || json!({"status": status}));
     }
+}
+
+fn whom(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "whoever comes next".to_owned(), |pid| format!("process {pid}"))
 }
 
 fn captured(pid: u32, duration_ns: u64) -> String {

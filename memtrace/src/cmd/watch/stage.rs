@@ -50,13 +50,10 @@ impl Stage {
     /// the trace.
     pub fn prepare(&self, options: &Options) -> Result<()> {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        if ready.is_none() {
+        if !is_loaded(&ready) {
             check_room(options)?;
         }
-        match calm_down() {
-            Ok(thread) => self.thread.store(thread, Ordering::Relaxed),
-            Err(error) => log::debug!("preparing is as urgent as all else: {error}"),
-        }
+        self.calm_down();
         let is_urgent = || self.is_urgent.load(Ordering::Relaxed);
         let prepared = Prepared::make(options, ready.take(), &is_urgent);
         self.thread.store(0, Ordering::Relaxed);
@@ -64,9 +61,47 @@ impl Stage {
         Ok(())
     }
 
+    /// What is left of a trace serves the next one.
+    pub fn keep(&self, rest: Option<Prepared>) {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if ready.is_none() {
+            *ready = rest;
+        }
+    }
+
+    /// Makes ready a trace of whoever comes next, if something was kept and nobody has come yet; whether it was so.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`].
+    pub fn prepare_next(&self, options: &Options) -> Result<bool> {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if ready.as_ref().is_none_or(Prepared::is_loaded) {
+            return Ok(false);
+        }
+        check_room(options)?;
+        self.calm_down();
+        let loaded = ready.take().map(|rest| rest.load(options)).transpose();
+        self.thread.store(0, Ordering::Relaxed);
+        *ready = loaded?;
+        Ok(true)
+    }
+
+    fn calm_down(&self) {
+        match calm_down() {
+            Ok(thread) => {
+                self.thread.store(thread, Ordering::SeqCst);
+                // Whoever waits for it since before that has hurried nobody.
+                if self.is_urgent.load(Ordering::SeqCst) {
+                    self.hurry();
+                }
+            }
+            Err(error) => log::debug!("preparing is as urgent as all else: {error}"),
+        }
+    }
+
     /// There is not much time left: what is in the making takes its turn on the CPUs.
     pub fn hurry(&self) {
-        let thread = self.thread.swap(0, Ordering::Relaxed);
+        let thread = self.thread.swap(0, Ordering::SeqCst);
         if thread != 0
             && let Err(error) = hurry(thread)
         {
@@ -79,15 +114,19 @@ impl Stage {
     /// # Errors
     /// When nothing is, and there is no room for it.
     pub fn take(&self, options: &Options) -> Result<Option<Prepared>> {
-        self.is_urgent.store(true, Ordering::Relaxed);
+        self.is_urgent.store(true, Ordering::SeqCst);
         self.hurry();
         let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.is_urgent.store(false, Ordering::Relaxed);
-        if ready.is_none() {
+        if !is_loaded(&ready) {
             check_room(options)?;
         }
         Ok(ready)
     }
+}
+
+fn is_loaded(ready: &Option<Prepared>) -> bool {
+    ready.as_ref().is_some_and(Prepared::is_loaded)
 }
 
 /// Verifying is charged to memtrace's own control group, and is no reason to be killed by its limit. The

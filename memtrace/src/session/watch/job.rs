@@ -58,6 +58,13 @@ pub trait Capturer: Send + Sync {
     /// A sentence for people.
     fn prepare(&self, pid: NonZeroU32) -> Result<(), String>;
 
+    /// Makes ready a trace of whoever comes after the one that was traced last; not where somebody has come
+    /// by now.
+    ///
+    /// # Errors
+    /// As above.
+    fn prepare_next(&self) -> Result<bool, String>;
+
     /// What is being made ready may be needed soon.
     fn hurry(&self);
 

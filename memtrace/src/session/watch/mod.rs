@@ -115,8 +115,8 @@ pub enum Event<'e> {
     Gone(&'e str),
     /// A capture of this process can begin in a moment: what it takes was made ready, in so long.
     Ready {
-        /// The process.
-        pid: u32,
+        /// The process; `None` for whoever comes next.
+        pid: Option<u32>,
         /// How long it took; next to nothing where it was ready but for what has been loaded since.
         duration: Duration,
         /// For the first time, or again.
@@ -124,8 +124,8 @@ pub enum Event<'e> {
     },
     /// It takes longer, and why.
     NotReady {
-        /// The process.
-        pid: u32,
+        /// The process; `None` for whoever comes next.
+        pid: Option<u32>,
         /// A clause.
         reason: &'e str,
     },

@@ -74,7 +74,8 @@ fn compile_functions(code: &[u8], functions: &[Function<'_>]) -> ObjectRows {
 
 /// Rows as (offset in the code, rule).
 fn rows(object: &ObjectRows) -> Vec<(u64, Rule)> {
-    let row = |row: &ObjectRow| (row.address - CODE_ADDRESS, object.rules[row.rule as usize]);
+    let row =
+        |row: &ObjectRow| (object.address(row) - CODE_ADDRESS, object.rules[row.rule as usize]);
     object.rows.iter().map(row).collect()
 }
 

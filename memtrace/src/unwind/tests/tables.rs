@@ -13,9 +13,12 @@ fn object(rows: &[(u64, i32)]) -> ObjectRows {
             rules.len() - 1
         }) as u32
     };
-    let row = |&(address, offset)| ObjectRow { address, rule: number(rule(CfaRule::Sp, offset)) };
-    let rows = rows.iter().map(row).collect();
-    ObjectRows { rows, rules, segments: Vec::new(), stats: CompileStats::default() }
+    let mut row = |&(address, offset): &(u64, i32)| ObjectRow {
+        offset: address as u32,
+        rule: number(rule(CfaRule::Sp, offset)),
+    };
+    let rows = rows.iter().map(&mut row).collect();
+    ObjectRows { base: 0, rows, rules, segments: Vec::new(), stats: CompileStats::default() }
 }
 
 #[test]

@@ -56,9 +56,10 @@ enum News {
         pid: u32,
         inspection: Option<Box<Inspection>>,
     },
-    /// What a capture of this process takes is ready, after so long, or cannot be made ready.
+    /// What a capture of this process takes, or of whoever comes next, is ready, after so long, or cannot be
+    /// made ready.
     Prepared {
-        pid: u32,
+        pid: Option<u32>,
         result: Result<Duration, String>,
     },
 }
@@ -120,6 +121,8 @@ struct Watch<'w> {
     /// CPU time of the last look.
     look_cost_ns: u64,
     has_captured: bool,
+    /// A trace has come to its end since the last look.
+    has_ended: bool,
     /// The group has gone, and was said to.
     is_gone: bool,
 }
@@ -165,6 +168,7 @@ impl<'w> Watch<'w> {
             looked_ns: None,
             look_cost_ns: 0,
             has_captured: false,
+            has_ended: false,
             is_gone: false,
             proc,
         };

@@ -32,6 +32,7 @@ impl Watch<'_> {
     }
 
     pub(super) fn done(&mut self, done: Done) {
+        self.has_ended |= done.pid.is_some();
         if let Some(target) = self.targets.get_mut(&done.target)
             && let Some(running) = target.running.take_if(|it| Some(it.pid) == done.pid)
         {

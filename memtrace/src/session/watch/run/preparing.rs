@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, time::Instant};
 
 use super::{
-    super::{Event, nonzero},
+    super::{Capturer, Event, nonzero},
     News, Watch,
 };
 
@@ -13,10 +13,13 @@ const AHEAD_NS: u64 = 30_000_000_000;
 const HURRY_NS: u64 = 300_000_000_000;
 
 impl Watch<'_> {
-    /// Has it begun if it is due. With `follow`, traces begin while all is calm anyway.
+    /// Has it begun if it is due.
     pub(super) fn prepare(&mut self, now_ns: u64) {
-        if self.options.follow || self.is_over() {
+        if self.is_over() {
             return;
+        }
+        if self.options.follow {
+            return self.prepare_next();
         }
         let mut left = self.targets.values().filter_map(|it| it.status.time_to_limit_ns);
         if self.readiness.is_in_the_making() && left.any(|left_ns| left_ns < HURRY_NS) {
@@ -26,7 +29,9 @@ impl Watch<'_> {
         let is_there = |former| self.targets.values().any(|it| it.members.get(former).is_some());
         let former_is_there = self.readiness.of().is_some_and(is_there);
         let is_due = self.readiness.is_due(pid.get(), rss_bytes, now_ns, former_is_there);
-        if is_due && self.begin_to_prepare(pid) {
+        if is_due
+            && self.start_to_prepare(Some(pid.get()), move |it| it.prepare(pid).map(|()| true))
+        {
             self.readiness.begin(pid.get(), rss_bytes, now_ns);
         }
     }
@@ -43,18 +48,41 @@ impl Watch<'_> {
         Some((nonzero(member.process.pid)?, member.rss_bytes))
     }
 
-    fn begin_to_prepare(&self, pid: NonZeroU32) -> bool {
+    /// With `follow`, a trace begins as soon as somebody is there: when one has ended, the next is made ready
+    /// until then.
+    fn prepare_next(&mut self) {
+        let is_due = std::mem::take(&mut self.has_ended);
+        if !is_due || self.targets.values().any(|it| it.running.is_some()) {
+            return;
+        }
+        self.start_to_prepare(None, |capturer| capturer.prepare_next());
+    }
+
+    /// On a thread of its own; whether there is one.
+    fn start_to_prepare(
+        &self,
+        pid: Option<u32>,
+        prepare: impl FnOnce(&dyn Capturer) -> Result<bool, String> + Send + 'static,
+    ) -> bool {
         let (capturer, tell) = (self.jobs.capturer.clone(), self.tell.clone());
         let run = move || {
             let begun = Instant::now();
-            let result = capturer.prepare(pid).map(|()| begun.elapsed());
-            let _ = tell.send(News::Prepared { pid: pid.get(), result });
+            let result = match prepare(&*capturer) {
+                // Somebody came first.
+                Ok(false) => return,
+                prepared => prepared.map(|_| begun.elapsed()),
+            };
+            let _ = tell.send(News::Prepared { pid, result });
         };
         let started = std::thread::Builder::new().name("preparation".to_owned()).spawn(run);
         started.map_err(|error| log::warn!("nothing is made ready: {error}")).is_ok()
     }
 
-    pub(super) fn prepared(&mut self, pid: u32, result: Result<std::time::Duration, String>) {
+    pub(super) fn prepared(
+        &mut self,
+        pid: Option<u32>,
+        result: Result<std::time::Duration, String>,
+    ) {
         self.readiness.end(result.is_ok());
         match result {
             Ok(duration) => {
