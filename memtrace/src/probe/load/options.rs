@@ -68,7 +68,7 @@ pub enum Sampling {
     Exact,
     /// Those that are drawn.
     Variable {
-        /// How densely at first; see [`Kernel::set_interval`].
+        /// How densely at first; see [`Kernel::set_interval`](super::Kernel::set_interval).
         interval: Interval,
         /// Most live blocks that are expected to be followed at once: 16 bytes each in the kernel,
         /// at most 16 MiB.
@@ -104,7 +104,7 @@ impl Sampling {
     }
 }
 
-/// How large the maps of the unwind tables are; rounded up to [`CHUNK_WORDS`].
+/// How large the maps of the unwind tables are; rounded up to [`CHUNK_WORDS`](memtrace_common::unwind::table::CHUNK_WORDS).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TableWords {
     /// Rows.
