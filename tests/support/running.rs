@@ -1,8 +1,10 @@
 //! A child process that does not outlive its test.
 
 use std::{
+    io::ErrorKind,
     process::{Child, Command, ExitStatus},
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -15,7 +17,21 @@ pub struct Running(Child);
 impl Running {
     /// Starts a command.
     pub fn start(command: &mut Command) -> Self {
-        Self(command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}")))
+        let begun = Instant::now();
+        loop {
+            match command.spawn() {
+                Ok(child) => return Self(child),
+                // A program that was just copied: a child that another test forked meanwhile has it open for
+                // writing until it executes its own.
+                Err(error)
+                    if error.kind() == ErrorKind::ExecutableFileBusy
+                        && begun.elapsed() < TIMEOUT =>
+                {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                Err(error) => panic!("cannot start {command:?}: {error}"),
+            }
+        }
     }
 
     /// The process id.

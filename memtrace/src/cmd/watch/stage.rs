@@ -12,11 +12,13 @@ use std::{
 
 use anyhow::{Result, bail};
 
+use super::RESERVED_BYTES;
 use crate::{
     model::size::bytes,
     session::{Options, Prepared},
     sys::{
         cgroup::{self, Group},
+        preserve::renew,
         priority::{calm_down, hurry},
         procfs::ProcFs,
     },
@@ -50,9 +52,7 @@ impl Stage {
     /// the trace.
     pub fn prepare(&self, options: &Options) -> Result<()> {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        if !is_loaded(&ready) {
-            check_room(options)?;
-        }
+        make_room(&mut ready, options)?;
         self.calm_down();
         let is_urgent = || self.is_urgent.load(Ordering::Relaxed);
         let prepared = Prepared::make(options, ready.take(), &is_urgent);
@@ -78,11 +78,12 @@ impl Stage {
         if ready.as_ref().is_none_or(Prepared::is_loaded) {
             return Ok(false);
         }
-        check_room(options)?;
+        make_room(&mut ready, options)?;
+        let Some(rest) = ready.take() else { return Ok(false) };
         self.calm_down();
-        let loaded = ready.take().map(|rest| rest.load(options)).transpose();
+        let loaded = rest.load(options);
         self.thread.store(0, Ordering::Relaxed);
-        *ready = loaded?;
+        *ready = Some(loaded?);
         Ok(true)
     }
 
@@ -116,17 +117,28 @@ impl Stage {
     pub fn take(&self, options: &Options) -> Result<Option<Prepared>> {
         self.is_urgent.store(true, Ordering::SeqCst);
         self.hurry();
-        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.is_urgent.store(false, Ordering::Relaxed);
-        if !is_loaded(&ready) {
-            check_room(options)?;
-        }
+        make_room(&mut ready, options)?;
         Ok(ready)
     }
 }
 
 fn is_loaded(ready: &Option<Prepared>) -> bool {
     ready.as_ref().is_some_and(Prepared::is_loaded)
+}
+
+/// Sees that there is room for the programs: what is left of the trace before gives way to them.
+fn make_room(ready: &mut Option<Prepared>, options: &Options) -> Result<()> {
+    if is_loaded(ready) {
+        return Ok(());
+    }
+    let room = check_room(options);
+    if room.is_ok() || ready.take().is_none() {
+        return room;
+    }
+    renew(RESERVED_BYTES);
+    check_room(options)
 }
 
 /// Verifying is charged to memtrace's own control group, and is no reason to be killed by its limit. The
