@@ -159,7 +159,9 @@ fn check_room_now(options: &Options) -> Result<()> {
     let Ok(group) = Group::open(Path::new(cgroup::ROOT), &path) else { return Ok(()) };
     let Ok(Some(usage)) = group.usage() else { return Ok(()) };
     let Some(limit_bytes) = usage.limit_bytes else { return Ok(()) };
-    let left_bytes = limit_bytes.saturating_sub(usage.working_set_bytes);
+    // What a capture has read of libraries goes when room is needed.
+    let in_use_bytes = usage.working_set_bytes - usage.active_file_bytes;
+    let left_bytes = limit_bytes.saturating_sub(in_use_bytes);
     let needed_bytes =
         if options.growth.is_some() { NEEDED_FOR_GROWTH_BYTES } else { NEEDED_BYTES };
     if left_bytes < needed_bytes {

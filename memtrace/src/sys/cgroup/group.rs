@@ -59,6 +59,8 @@ pub struct GroupUsage {
     pub current_bytes: u64,
     /// The same without inactive files, which the kernel can drop at once.
     pub working_set_bytes: u64,
+    /// Of those: files that were read lately, which the kernel drops when there is nothing else.
+    pub active_file_bytes: u64,
     /// The highest that was charged to it at a time, since it was made.
     pub peak_bytes: Option<u64>,
     /// The lowest limit of it and of those that it is in.
@@ -167,16 +169,19 @@ impl Group {
         let current = if is_new { "memory.current" } else { "memory.usage_in_bytes" };
         let text = fs::read_to_string(self.directory.join(current));
         let text = text.map_err(|error| self.explain(error))?;
-        let current_bytes = text.trim().parse().unwrap_or_default();
+        let current_bytes: u64 = text.trim().parse().unwrap_or_default();
         let stat = fs::read_to_string(self.directory.join("memory.stat")).unwrap_or_default();
         // v1 tells the group's own and, as total_, that of the groups in it, too.
         let stated =
             |name: &str| keyed(&stat, &format!("total_{name}")).or_else(|| keyed(&stat, name));
         let inactive_bytes = stated("inactive_file").unwrap_or_default();
+        let working_set_bytes = current_bytes.saturating_sub(inactive_bytes);
+        let active_bytes: u64 = stated("active_file").unwrap_or_default();
         let hierarchy = if is_new { V2 } else { V1 };
         Ok(Some(GroupUsage {
             current_bytes,
-            working_set_bytes: current_bytes.saturating_sub(inactive_bytes),
+            working_set_bytes,
+            active_file_bytes: active_bytes.min(working_set_bytes),
             peak_bytes: number(&self.directory.join(hierarchy.peak)),
             limit_bytes: self.limit(&hierarchy),
             swap_bytes: match is_new {
@@ -278,7 +283,7 @@ mod tests {
         ("cgroup.procs", ""),
         ("pod/cgroup.procs", "7\n"),
         ("pod/memory.current", "1000\n"),
-        ("pod/memory.stat", "anon 600\ninactive_file 300\npgmajfault 5\n"),
+        ("pod/memory.stat", "anon 600\ninactive_file 300\nactive_file 40\npgmajfault 5\n"),
         ("pod/memory.peak", "2000\n"),
         ("pod/memory.max", "4000\n"),
         ("pod/memory.swap.current", "50\n"),
@@ -299,6 +304,7 @@ mod tests {
         let expected = GroupUsage {
             current_bytes: 1000,
             working_set_bytes: 700,
+            active_file_bytes: 40,
             peak_bytes: Some(2000),
             limit_bytes: Some(4000),
             swap_bytes: Some(50),
@@ -318,7 +324,7 @@ mod tests {
             ("memory/job/memory.limit_in_bytes", "9223372036854771712\n"),
             (
                 "memory/job/memory.stat",
-                "inactive_file 1\nswap 2\ntotal_inactive_file 400\ntotal_swap 60\n",
+                "inactive_file 1\nswap 2\ntotal_inactive_file 400\ntotal_active_file 700\ntotal_swap 60\n",
             ),
             ("memory/job/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n"),
             ("memory/job/in/cgroup.procs", "2\n"),
@@ -327,6 +333,7 @@ mod tests {
         ]);
         let usage = Group::open(root.path(), "job").unwrap().usage().unwrap().unwrap();
         assert_eq!((usage.working_set_bytes, usage.swap_bytes), (600, Some(60)));
+        assert_eq!(usage.active_file_bytes, 600, "read a moment later");
         assert_eq!((usage.limit_bytes, usage.oom_kills), (Some(9000), Some(4)));
     }
 
