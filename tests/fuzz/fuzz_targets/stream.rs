@@ -29,7 +29,7 @@ fuzz_target!(|input: &[u8]| {
         for (_, entry) in ledger.sites() {
             let mut accounted = entry.account.stats().live;
             accounted += entry.account.stats().freed;
-            accounted += entry.account.discarded;
+            accounted += entry.account.discarded();
             assert_eq!(accounted, entry.account.stats().allocated);
         }
     }
