@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod call;
+pub mod clock;
 pub mod config;
 pub mod function;
 pub mod growth;

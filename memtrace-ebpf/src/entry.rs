@@ -13,7 +13,8 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use memtrace_common::{
-    call::{Arrival, Call, Clock, Entry, HandedOn, InFlight, NOT_RECORDED, SiteCookie, Verdict},
+    call::{Arrival, Call, Entry, HandedOn, InFlight, NOT_RECORDED, SiteCookie, Verdict},
+    clock::Clock,
     config::Config,
     loss::{FunctionCounters, KernelLoss, STACKS_A_TIMED},
     memory::ReadMemory as _,

@@ -6,7 +6,7 @@
 //! one, and keeps it until it ends.
 
 use aya_ebpf::{macros::map, maps::Array};
-use memtrace_common::call::{Clock, InFlight};
+use memtrace_common::{call::InFlight, clock::Clock};
 
 use crate::atomic;
 
