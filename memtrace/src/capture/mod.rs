@@ -61,6 +61,7 @@ use crate::model::{
     footprint::{GrowthProbes, RssChanges},
     incident::Incident,
     layout::HeapLayout,
+    room::Room,
     site::{Amount, SiteStats},
     stack::{NamedStack, StackId},
     timeline::Timeline,
@@ -248,6 +249,10 @@ pub struct Ending {
     /// When probes were armed, where some were not all the time.
     #[serde(skip_serializing_if = "Coverage::is_full")]
     pub coverage: Coverage,
+    /// How many live blocks of glibc's heap one that was seen can stand for, where that is less than
+    /// `coverage` tells.
+    #[serde(skip_serializing_if = "Room::is_unknown")]
+    pub room: Room,
     /// The mean distance of samples at the end, in bytes allocated; `None` where every block was
     /// looked at.
     #[serde(skip_serializing_if = "Option::is_none")]

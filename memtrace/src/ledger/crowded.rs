@@ -3,36 +3,39 @@
 //! Where probes come in short bursts, what they saw is taken to stand for the rest, and blocks that were
 //! freed while nobody looked count as live if others use their addresses. So live blocks of a size can seem
 //! to be more than the heap has chunks of that size in use, and that is known exactly, by its walk. Then
-//! only that many are.
+//! only that many are: each stands for fewer, and where even those that were seen are too many, some are
+//! given up.
 
 use super::{Ledger, check::LiveBlock, live::Block, lot::lot};
-use crate::model::chunk_sizes::ChunkSizes;
+use crate::model::{chunk_sizes::ChunkSizes, room::Room};
 
 /// The lot is another one than that of what was probably freed.
 const DRAW: u64 = 1;
 
 impl Ledger {
-    /// So many of the live blocks of malloc as there cannot be, each standing for `factor` blocks
-    /// beside those that it is a sample of. Which ones is a guess, in which each of a size has the same
-    /// chance. `chunks` are in use by all; `is_there` says which blocks are among them, if they are live.
+    /// So many of the live blocks of malloc as there cannot be, if each stands for no more than those that
+    /// it is a sample of, and how many of them each of the others can stand for, instead of `factor`. Which
+    /// ones cannot be is a guess, in which each of a size has the same chance. `chunks` are in use by all;
+    /// `is_there` says which blocks are among them, if they are live.
     pub fn crowded_out(
         &self,
         chunks: &ChunkSizes,
         factor: f64,
         is_there: impl Fn(&LiveBlock) -> bool,
-    ) -> Vec<LiveBlock> {
+    ) -> (Vec<LiveBlock>, Room) {
         let blocks = || self.blocks_of_malloc().filter(|block| is_there(&LiveBlock::from(*block)));
         let mut seeming = [0.0; ChunkSizes::CLASSES];
         for block in blocks() {
             seeming[ChunkSizes::class_of_request(block.size_bytes)] +=
-                factor * block.interval.weight(block.size_bytes);
+                block.interval.weight(block.size_bytes);
         }
         let is_crowded_out = |block: &&Block| {
             let room = chunks.of_request(block.size_bytes) as f64;
             let seeming = seeming[ChunkSizes::class_of_request(block.size_bytes)];
             lot(block, DRAW) * seeming >= room
         };
-        blocks().filter(is_crowded_out).map(LiveBlock::from).collect()
+        let crowded_out = blocks().filter(is_crowded_out).map(LiveBlock::from).collect();
+        (crowded_out, Room::new(&seeming, chunks, factor))
     }
 }
 
@@ -76,31 +79,41 @@ mod tests {
         chunks
     }
 
-    fn crowded_out(counts: [u64; 3], factor: f64) -> [u64; 3] {
-        let blocks = ledger().crowded_out(&chunks(counts), factor, |_| true);
-        SIZES.map(|size| blocks.iter().filter(|block| block.size_bytes == size).count() as u64)
+    /// How many of each size are given up, and how many each of the others stands for.
+    fn crowded_out(counts: [u64; 3], factor: f64) -> ([u64; 3], [f64; 3]) {
+        let (blocks, room) = ledger().crowded_out(&chunks(counts), factor, |_| true);
+        let of_size = |size| blocks.iter().filter(|block| block.size_bytes == size).count() as u64;
+        (SIZES.map(of_size), SIZES.map(|size| room.bound(size, factor)))
     }
 
     #[test]
     fn what_the_heap_has_room_for_stays() {
-        assert_eq!(crowded_out([EACH, 2 * EACH, 1 << 20], 1.0), [0; 3]);
+        assert_eq!(crowded_out([EACH, 2 * EACH, 1 << 20], 1.0), ([0; 3], [1.0; 3]));
     }
 
     #[test]
     fn of_each_size_only_as_many_stay_as_there_is_room_for() {
-        // Of 4,000 that stand for 12,000, there are 6,000, 0 and all.
-        let [half, all, none] = crowded_out([6000, 0, 12_000], 3.0);
+        // Of 4,000 there are 2,000, 0 and all.
+        let ([half, all, none], stand_for) = crowded_out([2000, 0, EACH], 3.0);
         // Five standard deviations of as many coins.
         assert!(half.abs_diff(2000) < 160, "{half}");
         assert_eq!((all, none), (EACH, 0));
+        assert_eq!(stand_for, [1.0; 3]);
+    }
+
+    #[test]
+    fn of_what_stands_for_more_than_there_is_room_for_nothing_is_given_up() {
+        // 4,000 would stand for 12,000: there are 6,000, 12,000 and more.
+        let (given_up, stand_for) = crowded_out([6000, 12_000, 20_000], 3.0);
+        assert_eq!((given_up, stand_for), ([0; 3], [1.5, 3.0, 3.0]));
     }
 
     #[test]
     fn what_is_elsewhere_takes_no_room_and_stays() {
         let is_there = |block: &LiveBlock| block.address.get() >> 16 & 1 == 0;
-        let blocks = ledger().crowded_out(&chunks([EACH / 2; 3]), 1.0, is_there);
+        let (blocks, _) = ledger().crowded_out(&chunks([EACH / 2; 3]), 1.0, is_there);
         assert_eq!(blocks, []);
-        let blocks = ledger().crowded_out(&chunks([EACH / 4; 3]), 1.0, is_there);
+        let (blocks, _) = ledger().crowded_out(&chunks([EACH / 4; 3]), 1.0, is_there);
         assert!(!blocks.is_empty() && blocks.iter().all(is_there));
     }
 }

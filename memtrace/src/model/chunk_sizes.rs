@@ -38,7 +38,12 @@ impl ChunkSizes {
 
     /// How many there are of the class that a request of so many bytes leads to.
     pub fn of_request(&self, requested_bytes: u64) -> u64 {
-        self.counts[Self::class_of_request(requested_bytes)].into()
+        self.of_class(Self::class_of_request(requested_bytes))
+    }
+
+    /// How many there are of a class, a number below [`Self::CLASSES`].
+    pub fn of_class(&self, class: usize) -> u64 {
+        self.counts[class].into()
     }
 
     /// How many there are.

@@ -18,6 +18,7 @@ pub mod mapping;
 pub mod memory;
 pub mod place;
 pub mod process;
+pub mod room;
 pub mod site;
 pub mod size;
 pub mod stack;

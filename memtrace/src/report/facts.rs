@@ -5,9 +5,9 @@ use hashbrown::HashMap;
 
 use super::{
     build::SiteInput,
+    factors::Factors,
     group::{GroupBy, GroupFacts, group_slots},
     profile::{Birth, Births},
-    sampling::factor,
 };
 use crate::{
     analysis::{births, pattern::pattern_as_watched, survivors, watched::Watched},
@@ -34,8 +34,8 @@ pub(super) struct Survived<'c> {
     closed_ns: u64,
     min_age_ns: u64,
     watched: Watched,
-    /// By site: how many times more there is than was seen.
-    factors: Vec<f64>,
+    /// How many times more there is than was seen.
+    pub(super) factors: Factors<'c>,
 }
 
 impl<'c> Survived<'c> {
@@ -51,7 +51,7 @@ impl<'c> Survived<'c> {
             closed_ns: capture.ending.closed_ns,
             min_age_ns,
             watched: Watched::of(endings.map(|it| (&it.coverage, it.closed_ns))),
-            factors: capture.sites.iter().map(|site| factor(capture, site)).collect(),
+            factors: Factors::of(capture),
         }
     }
 
@@ -64,7 +64,7 @@ impl<'c> Survived<'c> {
 
     /// What an item stands for.
     fn amount_of(&self, item: &LiveItem) -> Amount {
-        item.amount().scaled(self.factors[item.site as usize])
+        item.amount().scaled(self.factors.of_live(item))
     }
 
     /// Of each site; of those without any, nothing.
@@ -75,13 +75,13 @@ impl<'c> Survived<'c> {
     /// What of each site's is in memory: bytes on resident pages, and blocks that have any.
     pub(super) fn resident(&self, layout: &HeapLayout) -> Vec<Amount> {
         let mut of_sites = vec![Amount::default(); self.sites];
-        for LiveItem { address, bytes, site, interval, .. } in self.items() {
+        for item in self.items() {
+            let LiveItem { address, bytes, site, interval, .. } = item;
             let extent = Extent { start: address, end: address.saturating_add(bytes) };
             let resident = layout.resident_bytes(extent);
             if resident > 0 {
-                let factor = self.factors[site as usize];
-                of_sites[site as usize] +=
-                    Amount::sampled_part(resident, bytes, interval).scaled(factor);
+                of_sites[site as usize] += Amount::sampled_part(resident, bytes, interval)
+                    .scaled(self.factors.of_live(&item));
             }
         }
         of_sites

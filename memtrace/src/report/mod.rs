@@ -8,6 +8,7 @@ mod allocator;
 mod arena_pins;
 pub mod blame;
 mod build;
+mod factors;
 mod facts;
 pub(crate) mod frame_name;
 mod group;

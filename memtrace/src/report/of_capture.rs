@@ -72,6 +72,7 @@ impl Report {
         if options.all_that_traps || options.view == View::Trapped {
             sites.extend(trapped.others);
         }
+        let totals = sampling::totals(capture, &sites);
         let ending = &capture.ending;
         let (losses, unknown) = losses(&ending.losses);
         let mut completeness: Completeness = ending.completeness.clone();
@@ -85,7 +86,7 @@ impl Report {
             selected: capture.selected.clone(),
             rss: ending.rss,
             timeline: capture.timeline.clone(),
-            walks: sampling::walks(capture),
+            walks: sampling::walks(capture, &totals),
             blame: BlameReport::of(capture, options.group_by),
             arena_pins: ArenaPinsReport::of(capture, options.group_by, &sites),
             pinned_cells: match options.all_that_traps {
@@ -93,7 +94,7 @@ impl Report {
                 false => Vec::new(),
             },
             sampling: Sampling::of(capture),
-            totals: sampling::totals(capture, &sites),
+            totals,
             groups: survived.groups(options.group_by, &sites),
             group_by: options.group_by,
             sites,
@@ -151,7 +152,8 @@ fn sites(capture: &Capture, survived: &Survived, trapped: &Trapped) -> Vec<SiteI
                 survivors,
                 extras,
             };
-            sampling::scaled(input, sampling::factor(capture, site))
+            let factors = &survived.factors;
+            sampling::scaled(input, factors.of_done(at), factors.of_all_live(at))
         })
         .collect()
 }

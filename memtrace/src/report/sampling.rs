@@ -4,7 +4,7 @@ use memtrace_common::sample::Interval;
 use serde::Serialize;
 
 use crate::{
-    capture::{Capture, CapturedSite, Ending},
+    capture::{Capture, Ending},
     model::{
         coverage::{Coverage, Family},
         site::{Amount, SiteStats},
@@ -77,26 +77,27 @@ fn covered(coverage: &Coverage) -> Vec<Covered> {
         .collect()
 }
 
-/// How many times more a site did than was seen.
-pub(super) fn factor(capture: &Capture, site: &CapturedSite) -> f64 {
-    capture.ending_of(site).coverage.factor_of(site.function.map_or(Family::Heap, Family::of))
-}
-
-/// The site as if its probes had been armed all the time, at the rate of when they were; survivors
-/// and births are already.
-pub(super) fn scaled(mut site: SiteInput, factor: f64) -> SiteInput {
-    if factor <= 1.0 {
+/// The site as if its probes had been armed all the time: it did `done` times as much as was seen, and has
+/// `live` times as much; survivors and births are already.
+pub(super) fn scaled(mut site: SiteInput, done: f64, live: f64) -> SiteInput {
+    if done <= 1.0 {
         return site;
     }
-    let scale = |amount: &mut Amount| *amount = amount.scaled(factor);
-    let SiteStats { live, allocated, freed, peak } = &mut site.stats;
-    [live, allocated, freed, peak].into_iter().for_each(scale);
+    let scale = |amount: &mut Amount| *amount = amount.scaled(done);
+    let scale_live = |amount: &mut Amount| *amount = amount.scaled(live);
+    let stats = &mut site.stats;
+    // What is not live was freed.
+    let mut ended = stats.live.scaled(done);
+    scale_live(&mut stats.live);
+    ended -= stats.live;
+    [&mut stats.allocated, &mut stats.freed, &mut stats.peak].into_iter().for_each(scale);
+    stats.freed += ended;
     let extras = &mut site.extras;
     extras.at_peak.iter_mut().chain(&mut extras.temporary).for_each(scale);
     for share in &mut extras.threads {
         scale(&mut share.allocated);
-        scale(&mut share.live);
-        scale(&mut share.survivors);
+        scale_live(&mut share.live);
+        scale_live(&mut share.survivors);
     }
     site
 }
@@ -133,9 +134,13 @@ fn among_samples(heap: SiteStats, interval_bytes: Option<u64>) -> SiteStats {
     SiteStats { live, allocated, freed, peak }
 }
 
-/// The walks, with what was traced of the heap estimated for all the time.
-pub(super) fn walks(capture: &Capture) -> Walks {
-    let factor = capture.ending.coverage.factor_of(Family::Heap);
+/// The walks, with what was traced of the heap estimated for all the time, as `totals` are.
+pub(super) fn walks(capture: &Capture, totals: &Totals) -> Walks {
+    let seen = capture.ending.totals.heap.live.bytes;
+    let factor = match seen {
+        0 => capture.ending.coverage.factor_of(Family::Heap),
+        _ => (totals.heap.live.bytes as f64 / seen as f64).max(1.0),
+    };
     let mut walks = capture.walks.clone();
     walks.traced_in_use = walks.traced_in_use.map(|traced| traced.scaled(factor));
     walks
@@ -145,10 +150,12 @@ pub(super) fn walks(capture: &Capture) -> Walks {
 mod tests {
     use super::*;
     use crate::{
-        capture::Ending,
+        capture::{CapturedSite, Ending},
         model::{
             AllocFn,
+            chunk_sizes::ChunkSizes,
             coverage::{FamilyCoverage, Phase},
+            room::Room,
             site::LiveItem,
         },
         report::{Report, ReportOptions},
@@ -194,6 +201,27 @@ mod tests {
         assert_eq!(report.groups[0].survivors.amount.bytes, 5000);
         let sampling = report.sampling.expect("it was not watched all the time");
         assert_eq!((sampling.share(), sampling.interval_bytes), (0.2, None));
+    }
+
+    #[test]
+    fn what_is_live_stands_for_no_more_than_the_heap_has_room_for() {
+        let (mut capture, requested_bytes) = (capture(), 1000);
+        let mut seeming = [0.0; ChunkSizes::CLASSES];
+        seeming[ChunkSizes::class_of_request(requested_bytes)] = 1.0;
+        let mut chunks = ChunkSizes::default();
+        (0..3).for_each(|_| chunks.add(1008));
+        capture.ending.room = Room::new(&seeming, &chunks, 5.0);
+        capture.ending.totals.heap.live = Amount::new(1000, 1);
+        capture.walks.traced_in_use = Some(Amount::new(1000, 1));
+        let report = Report::of(&capture, ReportOptions::default());
+        let [heap, mapping] = &report.sites[..] else { panic!("{:?}", report.sites) };
+        let SiteStats { live, allocated, freed, .. } = heap.stats;
+        assert_eq!((live.bytes, freed.bytes, allocated.bytes), (3000, 2000, 5000));
+        assert_eq!((live.count, heap.survivors.amount.bytes), (3, 3000));
+        assert_eq!(mapping.stats.live.bytes, 700);
+        assert_eq!(report.totals.heap.live.bytes, 3000);
+        assert_eq!(report.groups[0].survivors.amount.bytes, 3000);
+        assert_eq!(walks(&capture, &report.totals).traced_in_use.unwrap().bytes, 3000);
     }
 
     #[test]

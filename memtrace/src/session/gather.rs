@@ -78,6 +78,7 @@ impl Ending {
             unwind_tables: self.code.table_sizes(),
             cost: Some(self.cost.clone()),
             coverage: self.coverage.clone(),
+            room: std::mem::take(&mut self.room),
             sample_interval_bytes: self.sample_bytes,
             rss_changes: self.rss_changes,
             ..Finish::default()

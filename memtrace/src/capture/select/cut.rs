@@ -10,6 +10,7 @@ use crate::{
     model::{
         coverage::Phase,
         layout::HeapLayout,
+        room::Room,
         timeline::{PeakSource, Timeline, TimelineSample},
         trace::{EndReason, Rss, Walks, Window},
     },
@@ -29,6 +30,10 @@ pub fn cut(mut capture: Capture, part: Part, live_bytes: &[u64]) -> Capture {
     ending.window = window(&ending.window, part);
     let (since_ns, until_ns) = (part.since_ns, part.until_ns);
     ending.coverage = ending.coverage.within(Phase { since_ns, until_ns });
+    if part.is_early {
+        // That of the end.
+        ending.room = Room::default();
+    }
     ending.closed_ns = part.opened_ns.saturating_add(part.until_ns);
     capture.walks = walks(&capture.walks, part);
     capture.layouts = layouts(capture.layouts, part);

@@ -11,6 +11,7 @@ use crate::{
     model::{
         AllocFn,
         event::{Action, Event},
+        room::Room,
         site::Amount,
     },
     probe::target::PlannedObject,
@@ -93,18 +94,18 @@ impl Window {
 
     /// Books blocks as freed for which the heap has no room, going by its last walk; when those that were
     /// probably freed are booked. `factor` is how many blocks one stands for, because only a part of the
-    /// time was watched. How much that was.
-    pub(super) fn book_crowded_out(&mut self, closed_ns: u64, factor: f64) -> Amount {
+    /// time was watched. How much that was, and how many the others can stand for.
+    pub(super) fn book_crowded_out(&mut self, closed_ns: u64, factor: f64) -> (Amount, Room) {
         let is_glibcs = |it: &PlannedObject| {
             matches!(it.plan.allocator, AllocatorId::Glibc | AllocatorId::Pymalloc)
         };
         if !self.governing.cost().misses_releases || !self.objects.iter().all(is_glibcs) {
-            return Amount::default();
+            return Default::default();
         }
-        let Some(chunks) = self.walks.last_chunks() else { return Amount::default() };
+        let Some(chunks) = self.walks.last_chunks() else { return Default::default() };
         let is_there = |it: &LiveBlock| !allocator::may_be_mapped(it.address.get(), it.size_bytes);
-        let blocks = self.ledger.crowded_out(&chunks, factor, is_there);
-        self.book_freed(&blocks, closed_ns)
+        let (blocks, room) = self.ledger.crowded_out(&chunks, factor, is_there);
+        (self.book_freed(&blocks, closed_ns), room)
     }
 
     fn record_unseen(&mut self, block: &LiveBlock, time_ns: u64) {

@@ -12,7 +12,9 @@ use super::{
 use crate::{
     capture::{CapturedProcess, EventsKept, Header, Layouts},
     ledger::{InheritedHeap, Ledger},
-    model::{cost::Cost, coverage::Coverage, footprint::RssChanges, timeline::Timeline},
+    model::{
+        cost::Cost, coverage::Coverage, footprint::RssChanges, room::Room, timeline::Timeline,
+    },
     probe::{ring::Ring, target::PlannedObject},
     report::{self, AttachStep, EndReason, Rss},
     sys::{clock, procfs::Process},
@@ -76,6 +78,8 @@ pub struct Ending {
     pub cost: Cost,
     /// When the probes were there.
     pub coverage: Coverage,
+    /// How many live blocks one that was seen can stand for.
+    pub room: Room,
     /// The mean distance of samples at the end, in bytes; `None` where each allocation was looked at.
     pub sample_bytes: Option<u64>,
 }
@@ -123,7 +127,7 @@ impl Window {
         });
         self.governing.counted_in_window(&mut counters);
         self.notes.append(&mut self.walks.notes);
-        let (walks, layouts) = self.finish_walks(closed_ns, &coverage);
+        let (walks, layouts, room) = self.finish_walks(closed_ns, &coverage);
         let rss_changes = self.rss_changes();
         let events = self.recorder.as_mut().map(Feed::events_kept).unwrap_or_default();
         let process_facts = self.place.as_ref().map(|place| CapturedProcess {
@@ -162,6 +166,7 @@ impl Window {
             forks: self.forks,
             cost,
             coverage,
+            room,
             sample_bytes,
         }
     }

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     capture::Layouts,
-    model::coverage::{Coverage, Family},
+    model::{
+        coverage::{Coverage, Family},
+        room::Room,
+    },
     report,
     sys::clock,
 };
@@ -102,20 +105,22 @@ impl Window {
         self.walks.add(walk)
     }
 
-    /// What the walks found.
+    /// What the walks found, and how many live blocks one can stand for by that.
     pub(super) fn finish_walks(
         &mut self,
         closed_ns: u64,
         coverage: &Coverage,
-    ) -> (report::Walks, Layouts) {
+    ) -> (report::Walks, Layouts, Room) {
         let freed = self.walks.take_freed();
         let live = self.ledger.totals().heap;
         let freed = self.book_freed(&freed, closed_ns);
         self.walks.count_freed(freed);
         let mut guessed = self.book_probably_freed(closed_ns);
-        guessed += self.book_crowded_out(closed_ns, coverage.factor_of(Family::Heap));
+        let (given_up, room) = self.book_crowded_out(closed_ns, coverage.factor_of(Family::Heap));
+        guessed += given_up;
         let live = if guessed.count > 0 { self.ledger.totals().heap } else { live };
-        std::mem::take(&mut self.walks).finish(&live, guessed)
+        let (walks, layouts) = std::mem::take(&mut self.walks).finish(&live, guessed);
+        (walks, layouts, room)
     }
 
     /// The last walk took too long, or whoever waits for it did not want to.
