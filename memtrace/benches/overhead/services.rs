@@ -39,21 +39,24 @@ const SERVICES: [(&str, u64); 3] = [("pusher", 150), ("model-server", 1500), ("p
 enum Watcher {
     Nothing,
     Empty,
+    EmptyFirst,
     Memtrace,
     Memleak,
     MemrayRun,
     MemrayAttach,
 }
 
-use Watcher::{Empty, Memleak, MemrayAttach, MemrayRun, Memtrace, Nothing};
+use Watcher::{Empty, EmptyFirst, Memleak, MemrayAttach, MemrayRun, Memtrace, Nothing};
 
 impl Watcher {
-    const ALL: [Self; 6] = [Nothing, Empty, Memtrace, Memleak, MemrayRun, MemrayAttach];
+    const ALL: [Self; 7] =
+        [Nothing, Empty, EmptyFirst, Memtrace, Memleak, MemrayRun, MemrayAttach];
 
     fn name(self) -> &'static str {
         match self {
             Nothing => "nothing",
             Empty => "empty programs on memtrace's sites",
+            EmptyFirst => "empty programs at first instructions",
             Memtrace => "memtrace, native and Python stacks",
             Memleak => "memleak (libbpf-tools)",
             MemrayRun => "memray run --native",
@@ -174,8 +177,9 @@ impl Bench<'_> {
     /// CPU time of a unit in nanoseconds while a tool watches.
     fn under(&self, watcher: Watcher, target: &mut Target) -> Result<f64> {
         match watcher {
-            Empty => {
-                let floor = Floor::arm(target.pid(), Sites::Chosen)?;
+            Empty | EmptyFirst => {
+                let sites = if watcher == Empty { Sites::Chosen } else { Sites::First };
+                let floor = Floor::arm(target.pid(), sites)?;
                 let unit_ns = self.time(target);
                 floor.detach();
                 unit_ns
@@ -212,18 +216,21 @@ impl Bench<'_> {
             let found = samples.iter().find(|(it, _)| *it == watcher);
             found.map_or(&[][..], |(_, samples)| samples)
         };
-        let (bare, empty) = (of(Nothing), of(Empty));
+        let bare = of(Nothing);
         for (watcher, unit_ns) in samples.iter().filter(|(watcher, _)| *watcher != Nothing) {
             let ratios: Vec<f64> = unit_ns.iter().zip(bare).map(|(one, bare)| one / bare).collect();
             let name = format!("{}: {}", self.service, watcher.name());
             results.add(GROUP, name, Unit::Ratio, &ratios, None);
         }
-        let added = |unit_ns: &[f64]| -> Vec<f64> {
-            let rounds = unit_ns.iter().zip(empty).zip(bare);
+        let added_over = |empty: &[f64]| -> Vec<f64> {
+            let rounds = of(Memtrace).iter().zip(empty).zip(bare);
             rounds.map(|((one, empty), bare)| (one - bare) / (empty - bare)).collect()
         };
         let requirement = Some(Requirement::MedianAtMost(MOST_OF_EMPTY));
-        results.add(GROUP_ADDED, self.service, Unit::Ratio, &added(of(Memtrace)), requirement);
+        results.add(GROUP_ADDED, self.service, Unit::Ratio, &added_over(of(Empty)), requirement);
+        // What other tools' probes cost before their programs do anything.
+        let name = format!("{}: over those at first instructions", self.service);
+        results.add(GROUP_ADDED, name, Unit::Ratio, &added_over(of(EmptyFirst)), None);
     }
 }
 
