@@ -21,6 +21,7 @@ use memtrace_tests::{
     target::Target,
     truth::assert_complete,
 };
+use rustix::process::{Signal, setpriority_process};
 use serde::Deserialize;
 use tempfile::TempDir;
 use xtask::test_program::compile_with;
@@ -49,6 +50,8 @@ const PROGRAM: &str = "program";
 
 /// What the report says where it was missed.
 const MISSED: &str = "the program makes system calls where its code was not looked at";
+/// Likewise, of a program that was executed.
+const MISSED_SINCE_EXEC: &str = "was executed made system calls before its code was looked at";
 
 impl Run {
     /// Of a test program, seen in both ways.
@@ -57,23 +60,21 @@ impl Run {
     }
 
     fn seen(program: &str, way: &str, by: &str) -> Self {
-        Self::of_target(Target::start(program, &[way]), by, |_, _| {})
+        Self::of_target(Target::start(program, &[way]), by, |target, _| grow(target))
     }
 
-    /// `meanwhile` is what happens after the target was told to grow.
+    /// `growing` has the target grow.
     fn of_target(
         mut target: Target,
         by: &str,
-        meanwhile: impl FnOnce(&mut Target, &Tracing),
+        growing: impl FnOnce(&mut Target, &mut Tracing) -> Grown,
     ) -> Self {
         let directory = TempDir::new().unwrap();
         let prefix = directory.path().join("grown");
-        let arguments = ["--growth", "--growth-by", by];
-        let tracing = Attach::to(target.pid()).args(&arguments).output(&prefix).armed();
+        let arguments = ["--growth", "--growth-by", by, "-v"];
+        let mut tracing = Attach::to(target.pid()).args(&arguments).output(&prefix).armed();
         let before = rss_anon_bytes(target.pid());
-        target.go();
-        meanwhile(&mut target, &tracing);
-        let truth = serde_json::from_str(&target.line()).unwrap();
+        let truth = growing(&mut target, &mut tracing);
         let rss_anon_bytes = rss_anon_bytes(target.pid()) - before;
         let address_space = tracing.interrupt().report();
         assert!(target.quit().success(), "the target was harmed");
@@ -90,7 +91,8 @@ impl Run {
 
     /// What the report says of what was missed.
     fn missed(&self) -> Option<&String> {
-        self.address_space.completeness.notes.iter().find(|note| note.contains(MISSED))
+        let notes = &self.address_space.completeness.notes;
+        notes.iter().find(|note| note.contains(MISSED) || note.contains(MISSED_SINCE_EXEC))
     }
 
     fn growth(&self) -> Growth {
@@ -124,6 +126,38 @@ fn sees_all_system_calls(pid: u32) -> bool {
 fn links(pid: u32) -> Vec<String> {
     let entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap();
     entries.filter_map(|entry| fs::read_to_string(entry.unwrap().path()).ok()).collect()
+}
+
+/// Tells the target to go on; what it says when it has grown.
+fn grow(target: &mut Target) -> Grown {
+    target.go();
+    serde_json::from_str(&target.line()).unwrap()
+}
+
+/// Tells a target to go on until it says a line that begins so.
+fn go_until(target: &mut Target, said: &str) {
+    target.go();
+    let line = target.line();
+    assert!(line.starts_with(said), "{line}");
+}
+
+/// What this thread starts gets the CPU before others: a program that gets a tenth of one beside many
+/// others does not map all the time.
+fn prefer_children() {
+    setpriority_process(None, -10).unwrap();
+}
+
+/// Stops all threads of a memtrace.
+fn stop(tracing: &Tracing) {
+    tracing.signal(Signal::STOP);
+    let threads = format!("/proc/{}/task", tracing.pid());
+    wait_until(|| {
+        let mut threads = fs::read_dir(&threads).unwrap();
+        threads.all(|thread| {
+            let stat = fs::read_to_string(thread.unwrap().path().join("stat"));
+            stat.is_ok_and(|stat| stat.contains(") T "))
+        })
+    });
 }
 
 fn wait_until(is_so: impl Fn() -> bool) {
@@ -262,7 +296,7 @@ fn a_program_of_musl_is_followed_by_the_calls_of_that() {
     for way in ["mappings", "moves"] {
         for by in [KERNEL, PROGRAM] {
             let target = Target::start_command(Command::new(&program).arg(way));
-            let run = Run::of_target(target, by, |_, _| {});
+            let run = Run::of_target(target, by, |target, _| grow(target));
             run.assert_same_address_space(0);
             run.assert_same_resident();
             assert_eq!(run.missed(), None);
@@ -277,17 +311,40 @@ fn a_program_that_is_executed_is_followed_by_its_calls() {
         let path = programs::path(next);
         let target = Target::start("grows", &["exec", path.to_str().unwrap(), "mappings"]);
         let run = Run::of_target(target, PROGRAM, |target, tracing| {
-            let uprobes = || links(tracing.pid()).iter().filter(|it| it.contains("uprobe")).count();
-            let before = uprobes();
-            assert!(target.line().starts_with("ready "));
-            wait_until(|| !is_new || uprobes() > before);
-            target.go();
+            go_until(target, "ready ");
+            // From then on its calls are seen, and its stacks are walked.
+            let (followed, loaded) = ("its growth is followed since", "the target loaded code");
+            tracing.wait_until_it_says(if is_new { followed } else { loaded });
+            grow(target)
         });
         // What it mapped to begin with.
         run.assert_same_address_space(8 * MIB);
         run.assert_same_resident();
         assert_eq!(run.missed(), None);
         assert_eq!(through(&run.address_space, "grow_unused"), if is_new { 0 } else { 200 * MIB });
+    }
+}
+
+/// It grows while memtrace does not run.
+#[test]
+fn what_an_executed_program_does_before_its_code_is_looked_at_is_told() {
+    let path = programs::path("grows_static_stripped");
+    for waits in [false, true] {
+        let target = Target::start("grows", &["exec", path.to_str().unwrap(), "reads"]);
+        let run = Run::of_target(target, PROGRAM, |target, tracing| {
+            stop(tracing);
+            go_until(target, "ready ");
+            let truth = grow(target);
+            tracing.signal(Signal::CONT);
+            if waits {
+                tracing.wait_until_it_says("was executed made system calls");
+            }
+            truth
+        });
+        run.assert_same_address_space(MIB);
+        run.assert_same_resident();
+        assert!(run.missed().unwrap().contains("MiB of address space was missed"));
+        assert_eq!(through(&run.address_space, "grow_by_reading"), 0);
     }
 }
 
@@ -305,9 +362,9 @@ fn what_a_program_does_behind_the_back_of_its_c_library_is_missed_and_told_at_th
 fn a_program_that_goes_behind_the_back_of_its_c_library_is_followed_in_the_kernel_soon() {
     let target = Target::start("grows", &["unknown-again"]);
     let run = Run::of_target(target, PROGRAM, |target, tracing| {
-        assert_eq!(target.line(), "once");
+        go_until(target, "once");
         wait_until(|| sees_all_system_calls(tracing.pid()));
-        target.go();
+        grow(target)
     });
     run.assert_same_address_space(0);
     run.assert_same_resident();
@@ -323,13 +380,14 @@ fn a_program_that_goes_behind_the_back_of_its_c_library_is_followed_in_the_kerne
 /// programs hang on its functions nothing is in the program to begin with.
 #[test]
 fn a_program_that_maps_all_the_time_is_followed_in_the_kernel_soon() {
+    prefer_children();
     let target = Target::start("grows", &["restless"]);
     let run = Run::of_target(target, "auto", |target, tracing| {
-        assert_eq!(target.line(), "mapping");
+        go_until(target, "mapping");
         let at_functions =
             || links(tracing.pid()).iter().any(|link| link.contains("target_btf_id"));
         wait_until(|| sees_all_system_calls(tracing.pid()) || at_functions());
-        target.go();
+        grow(target)
     });
     run.assert_same_address_space(0);
     run.assert_same_resident();
@@ -344,11 +402,11 @@ fn a_program_that_maps_all_the_time_is_followed_in_the_kernel_soon() {
 fn a_program_that_maps_all_the_time_is_followed_in_it_if_somebody_insists() {
     let target = Target::start("grows", &["restless"]);
     let run = Run::of_target(target, PROGRAM, |target, tracing| {
-        assert_eq!(target.line(), "mapping");
+        go_until(target, "mapping");
         // Two looks, and one more.
         thread::sleep(Duration::from_secs(2));
         assert!(!sees_all_system_calls(tracing.pid()));
-        target.go();
+        grow(target)
     });
     run.assert_same_address_space(0);
     run.assert_same_resident();

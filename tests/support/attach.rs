@@ -121,8 +121,13 @@ impl Tracing {
 
     /// Waits for the message that says so.
     pub fn wait_until_armed(&mut self) {
-        let armed = self.stderr.find("tracing");
-        assert!(armed.is_some(), "memtrace ended before it traced:\n{}", self.stderr.rest());
+        self.wait_until_it_says("tracing");
+    }
+
+    /// Waits for a message; what `-v` adds counts.
+    pub fn wait_until_it_says(&mut self, text: &str) {
+        let said = self.stderr.find(text);
+        assert!(said.is_some(), "memtrace ended without {text:?}:\n{}", self.stderr.rest());
     }
 
     /// Waits until it says on stderr that it follows these processes, in any order.

@@ -1,7 +1,7 @@
 //! The address space that a process has by all that was seen of it, to be set against what the kernel
 //! says: what differs was changed by calls that nobody saw.
 
-use std::ops::RangeInclusive;
+use std::{collections::HashSet, ops::RangeInclusive};
 
 use super::{
     Unseen,
@@ -9,18 +9,20 @@ use super::{
 };
 use crate::model::{
     event::{Action, Event},
-    mapping::{Mapping, Permissions},
+    mapping::{FileId, Mapping, Permissions},
 };
 
 /// Mappings that come and grow by no system call: these are not counted.
 const UNASKED: [&str; 3] = ["[stack]", "[vsyscall]", "[uprobes]"];
 
+/// What the kernel maps into each new program has a name that begins so.
+const OF_THE_KERNEL: &str = "[v";
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Account {
     page_bytes: u64,
-    /// Whether anything is known: not of a program that was just executed.
-    is_known: bool,
+    known: Known,
     mapped: Ranges,
     bytes: u64,
     program_break: Option<u64>,
@@ -28,6 +30,17 @@ pub(super) struct Account {
     bounds: RangeInclusive<u64>,
     /// Where something was seen since that is of interest.
     changed: Option<Ranges>,
+}
+
+/// How much is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// All.
+    All,
+    /// What a program did since it was executed, as far as that was seen; not what it came with.
+    SinceExec,
+    /// Nothing.
+    Nothing,
 }
 
 /// What is not as it should be by what was seen.
@@ -52,7 +65,7 @@ impl Account {
     pub(super) fn of(page_bytes: u64, mappings: &[Mapping]) -> Self {
         let mut account = Self {
             page_bytes,
-            is_known: true,
+            known: Known::All,
             mapped: Ranges::default(),
             bytes: 0,
             program_break: None,
@@ -65,7 +78,7 @@ impl Account {
 
     /// What is so from now on, whatever was seen.
     pub(super) fn learn(&mut self, mappings: &[Mapping]) {
-        (self.mapped, self.bytes, self.is_known) = (Ranges::default(), 0, true);
+        (self.mapped, self.bytes, self.known) = (Ranges::default(), 0, Known::All);
         counted(mappings).for_each(|mapping| self.add(range_of(mapping)));
         self.program_break =
             mappings.iter().find(|mapping| mapping.name == "[heap]").map(|mapping| mapping.end);
@@ -73,14 +86,20 @@ impl Account {
         self.changed = None;
     }
 
-    /// Whether anything is known.
+    /// Whether all is known, so that [`Self::deviation`] can be told.
     pub(super) fn is_known(&self) -> bool {
-        self.is_known
+        self.known == Known::All
     }
 
-    /// Nothing is known.
-    pub(super) fn forget(&mut self) {
-        self.is_known = false;
+    /// Whether [`Self::differences`] can be told.
+    pub(super) fn has_differences(&self) -> bool {
+        self.known != Known::Nothing
+    }
+
+    /// Another program has nothing yet but what it came with.
+    fn begin_program(&mut self) {
+        (self.mapped, self.bytes, self.known) = (Ranges::default(), 0, Known::SinceExec);
+        (self.program_break, self.changed) = (None, None);
     }
 
     /// Takes account of what was seen.
@@ -101,7 +120,7 @@ impl Account {
                 self.map(new_address, new_length_bytes);
             }
             Action::Break { new_break, .. } => self.move_break(new_break),
-            Action::Exec => self.forget(),
+            Action::Exec => self.begin_program(),
             _ => return,
         }
         let (low, high) = self.bounds.clone().into_inner();
@@ -113,7 +132,7 @@ impl Account {
     pub(super) fn deviation(&mut self, kernel_bytes: Option<u64>) -> Option<i64> {
         let bounds = std::mem::replace(&mut self.bounds, self.bytes..=self.bytes);
         let nearest = kernel_bytes?.clamp(*bounds.start(), *bounds.end());
-        self.is_known.then_some(kernel_bytes? as i64 - nearest as i64)
+        self.is_known().then_some(kernel_bytes? as i64 - nearest as i64)
     }
 
     /// What changes from here on is no difference: mappings may be read before it or after.
@@ -121,11 +140,14 @@ impl Account {
         self.changed = Some(Ranges::default());
     }
 
-    /// What is not as it was seen, by these mappings.
+    /// What is not as it was seen, by these mappings. None where they may be of another program: one was
+    /// executed since [`Self::note_changes`].
     pub(super) fn differences(&mut self, mappings: &[Mapping]) -> Differences {
-        let changed = self.changed.take().unwrap_or_default();
-        if !self.is_known {
+        let Some(mut changed) = self.changed.take().filter(|_| self.has_differences()) else {
             return Differences::default();
+        };
+        if self.known == Known::SinceExec {
+            come_with_program(mappings).for_each(|mapping| changed.add(range_of(mapping)));
         }
         let mut there = Ranges::default();
         let mut differences = Differences::default();
@@ -163,7 +185,9 @@ impl Account {
             Some(old) if old < new => self.map(old, new - old),
             Some(old) if old > new => self.unmap(new, old - new),
             Some(_) => {}
-            None => self.forget(),
+            // A new program's heap is as large as it was seen to grow, until its mappings are read.
+            None if self.known == Known::SinceExec => {}
+            None => self.known = Known::Nothing,
         }
     }
 
@@ -190,6 +214,20 @@ impl Account {
 
 fn counted(mappings: &[Mapping]) -> impl Iterator<Item = &Mapping> {
     mappings.iter().filter(|mapping| !UNASKED.contains(&mapping.name.as_str()))
+}
+
+/// What the kernel maps when a program is executed: its file and that of its dynamic linker, with the
+/// memory behind each that is zero to begin with. Those of libraries look alike.
+fn come_with_program(mappings: &[Mapping]) -> impl Iterator<Item = &Mapping> {
+    let code = mappings.iter().filter(|mapping| mapping.permissions.execute);
+    let files: HashSet<FileId> = code.filter_map(|mapping| mapping.file).collect();
+    let mut file_end = None;
+    mappings.iter().filter(move |mapping| {
+        let is_of_file = mapping.file.is_some_and(|file| files.contains(&file));
+        let is_behind = mapping.name.is_empty() && file_end == Some(mapping.start);
+        file_end = is_of_file.then_some(mapping.end);
+        is_of_file || is_behind || mapping.name.starts_with(OF_THE_KERNEL)
+    })
 }
 
 fn range_of(mapping: &Mapping) -> Range {
@@ -283,12 +321,54 @@ mod tests {
         assert_eq!(account.deviation(Some(MIB)), Some(-2 * MIB as i64));
     }
 
+    fn of_file(start: u64, bytes: u64, inode: u64, execute: bool) -> Mapping {
+        Mapping {
+            file: Some(FileId { device: (8, 1), inode }),
+            permissions: Permissions { execute, ..Permissions::default() },
+            ..mapping(start, bytes, "/program")
+        }
+    }
+
     #[test]
-    fn nothing_is_known_of_a_new_program_or_of_a_break_from_nowhere() {
+    fn of_a_new_program_all_is_unseen_that_was_not_seen_and_did_not_come_with_it() {
         let mut account = account();
         see(&mut account, Action::Exec);
-        assert_eq!(account.deviation(Some(0)), None);
-        assert_eq!(account.differences(&[]), Differences::default());
+        assert_eq!(account.deviation(Some(100 * MIB)), None);
+        see(&mut account, map(64 * MIB, MIB));
+        // Where the heap ends, of which nobody has seen how it got there; and what it grows by then.
+        see(&mut account, brk(13 * MIB));
+        see(&mut account, brk(14 * MIB));
+        account.note_changes();
+        let now = [
+            of_file(MIB, MIB, 1, true),
+            of_file(2 * MIB, MIB, 1, false),
+            mapping(3 * MIB, 4 * MIB, ""),
+            mapping(12 * MIB, 2 * MIB, "[heap]"),
+            mapping(20 * MIB, MIB, "[anon: named]"),
+            of_file(32 * MIB, MIB, 2, false),
+            mapping(33 * MIB, MIB, ""),
+            mapping(64 * MIB, MIB, ""),
+            mapping(1 << 40, MIB, "[stack]"),
+            mapping(1 << 41, MIB, "[vvar]"),
+        ];
+        let found = account.differences(&now);
+        let unseen = [(12, 13), (20, 21), (32, 33), (33, 34)]
+            .map(|(start, end)| Range { start: start * MIB, end: end * MIB });
+        assert_eq!(found.unseen.iter().map(|(range, _)| *range).collect::<Vec<_>>(), unseen);
+        assert_eq!(found.gone, []);
+    }
+
+    #[test]
+    fn mappings_that_may_be_of_the_program_before_tell_nothing_of_the_new_one() {
+        let mut account = account();
+        account.note_changes();
+        see(&mut account, Action::Exec);
+        assert_eq!(account.differences(&mappings()), Differences::default());
+    }
+
+    #[test]
+    fn nothing_is_known_after_a_break_from_nowhere() {
+        let mut account = account();
         account.learn(&[mapping(16 * MIB, MIB, "")]);
         assert_eq!(account.deviation(Some(MIB)), Some(0));
         see(&mut account, brk(5 * MIB));

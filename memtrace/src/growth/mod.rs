@@ -105,6 +105,12 @@ impl Growth {
         self.account.as_ref().is_some_and(Account::is_known)
     }
 
+    /// Whether anything is known that [`Self::reconcile`] can tell by: less than that, see
+    /// [`Self::is_account_known`].
+    pub fn can_reconcile(&self) -> bool {
+        self.account.as_ref().is_some_and(Account::has_differences)
+    }
+
     /// Books what changed and was not seen to, as nobody's, if it is more than so much. All that was
     /// seen until the mappings were read must have been booked; `like` says when it is.
     pub fn reconcile(

@@ -116,9 +116,10 @@ impl Kernel {
         }
         let mut armed = 0;
         for side in Side::ALL {
-            let sites: Vec<_> =
-                sites.iter().copied().filter(|site| Side::of(site.function) == side).collect();
-            armed += self.arm_side(file, side, &sites)?;
+            let of_side = sites.iter().copied().filter(|site| Side::of(site.function) == side);
+            // Ends come first, as return probes do.
+            let (ends, begins): (Vec<_>, Vec<_>) = of_side.partition(|site| is_end(site.shape));
+            armed += self.arm_side(file, side, &ends)? + self.arm_side(file, side, &begins)?;
         }
         Ok(armed)
     }
@@ -392,6 +393,11 @@ impl ProbeSite {
             Attachment::Sessions => cookie.of_a_session(),
         }
     }
+}
+
+/// Whether what begins at one site ends at such a one.
+fn is_end(shape: CallShape) -> bool {
+    matches!(shape, CallShape::CallEnd | CallShape::Exit)
 }
 
 /// As the kernel is told of them.

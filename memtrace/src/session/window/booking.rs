@@ -40,6 +40,7 @@ impl Window {
         self.look_at_starting_program();
         if std::mem::take(&mut self.code_changed) {
             self.read_mappings();
+            log::info!("the target loaded code, which is known now");
         } else if self.python.is_due(clock::monotonic_ns()) {
             self.look_for_python_again();
         }

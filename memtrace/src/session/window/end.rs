@@ -103,7 +103,7 @@ impl Window {
         self.read_thread_names();
         self.give_up_starting_program();
         self.check_pymalloc();
-        let maps = self.begin_last_look().filter(|_| reason != EndReason::TargetExited);
+        let maps = self.begin_last_look(&mut ring).filter(|_| reason != EndReason::TargetExited);
         if let Err(error) = self.kernel.set_active(false) {
             self.notes.push(format!("the window could not be closed at one moment: {error}"));
         }

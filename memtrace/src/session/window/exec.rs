@@ -98,7 +98,9 @@ impl Window {
             }
             Err(error) => format!("it is not traced: {error}"),
         };
-        self.notes.push(starting.note(&outcome));
+        let note = starting.note(&outcome);
+        log::info!("{note}");
+        self.notes.push(note);
     }
 
     /// The window ends before the program had anything to trace.

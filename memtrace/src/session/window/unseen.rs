@@ -35,6 +35,12 @@ const CALL_NS: u64 = 5_000;
 /// than this part of a CPU: the kernel's way is dearer for everybody else.
 const DEAR: (u64, u64) = (10, 20);
 
+/// Why something was missed.
+const UNSEEN: &str = "the program makes system calls where its code was not looked at";
+/// The same of a program that was executed in the window.
+const UNSEEN_SINCE_EXEC: &str = "the program that was executed made system calls before its code was \
+                                 looked at, or where it was not";
+
 /// What a program has done so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Work {
@@ -116,7 +122,10 @@ impl Window {
         self.drain_present(ring);
         let counters = self.kernel.counters().unwrap_or_default();
         let is_dear = self.is_dear(&counters, now_ns);
-        if self.lost_more(&counters) || !self.is_account_known() {
+        if self.lost_more(&counters) {
+            self.learn_mappings();
+        } else if !self.is_account_known() {
+            self.find_unseen_since_exec(ring);
             self.learn_mappings();
         } else if self.is_off() {
             return self.see_all_calls(ring, Why::Missed);
@@ -163,6 +172,22 @@ impl Window {
         self.growth.as_ref().is_some_and(|growth| growth.is_account_known())
     }
 
+    /// What a program did after it was executed and before its calls were seen. Nothing where another
+    /// reason is why the account is not known.
+    fn find_unseen_since_exec(&mut self, ring: &mut Ring) {
+        self.begin_to_reconcile();
+        let unseen = self.reconcile(ring, SANE_BYTES);
+        self.note_unseen(unseen, UNSEEN_SINCE_EXEC);
+    }
+
+    fn note_unseen(&mut self, unseen: Unseen, why: &str) {
+        if unseen != Unseen::default() {
+            let note = format!("{why}: {} was missed", unseen_words(unseen));
+            log::info!("{note}");
+            self.notes.push(note);
+        }
+    }
+
     fn lost_more(&mut self, counters: &KernelCounters) -> bool {
         let lost = counters.ring_full.iter().sum();
         let Some(calls) = &mut self.calls else { return false };
@@ -197,12 +222,12 @@ impl Window {
             }
             Err(error) => format!("what it did so since then is not known: {error}"),
         };
-        let unseen = self.reconcile(ring);
+        let unseen = self.reconcile(ring, 0);
         self.settling = Some(Settling { unpaired, until_ns: clock::monotonic_ns() + LOOK_NS });
         let note = match why {
             Why::Missed => format!(
-                "the program makes system calls where its code was not looked at: {after} after the \
-                 window was opened, {} was found that had been missed; {outcome}",
+                "{UNSEEN}: {after} after the window was opened, {} was found that had been missed; \
+                 {outcome}",
                 unseen_words(unseen)
             ),
             Why::Dear => format!(
@@ -215,21 +240,20 @@ impl Window {
     }
 
     /// What was missed until the end. To be called while the window is open.
-    pub(super) fn begin_last_look(&mut self) -> Option<Vec<Mapping>> {
-        self.calls.as_ref().filter(|_| self.is_account_known())?;
+    pub(super) fn begin_last_look(&mut self, ring: &mut Ring) -> Option<Vec<Mapping>> {
+        self.calls.as_ref()?;
+        // The mappings are to be of the program that is known.
+        self.drain_present(ring);
+        self.growth.as_ref().filter(|growth| growth.can_reconcile())?;
         self.begin_to_reconcile();
         self.present_mappings()
     }
 
     /// With all records booked.
     pub(super) fn finish_last_look(&mut self, maps: &[Mapping]) {
+        let why = if self.is_account_known() { UNSEEN } else { UNSEEN_SINCE_EXEC };
         let unseen = self.reconcile_with(maps, SANE_BYTES);
-        if unseen != Unseen::default() {
-            self.notes.push(format!(
-                "the program makes system calls where its code was not looked at: {} was missed",
-                unseen_words(unseen)
-            ));
-        }
+        self.note_unseen(unseen, why);
     }
 
     fn begin_to_reconcile(&mut self) {
@@ -238,10 +262,10 @@ impl Window {
         }
     }
 
-    fn reconcile(&mut self, ring: &mut Ring) -> Unseen {
+    fn reconcile(&mut self, ring: &mut Ring, sane_bytes: u64) -> Unseen {
         let Some(maps) = self.present_mappings() else { return Unseen::default() };
         self.drain_present(ring);
-        self.reconcile_with(&maps, 0)
+        self.reconcile_with(&maps, sane_bytes)
     }
 
     /// `None` of a process that is ending, which has none.
