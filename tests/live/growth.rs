@@ -141,10 +141,21 @@ fn go_until(target: &mut Target, said: &str) {
     assert!(line.starts_with(said), "{line}");
 }
 
-/// What this thread starts gets the CPU before others: a program that gets a tenth of one beside many
-/// others does not map all the time.
-fn prefer_children() {
-    setpriority_process(None, -10).unwrap();
+/// As long as this is there, what the thread starts gets the CPU before others: a program that gets a tenth
+/// of one beside many others does not map all the time.
+struct PreferChildren;
+
+impl PreferChildren {
+    fn new() -> Self {
+        setpriority_process(None, -10).unwrap();
+        Self
+    }
+}
+
+impl Drop for PreferChildren {
+    fn drop(&mut self) {
+        setpriority_process(None, 0).unwrap();
+    }
 }
 
 /// Stops all threads of a memtrace.
@@ -380,7 +391,7 @@ fn a_program_that_goes_behind_the_back_of_its_c_library_is_followed_in_the_kerne
 /// programs hang on its functions nothing is in the program to begin with.
 #[test]
 fn a_program_that_maps_all_the_time_is_followed_in_the_kernel_soon() {
-    prefer_children();
+    let _preferred = PreferChildren::new();
     let target = Target::start("grows", &["restless"]);
     let run = Run::of_target(target, "auto", |target, tracing| {
         go_until(target, "mapping");

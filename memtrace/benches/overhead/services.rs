@@ -49,8 +49,7 @@ enum Watcher {
 use Watcher::{Empty, EmptyFirst, Memleak, MemrayAttach, MemrayRun, Memtrace, Nothing};
 
 impl Watcher {
-    const ALL: [Self; 7] =
-        [Nothing, Empty, EmptyFirst, Memtrace, Memleak, MemrayRun, MemrayAttach];
+    const ALL: [Self; 7] = [Nothing, Empty, EmptyFirst, Memtrace, Memleak, MemrayRun, MemrayAttach];
 
     fn name(self) -> &'static str {
         match self {
