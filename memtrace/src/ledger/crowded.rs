@@ -7,19 +7,22 @@
 //! given up.
 
 use super::{Ledger, check::LiveBlock, live::Block, lot::lot};
-use crate::model::{chunk_sizes::ChunkSizes, room::Room};
+use crate::model::{
+    chunk_sizes::ChunkSizes,
+    room::{ChunksInUse, Room},
+};
 
 /// The lot is another one than that of what was probably freed.
 const DRAW: u64 = 1;
 
 impl Ledger {
     /// So many of the live blocks of malloc as there cannot be, if each stands for no more than those that
-    /// it is a sample of, and how many of them each of the others can stand for, instead of `factor`. Which
+    /// it is a sample of, and how many of them each of the others stands for, instead of `factor`. Which
     /// ones cannot be is a guess, in which each of a size has the same chance. `chunks` are in use by all;
     /// `is_there` says which blocks are among them, if they are live.
     pub fn crowded_out(
         &self,
-        chunks: &ChunkSizes,
+        chunks: &ChunksInUse,
         factor: f64,
         is_there: impl Fn(&LiveBlock) -> bool,
     ) -> (Vec<LiveBlock>, Room) {
@@ -30,7 +33,7 @@ impl Ledger {
                 block.interval.weight(block.size_bytes);
         }
         let is_crowded_out = |block: &&Block| {
-            let room = chunks.of_request(block.size_bytes) as f64;
+            let room = chunks.after.of_request(block.size_bytes) as f64;
             let seeming = seeming[ChunkSizes::class_of_request(block.size_bytes)];
             lot(block, DRAW) * seeming >= room
         };
@@ -45,7 +48,6 @@ mod tests {
         ledger::{Limits, Start},
         model::{
             AllocFn,
-            chunk_sizes::ChunkSizes,
             event::{Action, Event},
             stack::StackId,
         },
@@ -71,19 +73,19 @@ mod tests {
         ledger
     }
 
-    fn chunks(counts: [u64; 3]) -> ChunkSizes {
-        let mut chunks = ChunkSizes::default();
+    fn chunks(counts: [u64; 3]) -> ChunksInUse {
+        let mut after = ChunkSizes::default();
         for (size, count) in SIZES.into_iter().zip(counts) {
-            (0..count).for_each(|_| chunks.add((size + 16) & !15));
+            (0..count).for_each(|_| after.add((size + 16) & !15));
         }
-        chunks
+        ChunksInUse { before: None, after, in_window: 1.0 }
     }
 
     /// How many of each size are given up, and how many each of the others stands for.
     fn crowded_out(counts: [u64; 3], factor: f64) -> ([u64; 3], [f64; 3]) {
         let (blocks, room) = ledger().crowded_out(&chunks(counts), factor, |_| true);
         let of_size = |size| blocks.iter().filter(|block| block.size_bytes == size).count() as u64;
-        (SIZES.map(of_size), SIZES.map(|size| room.bound(size, factor)))
+        (SIZES.map(of_size), SIZES.map(|size| room.factor_of(size, factor)))
     }
 
     #[test]

@@ -15,9 +15,9 @@ pub(super) struct Factors<'c> {
 struct SiteFactor<'c> {
     /// Of what it did.
     done: f64,
-    /// What bounds that of its live blocks, where anything does.
+    /// What says that of its live blocks, where anything does.
     room: Option<&'c Room>,
-    /// Bytes of its live blocks, as if there was room for all, and as there is.
+    /// Bytes of its live blocks, by what it did and by what is there.
     live_bytes: [f64; 2],
 }
 
@@ -48,8 +48,8 @@ impl<'c> Factors<'c> {
 
     /// Of all that a site has live.
     pub(super) fn of_all_live(&self, site: usize) -> f64 {
-        let SiteFactor { done, live_bytes: [unbounded, bounded], .. } = self.sites[site];
-        if unbounded > 0.0 { (done * bounded / unbounded).max(1.0) } else { done }
+        let SiteFactor { done, live_bytes: [by_done, there], .. } = self.sites[site];
+        if by_done > 0.0 { (done * there / by_done).max(1.0) } else { done }
     }
 }
 
@@ -64,6 +64,6 @@ impl<'c> SiteFactor<'c> {
     /// Blocks that are mapped one by one are not in the heap.
     fn of_live(&self, item: &LiveItem) -> f64 {
         let room = self.room.filter(|_| !may_be_mapped(item.address, item.bytes));
-        room.map_or(self.done, |room| room.bound(item.bytes, self.done))
+        room.map_or(self.done, |room| room.factor_of(item.bytes, self.done))
     }
 }

@@ -86,12 +86,20 @@ pub(super) fn scaled(mut site: SiteInput, done: f64, live: f64) -> SiteInput {
     let scale = |amount: &mut Amount| *amount = amount.scaled(done);
     let scale_live = |amount: &mut Amount| *amount = amount.scaled(live);
     let stats = &mut site.stats;
-    // What is not live was freed.
-    let mut ended = stats.live.scaled(done);
+    let by_done = stats.live.scaled(done);
     scale_live(&mut stats.live);
-    ended -= stats.live;
     [&mut stats.allocated, &mut stats.freed, &mut stats.peak].into_iter().for_each(scale);
-    stats.freed += ended;
+    if live <= done {
+        // What is not live was freed.
+        let mut ended = by_done;
+        ended -= stats.live;
+        stats.freed += ended;
+    } else {
+        let mut more = stats.live;
+        more -= by_done;
+        stats.allocated += more;
+        stats.peak = at_least(stats.peak, stats.live);
+    }
     let extras = &mut site.extras;
     extras.at_peak.iter_mut().chain(&mut extras.temporary).for_each(scale);
     for share in &mut extras.threads {
@@ -100,6 +108,11 @@ pub(super) fn scaled(mut site: SiteInput, done: f64, live: f64) -> SiteInput {
         scale_live(&mut share.survivors);
     }
     site
+}
+
+/// A peak, of which less was seen than is live at the end.
+fn at_least(peak: Amount, live: Amount) -> Amount {
+    if peak.bytes < live.bytes { live } else { peak }
 }
 
 /// The sums of such sites.
@@ -121,6 +134,7 @@ pub(super) fn totals(capture: &Capture, sites: &[SiteInput]) -> Totals {
         heap.peak += totals.heap.peak.scaled(coverage.factor_of(Family::Heap));
         mappings.peak += totals.mappings.peak.scaled(coverage.factor_of(Family::Mappings));
     }
+    heap.peak = at_least(heap.peak, heap.live);
     totals.heap = among_samples(heap, capture.ending.sample_interval_bytes);
     totals.mappings = mappings;
     totals
@@ -155,7 +169,7 @@ mod tests {
             AllocFn,
             chunk_sizes::ChunkSizes,
             coverage::{FamilyCoverage, Phase},
-            room::Room,
+            room::{ChunksInUse, Room},
             site::LiveItem,
         },
         report::{Report, ReportOptions},
@@ -203,17 +217,27 @@ mod tests {
         assert_eq!((sampling.share(), sampling.interval_bytes), (0.2, None));
     }
 
-    #[test]
-    fn what_is_live_stands_for_no_more_than_the_heap_has_room_for() {
-        let (mut capture, requested_bytes) = (capture(), 1000);
+    /// The same, of whose heap site 30 blocks were seen, and whose heap has so many chunks.
+    fn counted(before: u64, after: u64) -> (Capture, Report) {
+        let mut capture = capture();
         let mut seeming = [0.0; ChunkSizes::CLASSES];
-        seeming[ChunkSizes::class_of_request(requested_bytes)] = 1.0;
-        let mut chunks = ChunkSizes::default();
-        (0..3).for_each(|_| chunks.add(1008));
+        seeming[ChunkSizes::class_of_request(1000)] = 30.0;
+        let of = |count| {
+            let mut chunks = ChunkSizes::default();
+            (0..count).for_each(|_| chunks.add(1008));
+            chunks
+        };
+        let chunks = ChunksInUse { before: Some(of(before)), after: of(after), in_window: 1.0 };
         capture.ending.room = Room::new(&seeming, &chunks, 5.0);
         capture.ending.totals.heap.live = Amount::new(1000, 1);
         capture.walks.traced_in_use = Some(Amount::new(1000, 1));
         let report = Report::of(&capture, ReportOptions::default());
+        (capture, report)
+    }
+
+    #[test]
+    fn what_is_live_stands_for_no_more_than_the_heap_has_room_for() {
+        let (capture, report) = counted(0, 90);
         let [heap, mapping] = &report.sites[..] else { panic!("{:?}", report.sites) };
         let SiteStats { live, allocated, freed, .. } = heap.stats;
         assert_eq!((live.bytes, freed.bytes, allocated.bytes), (3000, 2000, 5000));
@@ -222,6 +246,17 @@ mod tests {
         assert_eq!(report.totals.heap.live.bytes, 3000);
         assert_eq!(report.groups[0].survivors.amount.bytes, 3000);
         assert_eq!(walks(&capture, &report.totals).traced_in_use.unwrap().bytes, 3000);
+    }
+
+    #[test]
+    fn what_is_live_stands_for_what_the_heap_has_grown_by() {
+        let (capture, report) = counted(10, 220);
+        let [heap, _] = &report.sites[..] else { panic!("{:?}", report.sites) };
+        let SiteStats { live, allocated, freed, peak } = heap.stats;
+        assert_eq!((live.bytes, freed.bytes, allocated.bytes), (7000, 0, 7000));
+        assert_eq!((peak.bytes, report.totals.heap.peak.bytes), (7000, 7000));
+        assert_eq!((heap.survivors.amount.bytes, report.totals.heap.live.bytes), (7000, 7000));
+        assert_eq!(walks(&capture, &report.totals).traced_in_use.unwrap().bytes, 7000);
     }
 
     #[test]

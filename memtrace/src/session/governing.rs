@@ -335,9 +335,10 @@ impl Governing {
         &self.cost
     }
 
-    /// Takes the last count, and hands over what is to be reported.
-    pub(super) fn finish(&mut self, place: &Place<'_>) -> (Cost, Coverage) {
-        let window_ns = self.now_ns();
+    /// Takes the last count, and hands over what is to be reported of a window that was closed at
+    /// `closed_ns`, `CLOCK_MONOTONIC`; what came in since may have taken long to be booked.
+    pub(super) fn finish(&mut self, place: &Place<'_>, closed_ns: u64) -> (Cost, Coverage) {
+        let window_ns = closed_ns.saturating_sub(self.opened_ns);
         self.pause(window_ns);
         let last = self.reading(place);
         if let (Some(governor), Ok(last)) = (&mut self.governor, last) {

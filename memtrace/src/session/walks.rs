@@ -8,8 +8,8 @@ use crate::{
     ledger::LiveBlock,
     model::{
         census::Census,
-        chunk_sizes::ChunkSizes,
         layout::HeapLayout,
+        room::ChunksInUse,
         site::{Amount, SiteStats},
     },
     report::{SurvivorCheck, Walks as Report},
@@ -110,10 +110,19 @@ impl Walks {
         self.freed += amount;
     }
 
-    /// Chunks in use in glibc's heap at the end; `None` where that was not walked.
-    pub(super) fn last_chunks(&self) -> Option<ChunkSizes> {
+    /// Chunks in use in glibc's heap; `None` where that was not walked at the end.
+    pub(super) fn chunks(&self) -> Option<ChunksInUse> {
         self.blocks.as_ref()?;
-        self.last.as_ref()?.census.chunks_in_use()
+        let last = &self.last.as_ref()?.census;
+        let first = self.first.as_ref().map(|first| &first.census);
+        let first_ns = first.map_or(last.time_ns, |first| first.time_ns);
+        let between_ns = last.time_ns.saturating_sub(first_ns).max(1);
+        let in_window_ns = last.time_ns.saturating_sub(self.opened_ns);
+        Some(ChunksInUse {
+            before: first.and_then(Census::chunks_in_use),
+            after: last.chunks_in_use()?,
+            in_window: (in_window_ns as f64 / between_ns as f64).min(1.0),
+        })
     }
 
     /// Hands over all; `live` is what was live before the last walk's findings were booked, and

@@ -39,7 +39,7 @@ impl Window {
     pub(super) fn finish_budget(&mut self, closed_ns: u64) -> (Cost, Coverage) {
         let Self { kernel, objects, proc, process, .. } = self;
         let place = Place { kernel, objects, proc, pid: process.pid };
-        let result = self.governing.finish(&place);
+        let result = self.governing.finish(&place, closed_ns);
         if self.governing.misses_releases() {
             self.ledger.releases_were_unseen_until(closed_ns);
         }

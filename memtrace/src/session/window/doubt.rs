@@ -102,7 +102,7 @@ impl Window {
         if !self.governing.cost().misses_releases || !self.objects.iter().all(is_glibcs) {
             return Default::default();
         }
-        let Some(chunks) = self.walks.last_chunks() else { return Default::default() };
+        let Some(chunks) = self.walks.chunks() else { return Default::default() };
         let is_there = |it: &LiveBlock| !allocator::may_be_mapped(it.address.get(), it.size_bytes);
         let (blocks, room) = self.ledger.crowded_out(&chunks, factor, is_there);
         (self.book_freed(&blocks, closed_ns), room)
