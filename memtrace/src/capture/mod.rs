@@ -249,8 +249,8 @@ pub struct Ending {
     /// When probes were armed, where some were not all the time.
     #[serde(skip_serializing_if = "Coverage::is_full")]
     pub coverage: Coverage,
-    /// How many live blocks of glibc's heap one that was seen can stand for, where that is less than
-    /// `coverage` tells.
+    /// How many live blocks of glibc's heap one that was seen stands for, where that is another number
+    /// than `coverage` tells.
     #[serde(skip_serializing_if = "Room::is_unknown")]
     pub room: Room,
     /// The mean distance of samples at the end, in bytes allocated; `None` where every block was

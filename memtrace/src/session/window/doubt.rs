@@ -94,7 +94,7 @@ impl Window {
 
     /// Books blocks as freed for which the heap has no room, going by its last walk; when those that were
     /// probably freed are booked. `factor` is how many blocks one stands for, because only a part of the
-    /// time was watched. How much that was, and how many the others can stand for.
+    /// time was watched. How much that was, and how many each of the others stands for.
     pub(super) fn book_crowded_out(&mut self, closed_ns: u64, factor: f64) -> (Amount, Room) {
         let is_glibcs = |it: &PlannedObject| {
             matches!(it.plan.allocator, AllocatorId::Glibc | AllocatorId::Pymalloc)
@@ -102,10 +102,19 @@ impl Window {
         if !self.governing.cost().misses_releases || !self.objects.iter().all(is_glibcs) {
             return Default::default();
         }
-        let Some(chunks) = self.walks.chunks() else { return Default::default() };
+        let Some(mut chunks) = self.walks.chunks() else { return Default::default() };
+        if self.sees_blocks_of_python() {
+            // What the heap has grown by can be theirs.
+            chunks.before = None;
+        }
         let is_there = |it: &LiveBlock| !allocator::may_be_mapped(it.address.get(), it.size_bytes);
         let (blocks, room) = self.ledger.crowded_out(&chunks, factor, is_there);
         (self.book_freed(&blocks, closed_ns), room)
+    }
+
+    fn sees_blocks_of_python(&self) -> bool {
+        let mut probes = self.objects.iter().flat_map(|object| &object.plan.probes);
+        probes.any(|probe| probe.function.is_python())
     }
 
     fn record_unseen(&mut self, block: &LiveBlock, time_ns: u64) {

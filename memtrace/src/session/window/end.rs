@@ -78,7 +78,7 @@ pub struct Ending {
     pub cost: Cost,
     /// When the probes were there.
     pub coverage: Coverage,
-    /// How many live blocks one that was seen can stand for.
+    /// How many live blocks one that was seen stands for, where the heap says so.
     pub room: Room,
     /// The mean distance of samples at the end, in bytes; `None` where each allocation was looked at.
     pub sample_bytes: Option<u64>,

@@ -105,7 +105,7 @@ impl Window {
         self.walks.add(walk)
     }
 
-    /// What the walks found, and how many live blocks one can stand for by that.
+    /// What the walks found, and how many live blocks one stands for by that.
     pub(super) fn finish_walks(
         &mut self,
         closed_ns: u64,
