@@ -22,7 +22,7 @@ mod tcmalloc;
 
 pub use family::GivenNames;
 pub use late_heaps::LateHeaps;
-pub use mapped_blocks::{may_be_mapped, released_with};
+pub use mapped_blocks::released_with;
 pub use present::NoResidency;
 
 /// An allocator's name.

@@ -1,4 +1,4 @@
-//! How many chunks of glibc's heap there are, by size.
+//! Chunks of glibc's heap: how many there are, by size, and which blocks are none of them.
 
 use std::ops::AddAssign;
 
@@ -10,6 +10,10 @@ const SMALLEST_BYTES: u64 = 32;
 const ALIGNMENT_BYTES: u64 = 16;
 /// What a chunk has besides the program's memory: its size (`SIZE_SZ`).
 const SIZE_BYTES: u64 = 8;
+/// What precedes the block in a chunk that is a mapping of its own (`CHUNK_HDR_SZ`).
+const HEADER_BYTES: u64 = 2 * SIZE_BYTES;
+/// Bytes of a page on x86-64 and, mostly, aarch64.
+const PAGE_BYTES: u64 = 4096;
 
 /// Numbers of chunks by class of size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +73,12 @@ impl AddAssign for ChunkSizes {
     }
 }
 
+/// Whether a block of this size at this address may be a mapping of its own, as only one in 256 others seems to
+/// be: what becomes of such a one is seen wherever mappings are.
+pub fn may_be_mapped(address: u64, size_bytes: u64) -> bool {
+    size_bytes >= PAGE_BYTES && address % PAGE_BYTES == HEADER_BYTES
+}
+
 /// Sizes beyond 64 GiB share the last class.
 fn class(chunk_bytes: u64) -> usize {
     let bytes = chunk_bytes.max(SMALLEST_BYTES);
@@ -97,6 +107,13 @@ mod tests {
         let mut both = sizes;
         both += sizes;
         assert_eq!(both.of_request(100), 2);
+    }
+
+    #[test]
+    fn a_large_block_behind_the_header_at_the_start_of_a_page_may_be_a_mapping() {
+        assert!(may_be_mapped(0x7f00_0000_0010, 20 << 20));
+        assert!(!may_be_mapped(0x7f00_0000_0010, 100), "it is too small");
+        assert!(!may_be_mapped(0x7f00_0000_0020, 20 << 20), "it is in a heap");
     }
 
     proptest! {

@@ -1,9 +1,8 @@
 //! How many times more there was than was seen: of what sites did, and of what is live.
 
 use crate::{
-    allocator::may_be_mapped,
     capture::{Capture, CapturedSite},
-    model::{coverage::Family, room::Room, site::LiveItem},
+    model::{chunk_sizes::may_be_mapped, coverage::Family, room::Room, site::LiveItem},
 };
 
 /// Of each site of a capture.

@@ -10,6 +10,7 @@ use crate::{
     ledger::{LiveBlock, Suspects},
     model::{
         AllocFn,
+        chunk_sizes::may_be_mapped,
         event::{Action, Event},
         room::Room,
         site::Amount,
@@ -88,7 +89,7 @@ impl Window {
         }
         let mut blocks = self.ledger.probably_freed(closed_ns, self.governing.pace_while_watched());
         // The probes of mappings were always there.
-        blocks.retain(|it| !allocator::may_be_mapped(it.address.get(), it.size_bytes));
+        blocks.retain(|it| !may_be_mapped(it.address.get(), it.size_bytes));
         self.book_freed(&blocks, closed_ns)
     }
 
@@ -107,7 +108,7 @@ impl Window {
             // What the heap has grown by can be theirs.
             chunks.before = None;
         }
-        let is_there = |it: &LiveBlock| !allocator::may_be_mapped(it.address.get(), it.size_bytes);
+        let is_there = |it: &LiveBlock| !may_be_mapped(it.address.get(), it.size_bytes);
         let (blocks, room) = self.ledger.crowded_out(&chunks, factor, is_there);
         (self.book_freed(&blocks, closed_ns), room)
     }
