@@ -20,8 +20,8 @@ struct Done {
 struct Hot(Target);
 
 impl Hot {
-    fn start(threads: &str, rounds_per_ms: &str) -> Self {
-        Self::start_nicely(&[threads, rounds_per_ms])
+    fn start(threads: &str, rounds_per_4_ms: &str) -> Self {
+        Self::start_nicely(&[threads, rounds_per_4_ms])
     }
 
     /// One that gets its share of the CPU beside others: what hardly ever runs does not allocate as fast
@@ -188,7 +188,7 @@ fn a_limit_that_allows_for_nothing_detaches_and_says_so() {
 
 #[test]
 fn without_a_limit_every_call_is_seen_whatever_it_costs() {
-    let mut target = Hot::start("1", "200");
+    let mut target = Hot::start("1", "800");
     let tracing = Attach::to(target.0.pid()).args(&["--max-overhead", "none"]).armed();
     let first = target.done();
     std::thread::sleep(Duration::from_secs(1));
