@@ -9,7 +9,7 @@
 use super::{Ledger, check::LiveBlock, live::Block, lot::lot};
 use crate::model::{
     chunk_sizes::ChunkSizes,
-    room::{ChunksInUse, Room},
+    room::{ChunksInUse, Room, Seen},
 };
 
 /// The lot is another one than that of what was probably freed.
@@ -27,18 +27,18 @@ impl Ledger {
         is_there: impl Fn(&LiveBlock) -> bool,
     ) -> (Vec<LiveBlock>, Room) {
         let blocks = || self.blocks_of_malloc().filter(|block| is_there(&LiveBlock::from(*block)));
-        let mut seeming = [0.0; ChunkSizes::CLASSES];
+        let mut seen = [Seen::default(); ChunkSizes::CLASSES];
         for block in blocks() {
-            seeming[ChunkSizes::class_of_request(block.size_bytes)] +=
-                block.interval.weight(block.size_bytes);
+            let weight = block.interval.weight(block.size_bytes);
+            seen[ChunkSizes::class_of_request(block.size_bytes)].add(weight);
         }
         let is_crowded_out = |block: &&Block| {
             let room = chunks.after.of_request(block.size_bytes) as f64;
-            let seeming = seeming[ChunkSizes::class_of_request(block.size_bytes)];
-            lot(block, DRAW) * seeming >= room
+            let seen = seen[ChunkSizes::class_of_request(block.size_bytes)];
+            lot(block, DRAW) * seen.seeming >= room
         };
         let crowded_out = blocks().filter(is_crowded_out).map(LiveBlock::from).collect();
-        (crowded_out, Room::new(&seeming, chunks, factor))
+        (crowded_out, Room::new(&seen, chunks, factor))
     }
 }
 

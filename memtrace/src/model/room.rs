@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::chunk_sizes::ChunkSizes;
 
 /// Fewer blocks of a size that were seen say nothing of who else made more of them.
-const ENOUGH: f64 = 10.0;
+const ENOUGH: u64 = 10;
 /// No more times more than was seen is taken for blocks of those who were seen.
 const MOST_MORE: f64 = 4.0;
 
@@ -27,6 +27,23 @@ struct ClassRoom {
     class: u8,
     /// How many blocks one stands for.
     factor: f64,
+}
+
+/// Live blocks of a class of sizes, as they were seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// How many.
+    pub count: u64,
+    /// How many they stand for, by how densely samples were taken.
+    pub seeming: f64,
+}
+
+impl Seen {
+    /// One more, which stands for so many.
+    pub fn add(&mut self, weight: f64) {
+        self.count += 1;
+        self.seeming += weight;
+    }
 }
 
 /// Chunks in use, by the heap itself.
@@ -51,18 +68,19 @@ impl ChunksInUse {
 }
 
 impl Room {
-    /// Where live blocks of a class of sizes seem to be `seeming`, each of which would stand for `factor`
-    /// by the part of the time that was watched. All of the classes in which it is another number.
-    pub fn new(seeming: &[f64; ChunkSizes::CLASSES], chunks: &ChunksInUse, factor: f64) -> Self {
-        let room = |(class, seeming): (usize, &f64)| {
+    /// Where live blocks of each class of sizes were `seen`, each of which would stand for `factor` by the
+    /// part of the time that was watched. All of the classes in which it is another number.
+    pub fn new(seen: &[Seen; ChunkSizes::CLASSES], chunks: &ChunksInUse, factor: f64) -> Self {
+        let room = |(class, seen): (usize, &Seen)| {
+            let Seen { count, seeming } = *seen;
             let (least, most) = chunks.bounds(class);
-            let more = if *seeming < ENOUGH { 1.0 } else { MOST_MORE };
+            let more = if count < ENOUGH { 1.0 } else { MOST_MORE };
             let least = (least / seeming).min(more * factor);
             let by_chunks = factor.max(least).min(most / seeming).max(1.0);
-            (*seeming > 0.0 && by_chunks != factor)
+            (seeming > 0.0 && by_chunks != factor)
                 .then_some(ClassRoom { class: class as u8, factor: by_chunks })
         };
-        Self { classes: seeming.iter().enumerate().filter_map(room).collect() }
+        Self { classes: seen.iter().enumerate().filter_map(room).collect() }
     }
 
     /// Nothing is known.
@@ -94,10 +112,19 @@ mod tests {
     }
 
     /// What a block of each size stands for, of which so many were seen, instead of 5.
-    fn factors(seeming: [f64; 4], before: Option<[u64; 4]>, after: [u64; 4]) -> [f64; 4] {
-        let mut by_class = [0.0; ChunkSizes::CLASSES];
-        for (size, count) in SIZES.into_iter().zip(seeming) {
-            by_class[ChunkSizes::class_of_request(size)] = count;
+    fn factors(seen: [u64; 4], before: Option<[u64; 4]>, after: [u64; 4]) -> [f64; 4] {
+        factors_of_samples(seen.map(|count| (count, count as f64)), before, after)
+    }
+
+    /// The same where those that were seen are samples of so many.
+    fn factors_of_samples(
+        seen: [(u64, f64); 4],
+        before: Option<[u64; 4]>,
+        after: [u64; 4],
+    ) -> [f64; 4] {
+        let mut by_class = [Seen::default(); ChunkSizes::CLASSES];
+        for (size, (count, seeming)) in SIZES.into_iter().zip(seen) {
+            by_class[ChunkSizes::class_of_request(size)] = Seen { count, seeming };
         }
         let before = before.map(chunks);
         let chunks = ChunksInUse { before, after: chunks(after), in_window: 1.0 };
@@ -107,15 +134,15 @@ mod tests {
 
     #[test]
     fn a_block_stands_for_no_more_than_there_is_room_for() {
-        let found = factors([0.0, 10.0, 10.0, 10.0], None, [0, 30, 100, 0]);
+        let found = factors([0, 10, 10, 10], None, [0, 30, 100, 0]);
         assert_eq!(found, [5.0, 3.0, 5.0, 1.0]);
     }
 
     #[test]
     fn blocks_stand_for_what_the_heap_has_grown_by() {
-        let found = factors([20.0; 4], Some([10, 10, 10, 500]), [110, 150, 210, 500]);
+        let found = factors([20; 4], Some([10, 10, 10, 500]), [110, 150, 210, 500]);
         assert_eq!(found, [5.0, 7.0, 10.0, 5.0]);
-        let found = factors([20.0; 4], None, [110, 150, 210, 500]);
+        let found = factors([20; 4], None, [110, 150, 210, 500]);
         assert_eq!(found, [5.0; 4], "nobody looked before");
     }
 
@@ -129,8 +156,15 @@ mod tests {
 
     #[test]
     fn what_few_were_seen_of_may_be_anybodys() {
-        let found = factors([3.0, 20.0, 20.0, 3.0], Some([0; 4]), [500, 500, 100_000, 9]);
+        let found = factors([3, 20, 20, 3], Some([0; 4]), [500, 500, 100_000, 9]);
         assert_eq!(found, [5.0, 20.0, 20.0, 3.0], "25 of the second, of which 20 are too few");
+    }
+
+    #[test]
+    fn a_few_samples_are_few_whatever_they_stand_for() {
+        let seen = [(9, 20.0), (10, 20.0), (0, 0.0), (0, 0.0)];
+        let found = factors_of_samples(seen, Some([0; 4]), [200, 200, 0, 0]);
+        assert_eq!(found, [5.0, 10.0, 5.0, 5.0]);
     }
 
     #[test]

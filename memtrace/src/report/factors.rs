@@ -24,6 +24,9 @@ impl<'c> Factors<'c> {
     pub(super) fn of(capture: &'c Capture) -> Self {
         let sites = capture.sites.iter().map(|site| SiteFactor::of(capture, site)).collect();
         let mut factors = Self { sites };
+        if factors.sites.iter().all(|site| site.room.is_none()) {
+            return factors;
+        }
         for item in &capture.live {
             let of_item = factors.of_live(item);
             if let Some(site) = factors.sites.get_mut(item.site as usize) {

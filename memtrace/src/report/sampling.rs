@@ -169,7 +169,7 @@ mod tests {
             AllocFn,
             chunk_sizes::ChunkSizes,
             coverage::{FamilyCoverage, Phase},
-            room::{ChunksInUse, Room},
+            room::{ChunksInUse, Room, Seen},
             site::LiveItem,
         },
         report::{Report, ReportOptions},
@@ -220,15 +220,15 @@ mod tests {
     /// The same, of whose heap site 30 blocks were seen, and whose heap has so many chunks.
     fn counted(before: u64, after: u64) -> (Capture, Report) {
         let mut capture = capture();
-        let mut seeming = [0.0; ChunkSizes::CLASSES];
-        seeming[ChunkSizes::class_of_request(1000)] = 30.0;
+        let mut seen = [Seen::default(); ChunkSizes::CLASSES];
+        seen[ChunkSizes::class_of_request(1000)] = Seen { count: 30, seeming: 30.0 };
         let of = |count| {
             let mut chunks = ChunkSizes::default();
             (0..count).for_each(|_| chunks.add(1008));
             chunks
         };
         let chunks = ChunksInUse { before: Some(of(before)), after: of(after), in_window: 1.0 };
-        capture.ending.room = Room::new(&seeming, &chunks, 5.0);
+        capture.ending.room = Room::new(&seen, &chunks, 5.0);
         capture.ending.totals.heap.live = Amount::new(1000, 1);
         capture.walks.traced_in_use = Some(Amount::new(1000, 1));
         let report = Report::of(&capture, ReportOptions::default());
