@@ -18,6 +18,25 @@ use crate::{
 /// How many times [`PythonWalk::step`] is to be called at most: each frame, its entry, the end.
 pub const MAX_PYTHON_STEPS: usize = 2 * MAX_PYTHON_FRAMES + 2;
 
+/// What is kept of a thread from one walk to the next. Lives in map memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PythonThread {
+    /// Its `fs` base, which is set once, when it starts; 0 while it was not looked up.
+    pub pointer: Opaque<u64>,
+    /// Its `PyThreadState`, while that may be relied on; else 0. See [`PythonWalk::start`].
+    state: Opaque<u64>,
+}
+
+impl PythonThread {
+    /// Forgets all: the thread ends, or executes another program.
+    #[inline(always)]
+    pub fn forget(&mut self) {
+        self.pointer.set(0);
+        self.state.set(0);
+    }
+}
+
 /// A walk in progress, and its result.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,14 +70,20 @@ impl PythonWalk {
         self.marks.clear();
     }
 
-    /// Prepares the walk of the thread with this thread pointer; `false` when there is nothing to
+    /// Prepares the walk of a thread whose pointer is known; `false` when there is nothing to
     /// walk. `seed` goes into the hash. `stack` is what was read of the stack.
+    ///
+    /// In 3.11 the slot of a thread's state is written when there is none and when that state is
+    /// deleted, and nothing is run by a state that is deleted: its `_PyCFrame` is the one inside of
+    /// itself then. So a state that was in the slot once and whose `_PyCFrame` lies on this very stack
+    /// is there still, and the slot need not be read. (Later ones write the slot whenever another
+    /// interpreter takes over the thread.)
     #[inline(always)]
     pub fn start<M: ReadMemory>(
         &mut self,
         memory: &M,
         layout: &PythonLayout,
-        thread_pointer: u64,
+        thread: &mut PythonThread,
         seed: u64,
         stack: &mut Window,
     ) -> bool {
@@ -71,7 +96,10 @@ impl PythonWalk {
         if layout.kind == PythonKind::FrameObjects as u32 {
             self.marks.set_code(&layout.eval_ranges);
         }
-        match self.find_frame(memory, layout, thread_pointer, stack) {
+        if self.find_frame_by_state(memory, layout, thread, stack) {
+            return true;
+        }
+        match self.find_frame(memory, layout, thread, stack) {
             Ok(()) => true,
             Err(end) => {
                 self.end.set(end as u32);
@@ -80,25 +108,50 @@ impl PythonWalk {
         }
     }
 
+    /// `false` where the state that is kept may not be relied on.
+    #[inline(always)]
+    fn find_frame_by_state<M: ReadMemory>(
+        &mut self,
+        memory: &M,
+        layout: &PythonLayout,
+        thread: &PythonThread,
+        stack: &mut Window,
+    ) -> bool {
+        let state = thread.state.get();
+        if state == 0 || layout.kind != PythonKind::CFrames as u32 {
+            return false;
+        }
+        let place = state.wrapping_add(u64::from(layout.thread_frame));
+        let Some(cframe) = memory.read_word(place) else { return false };
+        let frame = stack.known(cframe.wrapping_add(u64::from(layout.cframe_frame)));
+        self.cframe.set(cframe);
+        self.frame.set(frame.unwrap_or_default());
+        frame.is_some()
+    }
+
     #[inline(always)]
     fn find_frame<M: ReadMemory>(
         &mut self,
         memory: &M,
         layout: &PythonLayout,
-        thread_pointer: u64,
+        thread: &mut PythonThread,
         stack: &mut Window,
     ) -> Result<(), PythonEnd> {
+        thread.state.set(0);
         let read = |address: u64, offset: u32| {
             memory.read_word(address.wrapping_add(u64::from(offset))).ok_or(PythonEnd::Unreadable)
         };
-        let thread = read(thread_pointer, layout.thread_state_slot)?;
-        if thread == 0 {
+        let state = read(thread.pointer.get(), layout.thread_state_slot)?;
+        if state == 0 {
             return Err(PythonEnd::NoThreadState);
         }
-        let mut frame = read(thread, layout.thread_frame)?;
+        let mut frame = read(state, layout.thread_frame)?;
         if layout.has_cframe != 0 {
             self.cframe.set(frame);
             let place = frame.wrapping_add(u64::from(layout.cframe_frame));
+            if layout.kind == PythonKind::CFrames as u32 && stack.known(place).is_some() {
+                thread.state.set(state);
+            }
             frame = stack.peek(memory, place).ok_or(PythonEnd::Unreadable)?;
         }
         self.frame.set(frame);
