@@ -6,13 +6,13 @@
 
 use super::{
     ENTRY_MARK, MAX_PYTHON_FRAMES, PythonEnd, PythonKind, PythonLayout,
-    frames::{FirstWord, Frames},
+    frames::{FirstByte, Frames},
     marks::Marks,
 };
 use crate::{
     memory::ReadMemory,
     opaque::Opaque,
-    unwind::{StackWords, mix, window::Window},
+    unwind::{HASH_SEED, StackWords, mix, window::Window},
 };
 
 /// How many times [`PythonWalk::step`] is to be called at most: each frame, its entry, the end.
@@ -193,28 +193,87 @@ impl PythonWalk {
             self.enter(frame, words);
             return Ok(());
         }
-        let first = self.frames.go(memory, frame, layout.frame_bytes);
-        let mut first = first.ok_or(PythonEnd::Unreadable)?;
+        let first = self.frames.go(memory, frame, layout.frame_part());
+        let first = first.ok_or(PythonEnd::Unreadable)?;
+        let owner = if layout.kind == PythonKind::CFrames as u32 {
+            self.take_frames::<{ PythonKind::CFrames as u32 }>(frame, first, layout, words)?
+        } else if layout.kind == PythonKind::EntryFrames as u32 {
+            self.take_frames::<{ PythonKind::EntryFrames as u32 }>(frame, first, layout, words)?
+        } else {
+            self.take_frames::<{ PythonKind::FrameObjects as u32 }>(frame, first, layout, words)?
+        };
+        if layout.kind == PythonKind::CFrames as u32 && owner != 0 {
+            self.leave_cframe(memory, layout, words, stack)?;
+        }
+        // Mostly this is the end: another call would cost as much as half a frame.
+        if self.frame.get() == 0 { Err(self.outermost()) } else { Ok(()) }
+    }
+
+    /// Takes a frame and those behind it that were read with it, up to an entry. The owner of the last
+    /// one.
+    ///
+    /// By kind, and with what a frame waits for of the one before not in memory. (The count is: of its
+    /// multiples the compiler would make pointers, and the verifier would not see where they end.)
+    #[inline(always)]
+    fn take_frames<const KIND: u32>(
+        &mut self,
+        frame: u64,
+        first: FirstByte,
+        layout: &PythonLayout,
+        words: &mut StackWords,
+    ) -> Result<u32, PythonEnd> {
+        let (mut frame, mut first, mut owner) = (frame, first, 0);
+        let mut hash = self.hash.get();
+        let mut is_full = false;
         for _ in 0..FRAMES_A_STEP {
-            let frame = self.frame.get();
-            self.frame.set(self.frames.word(first, layout.frame_previous));
-            let owner = self.owner(first, layout);
-            if layout.kind == PythonKind::EntryFrames as u32 && owner >= layout.entry_owner_min {
+            let previous = self.frames.word(first, layout.frame_previous);
+            owner = self.owner::<KIND>(first, layout);
+            if KIND == PythonKind::EntryFrames as u32 && owner >= layout.entry_owner_min {
+                self.went(previous, hash);
                 self.enter(frame, words);
-                return Ok(());
+                return Ok(owner);
             }
-            self.push(first, layout, words)?;
-            if layout.kind == PythonKind::CFrames as u32 && owner != 0 {
-                self.leave_cframe(memory, layout, words, stack)?;
+            let count = self.count.get();
+            if count as usize >= MAX_PYTHON_FRAMES {
+                is_full = true;
+                frame = previous;
                 break;
             }
-            match self.frames.find(self.frame.get()) {
+            let code = self.frames.word(first, layout.frame_code) & !layout.code_tag_mask;
+            let position = self.position::<KIND>(first, layout);
+            let place = 2 * count as usize;
+            words.set(place, code);
+            words.set(place + 1, position);
+            hash = mix(hash, mix(HASH_SEED, code) ^ position);
+            self.count.set(count + 1);
+            frame = previous;
+            if KIND == PythonKind::CFrames as u32 && owner != 0 {
+                break;
+            }
+            match self.frames.find(frame) {
                 Some(next) => first = next,
                 None => break,
             }
         }
-        // Mostly this is the end: another call would cost as much as half a frame.
-        if self.frame.get() == 0 { Err(self.outermost()) } else { Ok(()) }
+        self.went(frame, hash);
+        if is_full { self.pass_frame::<KIND>(owner) } else { Ok(owner) }
+    }
+
+    /// Some frames were taken, and this is the next.
+    #[inline(always)]
+    fn went(&mut self, next: u64, hash: u64) {
+        self.frame.set(next);
+        self.hash.set(hash);
+    }
+
+    /// There is no room for a frame; what it says.
+    #[inline(always)]
+    fn pass_frame<const KIND: u32>(&mut self, owner: u32) -> Result<u32, PythonEnd> {
+        self.full.set(1);
+        // The entry of the run that has begun is still worth looking for.
+        let has_begun = self.count.get() != self.entered.get();
+        let is_ahead = KIND == PythonKind::EntryFrames as u32;
+        if has_begun && is_ahead { Ok(owner) } else { Err(PythonEnd::Truncated) }
     }
 
     /// Goes on to what is behind an entry frame, if that was read with the stack, where such frames
@@ -234,8 +293,8 @@ impl PythonWalk {
     }
 
     #[inline(always)]
-    fn owner(&self, first: FirstWord, layout: &PythonLayout) -> u32 {
-        if layout.kind == PythonKind::FrameObjects as u32 {
+    fn owner<const KIND: u32>(&self, first: FirstByte, layout: &PythonLayout) -> u32 {
+        if KIND == PythonKind::FrameObjects as u32 {
             return 0;
         }
         let offset = layout.frame_owner;
@@ -248,35 +307,10 @@ impl PythonWalk {
     }
 
     #[inline(always)]
-    fn push(
-        &mut self,
-        first: FirstWord,
-        layout: &PythonLayout,
-        words: &mut StackWords,
-    ) -> Result<(), PythonEnd> {
-        let count = self.count.get();
-        if count as usize >= MAX_PYTHON_FRAMES {
-            self.full.set(1);
-            // The entry of the run that has begun is still worth looking for.
-            let has_begun = count != self.entered.get();
-            let is_ahead = layout.kind == PythonKind::EntryFrames as u32;
-            return if has_begun && is_ahead { Ok(()) } else { Err(PythonEnd::Truncated) };
-        }
-        let code = self.frames.word(first, layout.frame_code) & !layout.code_tag_mask;
-        let position = self.position(first, layout);
-        let place = 2 * count as usize;
-        words.set(place, code);
-        words.set(place + 1, position);
-        self.hash.set(mix(mix(self.hash.get(), code), position));
-        self.count.set(count + 1);
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn position(&self, first: FirstWord, layout: &PythonLayout) -> u64 {
+    fn position<const KIND: u32>(&self, first: FirstByte, layout: &PythonLayout) -> u64 {
         let offset = layout.frame_position;
         let word = self.frames.word(first, offset);
-        if layout.kind != PythonKind::FrameObjects as u32 {
+        if KIND != PythonKind::FrameObjects as u32 {
             return word & !ENTRY_MARK;
         }
         // `int f_lasti`; each frame is a run of its own.
