@@ -19,7 +19,7 @@ use memtrace_common::{
     unwind::{
         Registers, StackWords, finish, frame_pointer,
         memo::{Memo, PLACES},
-        recall::{Recorder, Recording, Replay},
+        recall::{FRAMES_TOGETHER, Recorder, Recording, Replay},
         table::{CodeMapping, CodeMappings, MAX_MAPPINGS, Row, Rule},
         walk::{Tables, Walk},
     },
@@ -308,6 +308,10 @@ struct PythonLoopContext {
     layout: *const PythonLayout,
 }
 
+/// Steps of the Python walk in one call of the kernel's: mostly these are all.
+const PYTHON_STEPS_AT_ONCE: usize = 3;
+const _: () = assert!(MAX_PYTHON_STEPS.is_multiple_of(PYTHON_STEPS_AT_ONCE));
+
 /// Walks Python's frames, if there are any. The thread pointer is kept for the thread's next walk.
 #[inline(always)]
 fn take_python(walk: &mut Walk, thread: &mut PythonThread) {
@@ -352,7 +356,12 @@ pub unsafe extern "C" fn walk_python(
         // outlives the call.
         unsafe {
             let context = (&raw mut context).cast();
-            bpf_loop(MAX_PYTHON_STEPS as u32, python_step as *mut _, context, 0);
+            bpf_loop(
+                (MAX_PYTHON_STEPS / PYTHON_STEPS_AT_ONCE) as u32,
+                python_step as *mut _,
+                context,
+                0,
+            );
         }
         return 0;
     }
@@ -388,7 +397,12 @@ pub unsafe extern "C" fn take_python_frame(walk: *mut Walk, layout: *const Pytho
 unsafe extern "C" fn python_step(_index: u32, context: *mut PythonLoopContext) -> i64 {
     // SAFETY: by contract; the walk is claimed.
     let (walk, layout) = unsafe { (&mut *(*context).walk, &*(*context).layout) };
-    i64::from(!walk.step_python(&UserMemory, layout))
+    for _ in 0..PYTHON_STEPS_AT_ONCE {
+        if !walk.step_python(&UserMemory, layout) {
+            return 1;
+        }
+    }
+    0
 }
 
 /// What a step of the walk works on.
@@ -399,7 +413,9 @@ struct LoopContext {
     recording: *mut Recording,
 }
 
-/// Takes native frames, at most as many.
+const _: () = assert!((MAX_FRAMES as u32).is_multiple_of(FRAMES_TOGETHER));
+
+/// Takes native frames, at most as many: a multiple of [`FRAMES_TOGETHER`].
 #[inline(always)]
 fn take_frames(context: &LoopContext, frames: u32) {
     let KernelTables { mappings, memo } = context.tables;
@@ -427,7 +443,10 @@ pub unsafe extern "C" fn take_native_frames(
         let tables = KernelTables { mappings, memo };
         let mut context = LoopContext { walk, tables, recording };
         // SAFETY: `step` has the signature that the helper wants, and the context outlives the call.
-        unsafe { bpf_loop(frames, step as *mut _, (&raw mut context).cast(), 0) };
+        unsafe {
+            let steps = frames / FRAMES_TOGETHER;
+            bpf_loop(steps, step as *mut _, (&raw mut context).cast(), 0);
+        }
         return 0;
     }
     for _ in 0..MAX_FRAMES {
@@ -462,7 +481,7 @@ pub unsafe extern "C" fn take_native_frame(
     walk.step(&memory, &KernelTables { mappings, memo }).into()
 }
 
-/// One frame; not 0 ends the loop.
+/// Some frames; not 0 ends the loop.
 ///
 /// # Safety
 /// `context` and what it points to are valid for the call.
@@ -472,7 +491,12 @@ unsafe extern "C" fn step(_index: u32, context: *mut LoopContext) -> i64 {
     let (walk, tables) = unsafe { (&mut *(*context).walk, &(*context).tables) };
     // SAFETY: by contract; the recording is claimed.
     let memory = unsafe { Recorder::new(&UserMemory, (*context).recording) };
-    i64::from(!walk.step(&memory, tables))
+    for _ in 0..FRAMES_TOGETHER {
+        if !walk.step(&memory, tables) {
+            return 1;
+        }
+    }
+    0
 }
 
 /// What a step of the walk by frame pointers works on.

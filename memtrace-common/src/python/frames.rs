@@ -96,7 +96,7 @@ impl Frames {
         self.words.at_byte(first.0.wrapping_add(u64::from(offset)))
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn fetch<M: ReadMemory>(&mut self, memory: &M, frame: u64, start: u32, end: u32) -> bool {
         if frame & 7 != 0 {
             return false;
