@@ -16,6 +16,7 @@ use crate::{
     function::{AllocFn, CallShape},
     loss::CALIBRATION_SLOT,
     opaque::Opaque,
+    python::walk::PythonThread,
     sample::Interval,
     wire::{OBJECT_FLAGS_SHIFT, OBJECTS, ObjectNumber, RecordKind},
 };
@@ -241,9 +242,8 @@ pub struct InFlight {
     pub passed_over: PassedOver,
     /// The call that is being entered.
     pub arrival: Arrival,
-    /// The thread's `fs` base, which is set once, when the thread starts; 0 while it was not looked
-    /// up.
-    pub thread_pointer: Opaque<u64>,
+    /// What is known of the thread for walks of Python's frames.
+    pub python: PythonThread,
     /// When the thread's last events of the heap were.
     pub clock: Clock,
 }

@@ -50,6 +50,15 @@ impl<const N: usize> OpaqueWords<N> {
         unsafe { self.0.get_unchecked(index & Self::MASK) }.get()
     }
 
+    /// Reads the word that a byte belongs to. Of offsets in bytes that are computed this is ready sooner
+    /// than [`Self::get`].
+    #[inline(always)]
+    pub fn at_byte(&self, byte: u64) -> u64 {
+        let first = byte as usize & (Self::MASK * size_of::<u64>());
+        // SAFETY: the mask keeps the offset inside of the array, and at a multiple of a word's size.
+        unsafe { &*self.0.as_ptr().byte_add(first) }.get()
+    }
+
     /// Writes a word.
     #[inline(always)]
     pub fn set(&mut self, index: usize, value: u64) {
@@ -101,6 +110,15 @@ mod tests {
         let mut words = OpaqueWords::<4>::default();
         words.set(6, 7);
         assert_eq!((words.get(2), words.get(usize::MAX)), (7, 0));
+    }
+
+    #[test]
+    fn a_word_is_found_by_each_of_its_bytes() {
+        let mut words = OpaqueWords::<4>::default();
+        words.set(3, 7);
+        let bytes: Vec<u64> = (0..64).filter(|byte| words.at_byte(*byte) == 7).collect();
+        assert_eq!(bytes, [(24..32).collect::<Vec<_>>(), (56..64).collect()].concat());
+        assert_eq!(words.at_byte(u64::MAX), 7);
     }
 
     #[test]

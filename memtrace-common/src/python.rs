@@ -94,6 +94,23 @@ pub struct PythonLayout {
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for PythonLayout {}
 
+impl PythonLayout {
+    /// What is of interest in a frame.
+    #[inline(always)]
+    pub(crate) fn frame_part(&self) -> FramePart {
+        let offsets = self.frame_code.min(self.frame_previous);
+        let start = offsets.min(self.frame_position).min(self.frame_owner);
+        FramePart { start: start & !7, end: self.frame_bytes.min(MAX_FRAME_BYTES) & !7 }
+    }
+}
+
+/// A part of a frame, by offsets: multiples of 8, at most [`MAX_FRAME_BYTES`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FramePart {
+    start: u32,
+    end: u32,
+}
+
 /// How the Python walk of a stack ended.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -185,8 +185,8 @@ pub fn enter(ctx: &ProbeContext, cookie: SiteCookie) -> Option<()> {
     slot.stack = 0;
     if !internal && is_stack_wanted(arrival) {
         // SAFETY: as for `slot`, which it does not overlap.
-        let thread_pointer = unsafe { &mut (*calls).thread_pointer };
-        let start = stack::Start { from: stack::From::Entry, registers, thread_pointer };
+        let thread = unsafe { &mut (*calls).python };
+        let start = stack::Start { from: stack::From::Entry, registers, thread };
         slot.stack = stack::capture(start, is_timed(&hit));
     }
     // SAFETY: as for `slot`, which it does not overlap.

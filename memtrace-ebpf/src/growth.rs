@@ -20,7 +20,7 @@ use memtrace_common::{
     function::AllocFn,
     growth::discards,
     loss::FunctionCounters,
-    opaque::Opaque,
+    python::walk::PythonThread,
     unwind::Registers,
     wire::{
         BreakRecord, MapRecord, RangeRecord, RecordHeader, RecordKind, RemapRecord, UnmapRecord,
@@ -264,8 +264,8 @@ fn leave(
 fn stack_of(registers: &UserRegisters) -> u64 {
     let from = stack::From::Place(registers.ip);
     let registers = Registers { sp: registers.sp(), bp: registers.bp() };
-    let thread_pointer = &mut Opaque::default();
-    stack::capture(stack::Start { from, registers, thread_pointer }, false)
+    let thread = &mut PythonThread::default();
+    stack::capture(stack::Start { from, registers, thread }, false)
 }
 
 impl SystemCall {

@@ -56,7 +56,7 @@ pub fn remove(thread: u64) {
         (*seat).calls.heap.sp = 0;
         (*seat).calls.mapping.sp = 0;
         (*seat).calls.handed_on.address = 0;
-        (*seat).calls.thread_pointer.set(0);
+        (*seat).calls.python.forget();
         (*seat).calls.clock = Clock::default();
         (*seat).calls.passed_over.sp = 0;
         (&raw mut (*seat).thread).write_volatile(0);

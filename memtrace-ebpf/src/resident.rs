@@ -19,7 +19,7 @@ use memtrace_common::{
     config::Config,
     function::AllocFn,
     growth::{GrowthConfig, RSS_KINDS, RssCounts, RssKind},
-    opaque::Opaque,
+    python::walk::PythonThread,
     sample::Interval,
     unwind::Registers,
     wire::{AllocRecord, RecordKind},
@@ -103,8 +103,8 @@ fn stack_of(registers: &UserRegisters) -> u64 {
     let interrupted = u64::from(registers.orig_ax == NO_SYSTEM_CALL);
     let from = stack::From::Place(registers.ip + interrupted);
     let registers = Registers { sp: registers.sp(), bp: registers.bp() };
-    let thread_pointer = &mut Opaque::default();
-    stack::capture(stack::Start { from, registers, thread_pointer }, false)
+    let thread = &mut PythonThread::default();
+    stack::capture(stack::Start { from, registers, thread }, false)
 }
 
 /// A sampled fault, until the kernel counts the page that it is about.

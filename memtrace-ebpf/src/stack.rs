@@ -12,11 +12,14 @@ use memtrace_common::{
     loss::KernelLoss,
     memory::ReadMemory as _,
     opaque::Opaque,
-    python::{MAX_PYTHON_FRAMES, PythonLayout, walk::MAX_PYTHON_STEPS},
+    python::{
+        MAX_PYTHON_FRAMES, PythonLayout,
+        walk::{MAX_PYTHON_STEPS, PythonThread},
+    },
     unwind::{
         Registers, StackWords, finish, frame_pointer,
         memo::{Memo, PLACES},
-        recall::{Recorder, Recording, Replay},
+        recall::{FRAMES_TOGETHER, Recorder, Recording, Replay},
         table::{CodeMapping, CodeMappings, MAX_MAPPINGS, Row, Rule},
         walk::{Tables, Walk},
     },
@@ -89,8 +92,8 @@ impl From {
 pub struct Start<'a> {
     pub from: From,
     pub registers: Registers,
-    /// Where the thread's pointer is kept, see [`memtrace_common::call::InFlight::thread_pointer`].
-    pub thread_pointer: &'a mut Opaque<u64>,
+    /// Where is kept what is known of the thread.
+    pub thread: &'a mut PythonThread,
 }
 
 /// Walks the stack and returns its hash, 0 when there is none. Of those that are timed, the time is
@@ -100,25 +103,25 @@ pub struct Start<'a> {
 pub fn capture(start: Start<'_>, is_timed: bool) -> u64 {
     let Registers { sp, bp } = start.registers;
     // SAFETY: a reference is valid.
-    unsafe { capture_stack(start.from.pc(), sp, bp, start.thread_pointer, is_timed.into()) }
+    unsafe { capture_stack(start.from.pc(), sp, bp, start.thread, is_timed.into()) }
 }
 
 /// [`capture`], from `pc` on, or from the entry of a function.
 ///
 /// # Safety
-/// `thread_pointer` is valid for the call.
+/// `thread` is valid for the call.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub unsafe extern "C" fn capture_stack(
     pc: u64,
     sp: u64,
     bp: u64,
-    thread_pointer: *mut Opaque<u64>,
+    thread: *mut PythonThread,
     is_timed: u32,
 ) -> u64 {
     let Some(config) = config().filter(|it| it.stacks != StackMode::Off as u32) else { return 0 };
     // SAFETY: by contract.
-    let Some(thread_pointer) = (unsafe { thread_pointer.as_mut() }) else { return 0 };
+    let Some(thread) = (unsafe { thread.as_mut() }) else { return 0 };
     let Some(buffer) = claim() else {
         count_loss(KernelLoss::StackBufferBusy);
         return 0;
@@ -126,7 +129,7 @@ pub unsafe extern "C" fn capture_stack(
     // SAFETY: the buffer lies in a map value and, being claimed, is this program's alone.
     let begun_ns = unsafe { &mut (*buffer).begun_ns };
     begun_ns.set(if is_timed != 0 { emit::now_ns() } else { 0 });
-    let start = Start { from: From::of(pc), registers: Registers { sp, bp }, thread_pointer };
+    let start = Start { from: From::of(pc), registers: Registers { sp, bp }, thread };
     let stack = walk_or_recall(config, start, buffer).unwrap_or_default();
     if begun_ns.get() != 0 {
         count_stack_ns(emit::now_ns().saturating_sub(begun_ns.get()));
@@ -139,20 +142,20 @@ pub unsafe extern "C" fn capture_stack(
 /// Walks Python's frames and the native ones. The stack's id.
 #[inline(always)]
 fn walk_or_recall(config: &Config, start: Start<'_>, buffer: *mut StackBuffer) -> Option<u64> {
-    let Start { from, registers, thread_pointer } = start;
+    let Start { from, registers, thread } = start;
     // SAFETY: the buffer lies in a map value and, being claimed, is this program's alone.
     let (walk, replay, unread) =
         unsafe { (&mut (*buffer).walk, &mut (*buffer).replay, &raw mut (*buffer).unread) };
     walk.clear_windows();
     if config.stacks != StackMode::Tables as u32 {
-        take_python(walk, thread_pointer);
+        take_python(walk, thread);
         // SAFETY: the walk is a reference.
         unsafe { walk_by_frame_pointers(walk, from.pc(), registers.sp, registers.bp) };
         return Some(intern(walk));
     }
     // This reads the stack, in which there are things of Python, too.
     walk.read_stack(&UserMemory, registers.sp);
-    take_python(walk, thread_pointer);
+    take_python(walk, thread);
     if begin(walk, from, registers) {
         let tables = KernelTables { mappings: mappings(config)?, memo: memo(config)? };
         let context = LoopContext { walk, tables, recording: unread };
@@ -305,40 +308,46 @@ struct PythonLoopContext {
     layout: *const PythonLayout,
 }
 
+/// Steps of the Python walk in one call of the kernel's: mostly these are all.
+const PYTHON_STEPS_AT_ONCE: usize = 3;
+const _: () = assert!(MAX_PYTHON_STEPS.is_multiple_of(PYTHON_STEPS_AT_ONCE));
+
 /// Walks Python's frames, if there are any. The thread pointer is kept for the thread's next walk.
 #[inline(always)]
-fn take_python(walk: &mut Walk, kept: &mut Opaque<u64>) {
+fn take_python(walk: &mut Walk, thread: &mut PythonThread) {
     let image = image();
     let Some(layout) = python_layout(image) else { return walk.skip_python(image) };
-    if kept.get() == 0 {
+    if thread.pointer.get() == 0 {
         // SAFETY: the map value outlives the run.
         let offset = unsafe { (*layout).task_thread_pointer };
-        kept.set(thread_pointer(offset).unwrap_or_default());
+        thread.pointer.set(thread_pointer(offset).unwrap_or_default());
     }
-    if kept.get() == 0 {
+    if thread.pointer.get() == 0 {
         return walk.skip_python(image);
     }
-    // SAFETY: both are valid, and the walk is claimed.
-    unsafe { walk_python(walk, layout, kept.get(), image) };
+    // SAFETY: all are valid, and the walk is claimed.
+    unsafe { walk_python(walk, layout, thread, image) };
 }
 
 /// [`take_python`], where there is Python. The result says nothing: the kernel wants one.
 ///
 /// # Safety
-/// Both are valid for the call, and the walk is claimed.
+/// All are valid for the call, and the walk is claimed.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub unsafe extern "C" fn walk_python(
     walk: *mut Walk,
     layout: *const PythonLayout,
-    thread_pointer: u64,
+    thread: *mut PythonThread,
     image: u64,
 ) -> u32 {
     // SAFETY: by contract.
-    let (Some(known), Some(known_layout)) = (unsafe { (walk.as_mut(), layout.as_ref()) }) else {
+    let (Some(known), Some(known_layout), Some(thread)) =
+        (unsafe { (walk.as_mut(), layout.as_ref(), thread.as_mut()) })
+    else {
         return 0;
     };
-    if !known.start_python(&UserMemory, known_layout, thread_pointer, image) {
+    if !known.start_python(&UserMemory, known_layout, thread, image) {
         return 0;
     }
     if USE_BPF_LOOP.load() != 0 {
@@ -347,7 +356,12 @@ pub unsafe extern "C" fn walk_python(
         // outlives the call.
         unsafe {
             let context = (&raw mut context).cast();
-            bpf_loop(MAX_PYTHON_STEPS as u32, python_step as *mut _, context, 0);
+            bpf_loop(
+                (MAX_PYTHON_STEPS / PYTHON_STEPS_AT_ONCE) as u32,
+                python_step as *mut _,
+                context,
+                0,
+            );
         }
         return 0;
     }
@@ -383,7 +397,12 @@ pub unsafe extern "C" fn take_python_frame(walk: *mut Walk, layout: *const Pytho
 unsafe extern "C" fn python_step(_index: u32, context: *mut PythonLoopContext) -> i64 {
     // SAFETY: by contract; the walk is claimed.
     let (walk, layout) = unsafe { (&mut *(*context).walk, &*(*context).layout) };
-    i64::from(!walk.step_python(&UserMemory, layout))
+    for _ in 0..PYTHON_STEPS_AT_ONCE {
+        if !walk.step_python(&UserMemory, layout) {
+            return 1;
+        }
+    }
+    0
 }
 
 /// What a step of the walk works on.
@@ -394,7 +413,9 @@ struct LoopContext {
     recording: *mut Recording,
 }
 
-/// Takes native frames, at most as many.
+const _: () = assert!((MAX_FRAMES as u32).is_multiple_of(FRAMES_TOGETHER));
+
+/// Takes native frames, at most as many: a multiple of [`FRAMES_TOGETHER`].
 #[inline(always)]
 fn take_frames(context: &LoopContext, frames: u32) {
     let KernelTables { mappings, memo } = context.tables;
@@ -422,7 +443,10 @@ pub unsafe extern "C" fn take_native_frames(
         let tables = KernelTables { mappings, memo };
         let mut context = LoopContext { walk, tables, recording };
         // SAFETY: `step` has the signature that the helper wants, and the context outlives the call.
-        unsafe { bpf_loop(frames, step as *mut _, (&raw mut context).cast(), 0) };
+        unsafe {
+            let steps = frames / FRAMES_TOGETHER;
+            bpf_loop(steps, step as *mut _, (&raw mut context).cast(), 0);
+        }
         return 0;
     }
     for _ in 0..MAX_FRAMES {
@@ -457,7 +481,7 @@ pub unsafe extern "C" fn take_native_frame(
     walk.step(&memory, &KernelTables { mappings, memo }).into()
 }
 
-/// One frame; not 0 ends the loop.
+/// Some frames; not 0 ends the loop.
 ///
 /// # Safety
 /// `context` and what it points to are valid for the call.
@@ -467,7 +491,12 @@ unsafe extern "C" fn step(_index: u32, context: *mut LoopContext) -> i64 {
     let (walk, tables) = unsafe { (&mut *(*context).walk, &(*context).tables) };
     // SAFETY: by contract; the recording is claimed.
     let memory = unsafe { Recorder::new(&UserMemory, (*context).recording) };
-    i64::from(!walk.step(&memory, tables))
+    for _ in 0..FRAMES_TOGETHER {
+        if !walk.step(&memory, tables) {
+            return 1;
+        }
+    }
+    0
 }
 
 /// What a step of the walk by frame pointers works on.

@@ -2,7 +2,7 @@
 //! do in 3.11 and later, whose stack grows up; one small read for a frame that lies alone, as those
 //! of generators and coroutines and all before 3.11 do.
 
-use super::MAX_FRAME_BYTES;
+use super::{FramePart, MAX_FRAME_BYTES};
 use crate::{
     landing,
     memory::ReadMemory,
@@ -19,6 +19,9 @@ const ALONE_START: usize = TOGETHER_WORDS + landing::SHIFT;
 const TOGETHER_BYTES: u64 = TOGETHER_WORDS as u64 * 8;
 /// Of the smallest pages.
 const PAGE_SIZE: u64 = 4096;
+/// A part of a frame that is not longer is read by the program's stack: the kernel checks memory of
+/// other kinds for longer than it takes to copy so little. It is as much as 3.11 needs.
+const SHORT_WORDS: usize = 5;
 /// The stack of functions' frames begins with the outermost one and is so large at first
 /// (`DATA_STACK_CHUNK_SIZE` in CPython's Python/pystate.c).
 const FRAME_STACK_BYTES: u64 = 16 * 1024;
@@ -31,22 +34,24 @@ pub struct Frames {
     start: Opaque<u64>,
     /// How far from there a frame may begin.
     bytes: Opaque<u64>,
-    /// Which word is the first of them, and room for the address of where it would be.
-    together: Opaque<usize>,
+    /// What leads from an address to the byte of `words` that was read from there, and room for the
+    /// address of where the first would be.
+    shift: Opaque<u64>,
     landing: Opaque<u64>,
     /// The frame that was looked at last; 0 when none was.
     last: Opaque<u64>,
     /// The page of the frame that the walk before ended with: the start of the stack of functions'
     /// frames.
     home: Opaque<u64>,
-    /// The first word of the frame that was read last.
-    first: Opaque<usize>,
+    /// Of the frame that was read last.
+    first: Opaque<u64>,
     words: OpaqueWords<WORDS>,
 }
 
-/// Where a frame is in what was read. Not kept in memory: each step would wait for it there.
+/// Where a frame is in what was read: at which byte. Not kept in memory: each step would wait for it
+/// there.
 #[derive(Clone, Copy, Debug)]
-pub struct FirstWord(usize);
+pub struct FirstByte(u64);
 
 impl Frames {
     /// Forgets what was read, for another walk.
@@ -66,33 +71,33 @@ impl Frames {
         &mut self,
         memory: &M,
         frame: u64,
-        frame_bytes: u32,
-    ) -> Option<FirstWord> {
+        part: FramePart,
+    ) -> Option<FirstByte> {
         if let Some(first) = self.find(frame) {
             return Some(first);
         }
-        self.fetch(memory, frame, frame_bytes).then(|| FirstWord(self.first.get()))
+        self.fetch(memory, frame, part.start, part.end).then(|| FirstByte(self.first.get()))
     }
 
     /// The same for a frame that was read together with others.
     #[inline(always)]
-    pub fn find(&mut self, frame: u64) -> Option<FirstWord> {
+    pub fn find(&mut self, frame: u64) -> Option<FirstByte> {
         let distance = frame.wrapping_sub(self.start.get());
         if distance >= self.bytes.get() || frame & 7 != 0 {
             return None;
         }
         self.last.set(frame);
-        Some(FirstWord(self.together.get().wrapping_add((distance >> 3) as usize)))
+        Some(FirstByte(frame.wrapping_add(self.shift.get())))
     }
 
     /// The word at this offset of a frame.
     #[inline(always)]
-    pub fn word(&self, first: FirstWord, offset: u32) -> u64 {
-        self.words.get(first.0.wrapping_add(offset as usize >> 3))
+    pub fn word(&self, first: FirstByte, offset: u32) -> u64 {
+        self.words.at_byte(first.0.wrapping_add(u64::from(offset)))
     }
 
-    #[inline(never)]
-    fn fetch<M: ReadMemory>(&mut self, memory: &M, frame: u64, frame_bytes: u32) -> bool {
+    #[inline(always)]
+    fn fetch<M: ReadMemory>(&mut self, memory: &M, frame: u64, start: u32, end: u32) -> bool {
         if frame & 7 != 0 {
             return false;
         }
@@ -103,9 +108,10 @@ impl Frames {
         let is_near = home == 0 && last == 0
             || frame.wrapping_sub(home) < FRAME_STACK_BYTES
             || last.wrapping_sub(frame) < TOGETHER_BYTES;
-        let frame_bytes = frame_bytes.min(MAX_FRAME_BYTES) & !7;
-        is_near && self.fetch_together(memory, frame, u64::from(frame_bytes))
-            || self.fetch_alone(memory, frame, frame_bytes)
+        is_near && self.fetch_together(memory, frame, u64::from(end))
+            || end.wrapping_sub(start) <= 8 * SHORT_WORDS as u32
+                && self.fetch_short(memory, frame, start)
+            || self.fetch_alone(memory, frame, end)
     }
 
     /// Reads the frame and what is below it, down to the start of the page: what is further may not
@@ -120,8 +126,9 @@ impl Frames {
         // The last frame begins where this one does.
         self.bytes.set(frame.wrapping_sub(start).wrapping_add(1));
         let (words, together) = self.words.part_mut::<0, TOGETHER_WORDS>(start, &mut self.landing);
-        self.together.set(together);
-        self.first.set(together.wrapping_add((frame.wrapping_sub(start) >> 3) as usize));
+        let shift = (8 * together as u64).wrapping_sub(start);
+        self.shift.set(shift);
+        self.first.set(frame.wrapping_add(shift));
         let is_read = memory.read_part(start, bytes as u32, words);
         if !is_read {
             self.bytes.set(0);
@@ -130,10 +137,22 @@ impl Frames {
     }
 
     #[inline(always)]
+    fn fetch_short<M: ReadMemory>(&mut self, memory: &M, frame: u64, start: u32) -> bool {
+        let address = frame.wrapping_add(u64::from(start));
+        let Some(words) = memory.read_words::<SHORT_WORDS>(address) else { return false };
+        self.first.set(8 * ALONE_START as u64);
+        let first = ALONE_START + (start >> 3) as usize;
+        for (index, word) in words.into_iter().enumerate() {
+            self.words.set(first + index, word);
+        }
+        true
+    }
+
+    #[inline(always)]
     fn fetch_alone<M: ReadMemory>(&mut self, memory: &M, frame: u64, frame_bytes: u32) -> bool {
         let (words, first) =
             self.words.part_mut::<ALONE_START, ALONE_WORDS>(frame, &mut self.landing);
-        self.first.set(first);
+        self.first.set(8 * first as u64);
         memory.read_part(frame, frame_bytes, words)
     }
 }
@@ -170,7 +189,8 @@ mod tests {
     }
 
     fn is_there(frames: &mut Frames, memory: &Pages, frame: u64) -> bool {
-        let Some(first) = frames.go(memory, frame, FRAME_BYTES) else { return false };
+        let part = FramePart { start: 0, end: FRAME_BYTES };
+        let Some(first) = frames.go(memory, frame, part) else { return false };
         for offset in (0..FRAME_BYTES).step_by(8) {
             assert_eq!(frames.word(first, offset), frame + u64::from(offset), "{frame:#x}");
         }
@@ -227,6 +247,21 @@ mod tests {
             assert!(is_there(&mut frames, &memory, frame));
         }
         assert_eq!(memory.0.borrow().len(), 1);
+    }
+
+    /// As of a coroutine: what is before the part that matters may be anything, even not there.
+    #[test]
+    fn of_a_frame_that_lies_alone_only_a_short_part_is_read() {
+        let (memory, mut frames) = (Pages::default(), Frames::default());
+        assert!(is_there(&mut frames, &memory, FIRST + 0x2000), "a function's");
+        memory.0.borrow_mut().clear();
+        let (frame, part) = (FIRST - 16, FramePart { start: 16, end: 56 });
+        let first = frames.go(&memory, frame, part).unwrap();
+        for offset in (part.start..part.end).step_by(8) {
+            assert_eq!(frames.word(first, offset), frame + u64::from(offset));
+        }
+        assert!(memory.0.borrow().is_empty(), "no read into the place of long ones");
+        assert!(frames.go(&memory, frame, FramePart { end: 64, ..part }).is_none());
     }
 
     #[test]

@@ -6,17 +6,36 @@
 
 use super::{
     ENTRY_MARK, MAX_PYTHON_FRAMES, PythonEnd, PythonKind, PythonLayout,
-    frames::{FirstWord, Frames},
+    frames::{FirstByte, Frames},
     marks::Marks,
 };
 use crate::{
     memory::ReadMemory,
     opaque::Opaque,
-    unwind::{StackWords, mix, window::Window},
+    unwind::{HASH_SEED, StackWords, mix, window::Window},
 };
 
 /// How many times [`PythonWalk::step`] is to be called at most: each frame, its entry, the end.
 pub const MAX_PYTHON_STEPS: usize = 2 * MAX_PYTHON_FRAMES + 2;
+
+/// What is kept of a thread from one walk to the next. Lives in map memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PythonThread {
+    /// Its `fs` base, which is set once, when it starts; 0 while it was not looked up.
+    pub pointer: Opaque<u64>,
+    /// Its `PyThreadState`, while that may be relied on; else 0. See [`PythonWalk::start`].
+    state: Opaque<u64>,
+}
+
+impl PythonThread {
+    /// Forgets all: the thread ends, or executes another program.
+    #[inline(always)]
+    pub fn forget(&mut self) {
+        self.pointer.set(0);
+        self.state.set(0);
+    }
+}
 
 /// A walk in progress, and its result.
 #[repr(C)]
@@ -51,14 +70,20 @@ impl PythonWalk {
         self.marks.clear();
     }
 
-    /// Prepares the walk of the thread with this thread pointer; `false` when there is nothing to
+    /// Prepares the walk of a thread whose pointer is known; `false` when there is nothing to
     /// walk. `seed` goes into the hash. `stack` is what was read of the stack.
+    ///
+    /// In 3.11 the slot of a thread's state is written when there is none and when that state is
+    /// deleted, and nothing is run by a state that is deleted: its `_PyCFrame` is the one inside of
+    /// itself then. So a state that was in the slot once and whose `_PyCFrame` lies on this very stack
+    /// is there still, and the slot need not be read. (Later ones write the slot whenever another
+    /// interpreter takes over the thread.)
     #[inline(always)]
     pub fn start<M: ReadMemory>(
         &mut self,
         memory: &M,
         layout: &PythonLayout,
-        thread_pointer: u64,
+        thread: &mut PythonThread,
         seed: u64,
         stack: &mut Window,
     ) -> bool {
@@ -71,7 +96,10 @@ impl PythonWalk {
         if layout.kind == PythonKind::FrameObjects as u32 {
             self.marks.set_code(&layout.eval_ranges);
         }
-        match self.find_frame(memory, layout, thread_pointer, stack) {
+        if self.find_frame_by_state(memory, layout, thread, stack) {
+            return true;
+        }
+        match self.find_frame(memory, layout, thread, stack) {
             Ok(()) => true,
             Err(end) => {
                 self.end.set(end as u32);
@@ -80,25 +108,50 @@ impl PythonWalk {
         }
     }
 
+    /// `false` where the state that is kept may not be relied on.
+    #[inline(always)]
+    fn find_frame_by_state<M: ReadMemory>(
+        &mut self,
+        memory: &M,
+        layout: &PythonLayout,
+        thread: &PythonThread,
+        stack: &mut Window,
+    ) -> bool {
+        let state = thread.state.get();
+        if state == 0 || layout.kind != PythonKind::CFrames as u32 {
+            return false;
+        }
+        let place = state.wrapping_add(u64::from(layout.thread_frame));
+        let Some(cframe) = memory.read_word(place) else { return false };
+        let frame = stack.known(cframe.wrapping_add(u64::from(layout.cframe_frame)));
+        self.cframe.set(cframe);
+        self.frame.set(frame.unwrap_or_default());
+        frame.is_some()
+    }
+
     #[inline(always)]
     fn find_frame<M: ReadMemory>(
         &mut self,
         memory: &M,
         layout: &PythonLayout,
-        thread_pointer: u64,
+        thread: &mut PythonThread,
         stack: &mut Window,
     ) -> Result<(), PythonEnd> {
+        thread.state.set(0);
         let read = |address: u64, offset: u32| {
             memory.read_word(address.wrapping_add(u64::from(offset))).ok_or(PythonEnd::Unreadable)
         };
-        let thread = read(thread_pointer, layout.thread_state_slot)?;
-        if thread == 0 {
+        let state = read(thread.pointer.get(), layout.thread_state_slot)?;
+        if state == 0 {
             return Err(PythonEnd::NoThreadState);
         }
-        let mut frame = read(thread, layout.thread_frame)?;
+        let mut frame = read(state, layout.thread_frame)?;
         if layout.has_cframe != 0 {
             self.cframe.set(frame);
             let place = frame.wrapping_add(u64::from(layout.cframe_frame));
+            if layout.kind == PythonKind::CFrames as u32 && stack.known(place).is_some() {
+                thread.state.set(state);
+            }
             frame = stack.peek(memory, place).ok_or(PythonEnd::Unreadable)?;
         }
         self.frame.set(frame);
@@ -140,28 +193,87 @@ impl PythonWalk {
             self.enter(frame, words);
             return Ok(());
         }
-        let first = self.frames.go(memory, frame, layout.frame_bytes);
-        let mut first = first.ok_or(PythonEnd::Unreadable)?;
+        let first = self.frames.go(memory, frame, layout.frame_part());
+        let first = first.ok_or(PythonEnd::Unreadable)?;
+        let owner = if layout.kind == PythonKind::CFrames as u32 {
+            self.take_frames::<{ PythonKind::CFrames as u32 }>(frame, first, layout, words)?
+        } else if layout.kind == PythonKind::EntryFrames as u32 {
+            self.take_frames::<{ PythonKind::EntryFrames as u32 }>(frame, first, layout, words)?
+        } else {
+            self.take_frames::<{ PythonKind::FrameObjects as u32 }>(frame, first, layout, words)?
+        };
+        if layout.kind == PythonKind::CFrames as u32 && owner != 0 {
+            self.leave_cframe(memory, layout, words, stack)?;
+        }
+        // Mostly this is the end: another call would cost as much as half a frame.
+        if self.frame.get() == 0 { Err(self.outermost()) } else { Ok(()) }
+    }
+
+    /// Takes a frame and those behind it that were read with it, up to an entry. The owner of the last
+    /// one.
+    ///
+    /// By kind, and with what a frame waits for of the one before not in memory. (The count is: of its
+    /// multiples the compiler would make pointers, and the verifier would not see where they end.)
+    #[inline(always)]
+    fn take_frames<const KIND: u32>(
+        &mut self,
+        frame: u64,
+        first: FirstByte,
+        layout: &PythonLayout,
+        words: &mut StackWords,
+    ) -> Result<u32, PythonEnd> {
+        let (mut frame, mut first, mut owner) = (frame, first, 0);
+        let mut hash = self.hash.get();
+        let mut is_full = false;
         for _ in 0..FRAMES_A_STEP {
-            let frame = self.frame.get();
-            self.frame.set(self.frames.word(first, layout.frame_previous));
-            let owner = self.owner(first, layout);
-            if layout.kind == PythonKind::EntryFrames as u32 && owner >= layout.entry_owner_min {
+            let previous = self.frames.word(first, layout.frame_previous);
+            owner = self.owner::<KIND>(first, layout);
+            if KIND == PythonKind::EntryFrames as u32 && owner >= layout.entry_owner_min {
+                self.went(previous, hash);
                 self.enter(frame, words);
-                return Ok(());
+                return Ok(owner);
             }
-            self.push(first, layout, words)?;
-            if layout.kind == PythonKind::CFrames as u32 && owner != 0 {
-                self.leave_cframe(memory, layout, words, stack)?;
+            let count = self.count.get();
+            if count as usize >= MAX_PYTHON_FRAMES {
+                is_full = true;
+                frame = previous;
                 break;
             }
-            match self.frames.find(self.frame.get()) {
+            let code = self.frames.word(first, layout.frame_code) & !layout.code_tag_mask;
+            let position = self.position::<KIND>(first, layout);
+            let place = 2 * count as usize;
+            words.set(place, code);
+            words.set(place + 1, position);
+            hash = mix(hash, mix(HASH_SEED, code) ^ position);
+            self.count.set(count + 1);
+            frame = previous;
+            if KIND == PythonKind::CFrames as u32 && owner != 0 {
+                break;
+            }
+            match self.frames.find(frame) {
                 Some(next) => first = next,
                 None => break,
             }
         }
-        // Mostly this is the end: another call would cost as much as half a frame.
-        if self.frame.get() == 0 { Err(self.outermost()) } else { Ok(()) }
+        self.went(frame, hash);
+        if is_full { self.pass_frame::<KIND>(owner) } else { Ok(owner) }
+    }
+
+    /// Some frames were taken, and this is the next.
+    #[inline(always)]
+    fn went(&mut self, next: u64, hash: u64) {
+        self.frame.set(next);
+        self.hash.set(hash);
+    }
+
+    /// There is no room for a frame; what it says.
+    #[inline(always)]
+    fn pass_frame<const KIND: u32>(&mut self, owner: u32) -> Result<u32, PythonEnd> {
+        self.full.set(1);
+        // The entry of the run that has begun is still worth looking for.
+        let has_begun = self.count.get() != self.entered.get();
+        let is_ahead = KIND == PythonKind::EntryFrames as u32;
+        if has_begun && is_ahead { Ok(owner) } else { Err(PythonEnd::Truncated) }
     }
 
     /// Goes on to what is behind an entry frame, if that was read with the stack, where such frames
@@ -181,8 +293,8 @@ impl PythonWalk {
     }
 
     #[inline(always)]
-    fn owner(&self, first: FirstWord, layout: &PythonLayout) -> u32 {
-        if layout.kind == PythonKind::FrameObjects as u32 {
+    fn owner<const KIND: u32>(&self, first: FirstByte, layout: &PythonLayout) -> u32 {
+        if KIND == PythonKind::FrameObjects as u32 {
             return 0;
         }
         let offset = layout.frame_owner;
@@ -195,35 +307,10 @@ impl PythonWalk {
     }
 
     #[inline(always)]
-    fn push(
-        &mut self,
-        first: FirstWord,
-        layout: &PythonLayout,
-        words: &mut StackWords,
-    ) -> Result<(), PythonEnd> {
-        let count = self.count.get();
-        if count as usize >= MAX_PYTHON_FRAMES {
-            self.full.set(1);
-            // The entry of the run that has begun is still worth looking for.
-            let has_begun = count != self.entered.get();
-            let is_ahead = layout.kind == PythonKind::EntryFrames as u32;
-            return if has_begun && is_ahead { Ok(()) } else { Err(PythonEnd::Truncated) };
-        }
-        let code = self.frames.word(first, layout.frame_code) & !layout.code_tag_mask;
-        let position = self.position(first, layout);
-        let place = 2 * count as usize;
-        words.set(place, code);
-        words.set(place + 1, position);
-        self.hash.set(mix(mix(self.hash.get(), code), position));
-        self.count.set(count + 1);
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn position(&self, first: FirstWord, layout: &PythonLayout) -> u64 {
+    fn position<const KIND: u32>(&self, first: FirstByte, layout: &PythonLayout) -> u64 {
         let offset = layout.frame_position;
         let word = self.frames.word(first, offset);
-        if layout.kind != PythonKind::FrameObjects as u32 {
+        if KIND != PythonKind::FrameObjects as u32 {
             return word & !ENTRY_MARK;
         }
         // `int f_lasti`; each frame is a run of its own.

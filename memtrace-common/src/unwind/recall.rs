@@ -291,10 +291,13 @@ pub struct Experience {
     doubt: Opaque<u32>,
 }
 
+/// Native frames are walked by so many.
+pub const FRAMES_TOGETHER: u32 = 2;
 /// Native frames that are walked at most before a recording is looked for.
 const MOST_FRAMES: u32 = 10;
 /// One walk in as many may look through recordings in vain.
 const DOUBT_BY_DIFFERENCE: u32 = 32;
+const _: () = assert!(MOST_FRAMES.is_multiple_of(FRAMES_TOGETHER));
 const MOST_DOUBT: u32 = 8 * DOUBT_BY_DIFFERENCE;
 
 impl Experience {
@@ -318,7 +321,8 @@ impl Experience {
             self.doubt.set(doubt + DOUBT_BY_DIFFERENCE);
         } else {
             self.doubt.set(0);
-            self.further_frames.set((self.further_frames.get() + 1).min(MOST_FRAMES));
+            let more = self.further_frames.get() + FRAMES_TOGETHER;
+            self.further_frames.set(more.min(MOST_FRAMES));
         }
     }
 }
@@ -408,6 +412,6 @@ mod tests {
         assert_eq!(frames_after(every(40)), 0);
         assert_eq!(frames_after(every(20)), MOST_FRAMES);
         assert_eq!(frames_after(std::iter::repeat_n(false, 1000)), MOST_FRAMES);
-        assert_eq!(frames_after(std::iter::repeat_n(false, 9)), 1);
+        assert_eq!(frames_after(std::iter::repeat_n(false, 9)), FRAMES_TOGETHER);
     }
 }

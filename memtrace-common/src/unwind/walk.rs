@@ -13,7 +13,10 @@ use super::{
 use crate::{
     memory::ReadMemory,
     opaque::Opaque,
-    python::{ENTRY_MARK, PythonLayout, walk::PythonWalk},
+    python::{
+        ENTRY_MARK, PythonLayout,
+        walk::{PythonThread, PythonWalk},
+    },
     wire::{MAX_FRAMES, StackEnd, StackHeader},
 };
 
@@ -153,10 +156,10 @@ impl Walk {
         &mut self,
         memory: &M,
         layout: &PythonLayout,
-        thread_pointer: u64,
+        thread: &mut PythonThread,
         seed: u64,
     ) -> bool {
-        self.python.start(memory, layout, thread_pointer, seed, &mut self.stack)
+        self.python.start(memory, layout, thread, seed, &mut self.stack)
     }
 
     /// Takes one of Python's frames; see [`PythonWalk::step`].

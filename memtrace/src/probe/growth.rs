@@ -163,11 +163,17 @@ impl Kernel {
     fn load_functions(&mut self) -> Result<(), LoadError> {
         let btf = Btf::from_sys_fs()
             .map_err(|error| LoadError::NoGrowth { reason: error.to_string() })?;
+        // Where one that does next to nothing cannot hang, the kernel need not verify those that walk
+        // stacks, with its types still in memory.
+        let [(first, function), others @ ..] = AT_ENTRY;
+        self.load_entry(first, function, &btf)?;
+        self.arm_entry(first)?;
+        self.growth.clear();
         for (program, function) in AT_EXIT {
             let loaded = self.program_named::<FExit>(program)?.load(function, &btf);
             loaded.map_err(|source| refused(program, function, source))?;
         }
-        for (program, function) in AT_ENTRY {
+        for (program, function) in others {
             self.load_entry(program, function, &btf)?;
         }
         let [current, former] = NEW_PAGE;

@@ -21,7 +21,7 @@ use crate::{
         load::{Kernel, LoadOptions, TableWords},
         target::{PlannedObject, TargetPlan, plan_target},
     },
-    sys::{kernel::KernelVersion, procfs::ProcFs},
+    sys::{kernel::KernelVersion, preserve::give_back, procfs::ProcFs},
 };
 
 /// What does not fit into tables that were made before is worth new ones if there is as much time:
@@ -71,7 +71,7 @@ pub(super) struct Planned {
 
 impl Prepared {
     /// Makes ready what a trace of `options.pid` takes, out of what there was before; on this thread
-    /// alone. As soon as `is_urgent`, no more tables are compiled.
+    /// alone. As soon as `is_urgent`, no more tables are compiled. Heap that is free is given back.
     ///
     /// # Errors
     /// Whatever would stand in the way of the trace, too.
@@ -102,7 +102,7 @@ impl Prepared {
         let growth = growth_config(options, growth)?;
         let mut kernel = match kernel {
             Some(kernel) => kernel,
-            None => load(options, version, &mut code)?,
+            None => load_in_little_room(options, version, &mut code)?,
         };
         let followed = growth
             .map(|config| GrowthOptions { config, knows_calls: plan.plan.calls.is_complete() });
@@ -130,7 +130,7 @@ impl Prepared {
     pub fn load(mut self, options: &Options) -> Result<Self, AttachError> {
         let version = ProcFs::new("/proc").kernel_version().map_err(AttachError::KernelVersion)?;
         self.growth = growth_config(options, self.growth)?;
-        let mut kernel = load(options, version, &mut self.code)?;
+        let mut kernel = load_in_little_room(options, version, &mut self.code)?;
         let Former { shapes, knows_calls } = &self.former;
         let followed =
             self.growth.map(|config| GrowthOptions { config, knows_calls: *knows_calls });
@@ -266,6 +266,19 @@ impl Planned {
 /// Mappings of code in files.
 fn code_of(maps: &[Mapping]) -> Vec<Mapping> {
     maps.iter().filter(|it| it.permissions.execute && it.file.is_some()).cloned().collect()
+}
+
+/// [`load`], with heap given back that is free by now: compiling takes as much as verifying, and so does
+/// reading the kernel's types.
+fn load_in_little_room(
+    options: &Options,
+    version: KernelVersion,
+    code: &mut CodeTables,
+) -> Result<Kernel, AttachError> {
+    give_back();
+    let kernel = load(options, version, code)?;
+    give_back();
+    Ok(kernel)
 }
 
 /// Creates maps that have room for these tables and some more.

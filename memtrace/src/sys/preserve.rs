@@ -1,12 +1,18 @@
 //! What keeps memtrace itself alive where memory runs out: its own is taken at the start and locked,
 //! and the kernel is asked to kill others first.
 
-use std::{fs, hint, io};
+use std::{
+    fs, hint, io,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
-use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::mm::{MlockAllFlags, mlockall, munlockall};
 
 /// The lowest score: such a process is never killed for want of memory (proc_pid_oom_score_adj(5)).
 const NEVER_KILLED: i32 = -1000;
+
+/// Memory was locked.
+static IS_LOCKED: AtomicBool = AtomicBool::new(false);
 
 /// What came of it, for the first screen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +32,7 @@ pub struct Preserved {
 pub fn preserve(heap_bytes: usize) -> Preserved {
     reserve(heap_bytes);
     let not_locked = lock().err().map(|error| error.to_string());
+    IS_LOCKED.store(not_locked.is_none(), Ordering::Relaxed);
     let not_lowered = lower_oom_score().err().map(|error| error.to_string());
     Preserved {
         reserved_bytes: heap_bytes as u64,
@@ -38,12 +45,25 @@ pub fn preserve(heap_bytes: usize) -> Preserved {
 /// What one capture has left free between what is kept would stay beside what the next one takes: it is given
 /// back, and so much heap is ready again.
 pub fn renew(heap_bytes: usize) {
+    give_back();
+    touch(heap_bytes);
+}
+
+/// Gives back all heap that is free, for what takes memory elsewhere for a moment; [`renew`] is to follow.
+pub fn give_back() {
+    // The kernel takes back no page that is locked.
+    let was_locked = IS_LOCKED.load(Ordering::Relaxed);
+    if was_locked && let Err(error) = munlockall() {
+        log::debug!("memory stays locked: {error}");
+    }
     #[cfg(target_env = "gnu")]
     // SAFETY: it may be called at any time, by any thread.
     unsafe {
         libc::malloc_trim(0);
     }
-    touch(heap_bytes);
+    if was_locked && let Err(error) = lock() {
+        log::warn!("memory is not locked any more: {error}");
+    }
 }
 
 /// Larger blocks would be mapped one by one.

@@ -115,9 +115,22 @@ impl Walked {
 }
 
 fn walk(memory: &impl ReadMemory, layout: &PythonLayout) -> Walked {
+    walk_with(memory, layout, &mut thread(), &mut Window::default())
+}
+
+/// A thread of which nothing but its pointer is known.
+fn thread() -> PythonThread {
+    PythonThread { pointer: Opaque::new(THREAD_POINTER), ..PythonThread::default() }
+}
+
+fn walk_with(
+    memory: &impl ReadMemory,
+    layout: &PythonLayout,
+    thread: &mut PythonThread,
+    stack: &mut Window,
+) -> Walked {
     let (mut walk, mut words) = (PythonWalk::default(), StackWords::default());
-    let stack = &mut Window::default();
-    if walk.start(memory, layout, THREAD_POINTER, SEED, stack) {
+    if walk.start(memory, layout, thread, SEED, stack) {
         let mut steps = 0..MAX_PYTHON_STEPS;
         while steps.next().is_some() && walk.step(memory, layout, &mut words, stack) {}
     }
@@ -213,6 +226,75 @@ fn runs_have_their_cframe_on_the_c_stack() {
         &[STACK, STACK + 0x200],
         PythonEnd::Complete,
     );
+}
+
+/// As in 3.11: the slot is empty or has a state, and that has a run on the stack or the `_PyCFrame`
+/// inside of itself.
+fn put_state(image: &mut Image, state: u64, runs: bool) {
+    image.put(THREAD_POINTER + 16, &[state]);
+    if state != 0 {
+        image.put(state + 24, &[if runs { STACK + 0x40 } else { state + 0x80 }]);
+        image.put(state + 0x80, &[0, 0, 0]);
+    }
+}
+
+/// A stack with the `_PyCFrame` of a run whose one frame is this.
+fn put_run(image: &mut Image, frame: u64) {
+    image.put(STACK, &[0; 512]);
+    image.put(STACK + 0x40, &[0, frame, THREAD + 0x80]);
+    put_frame(image, frame, 0, 1);
+}
+
+#[test]
+fn a_state_with_a_run_on_the_stack_is_found_without_its_slot_in_3_11_alone() {
+    for (kind, is_kept) in [(PythonKind::CFrames, true), (PythonKind::EntryFrames, false)] {
+        let mut image = Image::default();
+        put_run(&mut image, at(1));
+        put_state(&mut image, THREAD, true);
+        let layout = PythonLayout { kind: kind as u32, ..cframe_layout() };
+        let (mut thread, mut stack) = (thread(), Window::default());
+        let mut reads_slot = |image: &Image| {
+            stack.read(image, STACK);
+            walk_with(image, &layout, &mut thread, &mut stack).end() == PythonEnd::Unreadable
+        };
+        assert!(!reads_slot(&image));
+        image.0.remove(&(THREAD_POINTER + 16));
+        assert_eq!(reads_slot(&image), !is_kept);
+    }
+}
+
+proptest! {
+    /// What a thread of 3.11 does, step by step: it gets a state, at one of two places, as a callback
+    /// does of a thread that is not Python's; runs a frame of its own; returns from it; and gives the
+    /// state back, whose memory stays as it was.
+    #[test]
+    fn walks_by_a_kept_state_are_those_by_the_slot(steps in prop::collection::vec(0..5u64, 1..40)) {
+        let mut image = Image::default();
+        put_run(&mut image, at(1));
+        put_state(&mut image, 0, false);
+        let (mut state, mut kept, mut stack) = (0, thread(), Window::default());
+        for step in steps {
+            match step {
+                0 | 1 if state == 0 => {
+                    state = THREAD + step * 0x1000;
+                    put_state(&mut image, state, false);
+                }
+                2 => put_state(&mut image, state, true),
+                3 => put_state(&mut image, state, false),
+                4 if state != 0 => {
+                    put_state(&mut image, state, false);
+                    put_state(&mut image, 0, false);
+                    state = 0;
+                }
+                _ => put_run(&mut image, at(step + 2)),
+            }
+            stack.read(&image, STACK);
+            let by_kept = walk_with(&image, &cframe_layout(), &mut kept, &mut stack);
+            let by_slot = walk(&image, &cframe_layout());
+            prop_assert_eq!((&by_kept.frames, by_kept.end()), (&by_slot.frames, by_slot.end()));
+            prop_assert_eq!(by_kept.walk.hash(), by_slot.walk.hash());
+        }
+    }
 }
 
 #[test]
@@ -439,11 +521,14 @@ proptest! {
         seed in any::<u64>(),
         unreadable in 0..16u64,
         thread_pointer in prop_oneof![0..0x1000u64, any::<u64>()],
+        state in prop_oneof![Just(0), any::<u64>()],
     ) {
         let memory = Hostile { seed, unreadable };
         let (mut walk, mut words) = (PythonWalk::default(), StackWords::default());
         let stack = &mut Window::default();
-        if walk.start(&memory, &layout, thread_pointer, seed, stack) {
+        let pointer = Opaque::new(thread_pointer);
+        let mut thread = PythonThread { pointer, state: Opaque::new(state) };
+        if walk.start(&memory, &layout, &mut thread, seed, stack) {
             for _ in 0..MAX_PYTHON_STEPS {
                 if !walk.step(&memory, &layout, &mut words, stack) {
                     break;

@@ -308,7 +308,7 @@ fn frames_that_hold_an_entry_of_python_are_marked() {
         if reads_stack {
             walk.read_stack(&world, STACK);
         }
-        assert!(walk.start_python(&world, &layout, base, 0));
+        assert!(walk.start_python(&world, &layout, &mut thread(base), 0));
         while walk.step_python(&world, &layout) {}
         assert_eq!((walk.python().count(), walk.python().end()), (2, PythonEnd::Complete as u32));
         if pretend_no_entries {
@@ -331,6 +331,12 @@ fn frames_that_hold_an_entry_of_python_are_marked() {
     assert_ne!(marked, unmarked);
 }
 
+fn thread(pointer: u64) -> PythonThread {
+    let mut thread = PythonThread::default();
+    thread.pointer.set(pointer);
+    thread
+}
+
 #[test]
 fn frames_in_the_interpreter_loops_code_are_marked() {
     let layout = PythonLayout {
@@ -342,7 +348,7 @@ fn frames_in_the_interpreter_loops_code_are_marked() {
     let world = world(&rows, &[0, 0, CODE + 0x200, 0, CODE + 0x100, 0, CODE + 0x510]);
     let world = called_from(&world, CODE + 0x10);
     let mut walk = Walk::default();
-    walk.start_python(&world, &layout, STACK, 0);
+    walk.start_python(&world, &layout, &mut thread(STACK), 0);
     assert!(walk.start(&world, Registers { sp: STACK, bp: 0 }));
     while walk.step(&world, &world) {}
     // A call that ends the loop's code is in it, and one that ends right before it is not.
