@@ -18,7 +18,7 @@ use crate::{
     probe::{
         calls::{CallPlan, plan_calls},
         growth::GrowthOptions,
-        load::{Kernel, LoadOptions, TableWords},
+        load::{Kernel, LoadOptions, Room, TableWords},
         target::{PlannedObject, TargetPlan, plan_target},
     },
     sys::{kernel::KernelVersion, preserve::give_back, procfs::ProcFs},
@@ -102,7 +102,7 @@ impl Prepared {
         let growth = growth_config(options, growth)?;
         let mut kernel = match kernel {
             Some(kernel) => kernel,
-            None => load_in_little_room(options, version, &mut code)?,
+            None => load(options, version, &mut code)?,
         };
         let followed = growth
             .map(|config| GrowthOptions { config, knows_calls: plan.plan.calls.is_complete() });
@@ -130,7 +130,7 @@ impl Prepared {
     pub fn load(mut self, options: &Options) -> Result<Self, AttachError> {
         let version = ProcFs::new("/proc").kernel_version().map_err(AttachError::KernelVersion)?;
         self.growth = growth_config(options, self.growth)?;
-        let mut kernel = load_in_little_room(options, version, &mut self.code)?;
+        let mut kernel = load(options, version, &mut self.code)?;
         let Former { shapes, knows_calls } = &self.former;
         let followed =
             self.growth.map(|config| GrowthOptions { config, knows_calls: *knows_calls });
@@ -268,21 +268,24 @@ fn code_of(maps: &[Mapping]) -> Vec<Mapping> {
     maps.iter().filter(|it| it.permissions.execute && it.file.is_some()).cloned().collect()
 }
 
-/// [`load`], with heap given back that is free by now: compiling takes as much as verifying, and so does
-/// reading the kernel's types.
-fn load_in_little_room(
+/// [`create`], where memory is scarce with heap given back that is free by now: compiling takes as much as
+/// the programs that are to be verified next, and so does reading the kernel's types.
+fn load(
     options: &Options,
     version: KernelVersion,
     code: &mut CodeTables,
 ) -> Result<Kernel, AttachError> {
+    if options.room != Room::Scarce {
+        return create(options, version, code);
+    }
     give_back();
-    let kernel = load(options, version, code)?;
+    let kernel = create(options, version, code)?;
     give_back();
     Ok(kernel)
 }
 
 /// Creates maps that have room for these tables and some more.
-fn load(
+fn create(
     options: &Options,
     version: KernelVersion,
     code: &mut CodeTables,
