@@ -130,7 +130,7 @@ fn other_kernels(options: &Options) -> Result<()> {
     ensure!(cfg!(target_arch = "x86_64"), "the kernels for --vm are Debian's for x86-64");
     let built = artifacts::build()?;
     let programs = programs::compile()?;
-    let failed = vm::test(&options.kernels(), &built, &programs, options.filter.as_deref());
+    let failed = vm::test(&options.kernels(), &built, &programs, options.filter.as_deref())?;
     if !failed.is_empty() {
         bail!("failed on kernel {}", failed.join(", "));
     }

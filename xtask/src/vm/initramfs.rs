@@ -21,6 +21,7 @@ const DIRECTORIES: [&str; 5] = ["proc", "sys", "dev", "tmp", "programs"];
 
 /// Writes the initramfs that runs the live tests whose name contains `filter`.
 pub fn write(initrd: &Path, built: &Built, programs: &Path, filter: &str) -> Result<()> {
+    fs::create_dir_all(work_dir("vm"))?;
     let mut files = Files::default();
     files.add("init", read(&compile_init(filter)?)?);
     files.add_program("live", &stripped(&built.live)?)?;

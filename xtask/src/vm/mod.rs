@@ -36,12 +36,15 @@ pub fn test<'s>(
     built: &Built,
     programs: &Path,
     filter: Option<&str>,
-) -> Vec<&'s str> {
+) -> Result<Vec<&'s str>> {
+    // The same for all of them, which boot at the same time.
+    let initrd = work_dir("vm").join("initramfs.cpio");
+    initramfs::write(&initrd, built, programs, filter.unwrap_or(SMOKE))?;
     // One after the other, as apt wants it.
     let kernels: Vec<_> = all.iter().map(|series| (*series, kernel::get(series))).collect();
-    thread::scope(|scope| {
+    Ok(thread::scope(|scope| {
         let test_one = |(series, kernel): (&'s str, Result<Kernel>)| {
-            let tested = kernel.and_then(|it| test_on(&it, series, built, programs, filter));
+            let tested = kernel.and_then(|it| test_on(&it, series, &initrd));
             let failed = tested.inspect_err(|error| {
                 say(format_args!("kernel {series}: FAILED: {error:#}"));
             });
@@ -51,25 +54,17 @@ pub fn test<'s>(
             kernels.into_iter().map(|it| scope.spawn(move || test_one(it))).collect();
         let ended = running.into_iter().map(|it| it.join().unwrap_or_else(|it| resume_unwind(it)));
         ended.flatten().collect()
-    })
+    }))
 }
 
 /// An error, after showing the console, if a test fails, none ran, or the kernel complained.
-fn test_on(
-    kernel: &Kernel,
-    series: &str,
-    built: &Built,
-    programs: &Path,
-    filter: Option<&str>,
-) -> Result<()> {
+fn test_on(kernel: &Kernel, series: &str, initrd: &Path) -> Result<()> {
     let dir = work_dir("vm").join(series);
-    let initrd = dir.join("initramfs.cpio");
-    initramfs::write(&initrd, built, programs, filter.unwrap_or(SMOKE))?;
     say(format_args!("kernel {}: booting", kernel.release));
     let start = Instant::now();
     let machine = Machine {
         image: &kernel.image,
-        initrd: &initrd,
+        initrd,
         swap: &dir.join("swap"),
         console: &dir.join("console.log"),
     };
