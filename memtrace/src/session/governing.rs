@@ -14,13 +14,14 @@ use super::{
 use crate::{
     budget::{
         Activity, Armed, Change, Choice, Governor, Load, Presence, Reading, Rules, Setting, Step,
+        WatchedWork,
     },
     model::{
         cost::{Cost, Expected, ProbeCosts, SettingChange},
         coverage::{Coverage, Family, FamilyCoverage, Phase},
     },
     probe::{load::Kernel, side::Side, target::PlannedObject},
-    sys::{clock, procfs::ProcFs},
+    sys::{clock, instructions::Instructions, procfs::ProcFs},
 };
 
 /// Drawn at this distance, nothing is: for when the probes come and go.
@@ -52,6 +53,10 @@ pub(super) struct Governing {
     came_back: bool,
     /// What had been counted when the window opened.
     before: KernelCounters,
+    /// The target's; `None` where they are not counted.
+    instructions: Option<Instructions>,
+    /// What was counted when the window was closed.
+    last: Option<Reading>,
 }
 
 /// What the budget is.
@@ -72,6 +77,9 @@ impl Governing {
         runs: bool,
     ) -> Result<Self, AttachError> {
         let mut governing = Self::new(place, limit);
+        if limit.max_overhead.is_some() {
+            governing.count_instructions(place.pid);
+        }
         let step = match runs {
             true => governing.choose(place, limit)?,
             false => governing.begin(place, limit)?,
@@ -106,6 +114,8 @@ impl Governing {
             open_since_ns: Some(0),
             came_back: false,
             before: KernelCounters::default(),
+            instructions: None,
+            last: None,
         }
     }
 
@@ -133,6 +143,7 @@ impl Governing {
         let cpu_ns = last.used_since_ns(&first);
         let activity = last.activity.since(&first.activity).chilled(cpu_ns);
         let load = Load::of(&activity, cpu_ns, RECORD_NS);
+        let last = Reading { instructions: self.instructions(), ..last };
         let (governor, step) = Governor::begin(rules, load, last);
         self.cost.expected =
             Some(expected(&activity, &load, &first, &last, step.setting, rules.max_overhead));
@@ -142,7 +153,21 @@ impl Governing {
     }
 
     fn reading(&self, place: &Place<'_>) -> Result<Reading, AttachError> {
-        counting::reading(place, &self.prices)
+        let reading = counting::reading(place, &self.prices)?;
+        // Last, so that what follows at once, the beginning or the end of a burst, is close to it.
+        Ok(Reading { instructions: self.instructions(), ..reading })
+    }
+
+    fn count_instructions(&mut self, pid: u32) {
+        match Instructions::of(pid) {
+            Ok(instructions) => self.instructions = Some(instructions),
+            Err(error) => log::info!("instructions of {pid} are not counted: {error}"),
+        }
+    }
+
+    /// How many the target has executed so far.
+    fn instructions(&self) -> Option<u64> {
+        self.instructions.as_ref()?.count()
     }
 
     /// What a hit costs is known.
@@ -197,15 +222,15 @@ impl Governing {
         if moved {
             self.move_to(place, step.armed)?;
         }
-        if step.armed == Armed::All {
-            place.kernel.set_interval(step.setting.interval)?;
-            self.resume();
-        }
         if moved {
             let now = self.reading(place)?;
             if let Some(governor) = &mut self.governor {
                 self.due_ns = governor.settled(now);
             }
+        }
+        if step.armed == Armed::All {
+            place.kernel.set_interval(step.setting.interval)?;
+            self.resume();
         }
         Ok(())
     }
@@ -325,7 +350,7 @@ impl Governing {
     pub(super) fn pace_while_watched(&self) -> f64 {
         let covered_ns: u64 = self.phases.iter().map(|phase| phase.duration_ns()).sum();
         let time = covered_ns as f64 / self.now_ns().max(1) as f64;
-        let work = self.governor.as_ref().map_or(time, Governor::watched_work);
+        let work = self.governor.as_ref().map_or(time, |it| it.watched_work().share);
         let odds = |share: f64| share / (1.0 - share).max(f64::EPSILON);
         odds(work) / odds(time).max(f64::EPSILON)
     }
@@ -335,13 +360,16 @@ impl Governing {
         &self.cost
     }
 
-    /// Takes the last count, and hands over what is to be reported of a window that was closed at
-    /// `closed_ns`, `CLOCK_MONOTONIC`; what came in since may have taken long to be booked.
+    /// Takes the last count, right after the window was closed: to book what came in may take long.
+    pub(super) fn closed(&mut self, place: &Place<'_>) {
+        self.last = self.reading(place).ok();
+    }
+
+    /// Hands over what is to be reported of a window that was closed at `closed_ns`, `CLOCK_MONOTONIC`.
     pub(super) fn finish(&mut self, place: &Place<'_>, closed_ns: u64) -> (Cost, Coverage) {
         let window_ns = closed_ns.saturating_sub(self.opened_ns);
         self.pause(window_ns);
-        let last = self.reading(place);
-        if let (Some(governor), Ok(last)) = (&mut self.governor, last) {
+        if let (Some(governor), Some(last)) = (&mut self.governor, self.last.take()) {
             governor.step(last);
             self.cost.overhead = Some(governor.overhead());
         }
@@ -361,7 +389,7 @@ impl Governing {
 fn coverage(
     window_ns: u64,
     phases: &[Phase],
-    work: Option<f64>,
+    work: Option<WatchedWork>,
     objects: &[PlannedObject],
 ) -> Coverage {
     let is_traced = |family: &Family| {
@@ -372,7 +400,7 @@ fn coverage(
     let of = |family| {
         let covered = FamilyCoverage::new(family, window_ns, phases.to_vec());
         match work {
-            Some(work) => covered.with_work(work),
+            Some(work) => covered.with_work(work.share).known_to(work.margin, work.by),
             None => covered,
         }
     };

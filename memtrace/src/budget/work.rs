@@ -1,0 +1,246 @@
+//! How much of what a target did it did while it was watched, and how far that can be off.
+//!
+//! A target's work is the instructions that it executes in user mode, where they are counted: probes hardly
+//! change their number. Else it is the CPU time that probes leave to it, which is as uncertain as what a
+//! probe costs, and hardly known where probes take almost all of it.
+
+use crate::model::coverage::WorkBy;
+
+/// Probes are known to cost what they do up to this share.
+const PRICE_ERROR: f64 = 0.25;
+/// Of a target that seems to have got on less than this, costs are believed no more.
+const LEAST_PROGRESS: f64 = 0.04;
+/// It may have been less, but to obtain a block and to release it takes so long.
+const LEAST_ROUND_NS: f64 = 5.0;
+/// Beyond chance, a share of instructions is off by no more: a burst begins and ends some microseconds
+/// beside its count, and a probe costs an instruction or two.
+const INSTRUCTIONS_MARGIN: f64 = 1.03;
+/// With fewer bursts it is not known how they differ.
+const FEW_BURSTS: u32 = 3;
+/// Then what was not watched is taken to be up to twice as much or half as much, in logarithms.
+const UNKNOWN: f64 = std::f64::consts::LN_2;
+/// No interval says more than that nothing is known.
+const LARGEST: f64 = 5.0;
+
+/// What a target did in a time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Done {
+    /// Instructions in user mode; 0 where they are not counted.
+    pub(super) instructions: f64,
+    /// CPU time, tracing included, in nanoseconds.
+    pub(super) cpu_ns: f64,
+    /// What of that tracing took, by what was counted.
+    pub(super) lost_ns: f64,
+    /// Calls that obtain memory, as far as they were counted.
+    pub(super) calls: f64,
+    /// Bytes that they asked for.
+    pub(super) bytes: f64,
+}
+
+impl Done {
+    fn add(&mut self, other: &Self) {
+        self.instructions += other.instructions;
+        self.cpu_ns += other.cpu_ns;
+        self.lost_ns += other.lost_ns;
+        self.calls += other.calls;
+        self.bytes += other.bytes;
+    }
+
+    /// How much of its time was the target's own, in nanoseconds.
+    fn own_ns(&self) -> f64 {
+        (self.cpu_ns - self.lost_ns).max(self.cpu_ns * LEAST_PROGRESS)
+    }
+
+    /// The same if probes cost so many times what they are said to.
+    fn own_at_ns(&self, price: f64) -> f64 {
+        let left_ns = self.cpu_ns - self.lost_ns * price;
+        left_ns.max(self.calls * LEAST_ROUND_NS).clamp(0.0, self.cpu_ns)
+    }
+}
+
+/// The part of a target's work that was watched.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WatchedWork {
+    /// From 0 to 1.
+    pub share: f64,
+    /// With 95 % confidence, what is scaled up by it is this many times too much or too little at most.
+    pub margin: f64,
+    /// What the work is told by.
+    pub by: WorkBy,
+}
+
+/// Takes down what a target does, watched and not.
+#[derive(Clone, Debug)]
+pub(super) struct Work {
+    /// All its instructions are known.
+    is_counted: bool,
+    watched: Done,
+    unwatched: Done,
+    /// Since the last burst ended.
+    stretch: Done,
+    /// What of it was watched: the present burst.
+    burst: Option<Done>,
+    by_instructions: Tallies,
+    by_cpu_time: Tallies,
+}
+
+impl Work {
+    pub(super) fn new() -> Self {
+        Self {
+            is_counted: true,
+            watched: Done::default(),
+            unwatched: Done::default(),
+            stretch: Done::default(),
+            burst: None,
+            by_instructions: Tallies::default(),
+            by_cpu_time: Tallies::default(),
+        }
+    }
+
+    /// Instructions are not counted, or are not any more.
+    pub(super) fn lose_count(&mut self) {
+        self.is_counted = false;
+    }
+
+    /// What it did in a time that was watched, or not.
+    pub(super) fn add(&mut self, done: &Done, is_watched: bool) {
+        match is_watched {
+            true => {
+                self.watched.add(done);
+                self.burst.get_or_insert_default().add(done);
+            }
+            false => {
+                self.end_burst();
+                self.unwatched.add(done);
+            }
+        }
+        self.stretch.add(done);
+    }
+
+    fn end_burst(&mut self) {
+        let Some(burst) = self.burst.take() else { return };
+        let stretch = std::mem::take(&mut self.stretch);
+        self.by_instructions.add(&burst, burst.instructions, stretch.instructions);
+        self.by_cpu_time.add(&burst, burst.own_ns(), stretch.own_ns());
+    }
+
+    /// How much of it was watched.
+    pub(super) fn watched(&self) -> WatchedWork {
+        let mut ended = self.clone();
+        ended.end_burst();
+        let counted = if self.is_counted { ended.by_instructions() } else { None };
+        counted.unwrap_or_else(|| ended.by_cpu_time())
+    }
+
+    /// `None` where a counter stood still.
+    fn by_instructions(&self) -> Option<WatchedWork> {
+        let watched = self.watched.instructions;
+        let all = watched + self.unwatched.instructions;
+        let share = watched / all;
+        let by_chance = self.by_instructions.off(share, all, self.stretch.instructions);
+        let off = INSTRUCTIONS_MARGIN.ln().hypot(by_chance);
+        (watched > 0.0).then_some(WatchedWork { share, margin: margin(off), by: WorkBy::Instructions })
+    }
+
+    fn by_cpu_time(&self) -> WatchedWork {
+        let part = |own_ns: &dyn Fn(&Done) -> f64| {
+            let watched_ns = own_ns(&self.watched).max(1.0);
+            watched_ns / (watched_ns + own_ns(&self.unwatched))
+        };
+        let share = part(&Done::own_ns);
+        let at = |price: f64| (part(&|done| done.own_at_ns(price)) / share).ln().abs();
+        let by_price = at(1.0 - PRICE_ERROR).max(at(1.0 + PRICE_ERROR));
+        let all_ns = self.watched.own_ns() + self.unwatched.own_ns();
+        let by_chance = self.by_cpu_time.off(share, all_ns, self.stretch.own_ns());
+        let off = by_price.hypot(by_chance);
+        WatchedWork { share, margin: margin(off), by: WorkBy::CpuTime }
+    }
+}
+
+fn margin(off: f64) -> f64 {
+    off.min(LARGEST).exp()
+}
+
+/// What bursts have told, of calls and of bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tallies {
+    calls: Tally,
+    bytes: Tally,
+}
+
+impl Tallies {
+    fn add(&mut self, burst: &Done, work: f64, stretch: f64) {
+        self.calls.add(burst.calls, work, stretch);
+        self.bytes.add(burst.bytes, work, stretch);
+    }
+
+    fn off(&self, share: f64, all: f64, rest: f64) -> f64 {
+        let off = |tally: &Tally| tally.chance(share).hypot(tally.drift(all, rest));
+        off(&self.calls).max(off(&self.bytes))
+    }
+}
+
+/// What was seen in bursts of some work each, as sums.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    bursts: u32,
+    seen: f64,
+    work: f64,
+    seen_squares: f64,
+    work_squares: f64,
+    products: f64,
+    /// What was seen in each for some work, times the work from the burst before to the end of it.
+    projected: f64,
+    /// What was seen for some work in the last.
+    last_rate: f64,
+}
+
+impl Tally {
+    /// A burst, and the work from the end of the last one to its end.
+    fn add(&mut self, seen: f64, work: f64, stretch: f64) {
+        // In one that long there was nobody to be watched.
+        if work <= 0.0 {
+            return;
+        }
+        self.bursts += 1;
+        self.seen += seen;
+        self.work += work;
+        self.seen_squares += seen * seen;
+        self.work_squares += work * work;
+        self.products += seen * work;
+        self.last_rate = seen / work;
+        self.projected += self.last_rate * stretch;
+    }
+
+    /// How far what was seen for some work can be off by chance, because bursts differ: a ratio estimate
+    /// (Cochran, Sampling Techniques, 1977, chapter 6). In logarithms, with 95 % confidence.
+    fn chance(&self, share: f64) -> f64 {
+        let unseen = 1.0 - share;
+        if self.bursts < FEW_BURSTS {
+            return UNKNOWN * unseen;
+        }
+        if self.seen <= 0.0 {
+            return 0.0;
+        }
+        let (bursts, rate) = (f64::from(self.bursts), self.seen / self.work);
+        let squares =
+            self.seen_squares - 2.0 * rate * self.products + rate * rate * self.work_squares;
+        let variance = squares.max(0.0) * bursts / (bursts - 1.0) / (self.seen * self.seen);
+        student(bursts - 1.0) * (variance * unseen).sqrt()
+    }
+
+    /// How far apart two ways are to go from bursts to all: each burst counting by its own work, or by that
+    /// since the burst before. They differ where a target does more for each call at some times than at
+    /// others, for long enough: less of that time's work fits into a burst.
+    fn drift(&self, all: f64, rest: f64) -> f64 {
+        let together = self.seen / self.work * all;
+        let apart = self.projected + self.last_rate * rest;
+        let drift = (apart / together).ln().abs();
+        if drift.is_finite() { drift } else { 0.0 }
+    }
+}
+
+/// About the 97.5 % quantile of Student's distribution, from two degrees of freedom on.
+fn student(freedom: f64) -> f64 {
+    1.96 + 2.37 / freedom + 4.6 / (freedom * freedom)
+}
