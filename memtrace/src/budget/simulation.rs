@@ -237,7 +237,7 @@ fn instructions_tell_what_was_allocated_whatever_probes_cost() {
                 let (ratio, work) = estimated(world, 30.0);
                 assert_eq!(work.by, WorkBy::Instructions);
                 assert!((0.99..1.01).contains(&ratio), "{ratio} {target:?} {told} {machine}");
-                assert!(work.margin < 1.05, "{work:?}");
+                assert!(work.margin < 1.06, "{work:?}");
             }
         }
     }
@@ -253,7 +253,10 @@ fn without_instructions_the_margin_says_what_is_not_known_of_prices() {
                 let world = World { told: off / dearer, machine, ..World::new(target) };
                 let (ratio, work) = estimated(world, 30.0);
                 assert_eq!(work.by, WorkBy::CpuTime);
-                assert!(ratio.max(ratio.recip()) < work.margin, "{ratio} {work:?} {target:?} {off}");
+                assert!(
+                    ratio.max(ratio.recip()) < work.margin,
+                    "{ratio} {work:?} {target:?} {off}"
+                );
             }
         }
     }
@@ -275,7 +278,7 @@ fn a_program_of_two_phases_is_told_within_a_margin_that_says_so() {
         let work = governor.watched_work();
         let ratio = world.seen_blocks / work.share / world.blocks;
         assert!(ratio.max(ratio.recip()) < work.margin, "{ratio} {work:?} {slower}");
-        assert!(slower > 1.0 || work.margin < 1.05, "{work:?}");
+        assert!(slower > 1.0 || work.margin < 1.06, "{work:?}");
     }
 }
 

@@ -13,8 +13,8 @@ const LEAST_PROGRESS: f64 = 0.04;
 /// It may have been less, but to obtain a block and to release it takes so long.
 const LEAST_ROUND_NS: f64 = 5.0;
 /// Beyond chance, a share of instructions is off by no more: a burst begins and ends some microseconds
-/// beside its count, and a probe costs an instruction or two.
-const INSTRUCTIONS_MARGIN: f64 = 1.03;
+/// beside its count, and two probes add about 3 instructions to the 165 of a malloc and its free.
+const INSTRUCTIONS_MARGIN: f64 = 1.05;
 /// With fewer bursts it is not known how they differ.
 const FEW_BURSTS: u32 = 3;
 /// Then what was not watched is taken to be up to twice as much or half as much, in logarithms.
@@ -134,12 +134,12 @@ impl Work {
 
     /// `None` where a counter stood still.
     fn by_instructions(&self) -> Option<WatchedWork> {
-        let watched = self.watched.instructions;
-        let all = watched + self.unwatched.instructions;
-        let share = watched / all;
-        let by_chance = self.by_instructions.off(share, all, self.stretch.instructions);
-        let off = INSTRUCTIONS_MARGIN.ln().hypot(by_chance);
-        (watched > 0.0).then_some(WatchedWork { share, margin: margin(off), by: WorkBy::Instructions })
+        let Self { watched, unwatched, stretch, .. } = self;
+        let all = watched.instructions + unwatched.instructions;
+        let share = watched.instructions / all;
+        let told = self.by_instructions.told(share, all, stretch.instructions);
+        let by = WorkBy::Instructions;
+        (watched.instructions > 0.0).then(|| told.work(share, INSTRUCTIONS_MARGIN.ln(), by))
     }
 
     fn by_cpu_time(&self) -> WatchedWork {
@@ -151,14 +151,31 @@ impl Work {
         let at = |price: f64| (part(&|done| done.own_at_ns(price)) / share).ln().abs();
         let by_price = at(1.0 - PRICE_ERROR).max(at(1.0 + PRICE_ERROR));
         let all_ns = self.watched.own_ns() + self.unwatched.own_ns();
-        let by_chance = self.by_cpu_time.off(share, all_ns, self.stretch.own_ns());
-        let off = by_price.hypot(by_chance);
-        WatchedWork { share, margin: margin(off), by: WorkBy::CpuTime }
+        let told = self.by_cpu_time.told(share, all_ns, self.stretch.own_ns());
+        told.work(share, by_price, WorkBy::CpuTime)
     }
 }
 
-fn margin(off: f64) -> f64 {
-    off.min(LARGEST).exp()
+/// What bursts tell of how far a share can be off, in logarithms.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    /// By chance, with 95 % confidence.
+    chance: f64,
+    /// How many times more bytes there are if bursts are put together in the other way.
+    drift: f64,
+    /// The same of calls.
+    drift_of_calls: f64,
+}
+
+impl Told {
+    /// In the middle of both ways.
+    fn work(self, share: f64, measure: f64, by: WorkBy) -> WatchedWork {
+        let half = self.drift / 2.0;
+        let apart = half.abs().max((self.drift_of_calls - half).abs());
+        let off = measure.hypot(self.chance) + apart;
+        let share = (share / half.exp()).min(1.0);
+        WatchedWork { share, margin: off.min(LARGEST).exp(), by }
+    }
 }
 
 /// What bursts have told, of calls and of bytes.
@@ -174,9 +191,12 @@ impl Tallies {
         self.bytes.add(burst.bytes, work, stretch);
     }
 
-    fn off(&self, share: f64, all: f64, rest: f64) -> f64 {
-        let off = |tally: &Tally| tally.chance(share).hypot(tally.drift(all, rest));
-        off(&self.calls).max(off(&self.bytes))
+    fn told(&self, share: f64, all: f64, rest: f64) -> Told {
+        Told {
+            chance: self.calls.chance(share).max(self.bytes.chance(share)),
+            drift: self.bytes.drift(all, rest),
+            drift_of_calls: self.calls.drift(all, rest),
+        }
     }
 }
 
@@ -229,13 +249,14 @@ impl Tally {
         student(bursts - 1.0) * (variance * unseen).sqrt()
     }
 
-    /// How far apart two ways are to go from bursts to all: each burst counting by its own work, or by that
-    /// since the burst before. They differ where a target does more for each call at some times than at
-    /// others, for long enough: less of that time's work fits into a burst.
+    /// There are two ways to go from bursts to all: each burst counts by its own work, or by that since the
+    /// burst before. How many times more it is in the other, as a logarithm. They differ where a target does
+    /// more for each call at some times than at others: less work fits into a burst of calls. If such
+    /// times are shorter than bursts the one is right, if they are longer the other.
     fn drift(&self, all: f64, rest: f64) -> f64 {
         let together = self.seen / self.work * all;
         let apart = self.projected + self.last_rate * rest;
-        let drift = (apart / together).ln().abs();
+        let drift = (apart / together).ln();
         if drift.is_finite() { drift } else { 0.0 }
     }
 }

@@ -183,12 +183,7 @@ impl Coverage {
         let cut = |known: &FamilyCoverage| {
             let phases = known.phases.iter().filter_map(|phase| phase.within(part)).collect();
             let cut = FamilyCoverage::new(known.family, part.duration_ns(), phases);
-            FamilyCoverage {
-                pace: known.pace,
-                work_by: known.work_by,
-                margin: known.margin,
-                ..cut
-            }
+            FamilyCoverage { pace: known.pace, work_by: known.work_by, margin: known.margin, ..cut }
         };
         Self { families: self.families.iter().map(cut).collect() }
     }

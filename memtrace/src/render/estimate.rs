@@ -135,7 +135,9 @@ fn known(covered: &Covered) -> Option<String> {
     let [low, high] = covered.work_share_95?.map(|share| share * 100.0);
     let by = match covered.work_by? {
         WorkBy::Instructions => "its instructions",
-        WorkBy::CpuTime => "CPU time less what probes cost, because its instructions are not counted",
+        WorkBy::CpuTime => {
+            "CPU time less what probes cost, because its instructions are not counted"
+        }
     };
     Some(format!(" (95 %: {low:.1} to {high:.1} %, by {by})"))
 }

@@ -1,9 +1,8 @@
 // cflags: -O2
 // Obtains and frees blocks as fast as it can in two phases that take turns, 700 ms of its CPU time each.
 //
-// Arguments: how large blocks are in the one and in the other, and how much work there is between two blocks
-// of the other. After `ready` it answers each line with `{"allocated_bytes": n}` of all so far, until its
-// input ends.
+// Arguments: how large blocks are in the one and in the other. After `ready` it answers each line with
+// `{"allocated_bytes": n}` of all so far, until its input ends.
 #include "program.h"
 
 enum { ROUNDS_A_LOOK = 1000, PHASE_NS = 700000000 };
@@ -22,13 +21,9 @@ SITE static void pass_on(u64 size) {
     free(block);
 }
 
-static void phase(u64 size, u64 work) {
+static void phase(u64 size) {
     for (u64 until_ns = own_cpu_ns() + PHASE_NS; own_cpu_ns() < until_ns;) {
-        for (int round = 0; round < ROUNDS_A_LOOK; round++) {
-            pass_on(size);
-            for (volatile u64 i = 0; i < work; i++) {
-            }
-        }
+        for (int round = 0; round < ROUNDS_A_LOOK; round++) pass_on(size);
         __atomic_store_n(&allocated_bytes, allocated_bytes + ROUNDS_A_LOOK * size, __ATOMIC_RELAXED);
     }
 }
@@ -38,14 +33,14 @@ static char **arguments;
 static void *run(void *nothing) {
     (void)nothing;
     for (;;) {
-        phase((u64)atol(arguments[1]), 0);
-        phase((u64)atol(arguments[2]), (u64)atol(arguments[3]));
+        phase((u64)atol(arguments[1]));
+        phase((u64)atol(arguments[2]));
     }
     return NULL;
 }
 
 int main(int argc, char **argv) {
-    if (argc != 4) return 2;
+    if (argc != 3) return 2;
     arguments = argv;
     pthread_t thread;
     if (pthread_create(&thread, NULL, run, NULL) != 0) return 3;
