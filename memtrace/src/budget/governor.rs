@@ -275,8 +275,9 @@ impl Governor {
         if counted.is_none() {
             self.work.lose_count();
         }
+        let executed = counted.map_or(0, |(now, before)| now.saturating_sub(before)) as f64;
         let done = Done {
-            instructions: counted.map_or(0, |(now, before)| now.saturating_sub(before)) as f64,
+            instructions: (executed - activity.added_instructions).max(0.0),
             cpu_ns: used_ns,
             lost_ns: (activity.added_ns() + leaving_ns).min(used_ns),
             calls: activity.acquisitions as f64,

@@ -13,7 +13,7 @@ const LEAST_PROGRESS: f64 = 0.04;
 /// It may have been less, but to obtain a block and to release it takes so long.
 const LEAST_ROUND_NS: f64 = 5.0;
 /// Beyond chance, a share of instructions is off by no more: a burst begins and ends some microseconds
-/// beside its count, and two probes add about 3 instructions to the 165 of a malloc and its free.
+/// beside its count, and a call's instructions are counted where its probe is hit.
 const INSTRUCTIONS_MARGIN: f64 = 1.05;
 /// With fewer bursts it is not known how they differ.
 const FEW_BURSTS: u32 = 3;
@@ -264,4 +264,62 @@ impl Tally {
 /// About the 97.5 % quantile of Student's distribution, from two degrees of freedom on.
 fn student(freedom: f64) -> f64 {
     1.96 + 2.37 / freedom + 4.6 / (freedom * freedom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bursts of some work with some calls each, and as much work from one to the next.
+    fn told(bursts: &[(f64, f64)], work_each: f64) -> (WatchedWork, f64) {
+        let mut work = Work::new();
+        let done = |instructions, calls| Done {
+            instructions,
+            calls,
+            bytes: calls * 100.0,
+            ..Done::default()
+        };
+        for (watched, calls) in bursts {
+            work.add(&done(work_each - watched, 0.0), false);
+            work.add(&done(*watched, *calls), true);
+        }
+        let seen: f64 = bursts.iter().map(|(_, calls)| calls).sum();
+        (work.watched(), seen / work.watched().share)
+    }
+
+    #[test]
+    fn bursts_that_are_alike_tell_what_there_was_and_others_what_is_not_known() {
+        let (work, calls) = told(&[(100.0, 7.0); 20], 1000.0);
+        assert!((work.share - 0.1).abs() < 1e-9 && work.margin < 1.051, "{work:?}");
+        assert!((calls - 1400.0).abs() < 1e-6, "{calls}");
+        let differ: Vec<_> = (0..20).map(|at| (100.0, f64::from(at % 2) * 14.0)).collect();
+        let (work, calls) = told(&differ, 1000.0);
+        // By chance half of 20 are busy: 10 ± 4.7, of which a tenth was seen.
+        assert!((1.4..1.7).contains(&work.margin) && (calls - 1400.0).abs() < 1e-6, "{work:?}");
+        let few = told(&[(100.0, 7.0); 2], 1000.0).0;
+        assert!((1.8..2.0).contains(&few.margin), "{few:?}");
+        let all = told(&[(1000.0, 7.0); 2], 1000.0).0;
+        assert!(all.share == 1.0 && all.margin < 1.051, "{all:?}");
+    }
+
+    #[test]
+    fn bursts_into_which_less_work_fits_leave_it_open_how_long_such_times_are() {
+        let differ: Vec<_> =
+            (0..40).map(|at| if at % 2 == 0 { (10.0, 100.0) } else { (90.0, 9.0) }).collect();
+        let (work, calls) = told(&differ, 1000.0);
+        // 10 calls for each unit of work half of the time, and 0.1 in the other; or as in all of it.
+        for truth in [20.0 * (10_000.0 + 100.0), 40_000.0 * 109.0 / 100.0] {
+            let off = (calls / truth).max(truth / calls);
+            assert!(off < work.margin, "{calls} {truth} {work:?}");
+        }
+        assert!(work.margin < 6.0, "{work:?}");
+    }
+
+    #[test]
+    fn the_97_5_percent_quantile_of_students_distribution_is_about_that_of_tables() {
+        for (freedom, quantile) in [(2.0, 4.303), (4.0, 2.776), (9.0, 2.262), (30.0, 2.042)] {
+            let off = student(freedom) / quantile - 1.0;
+            assert!(off.abs() < 0.03, "{freedom}: {off}");
+        }
+    }
 }

@@ -183,7 +183,10 @@ impl Coverage {
         let cut = |known: &FamilyCoverage| {
             let phases = known.phases.iter().filter_map(|phase| phase.within(part)).collect();
             let cut = FamilyCoverage::new(known.family, part.duration_ns(), phases);
-            FamilyCoverage { pace: known.pace, work_by: known.work_by, margin: known.margin, ..cut }
+            // The fewer phases, the more they differ by chance.
+            let fewer = known.phases.len() as f64 / cut.phases.len().max(1) as f64;
+            let margin = known.margin.map(|margin| margin.powf(fewer.sqrt()));
+            FamilyCoverage { pace: known.pace, work_by: known.work_by, margin, ..cut }
         };
         Self { families: self.families.iter().map(cut).collect() }
     }
@@ -225,6 +228,25 @@ mod tests {
         }
         let all = FamilyCoverage::new(Family::Heap, 10, vec![phase(0, 10)]).with_work(0.5);
         assert_eq!(all.work_share(), 1.0);
+    }
+
+    #[test]
+    fn what_is_scaled_up_is_known_as_well_as_the_work_is() {
+        let coverage = |margin| Coverage {
+            families: coverage()
+                .families
+                .into_iter()
+                .map(|it| it.with_work(0.1).known_to(margin, WorkBy::Instructions))
+                .collect(),
+        };
+        let of = |coverage: Coverage| coverage.scale_of(Family::Heap);
+        assert_eq!(of(coverage(1.25)), Scale { factor: 10.0, margin: 1.25 });
+        assert_eq!(coverage(1.25).scale_of(Family::Mappings), 1.0.into());
+        let part = of(coverage(1.25).within(phase(0, 25)));
+        assert!((part.margin / 1.25f64.powf(2f64.sqrt()) - 1.0).abs() < 1e-9, "{part:?}");
+        for nonsense in [0.5, f64::NAN, f64::INFINITY] {
+            assert_eq!(of(coverage(nonsense)).margin, 1.0);
+        }
     }
 
     #[test]

@@ -450,6 +450,36 @@ mod tests {
     }
 
     #[test]
+    fn what_is_scaled_up_by_what_is_not_known_well_can_be_so_many_times_off() {
+        let many = sum(&vec![100; 10_000]);
+        let doubted = many.scaled(Scale { factor: 5.0, margin: 2.0 });
+        assert_eq!(doubted.bytes, many.scaled(5.0).bytes);
+        let Bounds { low, high } = doubted.bytes_bounds();
+        let near = |end: u64, times: f64| (end as f64 / doubted.bytes as f64 / times - 1.0).abs();
+        assert!(near(low, 0.5) < 0.01 && near(high, 2.0) < 0.01, "{low} {high} {doubted:?}");
+        let Bounds { low, high } = doubted.count_bounds();
+        let near = |end: u64, times: f64| (end as f64 / doubted.count as f64 / times - 1.0).abs();
+        assert!(near(low, 0.5) < 0.01 && near(high, 2.0) < 0.01, "{low} {high} {doubted:?}");
+        // What was seen was there.
+        let seen = Amount::new(1000, 10).scaled(Scale { factor: 1.1, margin: 3.0 });
+        assert_eq!((seen.bytes_bounds().low, seen.count_bounds().low), (1000, 10));
+    }
+
+    #[test]
+    fn errors_that_all_have_in_common_do_not_get_less_in_sums() {
+        let one = sum(&vec![100; 1000]).scaled(Scale { factor: 5.0, margin: 1.5 });
+        let mut all = one;
+        (0..99).for_each(|_| all += one);
+        let relative = |amount: Amount| amount.bytes_bounds().high as f64 / amount.bytes as f64;
+        assert!((1.5..1.51).contains(&relative(all)), "{}", relative(all));
+        (0..99).for_each(|_| all -= one);
+        assert!((relative(all) / relative(one) - 1.0).abs() < 1e-6, "{all:?}");
+        let mut mixed = Amount::new(one.bytes, 1);
+        mixed += one;
+        assert!((1.2..1.3).contains(&relative(mixed)), "half of it is known: {}", relative(mixed));
+    }
+
+    #[test]
     fn sums_and_their_parts_agree_whatever_was_exact() {
         let mut mixed = Amount::new(1000, 4);
         mixed += sum(&[64, 5000]);

@@ -229,6 +229,25 @@ mod tests {
         assert_eq!((sampling.share(), sampling.interval_bytes), (0.2, None));
     }
 
+    #[test]
+    fn how_well_the_work_is_known_is_in_the_interval_where_the_heap_does_not_know_better() {
+        let doubted = |mut capture: Capture| {
+            for family in &mut capture.ending.coverage.families {
+                (family.margin, family.work_by) = (Some(2.0), Some(WorkBy::CpuTime));
+            }
+            Report::of(&capture, ReportOptions::default())
+        };
+        let [known, unknown] = [counted(0, 90).0, capture()].map(doubted);
+        let doubt = |amount: Amount| amount.spread.doubted_bytes;
+        let of = |report: &Report| report.sites[0].stats;
+        assert_eq!((doubt(of(&known).live), doubt(of(&known).allocated) > 0.0), (0.0, true));
+        let live = of(&unknown).live;
+        assert!((doubt(live) / live.bytes as f64 - 2f64.ln()).abs() < 1e-9, "{live:?}");
+        let covered = unknown.sampling.unwrap().coverage[0];
+        assert_eq!(covered.work_by, Some(WorkBy::CpuTime));
+        assert_eq!(covered.work_share_95, Some([0.1, 0.4]));
+    }
+
     /// The same, of whose heap site 30 blocks were seen, and whose heap has so many chunks.
     fn counted(before: u64, after: u64) -> (Capture, Report) {
         let mut capture = capture();

@@ -9,7 +9,7 @@ use memtrace_common::{
 use super::{
     attach::{AttachError, First, arm_sides},
     counting::{self, Counted},
-    prices::{Prices, RECORD_NS},
+    prices::{Prices, RECORD_NS, Returns},
 };
 use crate::{
     budget::{
@@ -21,11 +21,14 @@ use crate::{
         coverage::{Coverage, Family, FamilyCoverage, Phase},
     },
     probe::{load::Kernel, side::Side, target::PlannedObject},
-    sys::{clock, instructions::Instructions, procfs::ProcFs},
+    sys::{clock, instructions::Instructions, kernel::KernelVersion, procfs::ProcFs},
 };
 
 /// Drawn at this distance, nothing is: for when the probes come and go.
 const CLOSED: Interval = Interval::MAX;
+
+/// What return probes are taken to be like where the kernel does not tell its release.
+const UNKNOWN_KERNEL: KernelVersion = KernelVersion::new(6, 11);
 
 /// Where the probes belong.
 pub(super) struct Place<'p> {
@@ -33,6 +36,14 @@ pub(super) struct Place<'p> {
     pub(super) objects: &'p [PlannedObject],
     pub(super) proc: &'p ProcFs,
     pub(super) pid: u32,
+}
+
+impl Place<'_> {
+    /// What calls cost there where hits cost so much.
+    pub(super) fn prices(&self, probes: &ProbeCosts) -> Prices {
+        let version = self.proc.kernel_version().unwrap_or(UNKNOWN_KERNEL);
+        Prices::of(self.objects, probes, Returns::of(self.kernel.has_sessions(), version))
+    }
 }
 
 /// Keeps a trace to its budget.
@@ -101,7 +112,7 @@ impl Governing {
 
     fn new(place: &Place<'_>, limit: Limit) -> Self {
         let probes = ProbeCosts::default();
-        let prices = Prices::of(place.objects, &probes, place.kernel.has_sessions());
+        let prices = place.prices(&probes);
         let cost = Cost { max_overhead: limit.max_overhead, probes, ..Cost::default() };
         Self {
             governor: None,
@@ -172,7 +183,7 @@ impl Governing {
 
     /// What a hit costs is known.
     fn learn(&mut self, place: &Place<'_>, probes: ProbeCosts) {
-        self.prices = Prices::of(place.objects, &probes, place.kernel.has_sessions());
+        self.prices = place.prices(&probes);
         self.cost.probes = probes;
     }
 
