@@ -295,8 +295,16 @@ fn a_count_that_is_lost_or_stands_still_is_not_believed() {
     };
     assert_eq!(work_of(|_| {}), WorkBy::Instructions);
     assert_eq!(work_of(|world| world.reading.instructions = None), WorkBy::CpuTime);
-    let world = World { counts: true, own_ns: -1e18, ..World::new(TIGHT_LOOP) };
-    assert_eq!(estimated(world, 10.0).1.by, WorkBy::CpuTime);
+    let never = World { counts: true, own_ns: -1e18, ..World::new(TIGHT_LOOP) };
+    assert_eq!(estimated(never, 10.0).1.by, WorkBy::CpuTime);
+    let mut world = World { counts: true, ..World::new(TIGHT_LOOP) };
+    world.reading.instructions = Some(0);
+    let (mut governor, step) = begin(&world, 0.1);
+    world.run(&mut governor, step, 10.0);
+    world.own_ns = -1e18;
+    let step = governor.step(world.reading);
+    world.run(&mut governor, step, 2.0);
+    assert_eq!(governor.watched_work().by, WorkBy::CpuTime, "it was taken away");
 }
 
 #[test]

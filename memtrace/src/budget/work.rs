@@ -4,6 +4,8 @@
 //! change their number. Else it is the CPU time that probes leave to it, which is as uncertain as what a
 //! probe costs, and hardly known where probes take almost all of it.
 
+use std::mem::take;
+
 use crate::model::coverage::WorkBy;
 
 /// Probes are known to cost what they do up to this share.
@@ -15,6 +17,11 @@ const LEAST_ROUND_NS: f64 = 5.0;
 /// Beyond chance, a share of instructions is off by no more: a burst begins and ends some microseconds
 /// beside its count, and a call's instructions are counted where its probe is hit.
 const INSTRUCTIONS_MARGIN: f64 = 1.05;
+/// A counter that stands still for so much CPU time has ended: where a program with other rights was
+/// executed, the kernel takes it away.
+const STILL_NS: f64 = 5e8;
+/// A burst that took less from the target says little, and is put together with the next.
+const LEAST_LOSS_NS: f64 = 5e6;
 /// With fewer bursts it is not known how they differ.
 const FEW_BURSTS: u32 = 3;
 /// Then what was not watched is taken to be up to twice as much or half as much, in logarithms.
@@ -74,12 +81,14 @@ pub struct WatchedWork {
 pub(super) struct Work {
     /// All its instructions are known.
     is_counted: bool,
+    /// CPU time in which there were none.
+    still_ns: f64,
     watched: Done,
     unwatched: Done,
     /// Since the last burst ended.
     stretch: Done,
     /// What of it was watched: the present burst.
-    burst: Option<Done>,
+    burst: Done,
     by_instructions: Tallies,
     by_cpu_time: Tallies,
 }
@@ -88,10 +97,11 @@ impl Work {
     pub(super) fn new() -> Self {
         Self {
             is_counted: true,
+            still_ns: 0.0,
             watched: Done::default(),
             unwatched: Done::default(),
             stretch: Done::default(),
-            burst: None,
+            burst: Done::default(),
             by_instructions: Tallies::default(),
             by_cpu_time: Tallies::default(),
         }
@@ -104,10 +114,12 @@ impl Work {
 
     /// What it did in a time that was watched, or not.
     pub(super) fn add(&mut self, done: &Done, is_watched: bool) {
+        self.still_ns = if done.instructions > 0.0 { 0.0 } else { self.still_ns + done.cpu_ns };
+        self.is_counted &= self.still_ns < STILL_NS;
         match is_watched {
             true => {
                 self.watched.add(done);
-                self.burst.get_or_insert_default().add(done);
+                self.burst.add(done);
             }
             false => {
                 self.end_burst();
@@ -118,8 +130,10 @@ impl Work {
     }
 
     fn end_burst(&mut self) {
-        let Some(burst) = self.burst.take() else { return };
-        let stretch = std::mem::take(&mut self.stretch);
+        if self.burst.lost_ns < LEAST_LOSS_NS {
+            return;
+        }
+        let (burst, stretch) = (take(&mut self.burst), take(&mut self.stretch));
         self.by_instructions.add(&burst, burst.instructions, stretch.instructions);
         self.by_cpu_time.add(&burst, burst.own_ns(), stretch.own_ns());
     }
@@ -218,7 +232,6 @@ struct Tally {
 impl Tally {
     /// A burst, and the work from the end of the last one to its end.
     fn add(&mut self, seen: f64, work: f64, stretch: f64) {
-        // In one that long there was nobody to be watched.
         if work <= 0.0 {
             return;
         }
@@ -254,6 +267,9 @@ impl Tally {
     /// more for each call at some times than at others: less work fits into a burst of calls. If such
     /// times are shorter than bursts the one is right, if they are longer the other.
     fn drift(&self, all: f64, rest: f64) -> f64 {
+        if self.bursts < FEW_BURSTS {
+            return 0.0;
+        }
         let together = self.seen / self.work * all;
         let apart = self.projected + self.last_rate * rest;
         let drift = (apart / together).ln();
@@ -277,7 +293,8 @@ mod tests {
             instructions,
             calls,
             bytes: calls * 100.0,
-            ..Done::default()
+            cpu_ns: 2e7,
+            lost_ns: if calls > 0.0 { 1e7 } else { 0.0 },
         };
         for (watched, calls) in bursts {
             work.add(&done(work_each - watched, 0.0), false);
@@ -292,12 +309,16 @@ mod tests {
         let (work, calls) = told(&[(100.0, 7.0); 20], 1000.0);
         assert!((work.share - 0.1).abs() < 1e-9 && work.margin < 1.051, "{work:?}");
         assert!((calls - 1400.0).abs() < 1e-6, "{calls}");
-        let differ: Vec<_> = (0..20).map(|at| (100.0, f64::from(at % 2) * 14.0)).collect();
+        let differ: Vec<_> = (0..20).map(|at| (100.0, 1.0 + f64::from(at % 2) * 12.0)).collect();
         let (work, calls) = told(&differ, 1000.0);
-        // By chance half of 20 are busy: 10 ± 4.7, of which a tenth was seen.
+        // By chance half of 20 are busy: 10 ± 4.7, of which most was not seen.
         assert!((1.4..1.7).contains(&work.margin) && (calls - 1400.0).abs() < 1e-6, "{work:?}");
         let few = told(&[(100.0, 7.0); 2], 1000.0).0;
         assert!((1.8..2.0).contains(&few.margin), "{few:?}");
+        let mut last = vec![(100.0, 7.0); 20];
+        last.push((1.0, 0.0));
+        let (work, _) = told(&last, 1000.0);
+        assert!(work.margin < 1.051, "an end says nothing of what was before it: {work:?}");
         let all = told(&[(1000.0, 7.0); 2], 1000.0).0;
         assert!(all.share == 1.0 && all.margin < 1.051, "{all:?}");
     }
