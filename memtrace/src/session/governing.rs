@@ -79,6 +79,15 @@ pub struct Limit {
     pub choice: Choice,
 }
 
+/// The target's instructions, where there is a limit and they can be counted. To be called before probes are
+/// armed: in virtual machines the CPU can stand still for 150 ms when it begins to count.
+pub(super) fn instructions(limit: Limit, pid: u32) -> Option<Instructions> {
+    limit.max_overhead?;
+    Instructions::of(pid)
+        .inspect_err(|error| log::info!("instructions of {pid} are not counted: {error}"))
+        .ok()
+}
+
 impl Governing {
     /// Counts calls if the target `runs`, chooses how closely to look, and opens the window. All probes
     /// are armed, and nothing has been drawn yet.
@@ -86,11 +95,9 @@ impl Governing {
         place: &mut Place<'_>,
         limit: Limit,
         runs: bool,
+        instructions: Option<Instructions>,
     ) -> Result<Self, AttachError> {
-        let mut governing = Self::new(place, limit);
-        if limit.max_overhead.is_some() {
-            governing.count_instructions(place.pid);
-        }
+        let mut governing = Self { instructions, ..Self::new(place, limit) };
         let step = match runs {
             true => governing.choose(place, limit)?,
             false => governing.begin(place, limit)?,
@@ -167,13 +174,6 @@ impl Governing {
         let reading = counting::reading(place, &self.prices)?;
         // Last, so that what follows at once, the beginning or the end of a burst, is close to it.
         Ok(Reading { instructions: self.instructions(), ..reading })
-    }
-
-    fn count_instructions(&mut self, pid: u32) {
-        match Instructions::of(pid) {
-            Ok(instructions) => self.instructions = Some(instructions),
-            Err(error) => log::info!("instructions of {pid} are not counted: {error}"),
-        }
     }
 
     /// How many the target has executed so far.
