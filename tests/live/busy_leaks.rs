@@ -1,8 +1,9 @@
 //! Leaks in programs that are so busy that the default mode looks at them in short bursts only: what is
 //! kept must not be hidden behind what only seemed to stay.
 
-use std::{process::Command, thread, time::Duration};
+use std::{ops::Range, process::Command, thread, time::Duration};
 
+use memtrace::sys::instructions::Instructions;
 use memtrace_tests::{
     attach::Attach, programs, python_target::PythonTarget, pythons::system, report::SiteReport,
     target::Target,
@@ -60,6 +61,11 @@ fn done(target: &mut Target) -> Done {
     serde_json::from_str(&target.line()).unwrap()
 }
 
+/// How near what was allocated is told: by instructions that is hardly a matter of how busy the machine is.
+fn near() -> Range<f64> {
+    if Instructions::are_countable() { 0.8..1.25 } else { 0.4..2.5 }
+}
+
 fn ratio(estimate: u64, truth: u64) -> f64 {
     estimate as f64 / truth as f64
 }
@@ -107,7 +113,7 @@ fn blocks_that_are_replaced_all_the_time_are_not_taken_for_kept() {
     let Ratios { allocated, live, kept, seen } =
         ratios("churning", ["10000", "90"], Duration::from_secs(20));
     println!("allocated {allocated} live {live} kept {kept}");
-    assert!((0.4..2.5).contains(&allocated), "{allocated}: {seen}");
+    assert!(near().contains(&allocated), "{allocated}: {seen}");
     assert!((0.4..2.5).contains(&kept), "{kept}: {seen}");
     assert!((0.4..6.0).contains(&live), "{live}: {seen}");
 }
@@ -119,7 +125,7 @@ fn blocks_that_are_freed_many_at_once_are_not_taken_for_kept() {
     let Ratios { allocated, live, kept, seen } =
         ratios("batches", ["20000", "50"], Duration::from_secs(15));
     println!("allocated {allocated} live {live} kept {kept}");
-    assert!((0.4..2.5).contains(&allocated), "{allocated}: {seen}");
+    assert!(near().contains(&allocated), "{allocated}: {seen}");
     assert!((0.4..2.5).contains(&kept), "{kept}: {seen}");
     assert!((0.4..2.5).contains(&live), "{live}: {seen}");
 }

@@ -52,6 +52,7 @@ mod smoke;
 mod stacks;
 mod verdict;
 mod watch;
+mod watched_work;
 mod whatif;
 
 use memtrace_tests::{attach::Attach, report::Report, target::Target, truth::Truth};

@@ -7,6 +7,7 @@ use super::{
     account::Account,
     load::{Activity, Load},
     setting::{Choice, Presence, Setting},
+    work::{Done, WatchedWork, Work},
 };
 
 /// How often a setting that is there all the time is looked at: for so long a target that becomes busy
@@ -62,6 +63,8 @@ pub struct Reading {
     pub own_cpu_ns: u64,
     /// How long the target's threads waited for a CPU, where that is known.
     pub waited_ns: Option<u64>,
+    /// Instructions that it has executed in user mode, where they are counted.
+    pub instructions: Option<u64>,
     /// Calls while the window was open.
     pub activity: Activity,
 }
@@ -143,27 +146,8 @@ pub struct Governor {
     lost_ns: f64,
     /// What it has used, tracing included.
     used_ns: f64,
-    /// Both, while all was armed and the window open.
-    watched: Passed,
-}
-
-/// A time of the target.
-#[derive(Clone, Copy, Debug, Default)]
-struct Passed {
-    /// CPU time that it used, tracing included, in nanoseconds.
-    used_ns: f64,
-    /// What of that tracing took.
-    lost_ns: f64,
-}
-
-/// Of a target that seems to have got on less than this, costs are believed no more.
-const LEAST_PROGRESS: f64 = 0.04;
-
-impl Passed {
-    /// How much of its time was the target's own, in nanoseconds.
-    fn own_ns(self) -> f64 {
-        (self.used_ns - self.lost_ns).max(self.used_ns * LEAST_PROGRESS)
-    }
+    /// What it has done, while all was armed and the window open, and at other times.
+    work: Work,
 }
 
 impl Governor {
@@ -185,7 +169,7 @@ impl Governor {
             leaving_price: 0.0,
             lost_ns: 0.0,
             used_ns: 0.0,
-            watched: Passed::default(),
+            work: Work::new(),
         };
         // Where even bursts cost too much, the first step says so.
         governor.setting = first_setting(&rules, &governor.load);
@@ -211,11 +195,9 @@ impl Governor {
         self.lost_ns / (used_ns - self.lost_ns).max(used_ns * 0.01).max(1.0)
     }
 
-    /// The part of what the target did that it did while it was watched, from 0 to 1: by the CPU time that
-    /// was left to it.
-    pub fn watched_work(&self) -> f64 {
-        let all = Passed { used_ns: self.used_ns, lost_ns: self.lost_ns };
-        (self.watched.own_ns() / all.own_ns().max(1.0)).min(1.0)
+    /// The part of what the target did that it did while it was watched.
+    pub fn watched_work(&self) -> WatchedWork {
+        self.work.watched()
     }
 
     /// What the last step asked for is done, which took its time: nothing is learnt of the load from
@@ -288,10 +270,20 @@ impl Governor {
         self.look_ns = lost_ns * LOOK_NS as f64 / passed_ns;
         self.lost_ns += lost_ns;
         self.used_ns += cpu_ns;
-        if is_watched {
-            self.watched.lost_ns += lost_ns;
-            self.watched.used_ns += cpu_ns;
+        let used_ns = now.cpu_ns.saturating_sub(self.last.cpu_ns) as f64;
+        let counted = now.instructions.zip(self.last.instructions);
+        if counted.is_none() {
+            self.work.lose_count();
         }
+        let executed = counted.map_or(0, |(now, before)| now.saturating_sub(before)) as f64;
+        let done = Done {
+            instructions: (executed - activity.added_instructions).max(0.0),
+            cpu_ns: used_ns,
+            lost_ns: (activity.added_ns() + leaving_ns).min(used_ns),
+            calls: activity.acquisitions as f64,
+            bytes: activity.requested_bytes as f64,
+        };
+        self.work.add(&done, is_watched);
     }
 
     /// Probes that come count from the first hit on, however long all of them take; those that go are

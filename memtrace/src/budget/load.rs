@@ -27,6 +27,8 @@ pub struct Activity {
     pub recorded: u64,
     /// What that cost besides the traps.
     pub record_ns: f64,
+    /// Instructions that the target executed for probes.
+    pub added_instructions: f64,
 }
 
 impl Activity {
@@ -40,6 +42,7 @@ impl Activity {
             release_trap_ns: (self.release_trap_ns - earlier.release_trap_ns).max(0.0),
             recorded: self.recorded.saturating_sub(earlier.recorded),
             record_ns: (self.record_ns - earlier.record_ns).max(0.0),
+            added_instructions: (self.added_instructions - earlier.added_instructions).max(0.0),
         }
     }
 
@@ -169,6 +172,7 @@ mod tests {
             release_trap_ns: 400_000.0,
             recorded: 1000,
             record_ns: 1_000_000.0,
+            added_instructions: 0.0,
         };
         let load = Load::of(&activity, 4_000_000.0, 1000.0);
         assert_eq!(load.price(Interval::EXACT), 1.0);

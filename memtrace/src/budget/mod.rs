@@ -10,12 +10,14 @@ mod load;
 mod setting;
 #[cfg(test)]
 mod simulation;
+mod work;
 
 pub use self::{
     account::allowance,
     governor::{Change, Governor, Reading, Rules, Step},
     load::{Activity, Load},
     setting::{Choice, Presence, Setting},
+    work::WatchedWork,
 };
 
 /// Which probes are in the target.

@@ -5,6 +5,7 @@ use memtrace_common::sample::Interval;
 use proptest::prelude::*;
 
 use super::{governor::LEAD_NS, *};
+use crate::model::coverage::WorkBy;
 
 /// A target with one thread.
 #[derive(Clone, Copy, Debug)]
@@ -28,9 +29,16 @@ struct World {
     machine: f64,
     /// How long the kernel waits before it puts probes in.
     grace_ns: f64,
+    /// What traps are told to cost, over what they do.
+    told: f64,
+    /// Instructions are counted: one for each nanosecond that the target has for itself.
+    counts: bool,
     /// Time that the target had for itself.
     own_ns: f64,
     open_ns: f64,
+    /// Blocks that it obtained, and those of them that were seen.
+    blocks: f64,
+    seen_blocks: f64,
     /// Time that the target had for itself meanwhile.
     own_open_ns: f64,
 }
@@ -44,8 +52,12 @@ impl World {
             interval: Interval::EXACT,
             machine: 1.0,
             grace_ns: 0.0,
+            told: 1.0,
+            counts: false,
             own_ns: 0.0,
             open_ns: 0.0,
+            blocks: 0.0,
+            seen_blocks: 0.0,
             own_open_ns: 0.0,
         }
     }
@@ -83,23 +95,26 @@ impl World {
         let there_ns = ns * self.machine;
         let own = (there_ns / (1.0 + acquire + release)).min(ns * self.target.cpus);
         self.own_ns += own;
+        self.reading.instructions = self.counts.then_some(self.own_ns as u64);
+        self.blocks += load.acquisitions * own;
         self.reading.at_ns += ns as u64;
         self.reading.cpu_ns += (own * (1.0 + acquire + release)) as u64;
         if !counted {
             return;
         }
         let activity = &mut self.reading.activity;
-        activity.release_trap_ns += release * own;
+        activity.release_trap_ns += release * own * self.told;
         if self.armed == Armed::All {
             if self.interval != Interval::MAX {
                 self.open_ns += ns;
                 self.own_open_ns += own;
+                self.seen_blocks += load.acquisitions * own;
             }
             let calls = load.acquisitions * own;
             let records = load.price(self.interval) - load.acquire_traps - load.release_traps;
             activity.acquisitions += calls as u64;
             activity.requested_bytes += (calls * load.mean_bytes) as u64;
-            activity.acquire_trap_ns += load.acquire_traps * own;
+            activity.acquire_trap_ns += load.acquire_traps * own * self.told;
             activity.record_ns += records * own;
             activity.recorded += (records * own / self.target.record_ns) as u64;
         }
@@ -163,6 +178,8 @@ const TIGHT_LOOP: Target = Target { per_second: 60e6, ..PUSHER };
 const SLEEPER: Target = Target { cpus: 0.01, per_second: 100_000.0, ..PUSHER };
 /// The same when it has slept too long and makes up for it.
 const AWAKENED: Target = Target { cpus: 0.1, ..SLEEPER };
+/// One that calls its allocator all the time that it is awake.
+const DENSE_SLEEPER: Target = Target { cpus: 0.04, ..TIGHT_LOOP };
 
 #[test]
 fn a_quiet_target_is_seen_exactly_and_stays_so() {
@@ -196,8 +213,98 @@ fn it_is_known_how_much_slower_a_target_is_in_bursts() {
         let of_time = world.open_ns / world.reading.at_ns as f64;
         let work = governor.watched_work();
         assert!(truth < 0.9 * of_time, "{truth} {of_time}");
-        assert!((0.5 * truth..1.2 * truth).contains(&work), "{work} {truth}");
+        assert!((0.5 * truth..1.2 * truth).contains(&work.share), "{work:?} {truth}");
     }
+}
+
+/// Blocks that it is estimated to have obtained, over those that it has, and by how much that is said to be
+/// off at most.
+fn estimated(mut world: World, seconds: f64) -> (f64, WatchedWork) {
+    world.reading.instructions = world.counts.then_some(0);
+    let (mut governor, step) = begin(&world, 0.1);
+    assert_eq!(step.setting.presence, Presence::AtTimes);
+    world.run(&mut governor, step, seconds);
+    let work = governor.watched_work();
+    (world.seen_blocks / work.share / world.blocks, work)
+}
+
+#[test]
+fn instructions_tell_what_was_allocated_whatever_probes_cost() {
+    for told in [0.5, 1.0, 2.0] {
+        for target in [TIGHT_LOOP, Target { per_second: 1e6, ..PUSHER }, DENSE_SLEEPER] {
+            for machine in [1.0, 0.3] {
+                let world = World { told, machine, counts: true, ..World::new(target) };
+                let (ratio, work) = estimated(world, 30.0);
+                assert_eq!(work.by, WorkBy::Instructions);
+                assert!((0.99..1.01).contains(&ratio), "{ratio} {target:?} {told} {machine}");
+                assert!(work.margin < 1.06, "{work:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn without_instructions_the_margin_says_what_is_not_known_of_prices() {
+    for off in [0.8, 1.0, 1.2] {
+        // Of traps so close to each other, dearer ones are believed by so much.
+        for (per_second, dearer) in [(60e6, 1.1), (1e6, 1.32)] {
+            for machine in [1.0, 0.3] {
+                let target = Target { per_second, ..PUSHER };
+                let world = World { told: off / dearer, machine, ..World::new(target) };
+                let (ratio, work) = estimated(world, 30.0);
+                assert_eq!(work.by, WorkBy::CpuTime);
+                assert!(
+                    ratio.max(ratio.recip()) < work.margin,
+                    "{ratio} {work:?} {target:?} {off}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_program_of_two_phases_is_told_within_a_margin_that_says_so() {
+    // More work between two calls, and so more of it in a burst.
+    for slower in [1.0, 3.0, 10.0] {
+        let mut world = World { counts: true, ..World::new(TIGHT_LOOP) };
+        world.reading.instructions = Some(0);
+        let (mut governor, mut step) = begin(&world, 0.1);
+        let other = Target { per_second: TIGHT_LOOP.per_second / slower, ..TIGHT_LOOP };
+        for phase in 0..10 {
+            world.target = if phase % 2 == 0 { TIGHT_LOOP } else { other };
+            world.run(&mut governor, step, 3.0);
+            step = governor.step(world.reading);
+        }
+        let work = governor.watched_work();
+        let ratio = world.seen_blocks / work.share / world.blocks;
+        assert!(ratio.max(ratio.recip()) < work.margin, "{ratio} {work:?} {slower}");
+        assert!(slower > 1.0 || work.margin < 1.06, "{work:?}");
+    }
+}
+
+#[test]
+fn a_count_that_is_lost_or_stands_still_is_not_believed() {
+    let work_of = |lose: fn(&mut World)| {
+        let mut world = World { counts: true, ..World::new(TIGHT_LOOP) };
+        world.reading.instructions = Some(0);
+        let (mut governor, step) = begin(&world, 0.1);
+        world.run(&mut governor, step, 10.0);
+        lose(&mut world);
+        governor.step(world.reading);
+        governor.watched_work().by
+    };
+    assert_eq!(work_of(|_| {}), WorkBy::Instructions);
+    assert_eq!(work_of(|world| world.reading.instructions = None), WorkBy::CpuTime);
+    let never = World { counts: true, own_ns: -1e18, ..World::new(TIGHT_LOOP) };
+    assert_eq!(estimated(never, 10.0).1.by, WorkBy::CpuTime);
+    let mut world = World { counts: true, ..World::new(TIGHT_LOOP) };
+    world.reading.instructions = Some(0);
+    let (mut governor, step) = begin(&world, 0.1);
+    world.run(&mut governor, step, 10.0);
+    world.own_ns = -1e18;
+    let step = governor.step(world.reading);
+    world.run(&mut governor, step, 2.0);
+    assert_eq!(governor.watched_work().by, WorkBy::CpuTime, "it was taken away");
 }
 
 #[test]

@@ -94,6 +94,7 @@ fn spread([samples, bytes, numbers]: &mut [Fields<'_>; COLUMNS]) -> Result<Sprea
         count_variance: next()?,
         square_bytes: next()?,
         unit_bytes: next()?,
+        ..Spread::NONE
     }
     .cleaned())
 }

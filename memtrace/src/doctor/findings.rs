@@ -32,6 +32,7 @@ pub fn findings(diagnosis: &Diagnosis) -> Vec<Finding> {
         interpreted(&diagnosis.kernel),
         no_types(&diagnosis.kernel),
         slow_links(diagnosis),
+        no_instructions(&diagnosis.kernel),
     ]
     .into_iter()
     .flatten()
@@ -287,6 +288,19 @@ fn slow_links(diagnosis: &Diagnosis) -> Option<Finding> {
     )
 }
 
+fn no_instructions(kernel: &KernelFacts) -> Option<Finding> {
+    if kernel.counts_instructions {
+        return None;
+    }
+    finding(
+        "The CPU's count of instructions cannot be read: what a busy process allocated while it was not \
+         watched is told by CPU time, with wider intervals."
+            .to_owned(),
+        "In a virtual machine, give it a performance monitoring unit (PMU); in a container, permit the \
+         system call perf_event_open. Without, `--max-overhead none` sees all that is allocated.",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -319,6 +333,7 @@ mod tests {
         assert!(has(&["can panic", "6.6.31-0-virt"]));
         assert!(has(&["interpreted"]));
         assert!(has(&["no BTF"]));
+        assert!(has(&["count of instructions", "CPU time"]));
     }
 
     #[test]

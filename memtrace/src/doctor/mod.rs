@@ -92,6 +92,8 @@ pub struct KernelFacts {
     pub btf: bool,
     /// BPF programs are compiled; `None` when that cannot be read.
     pub jit: Option<bool>,
+    /// The CPU counts instructions, and the kernel lets memtrace read how many.
+    pub counts_instructions: bool,
     /// How far it protects itself from root.
     pub lockdown: LockdownFacts,
     /// Where tracefs is mounted; it is not needed.

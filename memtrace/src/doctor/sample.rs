@@ -75,6 +75,7 @@ pub(crate) fn whole() -> Diagnosis {
             release: "6.18.3-amd64".to_owned(),
             btf: true,
             jit: Some(true),
+            counts_instructions: true,
             tracefs: Some("/sys/kernel/tracing".to_owned()),
             uprobes: true,
             bpf_permitted: Some(true),
@@ -156,6 +157,7 @@ pub(crate) fn lacking() -> Diagnosis {
         version: "6.6".to_owned(),
         btf: false,
         jit: Some(false),
+        counts_instructions: false,
         profiler_hazard: true,
         ..diagnosis.kernel
     };

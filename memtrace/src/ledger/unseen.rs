@@ -91,6 +91,7 @@ impl Unseen {
             count_variance: float(self.count_variance),
             square_bytes: float(self.square_bytes),
             unit_bytes: coarsest.mean_bytes() as f64,
+            ..Spread::NONE
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::AllocFn;
+use super::{AllocFn, estimate::Scale};
 
 /// Functions whose probes come and go together.
 #[derive(
@@ -62,6 +62,18 @@ impl Phase {
     }
 }
 
+/// What a target's work is told by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkBy {
+    /// The instructions that it executed in user mode.
+    Instructions,
+    /// The CPU time that probes left to it, by what they are known to cost.
+    #[default]
+    #[serde(other)]
+    CpuTime,
+}
+
 /// When the probes of a family that obtain memory were armed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -78,19 +90,37 @@ pub struct FamilyCoverage {
     /// it down while they are armed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pace: Option<f64>,
+    /// What that is told by; `None` where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub work_by: Option<WorkBy>,
+    /// What is scaled up by it is this many times too much or too little at most, with 95 % confidence;
+    /// `None` where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub margin: Option<f64>,
 }
 
 impl FamilyCoverage {
     /// Armed in these phases, which are in order and apart from each other, of a window.
     pub fn new(family: Family, window_ns: u64, phases: Vec<Phase>) -> Self {
         let covered_ns = phases.iter().map(|phase| phase.duration_ns()).sum();
-        Self { family, covered_ns, window_ns, phases, pace: None }
+        Self { family, covered_ns, window_ns, phases, pace: None, work_by: None, margin: None }
     }
 
     /// The same of a target that did this part of its work meanwhile, from 0 to 1.
     pub fn with_work(self, share: f64) -> Self {
         let pace = share / self.share().max(f64::MIN_POSITIVE);
         Self { pace: Some(pace), ..self }
+    }
+
+    /// The same where it is told by this, and can be so many times more or less.
+    pub fn known_to(self, margin: f64, by: WorkBy) -> Self {
+        Self { margin: Some(margin), work_by: Some(by), ..self }
+    }
+
+    /// How many times too much or too little is what is scaled up, at most; 1 where that is not known.
+    pub fn margin(&self) -> f64 {
+        let known = self.margin.filter(|margin| *margin > 1.0 && margin.is_finite());
+        if self.share() >= 1.0 { 1.0 } else { known.unwrap_or(1.0) }
     }
 
     /// The part of the time that they were armed, from 0 to 1.
@@ -141,12 +171,22 @@ impl Coverage {
         }
     }
 
+    /// The same, and how far it can be off.
+    pub fn scale_of(&self, family: Family) -> Scale {
+        let known = self.families.iter().find(|known| known.family == family);
+        let margin = known.map_or(1.0, FamilyCoverage::margin);
+        Scale { factor: self.factor_of(family), margin }
+    }
+
     /// That of a part of the window.
     pub fn within(&self, part: Phase) -> Self {
         let cut = |known: &FamilyCoverage| {
             let phases = known.phases.iter().filter_map(|phase| phase.within(part)).collect();
             let cut = FamilyCoverage::new(known.family, part.duration_ns(), phases);
-            FamilyCoverage { pace: known.pace, ..cut }
+            // The fewer phases, the more they differ by chance.
+            let fewer = known.phases.len() as f64 / cut.phases.len().max(1) as f64;
+            let margin = known.margin.map(|margin| margin.powf(fewer.sqrt()));
+            FamilyCoverage { pace: known.pace, work_by: known.work_by, margin, ..cut }
         };
         Self { families: self.families.iter().map(cut).collect() }
     }
@@ -188,6 +228,25 @@ mod tests {
         }
         let all = FamilyCoverage::new(Family::Heap, 10, vec![phase(0, 10)]).with_work(0.5);
         assert_eq!(all.work_share(), 1.0);
+    }
+
+    #[test]
+    fn what_is_scaled_up_is_known_as_well_as_the_work_is() {
+        let coverage = |margin| Coverage {
+            families: coverage()
+                .families
+                .into_iter()
+                .map(|it| it.with_work(0.1).known_to(margin, WorkBy::Instructions))
+                .collect(),
+        };
+        let of = |coverage: Coverage| coverage.scale_of(Family::Heap);
+        assert_eq!(of(coverage(1.25)), Scale { factor: 10.0, margin: 1.25 });
+        assert_eq!(coverage(1.25).scale_of(Family::Mappings), 1.0.into());
+        let part = of(coverage(1.25).within(phase(0, 25)));
+        assert!((part.margin / 1.25f64.powf(2f64.sqrt()) - 1.0).abs() < 1e-9, "{part:?}");
+        for nonsense in [0.5, f64::NAN, f64::INFINITY] {
+            assert_eq!(of(coverage(nonsense)).margin, 1.0);
+        }
     }
 
     #[test]

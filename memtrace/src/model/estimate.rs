@@ -45,6 +45,29 @@ pub struct Spread {
     /// Bytes that one sample stands for, at least: the mean distance of samples, where it was the
     /// largest. Above 0 for every estimate.
     pub unit_bytes: f64,
+    /// Estimated bytes, each times the logarithm of what it may be times too much or too little, with 95 %
+    /// confidence: errors that all of a window has in common.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub doubted_bytes: f64,
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
+/// How many times more there was than was seen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scale {
+    /// So many times.
+    pub factor: f64,
+    /// What is scaled up by it is this many times too much or too little at most, with 95 % confidence.
+    pub margin: f64,
+}
+
+impl From<f64> for Scale {
+    fn from(factor: f64) -> Self {
+        Self { factor, margin: 1.0 }
+    }
 }
 
 // No field is ever NaN: sums of finite numbers, and what is read from files is cleaned.
@@ -84,6 +107,7 @@ impl Spread {
         count_variance: 0.0,
         square_bytes: 0.0,
         unit_bytes: 0.0,
+        doubted_bytes: 0.0,
     };
 
     /// Of a block that is a sample.
@@ -104,6 +128,7 @@ impl Spread {
             count_variance: weight * unseen,
             square_bytes: size * size * weight,
             unit_bytes: interval.mean_bytes() as f64,
+            ..Self::NONE
         }
     }
 
@@ -144,6 +169,7 @@ impl Spread {
             count_variance: self.count_variance + other.count_variance,
             square_bytes: self.square_bytes + other.square_bytes,
             unit_bytes: self.unit_bytes.max(other.unit_bytes),
+            doubted_bytes: self.doubted_bytes + other.doubted_bytes,
         }
     }
 
@@ -159,12 +185,13 @@ impl Spread {
             count_variance: less(self.count_variance, part.count_variance),
             square_bytes: less(self.square_bytes, part.square_bytes),
             unit_bytes: self.unit_bytes.max(part.unit_bytes),
+            doubted_bytes: less(self.doubted_bytes, part.doubted_bytes),
         }
     }
 
-    /// What it would be if there had been `factor` times as much, of which each block had been looked
-    /// for with a chance of 1 to `factor`.
-    fn scaled(self, factor: f64) -> Self {
+    /// What it would be if there had been so many times as much, of which each block had been looked
+    /// for with a chance of 1 to the factor.
+    fn scaled(self, Scale { factor, margin }: Scale) -> Self {
         let (seen_bytes, seen_count) = (self.sampled_bytes as f64, self.samples as f64);
         let (bytes, count) = (seen_bytes + self.unseen_bytes, seen_count + self.unseen_count);
         let thinned = factor * (factor - 1.0);
@@ -176,6 +203,7 @@ impl Spread {
             count_variance: factor * factor * self.count_variance + thinned * count,
             square_bytes: factor * self.square_bytes,
             unit_bytes: factor * self.unit_bytes.max(usual_bytes).max(1.0),
+            doubted_bytes: factor * (self.doubted_bytes + bytes * margin.max(1.0).ln()),
             ..self
         }
     }
@@ -190,6 +218,7 @@ impl Spread {
             count_variance: clean(self.count_variance),
             square_bytes: clean(self.square_bytes),
             unit_bytes: clean(self.unit_bytes),
+            doubted_bytes: clean(self.doubted_bytes),
             ..self
         }
     }
@@ -199,7 +228,8 @@ impl Spread {
         let rest = Rest { value: self.unseen_bytes, variance: self.bytes_variance };
         // The usual weight can be that of blocks so large that hardly any is missed.
         let extra = |usual: f64, _| (0.5, usual.min(self.unit_bytes));
-        rest.bounds(self.sampled_bytes, self.unit_bytes, extra)
+        let bounds = rest.bounds(self.sampled_bytes, self.unit_bytes, extra);
+        self.doubted(bounds, self.sampled_bytes, self.unseen_bytes)
     }
 
     /// Where the number of blocks is, with 95 % confidence.
@@ -211,7 +241,24 @@ impl Spread {
         let extra = |usual: f64, doubt: f64| {
             (1.0, SKEW * usual + (2.0 * doubt - 1.0).max(0.0) * largest_weight)
         };
-        rest.bounds(self.samples, largest_weight, extra)
+        let bounds = rest.bounds(self.samples, largest_weight, extra);
+        self.doubted(bounds, self.samples, self.unseen_count)
+    }
+
+    /// With the errors that are none of chance, which come on top in squares (Zou and Donner, 2008).
+    fn doubted(self, bounds: Bounds, seen: u64, unseen: f64) -> Bounds {
+        let bytes = self.sampled_bytes as f64 + self.unseen_bytes;
+        if self.doubted_bytes <= 0.0 || bytes <= 0.0 {
+            return bounds;
+        }
+        let margin = (self.doubted_bytes / bytes).exp();
+        let value = seen as f64 + unseen;
+        let below = (value - bounds.low as f64).max(0.0).hypot(value - value / margin);
+        let above = (bounds.high as f64 - value).max(0.0).hypot(value * margin - value);
+        Bounds {
+            low: seen.max((value - below).max(0.0) as u64),
+            high: (value + above).ceil() as u64,
+        }
     }
 }
 
@@ -277,12 +324,13 @@ impl Amount {
         Spread { unit_bytes, ..spread }.amount()
     }
 
-    /// `factor` times as much, where the rest was not looked at; the same for 1 or less.
-    pub fn scaled(self, factor: f64) -> Self {
-        if factor <= 1.0 || !factor.is_finite() || self == Self::default() {
+    /// So many times as much, where the rest was not looked at; the same for once or less.
+    pub fn scaled(self, scale: impl Into<Scale>) -> Self {
+        let scale = scale.into();
+        if scale.factor <= 1.0 || !scale.factor.is_finite() || self == Self::default() {
             return self;
         }
-        Spread::of(self).scaled(factor).amount()
+        Spread::of(self).scaled(scale).amount()
     }
 
     /// The numbers alone.
@@ -399,6 +447,36 @@ mod tests {
         assert_eq!((exact.bytes, exact.count, exact.samples()), (4000, 40, 10));
         assert!(exact.bytes_bounds().low < 4000 && exact.bytes_bounds().high > 4000);
         assert_eq!(amount.scaled(1.0), amount);
+    }
+
+    #[test]
+    fn what_is_scaled_up_by_what_is_not_known_well_can_be_so_many_times_off() {
+        let many = sum(&vec![100; 10_000]);
+        let doubted = many.scaled(Scale { factor: 5.0, margin: 2.0 });
+        assert_eq!(doubted.bytes, many.scaled(5.0).bytes);
+        let Bounds { low, high } = doubted.bytes_bounds();
+        let near = |end: u64, times: f64| (end as f64 / doubted.bytes as f64 / times - 1.0).abs();
+        assert!(near(low, 0.5) < 0.01 && near(high, 2.0) < 0.01, "{low} {high} {doubted:?}");
+        let Bounds { low, high } = doubted.count_bounds();
+        let near = |end: u64, times: f64| (end as f64 / doubted.count as f64 / times - 1.0).abs();
+        assert!(near(low, 0.5) < 0.01 && near(high, 2.0) < 0.01, "{low} {high} {doubted:?}");
+        // What was seen was there.
+        let seen = Amount::new(1000, 10).scaled(Scale { factor: 1.1, margin: 3.0 });
+        assert_eq!((seen.bytes_bounds().low, seen.count_bounds().low), (1000, 10));
+    }
+
+    #[test]
+    fn errors_that_all_have_in_common_do_not_get_less_in_sums() {
+        let one = sum(&vec![100; 1000]).scaled(Scale { factor: 5.0, margin: 1.5 });
+        let mut all = one;
+        (0..99).for_each(|_| all += one);
+        let relative = |amount: Amount| amount.bytes_bounds().high as f64 / amount.bytes as f64;
+        assert!((1.5..1.51).contains(&relative(all)), "{}", relative(all));
+        (0..99).for_each(|_| all -= one);
+        assert!((relative(all) / relative(one) - 1.0).abs() < 1e-6, "{all:?}");
+        let mut mixed = Amount::new(one.bytes, 1);
+        mixed += one;
+        assert!((1.2..1.3).contains(&relative(mixed)), "half of it is known: {}", relative(mixed));
     }
 
     #[test]

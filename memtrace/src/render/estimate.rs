@@ -3,7 +3,7 @@
 use crate::{
     diff::Change,
     model::{
-        coverage::Family,
+        coverage::{Family, WorkBy},
         estimate::Bounds,
         site::Amount,
         size::{self, Units, count, duration_ns},
@@ -112,9 +112,13 @@ fn watched(covered: &Covered) -> String {
     };
     let is_as_fast =
         (covered.work_share / covered.share.max(f64::MIN_POSITIVE) - 1.0).abs() < ABOUT;
-    let work = match is_as_fast {
-        true => String::new(),
-        false => format!(", for about {:.1} % of its work", covered.work_share * 100.0),
+    let work = match (known(covered), is_as_fast) {
+        (None, true) => String::new(),
+        (known, _) => format!(
+            ", for about {:.1} % of its work{}",
+            covered.work_share * 100.0,
+            known.unwrap_or_default()
+        ),
     };
     format!(
         "{what} for {} of the window ({:.1} %, in {} phase{}){work}; numbers marked ~ take it that \
@@ -124,6 +128,18 @@ fn watched(covered: &Covered) -> String {
         size::count(covered.phases),
         plural(covered.phases),
     )
+}
+
+/// How well the part of the work is known, and by what.
+fn known(covered: &Covered) -> Option<String> {
+    let [low, high] = covered.work_share_95?.map(|share| share * 100.0);
+    let by = match covered.work_by? {
+        WorkBy::Instructions => "its instructions",
+        WorkBy::CpuTime => {
+            "CPU time less what probes cost, because its instructions are not counted"
+        }
+    };
+    Some(format!(" (95 %: {low:.1} to {high:.1} %, by {by})"))
 }
 
 /// The mean distance of samples; 1 where every byte is seen.
@@ -168,8 +184,8 @@ mod tests {
         assert_eq!(
             explained,
             "sampled: one sample per 512.0 KiB on average; numbers marked ~ are estimates; watched: \
-             malloc and kin for 6.0 s of the window (20.0 %, in 3 phases), for about 15.0 % of its work; numbers marked ~ take it \
-             that the rest went as then"
+             malloc and kin for 6.0 s of the window (20.0 %, in 3 phases), for about 15.0 % of its work (95 %: 14.0 to \
+             16.0 %, by its instructions); numbers marked ~ take it that the rest went as then"
         );
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     model::{
         AllocFn,
         census::{Arena, Census, GlibcHeap, HeapResidency, RssKind, RssRow, RssTable},
-        coverage::Family,
+        coverage::{Family, WorkBy},
         growth::GrowthPattern,
         loss::Loss,
         place::Place,
@@ -161,6 +161,8 @@ pub(crate) fn sampled() -> Report {
             covered_ns: 6 * SECOND,
             phases: 3,
             work_share: 0.15,
+            work_share_95: Some([0.14, 0.16]),
+            work_by: Some(WorkBy::Instructions),
         }],
     });
     input.build()

@@ -6,7 +6,8 @@ use serde::Serialize;
 use crate::{
     capture::{Capture, Ending},
     model::{
-        coverage::{Coverage, Family},
+        coverage::{Coverage, Family, FamilyCoverage, WorkBy},
+        estimate::Scale,
         site::{Amount, SiteStats},
         trace::{Totals, Walks},
     },
@@ -40,6 +41,10 @@ pub struct Covered {
     pub phases: u64,
     /// The part of its work that the target did meanwhile, from 0 to 1: armed probes slow it down.
     pub work_share: f64,
+    /// Where that part is, with 95 % confidence; `None` where that is not known.
+    pub work_share_95: Option<[f64; 2]>,
+    /// What its work is told by; `None` where it is taken to have got on as at other times.
+    pub work_by: Option<WorkBy>,
 }
 
 impl Sampling {
@@ -73,14 +78,21 @@ fn covered(coverage: &Coverage) -> Vec<Covered> {
             covered_ns: family.covered_ns,
             phases: family.phases.len() as u64,
             work_share: family.work_share(),
+            work_share_95: work_share_95(family),
+            work_by: family.work_by,
         })
         .collect()
 }
 
+fn work_share_95(family: &FamilyCoverage) -> Option<[f64; 2]> {
+    let (share, margin) = (family.work_share(), family.margin());
+    family.margin.map(|_| [share / margin, (share * margin).min(1.0)])
+}
+
 /// The site as if its probes had been armed all the time: it did `done` times as much as was seen, and has
 /// `live` times as much; survivors and births are already.
-pub(super) fn scaled(mut site: SiteInput, done: f64, live: f64) -> SiteInput {
-    if done <= 1.0 {
+pub(super) fn scaled(mut site: SiteInput, done: Scale, live: Scale) -> SiteInput {
+    if done.factor <= 1.0 {
         return site;
     }
     let scale = |amount: &mut Amount| *amount = amount.scaled(done);
@@ -89,7 +101,7 @@ pub(super) fn scaled(mut site: SiteInput, done: f64, live: f64) -> SiteInput {
     let by_done = stats.live.scaled(done);
     scale_live(&mut stats.live);
     [&mut stats.allocated, &mut stats.freed, &mut stats.peak].into_iter().for_each(scale);
-    if live <= done {
+    if live.factor <= done.factor {
         // What is not live was freed.
         let mut ended = by_done;
         ended -= stats.live;
@@ -131,8 +143,8 @@ pub(super) fn totals(capture: &Capture, sites: &[SiteInput]) -> Totals {
         sum.freed += site.stats.freed;
     }
     for Ending { totals, coverage, .. } in endings {
-        heap.peak += totals.heap.peak.scaled(coverage.factor_of(Family::Heap));
-        mappings.peak += totals.mappings.peak.scaled(coverage.factor_of(Family::Mappings));
+        heap.peak += totals.heap.peak.scaled(coverage.scale_of(Family::Heap));
+        mappings.peak += totals.mappings.peak.scaled(coverage.scale_of(Family::Mappings));
     }
     heap.peak = at_least(heap.peak, heap.live);
     totals.heap = among_samples(heap, capture.ending.sample_interval_bytes);
@@ -215,6 +227,25 @@ mod tests {
         assert_eq!(report.groups[0].survivors.amount.bytes, 5000);
         let sampling = report.sampling.expect("it was not watched all the time");
         assert_eq!((sampling.share(), sampling.interval_bytes), (0.2, None));
+    }
+
+    #[test]
+    fn how_well_the_work_is_known_is_in_the_interval_where_the_heap_does_not_know_better() {
+        let doubted = |mut capture: Capture| {
+            for family in &mut capture.ending.coverage.families {
+                (family.margin, family.work_by) = (Some(2.0), Some(WorkBy::CpuTime));
+            }
+            Report::of(&capture, ReportOptions::default())
+        };
+        let [known, unknown] = [counted(0, 90).0, capture()].map(doubted);
+        let doubt = |amount: Amount| amount.spread.doubted_bytes;
+        let of = |report: &Report| report.sites[0].stats;
+        assert_eq!((doubt(of(&known).live), doubt(of(&known).allocated) > 0.0), (0.0, true));
+        let live = of(&unknown).live;
+        assert!((doubt(live) / live.bytes as f64 - 2f64.ln()).abs() < 1e-9, "{live:?}");
+        let covered = unknown.sampling.unwrap().coverage[0];
+        assert_eq!(covered.work_by, Some(WorkBy::CpuTime));
+        assert_eq!(covered.work_share_95, Some([0.1, 0.4]));
     }
 
     /// The same, of whose heap site 30 blocks were seen, and whose heap has so many chunks.

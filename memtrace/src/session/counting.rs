@@ -49,7 +49,7 @@ pub(super) fn count(place: &Place<'_>) -> Result<Counted, AttachError> {
         std::thread::sleep(COUNT_STEP);
         let now = Snapshot::take(place)?;
         let Some(probes) = costs.look() else { continue };
-        let prices = Prices::of(place.objects, &probes, place.kernel.has_sessions());
+        let prices = place.prices(&probes);
         let (first, last) = (first.reading(&prices), now.reading(&prices));
         if is_enough(&first, &last, begun.elapsed()) {
             return Ok(Counted { first, last, probes });

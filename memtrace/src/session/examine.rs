@@ -33,6 +33,7 @@ use crate::{
     sys::{
         cgroup,
         facilities::{Facilities, Lockdown},
+        instructions::Instructions,
         kernel::KernelVersion,
         preflight::{panics_with_profilers, preflight},
         procfs::{ProcFs, Process, SeccompMode},
@@ -199,6 +200,7 @@ fn kernel_facts(
         release: facilities.release.clone(),
         btf: facilities.btf,
         jit: facilities.jit,
+        counts_instructions: Instructions::are_countable(),
         lockdown: match facilities.lockdown {
             Lockdown::Off => LockdownFacts::Off,
             Lockdown::Integrity => LockdownFacts::Integrity,

@@ -9,22 +9,26 @@ use memtrace_common::{
 use super::{
     attach::{AttachError, First, arm_sides},
     counting::{self, Counted},
-    prices::{Prices, RECORD_NS},
+    prices::{Prices, RECORD_NS, Returns},
 };
 use crate::{
     budget::{
         Activity, Armed, Change, Choice, Governor, Load, Presence, Reading, Rules, Setting, Step,
+        WatchedWork,
     },
     model::{
         cost::{Cost, Expected, ProbeCosts, SettingChange},
         coverage::{Coverage, Family, FamilyCoverage, Phase},
     },
     probe::{load::Kernel, side::Side, target::PlannedObject},
-    sys::{clock, procfs::ProcFs},
+    sys::{clock, instructions::Instructions, kernel::KernelVersion, procfs::ProcFs},
 };
 
 /// Drawn at this distance, nothing is: for when the probes come and go.
 const CLOSED: Interval = Interval::MAX;
+
+/// What return probes are taken to be like where the kernel does not tell its release.
+const UNKNOWN_KERNEL: KernelVersion = KernelVersion::new(6, 11);
 
 /// Where the probes belong.
 pub(super) struct Place<'p> {
@@ -32,6 +36,14 @@ pub(super) struct Place<'p> {
     pub(super) objects: &'p [PlannedObject],
     pub(super) proc: &'p ProcFs,
     pub(super) pid: u32,
+}
+
+impl Place<'_> {
+    /// What calls cost there where hits cost so much.
+    pub(super) fn prices(&self, probes: &ProbeCosts) -> Prices {
+        let version = self.proc.kernel_version().unwrap_or(UNKNOWN_KERNEL);
+        Prices::of(self.objects, probes, Returns::of(self.kernel.has_sessions(), version))
+    }
 }
 
 /// Keeps a trace to its budget.
@@ -52,6 +64,10 @@ pub(super) struct Governing {
     came_back: bool,
     /// What had been counted when the window opened.
     before: KernelCounters,
+    /// The target's; `None` where they are not counted.
+    instructions: Option<Instructions>,
+    /// What was counted when the window was closed.
+    last: Option<Reading>,
 }
 
 /// What the budget is.
@@ -63,6 +79,15 @@ pub struct Limit {
     pub choice: Choice,
 }
 
+/// The target's instructions, where there is a limit and they can be counted. To be called before probes are
+/// armed: in virtual machines the CPU can stand still for 150 ms when it begins to count.
+pub(super) fn instructions(limit: Limit, pid: u32) -> Option<Instructions> {
+    limit.max_overhead?;
+    Instructions::of(pid)
+        .inspect_err(|error| log::info!("instructions of {pid} are not counted: {error}"))
+        .ok()
+}
+
 impl Governing {
     /// Counts calls if the target `runs`, chooses how closely to look, and opens the window. All probes
     /// are armed, and nothing has been drawn yet.
@@ -70,8 +95,9 @@ impl Governing {
         place: &mut Place<'_>,
         limit: Limit,
         runs: bool,
+        instructions: Option<Instructions>,
     ) -> Result<Self, AttachError> {
-        let mut governing = Self::new(place, limit);
+        let mut governing = Self { instructions, ..Self::new(place, limit) };
         let step = match runs {
             true => governing.choose(place, limit)?,
             false => governing.begin(place, limit)?,
@@ -93,7 +119,7 @@ impl Governing {
 
     fn new(place: &Place<'_>, limit: Limit) -> Self {
         let probes = ProbeCosts::default();
-        let prices = Prices::of(place.objects, &probes, place.kernel.has_sessions());
+        let prices = place.prices(&probes);
         let cost = Cost { max_overhead: limit.max_overhead, probes, ..Cost::default() };
         Self {
             governor: None,
@@ -106,6 +132,8 @@ impl Governing {
             open_since_ns: Some(0),
             came_back: false,
             before: KernelCounters::default(),
+            instructions: None,
+            last: None,
         }
     }
 
@@ -133,6 +161,7 @@ impl Governing {
         let cpu_ns = last.used_since_ns(&first);
         let activity = last.activity.since(&first.activity).chilled(cpu_ns);
         let load = Load::of(&activity, cpu_ns, RECORD_NS);
+        let last = Reading { instructions: self.instructions(), ..last };
         let (governor, step) = Governor::begin(rules, load, last);
         self.cost.expected =
             Some(expected(&activity, &load, &first, &last, step.setting, rules.max_overhead));
@@ -142,12 +171,19 @@ impl Governing {
     }
 
     fn reading(&self, place: &Place<'_>) -> Result<Reading, AttachError> {
-        counting::reading(place, &self.prices)
+        let reading = counting::reading(place, &self.prices)?;
+        // Last, so that what follows at once, the beginning or the end of a burst, is close to it.
+        Ok(Reading { instructions: self.instructions(), ..reading })
+    }
+
+    /// How many the target has executed so far.
+    fn instructions(&self) -> Option<u64> {
+        self.instructions.as_ref()?.count()
     }
 
     /// What a hit costs is known.
     fn learn(&mut self, place: &Place<'_>, probes: ProbeCosts) {
-        self.prices = Prices::of(place.objects, &probes, place.kernel.has_sessions());
+        self.prices = place.prices(&probes);
         self.cost.probes = probes;
     }
 
@@ -197,15 +233,15 @@ impl Governing {
         if moved {
             self.move_to(place, step.armed)?;
         }
-        if step.armed == Armed::All {
-            place.kernel.set_interval(step.setting.interval)?;
-            self.resume();
-        }
         if moved {
             let now = self.reading(place)?;
             if let Some(governor) = &mut self.governor {
                 self.due_ns = governor.settled(now);
             }
+        }
+        if step.armed == Armed::All {
+            place.kernel.set_interval(step.setting.interval)?;
+            self.resume();
         }
         Ok(())
     }
@@ -325,7 +361,7 @@ impl Governing {
     pub(super) fn pace_while_watched(&self) -> f64 {
         let covered_ns: u64 = self.phases.iter().map(|phase| phase.duration_ns()).sum();
         let time = covered_ns as f64 / self.now_ns().max(1) as f64;
-        let work = self.governor.as_ref().map_or(time, Governor::watched_work);
+        let work = self.governor.as_ref().map_or(time, |it| it.watched_work().share);
         let odds = |share: f64| share / (1.0 - share).max(f64::EPSILON);
         odds(work) / odds(time).max(f64::EPSILON)
     }
@@ -335,13 +371,16 @@ impl Governing {
         &self.cost
     }
 
-    /// Takes the last count, and hands over what is to be reported of a window that was closed at
-    /// `closed_ns`, `CLOCK_MONOTONIC`; what came in since may have taken long to be booked.
+    /// Takes the last count, right after the window was closed: to book what came in may take long.
+    pub(super) fn closed(&mut self, place: &Place<'_>) {
+        self.last = self.reading(place).ok();
+    }
+
+    /// Hands over what is to be reported of a window that was closed at `closed_ns`, `CLOCK_MONOTONIC`.
     pub(super) fn finish(&mut self, place: &Place<'_>, closed_ns: u64) -> (Cost, Coverage) {
         let window_ns = closed_ns.saturating_sub(self.opened_ns);
         self.pause(window_ns);
-        let last = self.reading(place);
-        if let (Some(governor), Ok(last)) = (&mut self.governor, last) {
+        if let (Some(governor), Some(last)) = (&mut self.governor, self.last.take()) {
             governor.step(last);
             self.cost.overhead = Some(governor.overhead());
         }
@@ -361,7 +400,7 @@ impl Governing {
 fn coverage(
     window_ns: u64,
     phases: &[Phase],
-    work: Option<f64>,
+    work: Option<WatchedWork>,
     objects: &[PlannedObject],
 ) -> Coverage {
     let is_traced = |family: &Family| {
@@ -372,7 +411,7 @@ fn coverage(
     let of = |family| {
         let covered = FamilyCoverage::new(family, window_ns, phases.to_vec());
         match work {
-            Some(work) => covered.with_work(work),
+            Some(work) => covered.with_work(work.share).known_to(work.margin, work.by),
             None => covered,
         }
     };

@@ -6,6 +6,7 @@ use crate::{
     budget::Activity,
     model::{AllocFn, cost::ProbeCosts},
     probe::{side::Side, site::SiteCost, target::PlannedObject},
+    sys::kernel::KernelVersion,
 };
 
 /// What a record with its stack takes until it was measured: some 50 native frames that are recalled,
@@ -17,6 +18,24 @@ pub(super) const RECORD_NS: f64 = 3000.0;
 /// of followed blocks.
 const WRITE_NS: f64 = 400.0;
 
+/// How the kernel lets return probes be hit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Returns {
+    /// Not at all after a call that is not recorded.
+    pub(super) are_skipped: bool,
+    /// What the target executes for it.
+    pub(super) instructions: f64,
+}
+
+impl Returns {
+    /// By a breakpoint, and since Linux 6.11 by a system call with what saves registers around it
+    /// (arch/x86/kernel/uprobes.c, `uretprobe_trampoline_entry`).
+    pub(super) fn of(are_skipped: bool, version: KernelVersion) -> Self {
+        let is_call = version >= KernelVersion::new(6, 11);
+        Self { are_skipped, instructions: if is_call { 8.0 } else { 1.0 } }
+    }
+}
+
 /// The price of a call of each function.
 #[derive(Clone, Debug)]
 pub(super) struct Prices {
@@ -25,18 +44,21 @@ pub(super) struct Prices {
     return_ns: f64,
     /// Calls that are not recorded are spared their return probe.
     skips_returns: bool,
+    /// Instructions that a return probe has the target execute.
+    return_instructions: f64,
 }
 
 impl Prices {
     /// By the armed sites. Of a function with several, the dearest counts.
-    pub(super) fn of(objects: &[PlannedObject], costs: &ProbeCosts, skips_returns: bool) -> Self {
+    pub(super) fn of(objects: &[PlannedObject], costs: &ProbeCosts, returns: Returns) -> Self {
         let mut entry_ns = [costs.emulated_ns; AllocFn::COUNT];
         for probe in objects.iter().flat_map(|object| &object.plan.probes) {
             if probe.cost != SiteCost::Emulated {
                 entry_ns[probe.function as usize] = costs.stepped_ns;
             }
         }
-        Self { entry_ns, return_ns: costs.return_ns, skips_returns }
+        let Returns { are_skipped: skips_returns, instructions: return_instructions } = returns;
+        Self { entry_ns, return_ns: costs.return_ns, skips_returns, return_instructions }
     }
 
     /// What was counted.
@@ -52,8 +74,9 @@ impl Prices {
     fn add(&self, activity: &mut Activity, function: AllocFn, counted: &FunctionCounters) {
         let calls = counted.entries + counted.nested;
         let recorded = counted.entries.saturating_sub(counted.passed_over);
-        let traps_ns = calls as f64 * self.entry_ns[function as usize]
-            + self.returns(function, calls, recorded) as f64 * self.return_ns;
+        let returns = self.returns(function, calls, recorded) as f64;
+        let traps_ns = calls as f64 * self.entry_ns[function as usize] + returns * self.return_ns;
+        activity.added_instructions += returns * self.return_instructions;
         match Side::of(function) {
             Side::Acquisitions => {
                 activity.acquisitions += counted.entries;
@@ -88,7 +111,8 @@ mod tests {
     fn prices(skips_returns: bool) -> Prices {
         let costs =
             ProbeCosts { emulated_ns: 500.0, stepped_ns: 1000.0, return_ns: 400.0, measured: true };
-        let mut prices = Prices::of(&[], &costs, skips_returns);
+        let returns = Returns::of(skips_returns, KernelVersion::new(6, 18));
+        let mut prices = Prices::of(&[], &costs, returns);
         prices.entry_ns[AllocFn::Free as usize] = costs.stepped_ns;
         prices
     }
@@ -128,5 +152,6 @@ mod tests {
     fn calls_that_are_passed_over_are_spared_their_return_where_the_kernel_can() {
         let activity = prices(true).activity(&counters());
         assert_eq!(activity.acquire_trap_ns.round(), 100.0 * 500.0 + 10.0 * 400.0);
+        assert_eq!(activity.added_instructions, 10.0 * 8.0);
     }
 }

@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod facilities;
 pub mod huge_pages;
+pub mod instructions;
 pub mod kernel;
 pub mod launch;
 pub mod mapped;

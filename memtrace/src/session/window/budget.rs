@@ -35,6 +35,12 @@ impl Window {
         })
     }
 
+    /// To be called right after the window was closed.
+    pub(super) fn close_budget(&mut self) {
+        let Self { kernel, objects, proc, process, .. } = self;
+        self.governing.closed(&Place { kernel, objects, proc, pid: process.pid });
+    }
+
     /// What it cost, and when the probes were there; before they are removed.
     pub(super) fn finish_budget(&mut self, closed_ns: u64) -> (Cost, Coverage) {
         let Self { kernel, objects, proc, process, .. } = self;

@@ -107,6 +107,7 @@ impl Window {
         if let Err(error) = self.kernel.set_active(false) {
             self.notes.push(format!("the window could not be closed at one moment: {error}"));
         }
+        self.close_budget();
         self.drain(&mut ring, usize::MAX);
         if let Some(maps) = maps {
             self.finish_last_look(&maps);
