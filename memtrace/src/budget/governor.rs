@@ -151,6 +151,11 @@ pub struct Governor {
 }
 
 impl Governor {
+    /// Whether [`Self::begin`] would choose bursts.
+    pub fn begins_in_bursts(rules: &Rules, load: &Load) -> bool {
+        first_setting(rules, load).is_at_times()
+    }
+
     /// Begins with what was counted before the window. All probes are armed.
     pub fn begin(rules: Rules, load: Load, now: Reading) -> (Self, Step) {
         let account = |most_ns| Account::new(rules.max_overhead, BURST_LOSS_NS, most_ns);

@@ -14,7 +14,7 @@ use thiserror::Error;
 use super::{
     Observer, Options, PythonFrames, StackMode,
     code::CodeTables,
-    governing::{self, Governing, Place},
+    governing::{Governing, Place},
     growth,
     prepare::{Planned, Start},
     python::Python,
@@ -215,7 +215,6 @@ pub fn attach(
     let kernel_log = if options.debug_log { kernel.take_log() } else { None };
     kernel.follow_process()?;
     kernel.set_allocator_code(&allocator_code(&objects, &process.executable), 0)?;
-    let instructions = governing::instructions(options.limit, pid);
     let (probes, growth, calls) = match options.growth {
         None => (arm(&mut kernel, &objects, &proc, pid, First::default())?, None, None),
         Some(interval) => {
@@ -229,7 +228,7 @@ pub fn attach(
     check_identity(&proc, &process, &pidfd)?;
     steps.over("load the programs and arm the probes");
     let place = &mut Place { kernel: &mut kernel, objects: &objects, proc: &proc, pid };
-    let governing = Governing::open(place, options.limit, !options.from_start, instructions)?;
+    let governing = Governing::open(place, options.limit, !options.from_start)?;
     observer.expected(governing.cost());
     if !options.from_start {
         steps.over("count calls");

@@ -79,15 +79,6 @@ pub struct Limit {
     pub choice: Choice,
 }
 
-/// The target's instructions, where there is a limit and they can be counted. To be called before probes are
-/// armed: in virtual machines the CPU can stand still for 150 ms when it begins to count.
-pub(super) fn instructions(limit: Limit, pid: u32) -> Option<Instructions> {
-    limit.max_overhead?;
-    Instructions::of(pid)
-        .inspect_err(|error| log::info!("instructions of {pid} are not counted: {error}"))
-        .ok()
-}
-
 impl Governing {
     /// Counts calls if the target `runs`, chooses how closely to look, and opens the window. All probes
     /// are armed, and nothing has been drawn yet.
@@ -95,9 +86,8 @@ impl Governing {
         place: &mut Place<'_>,
         limit: Limit,
         runs: bool,
-        instructions: Option<Instructions>,
     ) -> Result<Self, AttachError> {
-        let mut governing = Self { instructions, ..Self::new(place, limit) };
+        let mut governing = Self::new(place, limit);
         let step = match runs {
             true => governing.choose(place, limit)?,
             false => governing.begin(place, limit)?,
@@ -144,6 +134,7 @@ impl Governing {
         self.learn(place, probes);
         let Some(max_overhead) = limit.max_overhead else { return Ok(None) };
         let rules = rules(place, max_overhead, limit.choice);
+        self.count_instructions(place);
         let now = self.reading(place)?;
         let nothing = Load::of(&Activity::default(), now.used_since_ns(&now), RECORD_NS);
         let (governor, step) = Governor::begin(rules, nothing, now);
@@ -161,8 +152,14 @@ impl Governing {
         let cpu_ns = last.used_since_ns(&first);
         let activity = last.activity.since(&first.activity).chilled(cpu_ns);
         let load = Load::of(&activity, cpu_ns, RECORD_NS);
-        let last = Reading { instructions: self.instructions(), ..last };
-        let (governor, step) = Governor::begin(rules, load, last);
+        let opening = match Governor::begins_in_bursts(&rules, &load) {
+            true => {
+                self.count_instructions(place);
+                self.reading(place)?
+            }
+            false => last,
+        };
+        let (governor, step) = Governor::begin(rules, load, opening);
         self.cost.expected =
             Some(expected(&activity, &load, &first, &last, step.setting, rules.max_overhead));
         self.cost.setting = Some(step.setting.to_string());
@@ -174,6 +171,15 @@ impl Governing {
         let reading = counting::reading(place, &self.prices)?;
         // Last, so that what follows at once, the beginning or the end of a burst, is close to it.
         Ok(Reading { instructions: self.instructions(), ..reading })
+    }
+
+    /// From now on, if they can be counted. Only of targets that are to be watched in bursts, or that do not
+    /// run yet: a virtual machine's CPU can stand still for 180 ms when it is the first to count.
+    fn count_instructions(&mut self, place: &Place<'_>) {
+        let counted = Instructions::of(place.pid).inspect_err(|error| {
+            log::info!("instructions of {} are not counted: {error}", place.pid);
+        });
+        self.instructions = counted.ok();
     }
 
     /// How many the target has executed so far.
