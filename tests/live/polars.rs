@@ -8,7 +8,7 @@ use std::{
 
 use memtrace_tests::{
     attach::Attach,
-    binary::memtrace,
+    binary::memtrace_in_memory,
     cgroup::Cgroup,
     lines::Lines,
     programs,
@@ -84,7 +84,7 @@ fn captured_twice_by_a_watch_of_64_mib(options: &[&str], names_it: fn(&Value) ->
     let mut job = job(&group);
     let conditions = ["--when", "rss>10%", "-d", "8s", "--cool-down", "5s"];
     let arguments = [&["--cgroup", group.name()], options, &conditions[..]].concat();
-    let mut command = own.command(&memtrace());
+    let mut command = own.command(&memtrace_in_memory());
     let mut watch = Watch::start_command(command.arg("watch"), &arguments, None);
     assert_eq!(watch.event("ready")["pid"], job.pid());
     job.child().stdin.take().unwrap().write_all(b"go\n").unwrap();
@@ -108,7 +108,7 @@ fn growth_of_a_job_is_captured_by_a_watch_of_64_mib_that_fires_at_once() {
     job.child().stdin.take().unwrap().write_all(b"go\n").unwrap();
     let arguments =
         ["--cgroup", group.name(), "--growth", "--when", "rss>1MiB", "-d", "5s", "--once"];
-    let mut command = own.command(&memtrace());
+    let mut command = own.command(&memtrace_in_memory());
     let mut watch = Watch::start_command(command.arg("watch"), &arguments, None);
     let report = watch.capture();
     assert!(has_frame(&report, "function", "polars_"), "{report:#}");

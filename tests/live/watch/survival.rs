@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use memtrace_tests::{
-    binary::memtrace,
+    binary::{memtrace, memtrace_in_memory},
     cgroup::Cgroup,
     programs,
     running::Running,
@@ -18,7 +18,7 @@ const ALLOWED_BYTES: u64 = 64 << 20;
 #[test]
 fn a_watch_works_in_a_control_group_of_64_mib() {
     let (own, group) = (Cgroup::with_limit(ALLOWED_BYTES), Cgroup::with_limit(32 << 20));
-    let mut command = own.command(&memtrace());
+    let mut command = own.command(&memtrace_in_memory());
     let arguments = ["--cgroup", group.name(), "--when", "rss>100%"];
     let mut watch = Watch::start_command(command.arg("watch"), &arguments, None);
     assert!(status_bytes(watch.pid(), "VmLck") > 0, "nothing is locked");
@@ -41,7 +41,7 @@ fn captures_twice_within_what_is_allowed(options: &[&str]) {
     let target = Running::start(grower.args(["3000000", "3600"]).stdout(Stdio::null()));
     let condition = ["--when", "rss>8MiB", "-d", "2s", "--cool-down", "1s"];
     let arguments = [&["--cgroup", group.name()], options, &condition[..]].concat();
-    let mut command = own.command(&memtrace());
+    let mut command = own.command(&memtrace_in_memory());
     let mut watch = Watch::start_command(command.arg("watch"), &arguments, None);
     watch.event("ready");
     target.signal(Signal::USR1);
