@@ -125,7 +125,7 @@ fn attach_uncounted(target: &Target, directory: &TempDir) -> Attach {
 }
 
 const PAIRS: [&str; 3] = ["hot", "1", "0"];
-/// Awake for some 40 of each 1000 microseconds, in which it does nothing else.
+/// Awake for some 40 of each 4000 microseconds, in which it does nothing else.
 const SLEEPER: [&str; 3] = ["hot", "1", "2000"];
 
 /// In a burst it is a hundred times as slow, so that CPU time hardly tells what it gets done in one.
