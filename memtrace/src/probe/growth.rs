@@ -2,8 +2,10 @@
 //! Where that is refused, system calls are seen at the target's own instructions, if those are known,
 //! else at tracepoints; and pages at tracepoints.
 
+use std::path::Path;
+
 use aya::{
-    Btf,
+    Btf, Endianness,
     maps::Array,
     programs::{
         FEntry, FExit, Program, ProgramError, RawTracePoint, fentry::FEntryLink, fexit::FExitLink,
@@ -19,7 +21,10 @@ use super::{
     error::{LoadError, classify_program_error, missing_map},
     load::Kernel,
 };
-use crate::model::footprint::GrowthBy;
+use crate::{
+    model::footprint::GrowthBy,
+    sys::btf::{KERNEL_BTF, functions_of_kernel},
+};
 
 /// Programs at the start of functions. The end comes first in time to be armed, and the start last:
 /// so each start has its end.
@@ -161,10 +166,9 @@ impl Kernel {
 
     /// Only what is listed costs anything.
     fn load_functions(&mut self) -> Result<(), LoadError> {
-        let btf = Btf::from_sys_fs()
-            .map_err(|error| LoadError::NoGrowth { reason: error.to_string() })?;
+        let btf = kernel_functions()?;
         // Where one that does next to nothing cannot hang, the kernel need not verify those that walk
-        // stacks, with its types still in memory.
+        // stacks.
         let [(first, function), others @ ..] = AT_ENTRY;
         self.load_entry(first, function, &btf)?;
         self.arm_entry(first)?;
@@ -288,6 +292,16 @@ impl Kernel {
 /// them.
 fn rss_program(config: &GrowthConfig) -> &'static str {
     if config.rss_count == 0 { "rss_stat_counted" } else { "rss_stat" }
+}
+
+/// As which types the kernel has the functions that programs are to hang on.
+fn kernel_functions() -> Result<Btf, LoadError> {
+    let at = AT_ENTRY.into_iter().chain(AT_EXIT).map(|(_, function)| function);
+    let names: Vec<_> = at.chain(NEW_PAGE).collect();
+    let no_growth = |reason| LoadError::NoGrowth { reason };
+    let bytes = functions_of_kernel(Path::new(KERNEL_BTF), &names)
+        .map_err(|error| no_growth(error.to_string()))?;
+    Btf::parse(&bytes, Endianness::default()).map_err(|error| no_growth(error.to_string()))
 }
 
 fn refused(name: &str, function: &str, source: ProgramError) -> LoadError {

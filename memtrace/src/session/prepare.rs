@@ -21,7 +21,7 @@ use crate::{
         load::{Kernel, LoadOptions, Room, TableWords},
         target::{PlannedObject, TargetPlan, plan_target},
     },
-    sys::{kernel::KernelVersion, preserve::give_back, procfs::ProcFs},
+    sys::{kernel::KernelVersion, preserve::MadeRoom, procfs::ProcFs},
 };
 
 /// What does not fit into tables that were made before is worth new ones if there is as much time:
@@ -100,12 +100,13 @@ impl Prepared {
             None => Plan::make(&proc, pid, &maps, version, options)?,
         };
         let growth = growth_config(options, growth)?;
-        let mut kernel = match kernel {
-            Some(kernel) => kernel,
-            None => load(options, version, &mut code)?,
-        };
         let followed = growth
             .map(|config| GrowthOptions { config, knows_calls: plan.plan.calls.is_complete() });
+        let room = make_room(options);
+        let mut kernel = match kernel {
+            Some(kernel) => kernel,
+            None => create(options, version, &mut code, room.as_ref())?,
+        };
         kernel.load_ahead(&plan.shapes(), followed.as_ref())?;
         code.publish(&mut kernel, &maps)?;
         let kernel = Some(kernel);
@@ -130,7 +131,8 @@ impl Prepared {
     pub fn load(mut self, options: &Options) -> Result<Self, AttachError> {
         let version = ProcFs::new("/proc").kernel_version().map_err(AttachError::KernelVersion)?;
         self.growth = growth_config(options, self.growth)?;
-        let mut kernel = load(options, version, &mut self.code)?;
+        let room = make_room(options);
+        let mut kernel = create(options, version, &mut self.code, room.as_ref())?;
         let Former { shapes, knows_calls } = &self.former;
         let followed =
             self.growth.map(|config| GrowthOptions { config, knows_calls: *knows_calls });
@@ -203,7 +205,9 @@ impl Start {
         version: KernelVersion,
         code: &mut CodeTables,
     ) -> Result<Kernel, AttachError> {
-        let Some(mut kernel) = self.kernel.take() else { return load(options, version, code) };
+        let Some(mut kernel) = self.kernel.take() else {
+            return create(options, version, code, make_room(options).as_ref());
+        };
         kernel.aim(options.pid)?;
         Ok(kernel)
     }
@@ -268,27 +272,18 @@ fn code_of(maps: &[Mapping]) -> Vec<Mapping> {
     maps.iter().filter(|it| it.permissions.execute && it.file.is_some()).cloned().collect()
 }
 
-/// [`create`], where memory is scarce with heap given back that is free by now: compiling takes as much as
-/// the programs that are to be verified next, and so does reading the kernel's types.
-fn load(
-    options: &Options,
-    version: KernelVersion,
-    code: &mut CodeTables,
-) -> Result<Kernel, AttachError> {
-    if options.room != Room::Scarce {
-        return create(options, version, code);
-    }
-    give_back();
-    let kernel = create(options, version, code)?;
-    give_back();
-    Ok(kernel)
+/// Where memory is scarce: compiling has taken as much as the programs that are to be verified next.
+fn make_room(options: &Options) -> Option<MadeRoom> {
+    (options.room == Room::Scarce).then(MadeRoom::make)
 }
 
-/// Creates maps that have room for these tables and some more.
+/// Creates maps that have room for these tables and some more. What reading the kernel's types took is given
+/// back to `room`.
 fn create(
     options: &Options,
     version: KernelVersion,
     code: &mut CodeTables,
+    room: Option<&MadeRoom>,
 ) -> Result<Kernel, AttachError> {
     let words: TableWords = code.table_words();
     let kernel = Kernel::load(LoadOptions {
@@ -305,6 +300,9 @@ fn create(
         growth: options.growth.map(|_| options.growth_by),
         room: options.room,
     })?;
+    if let Some(room) = room {
+        room.make_more();
+    }
     code.limit(words);
     Ok(kernel)
 }

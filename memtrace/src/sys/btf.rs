@@ -5,6 +5,7 @@
 //! the types are passed over without making anything of them, which takes some milliseconds.
 //! (aya-obj does not show members, and btf-rs has another license.)
 
+mod functions;
 mod growth;
 mod oom;
 
@@ -12,7 +13,7 @@ use std::{fs, io, ops::Range, path::Path};
 
 use thiserror::Error;
 
-pub use self::{growth::growth_config, oom::oom_layout};
+pub use self::{functions::functions_of_kernel, growth::growth_config, oom::oom_layout};
 
 /// The BTF of the running kernel.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -61,11 +62,11 @@ pub fn task_tgid(btf: &Path) -> Result<u64, BtfError> {
 }
 
 fn task_member(btf: &Path, path: &[&'static str]) -> Result<u64, BtfError> {
-    let bytes = fs::read(btf).map_err(|source| {
-        let path = btf.display().to_string();
-        BtfError::Missing { path, source }
-    })?;
-    member_offset(&bytes, "task_struct", path)
+    member_offset(&read(btf)?, "task_struct", path)
+}
+
+fn read(btf: &Path) -> Result<Vec<u8>, BtfError> {
+    fs::read(btf).map_err(|source| BtfError::Missing { path: btf.display().to_string(), source })
 }
 
 /// The offset in bytes of a member of a member of ... a struct.
@@ -96,13 +97,15 @@ const KIND_POINTER: u32 = 2;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
+const KIND_FORWARD: u32 = 7;
 const KIND_TYPEDEF: u32 = 8;
+const KIND_FUNCTION: u32 = 12;
 
 /// Bytes that follow a type of this kind.
 fn trailer_bytes(kind: u32, count: usize) -> Option<usize> {
     Some(match kind {
         // Ptr, fwd, typedef, volatile, const, restrict, func, float, type tag
-        KIND_POINTER | 7..=12 | 16 | 18 => 0,
+        KIND_POINTER | KIND_FORWARD..=KIND_FUNCTION | 16 | 18 => 0,
         // Int, var, decl tag
         1 | 14 | 17 => 4,
         // Array

@@ -1,11 +1,12 @@
 //! What the programs of the growth mode have to know of the running kernel.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use memtrace_common::{growth::GrowthConfig, sample::Interval};
 
 use super::{
-    Btf, BtfError, ENUMERATOR_BYTES, KIND_ENUM, KIND_STRUCT, KIND_UNION, MEMBER_BYTES, Type, word,
+    Btf, BtfError, ENUMERATOR_BYTES, KIND_ENUM, KIND_STRUCT, KIND_UNION, MEMBER_BYTES, Type, read,
+    word,
 };
 
 /// Members of members that are looked into when they have no name of their own.
@@ -17,10 +18,7 @@ const DEEPEST: u32 = 4;
 /// # Errors
 /// When there is no BTF, or it says nothing about folios.
 pub fn growth_config(btf: &Path, interval: Interval) -> Result<GrowthConfig, BtfError> {
-    let bytes = fs::read(btf).map_err(|source| {
-        let path = btf.display().to_string();
-        BtfError::Missing { path, source }
-    })?;
+    let bytes = read(btf)?;
     config(&bytes, interval)
 }
 

@@ -1,10 +1,10 @@
 //! What the program at `mark_victim` has to know of the running kernel.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use memtrace_common::oom::OomLayout;
 
-use super::{Btf, BtfError, ENUMERATOR_BYTES, KIND_POINTER, KIND_TYPEDEF, word};
+use super::{Btf, BtfError, ENUMERATOR_BYTES, KIND_POINTER, KIND_TYPEDEF, read, word};
 
 /// The type of functions that are called at the tracepoint.
 const TRACEPOINT: &str = "btf_trace_mark_victim";
@@ -15,10 +15,7 @@ const TRACEPOINT: &str = "btf_trace_mark_victim";
 /// # Errors
 /// When there is no BTF, or it has not got what it takes.
 pub fn oom_layout(btf: &Path) -> Result<OomLayout, BtfError> {
-    let bytes = fs::read(btf).map_err(|source| {
-        let path = btf.display().to_string();
-        BtfError::Missing { path, source }
-    })?;
+    let bytes = read(btf)?;
     let btf = Btf::parse(&bytes).ok_or(BtfError::Unknown { what: "anything" })?;
     if !gives_a_task(&btf).ok_or(BtfError::Unknown { what: "mark_victim" })? {
         return Ok(OomLayout::default());
