@@ -1,14 +1,20 @@
-//! Taking the DWARF out of a BPF object, as `llvm-strip -g` would: BTF, the line table in
-//! `.BTF.ext` and the symbols stay, because the loader and the verifier's log use them.
+//! Taking the DWARF out of a BPF object, as `llvm-strip -g` would, and the line table in `.BTF.ext`: each
+//! program that the loader makes ready keeps its own copy of the lines of all functions that it calls, which
+//! was most of what loading took. The rest of BTF and the symbols stay, because the loader uses them.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use object::build::elf::{Builder, Section, SectionData};
 
-/// `object` without its `.debug_*` sections, and without what refers to them.
+/// `object` without its `.debug_*` sections and its line table, and without what refers to them.
 pub fn strip_debug(object: &[u8]) -> Result<Vec<u8>> {
     let mut builder = Builder::read(object).context("not an ELF file that can be rewritten")?;
     for section in &mut builder.sections {
         section.delete = is_debug(section);
+        if name(section) == ".BTF.ext"
+            && let SectionData::Data(data) = &mut section.data
+        {
+            *data = without_lines(data.as_slice())?.into();
+        }
     }
     add_section_names(&mut builder);
     builder.delete_orphan_symbols();
@@ -16,6 +22,26 @@ pub fn strip_debug(object: &[u8]) -> Result<Vec<u8>> {
     let mut stripped = Vec::new();
     builder.write(&mut stripped).context("cannot write the stripped object")?;
     Ok(stripped)
+}
+
+/// A `.BTF.ext` section (`struct btf_ext_header` of tools/lib/bpf/libbpf_internal.h, Linux 6.1) without its
+/// lines, which are the last of it.
+fn without_lines(section: &[u8]) -> Result<Vec<u8>> {
+    let word = |at: usize| section.get(at..)?.first_chunk().copied().map(u32::from_le_bytes);
+    let words = [4, 16, 20, 28].map(word);
+    let [Some(header), Some(lines), Some(lines_bytes), Some(relocations_bytes)] = words else {
+        anyhow::bail!("a .BTF.ext section without a header");
+    };
+    let start = header as usize + lines as usize;
+    ensure!(
+        start + lines_bytes as usize == section.len() && relocations_bytes == 0,
+        "lines are not the last thing in .BTF.ext"
+    );
+    let mut rest = section[..start].to_vec();
+    rest[20..24].fill(0);
+    // Even nothing has to be inside of the section.
+    rest[24..28].copy_from_slice(&lines.to_le_bytes());
+    Ok(rest)
 }
 
 /// LLVM keeps the names of sections in the symbols' string table; the writer wants its own.
@@ -52,7 +78,9 @@ const INSTRUCTION_BYTES: usize = 8;
 
 fn is_debug(section: &Section<'_>) -> bool {
     let name = name(section);
-    [".debug_", ".rel.debug_", ".rela.debug_"].iter().any(|prefix| name.starts_with(prefix))
+    // No loader applies those of `.BTF.ext`, of which nine in ten are of lines.
+    let prefixes = [".debug_", ".rel.debug_", ".rela.debug_", ".rel.BTF.ext"];
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn name(section: &Section<'_>) -> String {
@@ -91,6 +119,31 @@ mod tests {
             assert!(kept.iter().any(|it| it == section), "{section} of {kept:?}");
         }
         assert_eq!(programs(&before).unwrap(), programs(&after).unwrap());
+    }
+
+    /// A header, 8 bytes of functions and 4 of lines.
+    const EXT: [u8; 44] = {
+        let mut bytes = [0; 44];
+        (bytes[4], bytes[8], bytes[12], bytes[16], bytes[20]) = (32, 0, 8, 8, 4);
+        (bytes[24], bytes[39], bytes[43]) = (12, b'f', b'l');
+        bytes
+    };
+
+    #[test]
+    fn lines_go_and_functions_stay() {
+        let rest = without_lines(&EXT).unwrap();
+        assert_eq!((rest.len(), rest[39], rest[20]), (40, b'f', 0));
+        assert_eq!(rest[24], 8, "where relocations would be");
+        assert_eq!(without_lines(&rest).unwrap(), rest);
+    }
+
+    #[test]
+    fn lines_that_are_not_where_they_are_looked_for_are_an_error() {
+        assert!(without_lines(&EXT[..43]).is_err());
+        assert!(without_lines(&EXT[..10]).is_err());
+        let mut with_relocations = EXT;
+        with_relocations[28] = 4;
+        assert!(without_lines(&with_relocations).is_err());
     }
 
     #[test]
