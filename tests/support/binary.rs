@@ -2,9 +2,12 @@
 
 use std::{
     env,
-    path::PathBuf,
+    fs::{self, File},
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
+
+use rustix::fs::{Advice, fadvise};
 
 /// Its path: `MEMTRACE_BIN`, or the one that was built beside the test.
 pub fn memtrace() -> PathBuf {
@@ -22,6 +25,17 @@ pub fn memtrace() -> PathBuf {
 pub fn memtrace_in_memory() -> PathBuf {
     let path = memtrace();
     std::fs::read(&path).unwrap();
+    path
+}
+
+/// A copy in this directory of which nothing is in memory: who runs it reads it from the disk, at the cost of
+/// the control group that it runs in.
+pub fn memtrace_on_disk_only(directory: &Path) -> PathBuf {
+    let path = directory.join("memtrace");
+    fs::copy(memtrace(), &path).unwrap();
+    let file = File::open(&path).unwrap();
+    file.sync_all().unwrap();
+    fadvise(&file, 0, None, Advice::DontNeed).unwrap();
     path
 }
 

@@ -21,7 +21,7 @@ use crate::{
         load::{Kernel, LoadOptions, Room, TableWords},
         target::{PlannedObject, TargetPlan, plan_target},
     },
-    sys::{kernel::KernelVersion, preserve::MadeRoom, procfs::ProcFs},
+    sys::{kernel::KernelVersion, preserve::give_back, procfs::ProcFs},
 };
 
 /// What does not fit into tables that were made before is worth new ones if there is as much time:
@@ -100,13 +100,12 @@ impl Prepared {
             None => Plan::make(&proc, pid, &maps, version, options)?,
         };
         let growth = growth_config(options, growth)?;
-        let followed = growth
-            .map(|config| GrowthOptions { config, knows_calls: plan.plan.calls.is_complete() });
-        let room = make_room(options);
         let mut kernel = match kernel {
             Some(kernel) => kernel,
-            None => create(options, version, &mut code, room.as_ref())?,
+            None => load(options, version, &mut code)?,
         };
+        let followed = growth
+            .map(|config| GrowthOptions { config, knows_calls: plan.plan.calls.is_complete() });
         kernel.load_ahead(&plan.shapes(), followed.as_ref())?;
         code.publish(&mut kernel, &maps)?;
         let kernel = Some(kernel);
@@ -131,8 +130,7 @@ impl Prepared {
     pub fn load(mut self, options: &Options) -> Result<Self, AttachError> {
         let version = ProcFs::new("/proc").kernel_version().map_err(AttachError::KernelVersion)?;
         self.growth = growth_config(options, self.growth)?;
-        let room = make_room(options);
-        let mut kernel = create(options, version, &mut self.code, room.as_ref())?;
+        let mut kernel = load(options, version, &mut self.code)?;
         let Former { shapes, knows_calls } = &self.former;
         let followed =
             self.growth.map(|config| GrowthOptions { config, knows_calls: *knows_calls });
@@ -205,9 +203,7 @@ impl Start {
         version: KernelVersion,
         code: &mut CodeTables,
     ) -> Result<Kernel, AttachError> {
-        let Some(mut kernel) = self.kernel.take() else {
-            return create(options, version, code, make_room(options).as_ref());
-        };
+        let Some(mut kernel) = self.kernel.take() else { return load(options, version, code) };
         kernel.aim(options.pid)?;
         Ok(kernel)
     }
@@ -272,18 +268,27 @@ fn code_of(maps: &[Mapping]) -> Vec<Mapping> {
     maps.iter().filter(|it| it.permissions.execute && it.file.is_some()).cloned().collect()
 }
 
-/// Where memory is scarce: compiling has taken as much as the programs that are to be verified next.
-fn make_room(options: &Options) -> Option<MadeRoom> {
-    (options.room == Room::Scarce).then(MadeRoom::make)
+/// [`create`], where memory is scarce with heap given back that is free by now: compiling takes as much as
+/// the programs that are to be verified next, and so does reading the kernel's types.
+fn load(
+    options: &Options,
+    version: KernelVersion,
+    code: &mut CodeTables,
+) -> Result<Kernel, AttachError> {
+    if options.room != Room::Scarce {
+        return create(options, version, code);
+    }
+    give_back();
+    let kernel = create(options, version, code)?;
+    give_back();
+    Ok(kernel)
 }
 
-/// Creates maps that have room for these tables and some more. What reading the kernel's types took is given
-/// back to `room`.
+/// Creates maps that have room for these tables and some more.
 fn create(
     options: &Options,
     version: KernelVersion,
     code: &mut CodeTables,
-    room: Option<&MadeRoom>,
 ) -> Result<Kernel, AttachError> {
     let words: TableWords = code.table_words();
     let kernel = Kernel::load(LoadOptions {
@@ -300,9 +305,6 @@ fn create(
         growth: options.growth.map(|_| options.growth_by),
         room: options.room,
     })?;
-    if let Some(room) = room {
-        room.make_more();
-    }
     code.limit(words);
     Ok(kernel)
 }

@@ -2,23 +2,17 @@
 //! and the kernel is asked to kill others first.
 
 use std::{
-    ffi::c_void,
     fs, hint, io,
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use rustix::mm::{MlockAllFlags, mlockall, munlock, munlockall};
-
-use super::procfs::ProcFs;
+use rustix::mm::{MlockAllFlags, mlockall, munlockall};
 
 /// The lowest score: such a process is never killed for want of memory (proc_pid_oom_score_adj(5)).
 const NEVER_KILLED: i32 = -1000;
 
 /// Memory was locked.
 static IS_LOCKED: AtomicBool = AtomicBool::new(false);
-
-/// Room is made: pages of files may go.
-static MAKES_ROOM: AtomicBool = AtomicBool::new(false);
 
 /// What came of it, for the first screen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,34 +49,8 @@ pub fn renew(heap_bytes: usize) {
     touch(heap_bytes);
 }
 
-/// Room for what takes much of the kernel's memory for a moment, until it is dropped: heap that is free is given
-/// back, and the kernel may take pages of files, which it can read again. One at a time.
-#[must_use]
-pub struct MadeRoom(());
-
-impl MadeRoom {
-    /// Makes it; [`renew`] is to follow when all is over.
-    pub fn make() -> Self {
-        MAKES_ROOM.store(true, Ordering::Relaxed);
-        give_back();
-        Self(())
-    }
-
-    /// Gives back what heap has become free since.
-    pub fn make_more(&self) {
-        give_back();
-    }
-}
-
-impl Drop for MadeRoom {
-    fn drop(&mut self) {
-        MAKES_ROOM.store(false, Ordering::Relaxed);
-        give_back();
-    }
-}
-
-/// Gives back all heap that is free.
-fn give_back() {
+/// Gives back all heap that is free, for what takes memory elsewhere for a moment; [`renew`] is to follow.
+pub fn give_back() {
     // The kernel takes back no page that is locked.
     let was_locked = IS_LOCKED.load(Ordering::Relaxed);
     if was_locked && let Err(error) = munlockall() {
@@ -95,24 +63,6 @@ fn give_back() {
     }
     if was_locked && let Err(error) = lock() {
         log::warn!("memory is not locked any more: {error}");
-    }
-    if was_locked && MAKES_ROOM.load(Ordering::Relaxed) {
-        unlock_files();
-    }
-}
-
-/// Of mappings that are never written, all pages are the file's.
-fn unlock_files() {
-    let maps = match ProcFs::new("/proc").maps(std::process::id()) {
-        Ok(maps) => maps,
-        Err(error) => return log::debug!("pages of files stay locked: {error}"),
-    };
-    for map in maps.iter().filter(|it| it.file.is_some() && !it.permissions.write) {
-        let length = (map.end - map.start) as usize;
-        // SAFETY: no memory is read, written or unmapped: its pages only may go and come again.
-        if let Err(error) = unsafe { munlock(map.start as *mut c_void, length) } {
-            log::debug!("{} stays locked: {error}", map.name);
-        }
     }
 }
 
