@@ -5,7 +5,7 @@ use memtrace_common::{
     opaque::Opaque,
     unwind::{
         Registers, mix,
-        recall::{Experience, Key, MAX_REPLAY_STEPS, Recording, Replay},
+        recall::{Beginning, Experience, Key, MAX_REPLAY_STEPS, Recording, Replay},
         walk::Walk,
     },
 };
@@ -26,10 +26,10 @@ pub struct SharedRecordings {
     experience: Experience,
     /// What the recordings are of, see [`tag`]: the others need not be fetched.
     tags: [Opaque<u64>; RECORDINGS_A_PLACE],
-    claimed: u64,
     /// Which is the next to be replaced. Passes on after that one was forgotten and before it is
     /// written. (On x86-64 others see this in the same order.)
     turn: u64,
+    claimed: u64,
     recordings: [Recording; RECORDINGS_A_PLACE],
 }
 
@@ -41,8 +41,8 @@ const RECORDINGS_A_PLACE: usize = 4;
 #[derive(Clone, Copy)]
 pub enum Found {
     Stack(u64),
-    /// Only stacks that memory is not as it was for.
-    Others,
+    /// Only stacks that memory is not as it was for. One of them begins so.
+    Others(Beginning),
     Nothing,
 }
 
@@ -146,7 +146,7 @@ fn recalled_by(
     // SAFETY: all are references.
     let is_equal = unsafe { is_as_recorded(known, walk, replay, registers.bp) } != 0;
     if !is_equal {
-        *found = Found::Others;
+        *found = Found::Others(known.beginning());
         return false;
     }
     walk.want(registers.sp, known.reach_bytes());

@@ -191,24 +191,28 @@ fn finish_or_recall(
     let mut key = walk.key(config.generation);
     let mut shared = recordings::at(&key)?;
     let experience = recordings::experience(shared);
-    let further_frames = experience.further_frames();
-    if further_frames != 0 {
+    let mut frames_left = MAX_FRAMES as u32;
+    if let Some(beginning) = experience.beginning() {
+        key = walk.key_with(beginning, &key);
+        shared = recordings::at(&key)?;
+    } else if experience.further_frames() != 0 {
+        let further_frames = experience.further_frames();
         take_frames(&context, further_frames);
         if !walk.is_under_way() {
             return Some(intern(walk));
         }
+        frames_left -= further_frames;
         key = walk.key(config.generation);
         shared = recordings::at(&key)?;
     }
     match recordings::recalled(shared, &key, registers, walk, replay) {
         Found::Stack(stack) => {
-            experience.learn(true);
+            experience.learn_of_recalled();
             return Some(stack);
         }
-        Found::Others => experience.learn(false),
-        Found::Nothing => {}
+        Found::Others(beginning) => experience.learn_of_others(beginning),
+        Found::Nothing => experience.learn_of_nothing(),
     }
-    let frames_left = MAX_FRAMES as u32 - further_frames;
     let Some(recording) = recordings::claim_next(shared, &key) else {
         take_frames(&context, frames_left);
         return Some(intern(walk));

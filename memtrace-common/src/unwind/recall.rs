@@ -4,8 +4,9 @@
 //! words again is much cheaper than to walk: no search, no rules, no hashing.
 //!
 //! Python's frames are walked each time: those of coroutines lie elsewhere in each call, although
-//! they are the same. So are the innermost native frames where, as [`Experience`] has shown, it takes
-//! them to tell the calls apart that one line of Python makes.
+//! they are the same. Where one line of Python makes many calls, as [`Experience`] has shown, the words
+//! that tell their recordings apart become part of the key; where that does not help, because the calls'
+//! frames differ in size, the innermost native frames are walked each time, too.
 //!
 //! A [`Recorder`] notes the words of a walk in a [`Recording`]; a [`Replay`] looks at them again.
 
@@ -27,6 +28,8 @@ const PLACE_BITS: u32 = u64::BITS / NOTES_A_GROUP;
 const MAX_GROUPS: usize = MAX_NOTES / NOTES_A_GROUP as usize;
 /// Groups that [`Replay::step`] looks at.
 const GROUPS_A_STEP: u32 = 2;
+/// Groups of a [`Beginning`].
+const BEGINNING_GROUPS: usize = 2;
 /// How many times [`Replay::step`] is to be called at most.
 pub const MAX_REPLAY_STEPS: usize = MAX_GROUPS / GROUPS_A_STEP as usize;
 /// Places are numbers of words from so much below where the walk was: a frame pointer that it came
@@ -36,6 +39,10 @@ const BELOW_BYTES: u64 = 4096;
 /// Where a walk is, without the stack and the frame pointer: equal keys and equal memory give equal
 /// stacks. The first word is the stack pointer. A key of zeros is none.
 pub type Key = [u64; KEY_WORDS];
+
+/// Where the first words are that a walk depends on: the return addresses of its innermost frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beginning([u64; BEGINNING_GROUPS]);
 
 /// A walk's notes and its outcome. Lives in map memory, and what is looked at to recall a stack in
 /// two or three lines of the cache, of which all but the places are the first.
@@ -121,6 +128,12 @@ impl Recording {
     #[inline(always)]
     pub fn reach_bytes(&self) -> u64 {
         self.reach_bytes.get().into()
+    }
+
+    /// Where the first words are that it is told by.
+    #[inline(always)]
+    pub fn beginning(&self) -> Beginning {
+        Beginning(core::array::from_fn(|group| self.places.get(group)))
     }
 
     /// Nothing is to be recalled of it from here on.
@@ -233,6 +246,22 @@ impl Recording {
     }
 }
 
+impl Beginning {
+    /// What is there for a walk with this key, of what was read. Words that were not may be anything.
+    #[inline(always)]
+    pub fn words(&self, key: &Key, stack: &Window) -> u64 {
+        let origin = stack.index_of(key[0].wrapping_sub(BELOW_BYTES));
+        let mut hash = HASH_SEED;
+        for places in self.0 {
+            for lane in 0..NOTES_A_GROUP {
+                let place = places >> (lane * PLACE_BITS);
+                hash = mix(hash, stack.at_index(origin.wrapping_add(place)));
+            }
+        }
+        hash
+    }
+}
+
 /// The hash of both halves. Not symmetric: words that are equal, as those that fill up a group, would
 /// cancel each other out.
 #[inline(always)]
@@ -287,8 +316,10 @@ impl<M: ReadMemory> ReadMemory for Recorder<'_, M> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Experience {
     further_frames: Opaque<u32>,
-    /// Rises by walks whose recordings were all looked through in vain, and falls by the others.
+    /// Rises by walks that were not recalled, and falls by the others.
     doubt: Opaque<u32>,
+    /// The places of words that tell walks apart; zeros for none.
+    beginning: [Opaque<u64>; BEGINNING_GROUPS],
 }
 
 /// Native frames are walked by so many.
@@ -299,6 +330,8 @@ const MOST_FRAMES: u32 = 10;
 const DOUBT_BY_DIFFERENCE: u32 = 32;
 const _: () = assert!(MOST_FRAMES.is_multiple_of(FRAMES_TOGETHER));
 const MOST_DOUBT: u32 = 8 * DOUBT_BY_DIFFERENCE;
+/// The same where walks are told apart by words: each of those has a first time.
+const MOST_DOUBT_OF_WORDS: u32 = 4 * MOST_DOUBT;
 
 impl Experience {
     /// How many native frames to walk before a recording is looked for: so many that the calls that
@@ -308,22 +341,68 @@ impl Experience {
         self.further_frames.get().min(MOST_FRAMES)
     }
 
-    /// Learns from recordings that were looked through.
+    /// The words that belong to the key, if there are any.
     #[inline(always)]
-    pub fn learn(&mut self, is_recalled: bool) {
+    pub fn beginning(&self) -> Option<Beginning> {
+        let first = self.beginning[0].get();
+        (first != 0).then(|| Beginning([first, self.beginning[1].get()]))
+    }
+
+    /// Learns that a walk was recalled.
+    #[inline(always)]
+    pub fn learn_of_recalled(&mut self) {
         let doubt = self.doubt.get();
-        if is_recalled {
-            // Not a write that changes nothing: the cache line is shared with other CPUs.
-            if doubt != 0 {
-                self.doubt.set(doubt - 1);
-            }
-        } else if doubt < MOST_DOUBT {
-            self.doubt.set(doubt + DOUBT_BY_DIFFERENCE);
-        } else {
-            self.doubt.set(0);
-            let more = self.further_frames.get() + FRAMES_TOGETHER;
-            self.further_frames.set(more.min(MOST_FRAMES));
+        // Not a write that changes nothing: the cache line is shared with other CPUs.
+        if doubt != 0 {
+            self.doubt.set(doubt - 1);
         }
+    }
+
+    /// Learns that recordings were looked through in vain, of which one has this beginning.
+    #[inline(always)]
+    pub fn learn_of_others(&mut self, other: Beginning) {
+        if self.beginning[0].get() != 0 {
+            return self.learn_of_nothing();
+        }
+        if self.is_sure(MOST_DOUBT) {
+            return;
+        }
+        if self.further_frames.get() == 0 {
+            self.set_beginning(other);
+        } else {
+            self.walk_further();
+        }
+    }
+
+    /// Learns that there was nothing to be recalled. If it is so time and again, words that are part of
+    /// the key are not the right ones for all walks.
+    #[inline(always)]
+    pub fn learn_of_nothing(&mut self) {
+        if self.beginning[0].get() != 0 && !self.is_sure(MOST_DOUBT_OF_WORDS) {
+            self.set_beginning(Beginning::default());
+            self.walk_further();
+        }
+    }
+
+    /// Doubts more. `false` when it is too much, and there is none again.
+    #[inline(always)]
+    fn is_sure(&mut self, most_doubt: u32) -> bool {
+        let doubt = self.doubt.get();
+        let is_sure = doubt < most_doubt;
+        self.doubt.set(if is_sure { doubt + DOUBT_BY_DIFFERENCE } else { 0 });
+        is_sure
+    }
+
+    #[inline(always)]
+    fn walk_further(&mut self) {
+        let more = self.further_frames.get() + FRAMES_TOGETHER;
+        self.further_frames.set(more.min(MOST_FRAMES));
+    }
+
+    #[inline(always)]
+    fn set_beginning(&mut self, Beginning(groups): Beginning) {
+        self.beginning[0].set(groups[0]);
+        self.beginning[1].set(groups[1]);
     }
 }
 
@@ -399,19 +478,46 @@ impl Replay {
 mod tests {
     use super::*;
 
-    fn frames_after(outcomes: impl Iterator<Item = bool>) -> u32 {
+    const OTHER: Beginning = Beginning([7, 8]);
+
+    fn experience_after(outcomes: impl Iterator<Item = bool>) -> Experience {
         let mut experience = Experience::default();
-        outcomes.for_each(|is_recalled| experience.learn(is_recalled));
-        experience.further_frames()
+        for is_recalled in outcomes {
+            if is_recalled {
+                experience.learn_of_recalled();
+            } else {
+                experience.learn_of_others(OTHER);
+            }
+        }
+        experience
     }
 
     #[test]
-    fn more_frames_are_walked_only_while_many_recordings_are_looked_through_in_vain() {
-        assert_eq!(frames_after([].into_iter()), 0);
+    fn words_and_then_frames_are_used_only_while_many_walks_are_not_recalled() {
+        let after = |outcomes: &mut dyn Iterator<Item = bool>| {
+            let experience = experience_after(outcomes);
+            (experience.beginning(), experience.further_frames())
+        };
         let every = |count: usize| (0..100_000).map(move |index| index % count != 0);
-        assert_eq!(frames_after(every(40)), 0);
-        assert_eq!(frames_after(every(20)), MOST_FRAMES);
-        assert_eq!(frames_after(std::iter::repeat_n(false, 1000)), MOST_FRAMES);
-        assert_eq!(frames_after(std::iter::repeat_n(false, 9)), FRAMES_TOGETHER);
+        let never = |count: usize| std::iter::repeat_n(false, count);
+        assert_eq!(after(&mut [].into_iter()), (None, 0));
+        assert_eq!(after(&mut every(40)), (None, 0));
+        assert_eq!(after(&mut every(20)), (None, MOST_FRAMES));
+        assert_eq!(after(&mut never(8)), (None, 0));
+        assert_eq!(after(&mut never(9)), (Some(OTHER), 0));
+        assert_eq!(after(&mut never(9).chain(every(40))), (Some(OTHER), 0));
+        assert_eq!(after(&mut never(9 + 33)), (None, FRAMES_TOGETHER));
+        assert_eq!(after(&mut never(1000)), (None, MOST_FRAMES));
+    }
+
+    #[test]
+    fn that_nothing_was_recorded_says_something_only_of_words() {
+        let mut experience = Experience::default();
+        (0..1000).for_each(|_| experience.learn_of_nothing());
+        assert_eq!((experience.beginning(), experience.further_frames()), (None, 0));
+        (0..9).for_each(|_| experience.learn_of_others(OTHER));
+        assert_eq!(experience.beginning(), Some(OTHER));
+        (0..33).for_each(|_| experience.learn_of_nothing());
+        assert_eq!((experience.beginning(), experience.further_frames()), (None, FRAMES_TOGETHER));
     }
 }

@@ -6,7 +6,7 @@
 
 use super::{
     FrameSink, HASH_SEED, Registers, StackWords, memo, mix,
-    recall::{Key, Recording, Replay},
+    recall::{Beginning, Key, Recording, Replay},
     table::{CfaRule, CodeMapping, FpRule, PAGE_BITS, PAGE_BYTES, Row, Rule},
     window::Window,
 };
@@ -124,6 +124,13 @@ impl Walk {
         let progress = generation << 32 | marked << 16 | count;
         let rest = mix(mix(marks.hash(), self.bp_source.get()), progress);
         [self.sp.get(), self.pc.get(), self.hash.get(), rest]
+    }
+
+    /// The same key, but told apart from those with other words at the beginning of the stack.
+    #[inline(always)]
+    pub fn key_with(&self, beginning: Beginning, key: &Key) -> Key {
+        let [sp, pc, hash, rest] = *key;
+        [sp, pc, mix(hash, beginning.words(key, &self.stack)), rest]
     }
 
     /// Whether a recorded walk would be the same now; see [`Recording::is_as_read`].

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     config::CodeRange,
     python::{PythonEnd, PythonKind},
-    unwind::recall::{MAX_NOTES, MAX_REPLAY_STEPS, Recorder},
+    unwind::recall::{Key, MAX_NOTES, MAX_REPLAY_STEPS, Recorder},
 };
 
 /// Tables and a stack, as arrays.
@@ -384,8 +384,18 @@ fn begun(world: &World, bp: u64, frames: usize) -> Walk {
 
 /// A walk whose notes are kept from a frame on, and its outcome.
 fn recorded(world: &World, bp: u64, innermost: usize) -> (Recording, Walk) {
+    recorded_at(world, bp, innermost, Walk::key)
+}
+
+/// The same with a key of another kind.
+fn recorded_at(
+    world: &World,
+    bp: u64,
+    innermost: usize,
+    key: impl Fn(&Walk, u64) -> Key,
+) -> (Recording, Walk) {
     let (mut walk, mut recording) = (begun(world, bp, innermost), Recording::default());
-    recording.begin(&walk.key(1));
+    recording.begin(&key(&walk, 1));
     // SAFETY: nobody else uses the recording.
     let memory = unsafe { Recorder::new(world, &raw mut recording) };
     let mut steps = innermost..MAX_FRAMES;
@@ -397,8 +407,18 @@ fn recorded(world: &World, bp: u64, innermost: usize) -> (Recording, Walk) {
 }
 
 fn is_recalled(recording: &Recording, world: &World, bp: u64, innermost: usize) -> bool {
+    is_recalled_at(recording, world, bp, innermost, Walk::key)
+}
+
+fn is_recalled_at(
+    recording: &Recording,
+    world: &World,
+    bp: u64,
+    innermost: usize,
+    key: impl Fn(&Walk, u64) -> Key,
+) -> bool {
     let (mut walk, mut replay) = (begun(world, bp, innermost), Replay::default());
-    if !walk.is_under_way() || !recording.is_of(&walk.key(1)) {
+    if !walk.is_under_way() || !recording.is_of(&key(&walk, 1)) {
         return false;
     }
     let at_once = walk.is_as_recorded(recording, bp);
@@ -459,6 +479,43 @@ proptest! {
             prop_assert_eq!(outcome(&walk), outcome(&again));
         }
     }
+
+    /// Whatever words are part of the key, those of another stack, too.
+    #[test]
+    fn words_in_the_key_neither_hide_a_stack_nor_give_a_wrong_one(
+        before in any_world(),
+        other in any_world(),
+        changes in prop::collection::vec((0..64_usize, any::<u64>()), 0..3),
+    ) {
+        let bp = STACK;
+        let beginning = recorded(&other, bp, 0).0.beginning();
+        let key = |walk: &Walk, generation| walk.key_with(beginning, &walk.key(generation));
+        let (recording, walk) = recorded_at(&before, bp, 0, key);
+        prop_assert!(is_recalled_at(&recording, &before, bp, 0, key));
+        let mut after = before.clone();
+        for (index, word) in changes {
+            after.stack[index] = word;
+        }
+        if is_recalled_at(&recording, &after, bp, 0, key) {
+            let (_, again) = recorded(&after, bp, 0);
+            prop_assert_eq!(outcome(&walk), outcome(&again));
+        }
+    }
+}
+
+#[test]
+fn words_in_the_key_tell_stacks_apart_that_start_alike() {
+    let rows = [(0x000, rule(CfaRule::Sp, 16)), (0x100, rule(CfaRule::Root, 0))];
+    let ways = [0x10, 0x20, 0x30]
+        .map(|site| world(&rows, &[CODE + 0x10, 0, CODE + site, 0, CODE + 0x110, 0]));
+    let beginning = recorded(&ways[0], 0, 0).0.beginning();
+    let keys = ways.each_ref().map(|world| {
+        let walk = begun(world, 0, 0);
+        let key = walk.key(1);
+        (key, walk.key_with(beginning, &key))
+    });
+    assert!(keys[0].0 == keys[1].0 && keys[1].0 == keys[2].0);
+    assert!(keys[0].1 != keys[1].1 && keys[1].1 != keys[2].1 && keys[2].1 != keys[0].1);
 }
 
 #[test]
