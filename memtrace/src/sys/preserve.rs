@@ -69,6 +69,9 @@ pub fn give_back() {
 /// Larger blocks would be mapped one by one.
 const MOST_A_BLOCK: usize = 32 << 20;
 
+/// Of what is touched.
+const PIECE_BYTES: usize = 32 << 10;
+
 /// One heap for all threads, which keeps what it has: blocks come from it and go back to it.
 fn reserve(bytes: usize) {
     #[cfg(target_env = "gnu")]
@@ -82,10 +85,10 @@ fn reserve(bytes: usize) {
     touch(bytes);
 }
 
+/// In pieces that fit into what earlier blocks have left between others: the next ones will be there, too, and
+/// the kernel has taken the pages of most of it.
 fn touch(bytes: usize) {
-    // In pieces that are below what would be mapped apart, and freed together.
-    let pieces = bytes.div_ceil(MOST_A_BLOCK / 2);
-    let touched: Vec<Vec<u8>> = (0..pieces).map(|_| vec![1; bytes / pieces]).collect();
+    let touched: Vec<Vec<u8>> = (0..bytes / PIECE_BYTES).map(|_| vec![1; PIECE_BYTES]).collect();
     hint::black_box(&touched);
 }
 
