@@ -24,7 +24,7 @@ pub fn memtrace() -> PathBuf {
 /// debug build a watch locks as much as of its heap.
 pub fn memtrace_in_memory() -> PathBuf {
     let path = memtrace();
-    std::fs::read(&path).unwrap();
+    fs::read(&path).unwrap();
     path
 }
 
